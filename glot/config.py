@@ -1,0 +1,244 @@
+"""What a run is: frozen dataclasses, and one function per recipe that returns them. No paths here."""
+
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from typing import Any
+
+from glot.errors import InputError
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """GLoT's architecture (paper section 3; sizes from the official release). Widths are transformer widths."""
+
+    feature_size: int = 2048  # of the backbone; taken from the feature set
+    frames: int = 16  # T, Table 11
+    nearby_frames: int = 4  # w: the local branch sees T//2-w ... T//2+w, Table 7
+    mask_ratio: float = 0.5  # Table 4
+    mask_token: str = "smpl"  # "smpl" (from the mean SMPL parameters) | "learnable", Table 5
+    regressor: str = "hscr"  # "hscr" (kinematic chain) | "residual", Table 6
+    modules: str = "gmm+lpc"  # "gmm+lpc" | "gmm" (global branch only), Table 3
+    detach_global: bool = True  # HSCR sees the global estimate without its gradient, Table 8
+    positions: str = "learned"  # "learned" | "sine", Table 9
+    # The official HSCR slices the global pose at offset j instead of 6*j, so joint j sees dims j..j+5 and only 29 of the
+    # 144 are ever used. Published checkpoints contain that; "paper" gives every joint its own 6D rotation.
+    hscr_global_pose: str = "paper"  # "paper" | "official"
+    # The paper supervises the middle frame of the local branch, the official code the middle three; published results: 3.
+    local_supervised_frames: int = 3
+    width: int = 512
+    depth: int = 2
+    heads: int = 8
+    decoder_width: int = 256
+    decoder_depth: int = 1
+    local_width: int = 256
+    local_depth: int = 3
+    mlp_ratio: int = 4
+    hidden: int = 1024  # of both regressors
+    iterations: int = 3  # of the iterative regressor
+    dropout: float = 0.1
+    drop_path: float = 0.2
+    regressor_dropout: float = 0.5
+    hscr_dropout: float = 0.25
+
+    def __post_init__(self) -> None:
+        _choice("mask_token", self.mask_token, "smpl", "learnable")
+        _choice("regressor", self.regressor, "hscr", "residual")
+        _choice("modules", self.modules, "gmm+lpc", "gmm")
+        _choice("positions", self.positions, "learned", "sine")
+        _choice("hscr_global_pose", self.hscr_global_pose, "paper", "official")
+        if self.frames < 4 or self.frames % 2:
+            raise InputError(f"model.frames={self.frames}: the window length must be even and at least 4")
+        if not 0 <= self.mask_ratio < 1:
+            raise InputError(f"model.mask_ratio={self.mask_ratio}: must be in [0, 1), at least one frame has to stay")
+        if int(self.frames * (1 - self.mask_ratio)) < 1:
+            raise InputError(f"model.mask_ratio={self.mask_ratio} leaves none of {self.frames} frames: lower it")
+        if not 1 <= self.nearby_frames < self.frames // 2:
+            raise InputError(
+                f"model.nearby_frames={self.nearby_frames}: must be 1 to {self.frames // 2 - 1} in windows of {self.frames}"
+            )
+        if self.local_supervised_frames not in (1, 3):
+            raise InputError(f"model.local_supervised_frames={self.local_supervised_frames}: must be 1 (paper) or 3")
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the loss terms (official configs) and the two places where the official velocity loss is odd."""
+
+    keypoints2d: float = 300.0
+    joints3d: float = 300.0
+    pose: float = 60.0
+    shape: float = 0.06
+    velocity2d: float = 10.0
+    velocity3d: float = 100.0
+    use_accel: bool = False  # second instead of first differences
+    # Official: mean over all frames times the mean of the mask. "masked" weights every frame by its own mask.
+    velocity3d_mask: str = "masked"  # "masked" | "official"
+    # Official: not root-centred, although 3DPW keeps its translation and the other sets are centred.
+    velocity3d_root: str = "centred"  # "centred" | "official"
+
+    def __post_init__(self) -> None:
+        _choice("velocity3d_mask", self.velocity3d_mask, "masked", "official")
+        _choice("velocity3d_root", self.velocity3d_root, "centred", "official")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which feature sets are mixed, and how. Names are the folders below --features."""
+
+    sets_2d: tuple[str, ...] = ()
+    sets_3d: tuple[str, ...] = ("3dpw",)
+    no_smpl: tuple[str, ...] = ()  # sets whose SMPL parameters are not used as targets
+    validation: str = "3dpw"
+    batch_size: int = 64  # global, over all workers
+    fraction_2d: float = 0.6  # int(64 * 0.6) = 38 windows of 2D sets and 26 of 3D sets
+    stride: int = 16  # between training windows of a track; 16 = no overlap
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A run, whole. ``seed`` fixes initialisation, sampling and masking."""
+
+    name: str
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    epochs: int = 50
+    steps_per_epoch: int = 1000
+    lr: float = 1e-4  # maximum; the schedule starts and ends at a tenth of it
+    weight_decay: float = 0.0
+    warmup_epochs: int = 5
+    first_eval_epoch: int = 25
+    seed: int = 1
+
+
+def table1_3dpw() -> Recipe:
+    """Table 1, 3DPW: InstaVariety | 3DPW, MPI-INF-3DHP, Human3.6M (whose SMPL fits are not used)."""
+    data = DataConfig(
+        sets_2d=("insta_variety",), sets_3d=("3dpw", "mpi_inf_3dhp", "human36m"), no_smpl=("human36m",), validation="3dpw"
+    )
+    return Recipe("table1_3dpw", data=data)
+
+
+def table1_h36m_mpii3d() -> Recipe:
+    """Table 1, Human3.6M and MPI-INF-3DHP."""
+    base = table1_3dpw()
+    return replace(
+        base,
+        name="table1_h36m_mpii3d",
+        data=replace(base.data, no_smpl=()),
+        loss=replace(base.loss, keypoints2d=100.0, joints3d=150.0),
+        epochs=75,
+        weight_decay=1e-5,
+        warmup_epochs=8,
+        first_eval_epoch=30,
+    )
+
+
+def table2_3dpw() -> Recipe:
+    """Table 2: 3DPW evaluated without having been trained on."""
+    base = table1_h36m_mpii3d()
+    return replace(
+        base,
+        name="table2_3dpw",
+        data=replace(base.data, sets_3d=("mpi_inf_3dhp", "human36m")),
+        loss=replace(base.loss, keypoints2d=100.0, joints3d=200.0),
+        epochs=80,
+        steps_per_epoch=500,
+        first_eval_epoch=20,
+    )
+
+
+def open_sample() -> Recipe:
+    """The open stack: the project's own renders in 3DPW layout, minutes on two CPU cores. Not comparable with the paper."""
+    return Recipe(
+        "open_sample",
+        data=DataConfig(batch_size=32, stride=1),
+        epochs=10,
+        steps_per_epoch=40,
+        lr=3e-4,
+        weight_decay=1e-5,
+        warmup_epochs=1,
+        first_eval_epoch=0,
+    )
+
+
+RECIPES = {recipe.__name__: recipe for recipe in (open_sample, table1_3dpw, table1_h36m_mpii3d, table2_3dpw)}
+
+
+def recipe_named(name: str, settings: list[str] | tuple[str, ...] = ()) -> Recipe:
+    """The recipe called ``name`` with ``field=value`` settings applied, e.g. ``model.mask_ratio=0.25`` or ``epochs=3``."""
+    if name not in RECIPES:
+        raise InputError(f"--recipe {name}: there is no such recipe; choose one of {', '.join(RECIPES)}")
+    recipe = RECIPES[name]()
+    for setting in settings:
+        key, separator, text = setting.partition("=")
+        if not separator:
+            raise InputError(f"--set {setting}: write it as field=value, e.g. model.mask_ratio=0.25")
+        recipe = _with(recipe, key.split("."), text, setting)
+    return recipe
+
+
+def to_dict(recipe: Recipe) -> dict[str, Any]:
+    """Nested plain values, as stored in config.json."""
+    return asdict(recipe)
+
+
+def from_dict(values: dict[str, Any]) -> Recipe:
+    """The inverse of ``to_dict``; unknown or missing fields are an error, never a silent default."""
+    return _build(Recipe, values, "recipe")
+
+
+def flat(recipe: Recipe) -> dict[str, Any]:
+    """One level of ``section.field`` names, as logged to MLflow."""
+    out: dict[str, Any] = {}
+    for key, value in to_dict(recipe).items():
+        if isinstance(value, dict):
+            out.update({f"{key}.{inner}": v for inner, v in value.items()})
+        else:
+            out[key] = value
+    return out
+
+
+def _choice(name: str, value: str, *allowed: str) -> None:
+    if value not in allowed:
+        raise InputError(f"{name}={value}: must be one of {', '.join(allowed)}")
+
+
+def _with(node: Any, path: list[str], text: str, setting: str) -> Any:
+    name, rest = path[0], path[1:]
+    if not is_dataclass(node) or name not in {f.name for f in fields(node)}:
+        known = ", ".join(f.name for f in fields(node)) if is_dataclass(node) else "nothing below it"
+        raise InputError(f"--set {setting}: there is no field {name!r} here; there is {known}")
+    old = getattr(node, name)
+    if rest or is_dataclass(old):
+        if not rest:
+            raise InputError(f"--set {setting}: {name} is a section; name a field in it, e.g. {name}.{fields(old)[0].name}")
+        new = _with(old, rest, text, setting)
+    else:
+        new = _parse(old, text, setting)
+    return replace(node, **{name: new})
+
+
+def _parse(old: Any, text: str, setting: str) -> Any:
+    try:
+        if isinstance(old, bool):
+            return {"true": True, "false": False}[text.lower()]
+        if isinstance(old, tuple):
+            return tuple(part for part in text.split(",") if part)
+        return type(old)(text)
+    except (ValueError, KeyError):
+        raise InputError(f"--set {setting}: {text!r} is not a {type(old).__name__}") from None
+
+
+def _build(kind: Any, values: dict[str, Any], where: str) -> Any:
+    known = {f.name: f for f in fields(kind)}
+    if set(values) != set(known):
+        odd = sorted(set(values) ^ set(known))
+        raise InputError(f"{where}: fields {odd} are unknown or missing; the file was written by another version")
+    sections = {"model": ModelConfig, "loss": LossConfig, "data": DataConfig}
+    built = {}
+    for name, value in values.items():
+        if name in sections and kind is Recipe:
+            built[name] = _build(sections[name], value, f"{where}.{name}")
+        else:
+            built[name] = tuple(value) if isinstance(value, list) else value
+    return kind(**built)
