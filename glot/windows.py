@@ -1,0 +1,88 @@
+"""Windows as index arithmetic: which rows of a track the model sees, and which row of the track its answer belongs to.
+
+Row numbers and frame indices come in, integer arrays go out. N rows of a track, T frames of a window, W windows; the
+output frame of a window is T//2 (T=16: 8 past and 7 future frames).
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glot.errors import InputError
+
+IntArray = NDArray[np.int64]
+
+# "official": the evaluation of the released code, whose last T//2 - 1 predictions of every track are in reversed order.
+PROTOCOLS = ("corrected", "official")
+
+
+def check_protocol(protocol: str) -> None:
+    """InputError unless ``protocol`` is one of PROTOCOLS."""
+    if protocol not in PROTOCOLS:
+        raise InputError(f"protocol {protocol!r}: must be one of {', '.join(PROTOCOLS)}")
+
+
+def evenly_spaced_runs(frame_index: NDArray[np.integer]) -> list[tuple[int, int]]:
+    """Cuts a track at its time gaps: [start, stop) row ranges in which neighbouring rows are one usual step apart.
+
+    ``frame_index`` (N,) rises. The usual step is the track's most frequent one: 1 for most sources, 2 for Human3.6M,
+    which keeps every second frame.
+    """
+    if len(frame_index) == 0:
+        return []
+    steps = np.diff(frame_index)
+    cuts = np.flatnonzero(steps != usual_step(frame_index)) + 1
+    edges = [0, *cuts.tolist(), len(frame_index)]
+    return list(zip(edges[:-1], edges[1:], strict=True))
+
+
+def usual_step(frame_index: NDArray[np.integer]) -> int:
+    """The most frequent difference of neighbouring frame indices (the smallest where several are); 1 for one row."""
+    steps, counts = np.unique(np.diff(frame_index), return_counts=True)
+    return int(steps[counts.argmax()]) if len(steps) else 1
+
+
+def training_windows(
+    tracks: Iterable[tuple[int, int]], frame_index: NDArray[np.integer], *, frames: int, stride: int
+) -> IntArray:
+    """First rows (W,) of the training windows: rows s ... s + frames - 1 of one track, consecutive in time.
+
+    ``tracks``: [start, stop) row ranges; ``frame_index`` covers all of them. Every run of n consecutive frames gives
+    (n - frames) // stride + 1 windows and its remainder is dropped, as in the official code with its stride of one
+    window. Two of its habits are left out: windows there span time gaps (frames removed for their few visible joints),
+    and with a stride below the window length it repeats the first and last window of a track seven or eight times,
+    which over-weights the ends of clips.
+    """
+    if frames < 1 or stride < 1:
+        raise InputError(f"frames={frames}, stride={stride}: both must be at least 1")
+    starts = [
+        np.arange(track_start + start, track_start + stop - frames + 1, stride)
+        for track_start, track_stop in tracks
+        for start, stop in evenly_spaced_runs(frame_index[track_start:track_stop])
+    ]
+    return np.concatenate([np.empty(0, np.int64), *starts])
+
+
+def evaluation_windows(rows: int, frames: int) -> IntArray:
+    """Row numbers (rows, frames): window i has row i at frames//2; beyond the track's ends its edge rows repeat.
+
+    Works for any ``rows`` >= 0 and any ``frames`` >= 1. The windows are those of the official evaluation (which skips
+    tracks shorter than a window); the order in which it scores the last of them is ``prediction_order``'s business.
+    """
+    offsets = np.arange(frames) - frames // 2
+    return np.clip(np.arange(rows)[:, None] + offsets, 0, max(rows - 1, 0)).astype(np.int64)
+
+
+def prediction_order(rows: int, frames: int, *, protocol: str) -> IntArray:
+    """(rows,): row i of the ground truth is scored against the prediction for row ``order[i]``.
+
+    "corrected": 0 ... rows - 1. "official": the last frames//2 - 1 are reversed, because the released evaluate.py lists
+    the windows at a track's end as [L - T/2 - j, L] where [L - T + 2 + j, L] was meant. Reproduces published numbers.
+    """
+    check_protocol(protocol)
+    order = np.arange(rows, dtype=np.int64)
+    tail = frames // 2 - 1
+    if protocol == "official" and rows >= frames:
+        order[rows - tail :] = order[rows - tail :][::-1].copy()
+    return order
