@@ -54,7 +54,7 @@ def procrustes_aligned(pred: ArrayLike, target: ArrayLike) -> FloatArray:
 
 
 def accel_error(pred: ArrayLike, target: ArrayLike, *, pelvis: Sequence[int] = HIPS) -> FloatArray:
-    """Acceleration error (N - 2,) of frames 1 ... N - 2, in m / frame^2 (no frame rate enters; neither does it in the paper).
+    """Acceleration error (N - 2,) of frames 1 ... N - 2, in m / frame^2; as in the paper no frame rate enters.
 
     Mean over joints of |a_pred - a_target| with a_i = x_{i-1} - 2 x_i + x_{i+1} of the pelvis-centred joints
     (N, J, 3). Fewer than three frames give an empty array.

@@ -5,6 +5,7 @@ output frame of a window is T//2 (T=16: 8 past and 7 future frames).
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,21 +45,21 @@ def usual_step(frame_index: NDArray[np.integer]) -> int:
 
 
 def training_windows(
-    tracks: Iterable[tuple[int, int]], frame_index: NDArray[np.integer], *, frames: int, stride: int
+    tracks: Iterable[tuple[Any, ...]], frame_index: NDArray[np.integer], *, frames: int, stride: int
 ) -> IntArray:
     """First rows (W,) of the training windows: rows s ... s + frames - 1 of one track, consecutive in time.
 
-    ``tracks``: [start, stop) row ranges; ``frame_index`` covers all of them. Every run of n consecutive frames gives
-    (n - frames) // stride + 1 windows and its remainder is dropped, as in the official code with its stride of one
-    window. Two of its habits are left out: windows there span time gaps (frames removed for their few visible joints),
-    and with a stride below the window length it repeats the first and last window of a track seven or eight times,
-    which over-weights the ends of clips.
+    ``tracks`` end in their [start, stop) row range (glot.store.Track does); ``frame_index`` covers all of them. Every
+    run of n consecutive frames gives (n - frames) // stride + 1 windows and its remainder is dropped, as in the official
+    code with its stride of one window. Two of its habits are left out: windows there span time gaps (frames removed for
+    their few visible joints), and with a stride below the window length it repeats the first and last window of a track
+    seven or eight times, which over-weights the ends of clips.
     """
     if frames < 1 or stride < 1:
         raise InputError(f"frames={frames}, stride={stride}: both must be at least 1")
     starts = [
         np.arange(track_start + start, track_start + stop - frames + 1, stride)
-        for track_start, track_stop in tracks
+        for *_, track_start, track_stop in tracks
         for start, stop in evenly_spaced_runs(frame_index[track_start:track_stop])
     ]
     return np.concatenate([np.empty(0, np.int64), *starts])
