@@ -1,0 +1,50 @@
+"""Weak-perspective cameras of a crop: cam (s, tx, ty) in, translations, projections, full-image cameras out.
+
+Cameras follow SPIN: the crop is 224 px wide, the focal length 5000 px, y points down as in pictures.
+"""
+
+import torch
+from torch import Tensor
+
+FOCAL_LENGTH = 5000.0  # px, of a crop CROP_SIZE wide
+CROP_SIZE = 224.0  # px
+
+
+def crop_translation(cam: Tensor) -> Tensor:
+    """cam (..., 3) -> translation (..., 3) in metres that puts the body in front of the crop's perspective camera."""
+    scale, tx, ty = cam.unbind(-1)
+    return torch.stack((tx, ty, 2 * FOCAL_LENGTH / (CROP_SIZE * scale + 1e-9)), dim=-1)
+
+
+def project(points: Tensor, cam: Tensor) -> Tensor:
+    """points (..., P, 3) in metres, cam (..., 3) -> (..., P, 2) in crop units: [-1, 1] over the crop's 224 px."""
+    placed = points + crop_translation(cam)[..., None, :]
+    return placed[..., :2] / placed[..., 2:] * (FOCAL_LENGTH / (CROP_SIZE / 2))
+
+
+def full_image_cam(cam: Tensor, boxes: Tensor, *, width: int, height: int) -> Tensor:
+    """Crop cam (N, 3) and boxes (N, 3: centre x, y and side of the crop, px) -> (N, 4): (sx, sy, tx, ty) of the image.
+
+    In the image's own [-1, 1] units x = sx (X + tx), y = sy (Y + ty), y down. The side is that of the crop itself,
+    i.e. the box already enlarged by the crop scale.
+    """
+    scale, tx, ty = cam.unbind(-1)
+    centre_x, centre_y, side = boxes.unbind(-1)
+    sx, sy = scale * side / width, scale * side / height
+    half_width, half_height = width / 2, height / 2
+    tx = (centre_x - half_width) / half_width / sx + tx
+    ty = (centre_y - half_height) / half_height / sy + ty
+    return torch.stack((sx, sy, tx, ty), dim=-1)
+
+
+def full_image_translation(cam: Tensor, boxes: Tensor, *, width: int, height: int, focal: float) -> Tensor:
+    """Crop cam (N, 3), boxes (N, 3) as above -> (N, 3) metres: where the body stands before a camera of ``focal`` px.
+
+    The principal point is the image centre; the picture of the body keeps the place and size it has in the crop.
+    """
+    scale, tx, ty = cam.unbind(-1)
+    centre_x, centre_y, side = boxes.unbind(-1)
+    depth = 2 * focal / (side * scale + 1e-9)
+    return torch.stack(
+        (tx + (centre_x - width / 2) * depth / focal, ty + (centre_y - height / 2) * depth / focal, depth), dim=-1
+    )
