@@ -16,9 +16,8 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' \
 		|| { echo "error: glot needs Python 3.10 to 3.13; say which with make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@echo "making $(VENV) with $(PYTHON) (downloads about 3 GB, a few minutes)"
-	@$(PYTHON) -m venv $(VENV)
-	@$(INSTALL) torch torchvision
-	@$(INSTALL) --editable '.[dev]'
+	@started=$$(date +%s) && $(PYTHON) -m venv $(VENV) && $(INSTALL) torch torchvision && \
+		$(INSTALL) --editable '.[dev]' && echo $$(($$(date +%s) - started)) > $(VENV)/setup_seconds
 	@touch $@
 
 demo: setup

@@ -1,0 +1,134 @@
+"""Which windows go into which step: 2D and 3D sets mixed by recipe, the same for any number of workers.
+
+A stream is an endless concatenation of shuffled passes over the windows of its sets, addressed by position: step s of
+a run always holds the same windows, whoever asks. A rank takes every world-th of them, so ranks never overlap and a run
+can be taken up at any step without replaying it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glot.config import DataConfig
+from glot.errors import InputError
+from glot.losses import Targets
+from glot.rotation import axis_angle_to_rotmat
+from glot.store import FeatureStore
+from glot.windows import training_windows
+
+
+@dataclass(frozen=True)
+class WindowSet:
+    """The training windows of one feature set."""
+
+    store: FeatureStore
+    starts: np.ndarray  # (n,) first row of every window
+    is_3d: bool
+    use_smpl: bool
+
+
+class Stream:
+    """Endless shuffled windows; datasets come in proportion to their windows, as in the official loader."""
+
+    def __init__(self, sets: Sequence[WindowSet], *, seed: int, stream: int) -> None:
+        self.sets = list(sets)
+        self._seed = (seed, stream)
+        self._bounds = np.cumsum([0, *(len(s.starts) for s in self.sets)])
+        self._order = lru_cache(maxsize=2)(self._shuffled)
+
+    def __len__(self) -> int:
+        return int(self._bounds[-1])
+
+    def _shuffled(self, number: int) -> np.ndarray:
+        return np.random.default_rng([*self._seed, number]).permutation(len(self))
+
+    def take(self, positions: np.ndarray) -> list[tuple[WindowSet, np.ndarray]]:
+        """(set, first rows) of the windows at these positions, grouped by set, in order of position within a set.
+
+        A pass is never cut short: the official loader lets the last batch of a pass be smaller, here it flows into the
+        next pass, so that all steps and all ranks are of one size.
+        """
+        windows = np.array([self._order(int(p) // len(self))[int(p) % len(self)] for p in positions], dtype=np.int64)
+        owner = np.searchsorted(self._bounds, windows, side="right") - 1
+        picked = []
+        for i, window_set in enumerate(self.sets):
+            mine = windows[owner == i] - self._bounds[i]
+            if len(mine):
+                picked.append((window_set, window_set.starts[mine]))
+        return picked
+
+
+class Sampler:
+    """Batches of a run: features (B, T, F) and their targets, 2D items first, then 3D items."""
+
+    def __init__(
+        self,
+        stores: dict[str, FeatureStore],
+        config: DataConfig,
+        *,
+        frames: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.frames, self.rank, self.world = frames, rank, world
+        count_2d = int(config.batch_size * config.fraction_2d) if config.sets_2d else 0
+        self.counts = (count_2d, config.batch_size - count_2d)
+        if any(0 < count < world for count in self.counts):
+            raise InputError(
+                f"data.batch_size={config.batch_size} is {self.counts[0]} + {self.counts[1]} windows of 2D and 3D "
+                f"sets: too few for {world} workers; use fewer workers or a larger batch"
+            )
+        self.streams = []
+        for kind, names in enumerate((config.sets_2d, config.sets_3d)):
+            sets = []
+            for name in names:
+                store = stores[name]
+                starts = training_windows(store.tracks, store.frame_index, frames=frames, stride=config.stride)
+                sets.append(WindowSet(store, starts, is_3d=kind == 1, use_smpl=name not in config.no_smpl))
+            stream = Stream(sets, seed=seed, stream=kind)
+            if self.counts[kind] and not len(stream):
+                raise InputError(
+                    f"{', '.join(names)}: no track has {frames} consecutive frames, so there is nothing to train on; "
+                    "extract more video or shorten model.frames"
+                )
+            self.streams.append(stream)
+
+    @property
+    def windows(self) -> int:
+        """Windows of all sets together."""
+        return sum(len(stream) for stream in self.streams)
+
+    def batch(self, step: int) -> tuple[Tensor, Targets]:
+        """This rank's share of the global batch of a step (0-based)."""
+        picked = []
+        for stream, count in zip(self.streams, self.counts, strict=True):
+            if count:
+                picked += stream.take(np.arange(step * count, (step + 1) * count)[self.rank :: self.world])
+        loaded = [(window_set, window_set.store.batch(starts, self.frames)) for window_set, starts in picked]
+
+        def gather(column: str) -> Tensor:
+            return torch.from_numpy(np.concatenate([batch[column] for _, batch in loaded])).float()
+
+        def flag(column: str, use: str) -> Tensor:
+            # A frame its source does not vouch for (3DPW: campose_valid = 0) has a wrong orientation. The official
+            # loader supervises it all the same; we do not.
+            return torch.from_numpy(
+                np.concatenate([batch[column] & batch["valid"] & getattr(s, use) for s, batch in loaded])
+            ).float()
+
+        is_3d = np.concatenate([np.full(len(batch["valid"]), s.is_3d) for s, batch in loaded])
+        targets = Targets(
+            keypoints2d=gather("keypoints2d"),
+            joints3d=gather("joints3d"),
+            rotmats=axis_angle_to_rotmat(gather("pose")),
+            betas=gather("betas"),
+            w_3d=flag("has_3d", "is_3d"),
+            w_smpl=flag("has_smpl", "use_smpl"),
+            is_3d=torch.from_numpy(is_3d),
+        )
+        return gather("features"), targets

@@ -1,0 +1,432 @@
+"""Trains GLoT with Ray Train: feature sets and a recipe in, best and last checkpoint and an MLflow run out.
+
+``fit`` is the whole run: check everything that can be checked before a worker starts, launch a TorchTrainer whose
+workers run ``train_loop`` under DDP, publish its checkpoints. ``tuning/`` calls it once per trial.
+"""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+# Before ray is imported: report() waits for the controller's poll (2 s by default), and prints need no decoration.
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import ray
+import ray.train
+import torch
+import typer
+from ray.train.torch import TorchTrainer, prepare_model
+
+from glot import cli, config, tracking
+from glot.body import load_body
+from glot.checkpoint import load_training_state, save_checkpoint, save_training_state
+from glot.config import Recipe
+from glot.errors import InputError
+from glot.evaluate import evaluate_split
+from glot.losses import glot_loss
+from glot.model import GLoT
+from glot.sampler import Sampler
+from glot.schema import Manifest, read_manifest
+from glot.store import FeatureStore
+
+BEST_BY = "val_pa_mpjpe"
+LOG_EVERY = 10  # steps between two points of the loss curve
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that ``train_loop`` needs; absolute paths, because workers start in a folder of their own."""
+
+    recipe: Recipe
+    features: Path
+    out: Path
+    body: Path | None
+    mlflow_uri: str
+    run_id: str
+    threads: int
+
+
+def learning_rate(recipe: Recipe, epoch: int) -> float:
+    """Rate of an epoch (0-based): linear from a tenth to the maximum over the warm-up, then a cosine back."""
+    low, span, warmup = recipe.lr / 10, recipe.lr * 9 / 10, recipe.warmup_epochs
+    if epoch < warmup:
+        return low + span * epoch / warmup
+    return low + span * (1 + math.cos(math.pi * (epoch - warmup) / (recipe.epochs - warmup))) / 2
+
+
+def train_loop(settings: dict[str, Any]) -> None:
+    """What every worker runs."""
+    job: Job = settings["job"]
+    recipe, context = job.recipe, ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    torch.set_num_threads(job.threads)
+    device = ray.train.torch.get_device()
+
+    body = load_body(job.body).to(device)
+    torch.manual_seed(recipe.seed)  # same initial weights everywhere, with one worker or many
+    model = GLoT(recipe.model, mean_pose=body.mean_pose, mean_shape=body.mean_shape, mean_cam=body.mean_cam).to(device)
+    # With "gmm" the local branch does not exist; with a loss weight of 0 a head can be without gradient.
+    ddp = prepare_model(model, parallel_strategy_kwargs={"find_unused_parameters": False}) if world > 1 else model
+    optimiser = torch.optim.Adam(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    first_epoch = 0
+    if checkpoint := ray.train.get_checkpoint():
+        with checkpoint.as_directory() as folder:
+            first_epoch = load_training_state(Path(folder), model=model, optimiser=optimiser)
+
+    stores = {name: FeatureStore.open(folder) for name, folder in training_folders(recipe, job.features).items()}
+    sampler = Sampler(stores, recipe.data, frames=recipe.model.frames, seed=recipe.seed, rank=rank, world=world)
+    validation = FeatureStore.open(validation_folder(recipe, job.features)) if rank == 0 else None
+    run = tracking.Run(job.mlflow_uri, job.run_id) if rank == 0 and job.run_id else None
+    best = math.inf
+    begun, total_steps = time.monotonic(), (recipe.epochs - first_epoch) * recipe.steps_per_epoch
+
+    with ThreadPoolExecutor(1) as loader:  # reads the next batch while this one is trained on
+        coming = loader.submit(sampler.batch, first_epoch * recipe.steps_per_epoch)
+        for epoch in range(first_epoch, recipe.epochs):
+            # Dropout and masking differ by rank and epoch, and are the same again after a restart.
+            torch.manual_seed((recipe.seed * 1_000_003 + epoch) * 1_009 + rank)
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate(recipe, epoch)
+            ddp.train()
+            sums: dict[str, float] = {}
+            waited, started = 0.0, time.monotonic()
+            for inner in range(recipe.steps_per_epoch):
+                step = epoch * recipe.steps_per_epoch + inner
+                asked = time.monotonic()
+                features, targets = coming.result()
+                waited += time.monotonic() - asked
+                coming = loader.submit(sampler.batch, step + 1)
+
+                output = ddp(features.to(device))
+                loss, terms = glot_loss(output, targets.to(device), body=body, config=recipe.loss)
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                optimiser.step()
+
+                values = {"loss": float(loss), **{name: float(term) for name, term in terms.items()}}
+                if not math.isfinite(values["loss"]):
+                    raise FloatingPointError(f"the loss is {values['loss']} at step {step}: {values}")
+                sums = {name: sums.get(name, 0.0) + value for name, value in values.items()}
+                if run and (inner + 1) % LOG_EVERY == 0:
+                    run.metrics({"train_loss": values["loss"]}, step=step + 1)
+
+            seconds = time.monotonic() - started
+            metrics = {f"train_{name}": value / recipe.steps_per_epoch for name, value in sums.items()}
+            metrics |= {"lr": learning_rate(recipe, epoch), "epoch": epoch + 1, BEST_BY: math.inf}
+            metrics["windows_per_s"] = recipe.steps_per_epoch * recipe.data.batch_size / seconds
+            metrics["data_wait"] = waited / seconds
+            if validation is not None and epoch >= recipe.first_eval_epoch:
+                result = evaluate_split(model, validation, body, protocol="corrected")
+                metrics |= {f"val_{name}": value for name, value in result.metrics.items()}
+            if rank == 0:
+                best = min(best, metrics[BEST_BY])
+                done = (epoch + 1 - first_epoch) * recipe.steps_per_epoch
+                left = (time.monotonic() - begun) / done * (total_steps - done)
+                print(
+                    f"epoch {epoch + 1}/{recipe.epochs}  loss {metrics['train_loss']:.2f}  "
+                    f"{metrics['windows_per_s']:.0f} windows/s  "
+                    f"val PA-MPJPE {metrics[BEST_BY]:.1f} mm (best {best:.1f})  "
+                    f"about {left:.0f} s left",
+                    flush=True,
+                )
+                if run:
+                    run.metrics(
+                        {k: v for k, v in metrics.items() if math.isfinite(v)},
+                        step=(epoch + 1) * recipe.steps_per_epoch,
+                    )
+            report_epoch(job, model, optimiser, metrics, epoch=epoch, rank=rank, body=body)
+
+
+def report_epoch(
+    job: Job, model: GLoT, optimiser: torch.optim.Optimizer, metrics: dict, *, epoch: int, rank: int, body: Any
+) -> None:
+    """Hands an epoch to Ray Train: every rank reports, rank 0 brings the checkpoint."""
+    with tempfile.TemporaryDirectory() if rank == 0 else nullcontext() as folder:
+        checkpoint = None
+        if folder:
+            target = Path(folder) / "checkpoint"
+            save_checkpoint(
+                target,
+                model=model,
+                recipe=job.recipe,
+                body={"name": body.name, "hash": body.file_hash, "open": body.is_open},
+                features=feature_lineage(job.recipe, job.features),
+                metrics={k: v for k, v in metrics.items() if math.isfinite(v)},
+                step=(epoch + 1) * job.recipe.steps_per_epoch,
+            )
+            save_training_state(target, model=model, optimiser=optimiser, epoch=epoch + 1)
+            checkpoint = ray.train.Checkpoint.from_directory(target)
+        ray.train.report(metrics, checkpoint=checkpoint)
+    if ray.is_initialized():
+        # The last report can get lost when the process ends right after it; this waits until it is on disk.
+        ray.train.get_all_reported_checkpoints(consistency_mode=ray.train.CheckpointConsistencyMode.COMMITTED)
+
+
+def training_folders(recipe: Recipe, features: Path) -> dict[str, Path]:
+    """Feature set folder of every training set of the recipe."""
+    return {name: features / name / "train" for name in (*recipe.data.sets_2d, *recipe.data.sets_3d)}
+
+
+def validation_folder(recipe: Recipe, features: Path) -> Path:
+    """Feature set folder that epochs are compared on."""
+    return features / recipe.data.validation / "validation"
+
+
+def feature_lineage(recipe: Recipe, features: Path) -> dict[str, Any]:
+    """Backbone, crop rule and manifest keys of what the recipe reads; InputError when the sets do not go together."""
+    folders = {f"{name}/train": folder for name, folder in training_folders(recipe, features).items()}
+    folders[f"{recipe.data.validation}/validation"] = validation_folder(recipe, features)
+    manifests: dict[str, Manifest] = {name: read_manifest(folder) for name, folder in folders.items()}
+    first, *others = manifests
+    for name in others:
+        if manifests[name].backbone["hash"] != manifests[first].backbone["hash"]:
+            raise InputError(
+                f"{folders[name]}: features of another backbone ({manifests[name].backbone['weights']}) than "
+                f"{folders[first]} ({manifests[first].backbone['weights']}); extract both with the same --weights"
+            )
+    for name, manifest in manifests.items():
+        if not manifest.rows:
+            raise InputError(f"{folders[name]}: there is not one frame in it; extract it from data with visible people")
+    return {
+        "backbone": manifests[first].backbone,
+        "crop": manifests[first].crop,
+        "sets": {name: manifest.key for name, manifest in manifests.items()},
+    }
+
+
+def preflight(*, workers: int, gpus: int) -> None:
+    """InputError when the cluster can never hold the workers: Ray would wait for them without an end, and silently."""
+    have = ray.cluster_resources()
+    if gpus > have.get("GPU", 0):
+        raise InputError(
+            f"--gpus {gpus}: this cluster has {have.get('GPU', 0):.0f}; ask for fewer, or use --workers N on CPUs"
+        )
+    if not gpus and workers > have.get("CPU", 0):
+        raise InputError(
+            f"--workers {workers}: this cluster has {have.get('CPU', 0):.0f} CPU cores; ask for fewer workers"
+        )
+
+
+def open_state(out: Path, state: dict[str, Any], *, fresh: bool) -> dict[str, Any]:
+    """Claims ``out`` for this run: what an earlier start of the same run left there, or a new state.
+
+    Raises InputError when the folder holds a run of another recipe or other features.
+    """
+    path = out / "run.json"
+    if fresh:
+        for name in ("ray", "best", "last", "run.json"):
+            target = out / name
+            shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
+    if path.is_file():
+        try:
+            old = json.loads(path.read_text())
+            difference = first_difference(old["recipe"], state["recipe"], "") or first_difference(
+                old["features"], state["features"], "features."
+            )
+        except (ValueError, KeyError, TypeError):
+            raise InputError(f"{path}: not readable; start over with --fresh or choose another --out") from None
+        if difference:
+            raise InputError(f"{out}: holds a run with {difference}; choose another --out, or start over with --fresh")
+        return old
+    out.mkdir(parents=True, exist_ok=True)
+    write_state(out, state)
+    return state
+
+
+def write_state(out: Path, state: dict[str, Any]) -> None:
+    """Replaces out/run.json at once."""
+    temporary = out / f".run.json.{os.getpid()}"
+    temporary.write_text(json.dumps(state, indent=1) + "\n")
+    os.replace(temporary, out / "run.json")
+
+
+def first_difference(old: Any, new: Any, where: str) -> str:
+    """ "field: old value, now new value" of the first field that differs, or nothing."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            if found := first_difference(old.get(key), new.get(key), f"{where}{key}."):
+                return found
+        return ""
+    return "" if old == new else f"{where.rstrip('.')} = {old}, now {new}"
+
+
+def publish(source: ray.train.Checkpoint, target: Path) -> None:
+    """Copies a checkpoint out of Ray's storage; ``target`` is replaced only by a whole one."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    source.to_directory(temporary)
+    if target.exists():
+        shutil.rmtree(target)
+    os.replace(temporary, target)
+
+
+def fit(
+    recipe: Recipe,
+    *,
+    features: Path,
+    out: Path,
+    workers: int = 1,
+    gpus: int = 0,
+    cpus_per_worker: float = 1.0,
+    body: Path | None = None,
+    mlflow: str = "",
+    experiment: str = "glot",
+    parent: str = "",
+    fresh: bool = False,
+    callbacks: tuple[Any, ...] = (),
+) -> dict[str, float]:
+    """Trains a recipe and returns the metrics of its best epoch; ``out`` gets best/, last/, run.json and Ray's files.
+
+    Started again with the same ``out`` it goes on after the last finished epoch, or returns at once when it is done.
+    ``mlflow`` is a tracking URI, "" for none; ``parent`` the MLflow run to nest under. Ray must be running.
+    """
+    features, out = features.resolve(), out.resolve()
+    lineage = feature_lineage(recipe, features)
+    recipe = replace(recipe, model=replace(recipe.model, feature_size=lineage["backbone"]["feature_size"]))
+    load_body(body)  # a bad file is better refused here than in a worker
+    preflight(workers=workers, gpus=gpus)
+    stored = json.loads(json.dumps(config.to_dict(recipe)))
+    state = open_state(out, {"recipe": stored, "features": lineage, "status": "running"}, fresh=fresh)
+    if state["status"] == "finished":
+        print(f"{out}: already trained, nothing to do (--fresh trains it anew)")
+        return state["metrics"]
+
+    run_id = ""
+    if mlflow:
+        key = hashlib.sha256(str(out).encode()).hexdigest()[:16]
+        tags = {f"features.{name}": value for name, value in lineage["sets"].items()} | {"out": str(out)}
+        run_id = tracking.open_run(
+            mlflow,
+            tracking.prepare(mlflow, experiment),
+            name=out.name,
+            key=key,
+            params=config.flat(recipe),
+            tags=tags,
+            parent=parent,
+        )
+    total = gpus or workers
+    threads = max(1, int(cpus_per_worker))
+    job = Job(recipe, features, out, body.resolve() if body else None, mlflow, run_id, threads)
+    trainer = TorchTrainer(
+        train_loop,
+        train_loop_config={"job": job},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=total, use_gpu=bool(gpus), resources_per_worker=None if gpus else {"CPU": cpus_per_worker}
+        ),
+        run_config=ray.train.RunConfig(
+            name="ray",
+            storage_path=str(out),
+            checkpoint_config=ray.train.CheckpointConfig(
+                num_to_keep=1, checkpoint_score_attribute=BEST_BY, checkpoint_score_order="min"
+            ),
+            callbacks=list(callbacks),
+        ),
+    )
+    status = "FAILED"
+    try:
+        result = trainer.fit()
+        if result.checkpoint is None or not result.best_checkpoints:
+            raise InputError(f"{out}/ray: no checkpoint came back from the run; start over with --fresh")
+        best, metrics = min(result.best_checkpoints, key=lambda pair: pair[1][BEST_BY])
+        publish(best, out / "best")
+        publish(result.checkpoint, out / "last")
+        metrics = {k: float(v) for k, v in metrics.items() if isinstance(v, int | float) and math.isfinite(v)}
+        write_state(out, {**state, "status": "finished", "metrics": metrics})
+        status = "FINISHED"
+    finally:
+        if run_id:
+            run = tracking.Run(mlflow, run_id)
+            if status == "FINISHED":
+                run.artifact(out / "best", "best")
+                run.metrics({f"best_{k}": v for k, v in metrics.items() if k.startswith("val_")}, step=0)
+            run.close(status)
+    return metrics
+
+
+def connect(*, workers: int, gpus: int) -> None:
+    """Joins the cluster of RAY_ADDRESS (set inside submitted jobs), else starts Ray on this machine."""
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(logging_level="warning")
+        return
+    if gpus > torch.cuda.device_count():  # before the seconds that starting Ray takes
+        raise InputError(
+            f"--gpus {gpus}: this machine has {torch.cuda.device_count()}; ask for fewer, use --workers N on CPUs, "
+            "or set RAY_ADDRESS to a cluster"
+        )
+    ray.init(num_cpus=max(workers, os.cpu_count() or 1), include_dashboard=False, logging_level="warning")
+
+
+def main(
+    features: Annotated[Path, typer.Option(help="Folder of feature sets: DIR/<dataset>/<split>.")],
+    out: Annotated[Path, typer.Option(help="Where checkpoints and the state of this run go. One folder, one run.")],
+    recipe: Annotated[str, typer.Option(help=f"What to train: {', '.join(config.RECIPES)}.")] = "open_sample",
+    gpus: Annotated[int, typer.Option(min=0, help="GPUs, one DDP worker each (nccl).")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="DDP workers on CPUs (gloo), when there is no GPU.")] = 0,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="field=value of the recipe; may be repeated.")
+    ] = None,
+    body: Annotated[Path | None, typer.Option(help="SMPL file or folder; the open body when left out.")] = None,
+    mlflow: Annotated[str, typer.Option(help="MLflow tracking URI, or 'none'; OUT/../mlflow.db when left out.")] = "",
+    experiment: Annotated[str, typer.Option(help="MLflow experiment.")] = "glot",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Throw away what an earlier run left in OUT.")] = False,
+) -> None:
+    """Train GLoT on extracted features with Ray Train (DDP).
+
+    Interrupted? The same command goes on after the last finished epoch. Every field of a recipe can be set, for example
+    `--set model.mask_ratio=0.25 --set epochs=3`; the resolved recipe is stored with every checkpoint and MLflow run.
+
+    Example: `python -m glot.train_ray --recipe open_sample --features runs/demo/features --out runs/first --workers 2`
+    """
+    if gpus and workers:
+        raise InputError(
+            f"--gpus {gpus} --workers {workers}: give one of them, a worker holds either a GPU or a CPU core"
+        )
+    chosen = config.recipe_named(recipe, setting or [])
+    feature_lineage(chosen, features)  # says what is missing before Ray starts
+    total = workers or gpus or 1
+    connect(workers=total, gpus=gpus)
+    uri = "" if mlflow == "none" else mlflow or tracking.default_uri(out.resolve().parent)
+    cores = os.cpu_count() or 1
+    metrics = fit(
+        chosen,
+        features=features,
+        out=out,
+        workers=total,
+        gpus=gpus,
+        cpus_per_worker=1 if gpus else max(1, cores // total),
+        body=body,
+        mlflow=uri,
+        experiment=experiment,
+        fresh=fresh,
+    )
+    shown = "  ".join(
+        f"{name.removeprefix('val_')} {value:.1f}" for name, value in metrics.items() if name.startswith("val_")
+    )
+    print(f"best epoch {metrics.get('epoch', 0):.0f}: {shown} (mm)\ncheckpoint: {out / 'best'}")
+    if uri:
+        print(f"MLflow: {Path(sys.executable).parent / 'mlflow'} ui --backend-store-uri {uri}")
+
+
+def command() -> None:
+    """Entry point of ``glot-train``."""
+    cli.run(main)
+
+
+if __name__ == "__main__":
+    # Under -m this file is __main__; its Job must be the one that workers import.
+    from glot.train_ray import command as imported_command
+
+    imported_command()
