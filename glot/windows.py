@@ -50,10 +50,10 @@ def training_windows(
     """First rows (W,) of the training windows: rows s ... s + frames - 1 of one track, consecutive in time.
 
     ``tracks`` end in their [start, stop) row range (glot.store.Track does); ``frame_index`` covers all of them. Every
-    run of n consecutive frames gives (n - frames) // stride + 1 windows and its remainder is dropped, as in the official
-    code with its stride of one window. Two of its habits are left out: windows there span time gaps (frames removed for
-    their few visible joints), and with a stride below the window length it repeats the first and last window of a track
-    seven or eight times, which over-weights the ends of clips.
+    run of n consecutive frames gives (n - frames) // stride + 1 windows; its remainder is dropped, as officially with a
+    stride of one window. Two official habits are left out: windows that span time gaps (frames removed because few
+    joints were visible), and, with a stride below the window length, seven or eight copies of the first and last window
+    of a track, which over-weight the ends of clips.
     """
     if frames < 1 or stride < 1:
         raise InputError(f"frames={frames}, stride={stride}: both must be at least 1")
