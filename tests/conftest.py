@@ -1,0 +1,24 @@
+"""What every test can count on: a cache of its own, quiet libraries, one thread a process."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+
+# Set before anything imports ray, mlflow or torch.
+os.environ["GLOT_CACHE"] = tempfile.mkdtemp(prefix="glot-test-cache-")
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["RAY_DATA_DISABLE_PROGRESS_BARS"] = "1"
+os.environ.pop("RAY_ADDRESS", None)
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    """Real Ray with two CPUs, shared by the tests of a session."""
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, logging_level="warning", object_store_memory=200_000_000)
+    yield
+    ray.shutdown()
