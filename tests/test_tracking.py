@@ -1,0 +1,73 @@
+"""Real MLflow stores on disk: runs are found again, nest, and an outage costs points of a curve, not the training."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from glot import tracking
+from glot.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return tracking.default_uri(tmp_path_factory.mktemp("store"))
+
+
+def open_run(uri: str, key: str, **more: str) -> str:
+    experiment = tracking.prepare(uri, "walks")
+    return tracking.open_run(uri, experiment, name="n", key=key, params={"epochs": 3}, tags={"a": "b"}, **more)
+
+
+def test_preparing_twice_gives_the_same_experiment(uri: str) -> None:
+    assert tracking.prepare(uri, "walks") == tracking.prepare(uri, "walks")
+
+
+def test_a_restarted_job_goes_on_in_its_run(uri: str) -> None:
+    first = open_run(uri, "one")
+    tracking.Run(uri, first).close("FAILED")
+    assert open_run(uri, "one") == first
+    assert open_run(uri, "two") != first
+    client = MlflowClient(uri)
+    assert client.get_run(first).info.status == "RUNNING"
+    assert client.get_run(first).data.params == {"epochs": "3"}
+
+
+def test_children_name_their_parent(uri: str) -> None:
+    parent = open_run(uri, "parent")
+    child = open_run(uri, "child", parent=parent)
+    assert MlflowClient(uri).get_run(child).data.tags["mlflow.parentRunId"] == parent
+
+
+def test_metrics_and_artifacts_arrive(uri: str, tmp_path: Path) -> None:
+    run = tracking.Run(uri, open_run(uri, "full"))
+    for step in (1, 2, 3):
+        run.metrics({"loss": 10.0 / step}, step=step)
+    (tmp_path / "table.txt").write_text("rows")
+    run.artifact(tmp_path / "table.txt")
+    run.close("FINISHED")
+    client = MlflowClient(uri)
+    assert [m.step for m in client.get_metric_history(run.run_id, "loss")] == [1, 2, 3]
+    assert [f.path for f in client.list_artifacts(run.run_id)] == ["table.txt"]
+    assert client.get_run(run.run_id).info.status == "FINISHED" and run.lost == 0
+
+
+def test_an_outage_is_said_once_and_survived(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    uri = tracking.default_uri(tmp_path / "gone")
+    run = tracking.Run(uri, open_run(uri, "outage"))
+    database = tmp_path / "gone" / "mlflow.db"
+    database.unlink()
+    database.mkdir()  # nothing can be opened under this name any more
+    for step in range(3):
+        run.metrics({"loss": 1.0}, step=step)
+    run.close("FINISHED")
+    warned = capsys.readouterr().err
+    assert warned.count("training goes on") == 1 and "4 writes were lost" in warned
+    shutil.rmtree(database)
+
+
+def test_no_store_at_the_address_is_the_users_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(InputError, match="no MLflow store answers"):
+        tracking.prepare("http://127.0.0.1:9", "walks")
