@@ -9,7 +9,8 @@ from scipy.spatial import cKDTree
 
 from glot.joints import EXTRA_JOINTS, SMPL_JOINTS, SMPL_PARENTS, VERTEX_JOINTS
 from pipelines import make_body
-from pipelines.make_body import FLIP, H36M_JOINTS, MIRRORED, SHIPPED
+from pipelines.anny_people import FLIP, MIRRORED, is_closed
+from pipelines.make_body import H36M_JOINTS, SHIPPED
 
 Arrays = dict[str, np.ndarray]
 
@@ -65,7 +66,7 @@ def test_file_is_small_and_complete(stored: Arrays) -> None:
 def test_skinning_weights_sum_to_one_with_at_most_four(stored: Arrays, body: Arrays) -> None:
     assert (stored["weights_value"].astype(int).sum(1) == 65535).all()
     assert ((body["weights"] > 0).sum(1) <= 4).all()
-    assert (body["weights"].max(0) > 0.8).all(), "a joint that hardly moves anything"
+    assert (body["weights"].max(0) > 0.4).all(), "a joint that hardly moves anything"
 
 
 @pytest.mark.parametrize("name", ["J_regressor", "J_regressor_extra", "J_regressor_h36m"])
@@ -79,10 +80,8 @@ def test_regressor_rows_are_averages(stored: Arrays, body: Arrays, name: str) ->
 def test_surface_is_closed_and_faces_outwards(body: Arrays) -> None:
     faces, template = body["faces"], body["template"]
     assert faces.min() == 0 and faces.max() == len(template) - 1
-    assert make_body.is_closed(faces)
-    corners = template[faces]
-    volume = np.einsum("fx,fx->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6
-    assert 0.05 < volume < 0.09  # cubic metres, so 50-90 kg
+    assert is_closed(faces)
+    assert 0.05 < volume(template, faces) < 0.09  # cubic metres, so 50-90 kg
 
 
 def test_mesh_weights_and_shapes_mirror(body: Arrays, mirror: np.ndarray) -> None:
@@ -109,14 +108,20 @@ def test_skeleton_is_a_tpose_with_left_on_plus_x(body: Arrays, seed: int) -> Non
     assert place["left_foot"][2] > place["left_ankle"][2] + 0.08  # toes point forward
 
 
+def volume(vertices: np.ndarray, faces: np.ndarray) -> float:
+    corners = vertices[faces]
+    return float(np.einsum("fx,fx->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6)
+
+
 def test_people_are_adults(body: Arrays) -> None:
     rng = np.random.default_rng(0)
-    heights = [
-        np.ptp((body["template"] + body["shapes"] @ betas)[:, 1])
-        for betas in [np.zeros(10), *rng.uniform(-2, 2, (50, 10))]
-    ]
-    assert 1.6 < heights[0] < 1.8
-    assert 1.4 < min(heights) and max(heights) < 2.1
+    for betas in [np.zeros(10), *rng.uniform(-2, 2, (50, 10))]:
+        vertices = body["template"] + body["shapes"] @ betas
+        height = np.ptp(vertices[:, 1])
+        assert 1.45 < height < 2.05
+        assert 13 < 1000 * volume(vertices, body["faces"]) / height**2 < 40  # kg / m^2, at the density of water
+        if not betas.any():
+            assert 1.6 < height < 1.8
 
 
 def test_every_joint_is_inside_the_limbs_skin(body: Arrays) -> None:
