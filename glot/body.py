@@ -59,15 +59,15 @@ def load_body(path: Path | None = None, *, gender: str = "neutral") -> "Body":
     sides = {} if "J_regressor_extra" in arrays else _add_side_files(arrays, file.parent)
     file_hash = _hash([file, *dict.fromkeys(sides.values())])
     is_open = path is None or (OPEN_BODY.is_file() and file_hash == _hash([OPEN_BODY]))
-    return Body(_checked(arrays, file, sides), file_hash=file_hash, is_open=is_open)
+    return Body(_checked(arrays, file, sides), name=file.stem, file_hash=file_hash, is_open=is_open)
 
 
 class Body(nn.Module):
     """Linear blend skinning (SMPL, Loper et al. 2015) of rotation matrices. Nothing here is trained or saved.
 
     Attributes: ``faces`` (F, 3) int64, ``parents`` (24,), ``mean_pose`` (144,), ``mean_shape`` (10,),
-    ``mean_cam`` (3,), ``file_hash``, ``is_open``; ``vertex_part`` (V,) with ``part_names`` where the file says which
-    part of the person a vertex belongs to.
+    ``mean_cam`` (3,), ``name``, ``file_hash``, ``is_open``; ``vertex_part`` (V,) with ``part_names`` where the
+    file says which part of the person a vertex belongs to.
     """
 
     mean_pose: Tensor
@@ -82,11 +82,11 @@ class Body(nn.Module):
     regressors: Tensor
     picked: Tensor
 
-    def __init__(self, arrays: dict[str, np.ndarray], *, file_hash: str = "", is_open: bool = False) -> None:
+    def __init__(self, arrays: dict[str, np.ndarray], *, name: str, file_hash: str, is_open: bool) -> None:
         super().__init__()
         self.faces = arrays["f"].astype(np.int64)
         self.parents: tuple[int, ...] = SMPL_PARENTS
-        self.file_hash, self.is_open = file_hash, is_open
+        self.name, self.file_hash, self.is_open = name, file_hash, is_open
         self.vertex_part = arrays.get("vertex_part")
         self.part_names: tuple[str, ...] = tuple(str(name) for name in arrays.get("part_names", ()))
         for name in ("mean_pose", "mean_shape", "mean_cam"):

@@ -1,0 +1,145 @@
+"""A GLoT output and its targets in, one number and its named terms out (paper equations 6 to 9, official weights)."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from glot.body import Body
+from glot.camera import project
+from glot.config import LossConfig
+from glot.joints import COMMON14_IN_SPIN49, L_HIP, R_HIP
+from glot.model import GLoTOutput, SMPLParams
+
+
+@dataclass
+class Targets:
+    """What is known of B windows of T frames. 3D values may be anything where their weight is 0, 2D ones are finite."""
+
+    keypoints2d: Tensor  # (B, T, 49, 3): x, y in [-1, 1] of the crop, confidence
+    joints3d: Tensor  # (B, T, 49, 3) m
+    rotmats: Tensor  # (B, T, 24, 3, 3)
+    betas: Tensor  # (B, T, 10)
+    w_3d: Tensor  # (B, T): 1 where joints3d is known
+    w_smpl: Tensor  # (B, T): 1 where rotmats and betas are known
+    is_3d: Tensor  # (B,) bool: False for windows of 2D sets, which only the 2D terms see
+
+    def to(self, device: Any, *, non_blocking: bool = False) -> "Targets":
+        """The same targets on another device."""
+        return Targets(**{f.name: getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self)})
+
+    def frames(self, window: slice) -> "Targets":
+        """The same targets of some of the frames."""
+        framed = {f.name: getattr(self, f.name)[:, window] for f in fields(self) if f.name != "is_3d"}
+        return Targets(**framed, is_3d=self.is_3d)
+
+
+def glot_loss(
+    output: GLoTOutput, targets: Targets, *, body: Body, config: LossConfig
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The total and its weighted terms, "global/…" and "local/…", which sum to it (detached, for logging).
+
+    The global branch is supervised on the frames that were hidden from it, or on all of them where none was (official
+    code multiplies by the mask, so that a mask ratio of 0 would train nothing). A term without any target is 0.
+    """
+    batch, frames = output.global_.betas.shape[:2]
+    if targets.keypoints2d.shape[:2] != (batch, frames):
+        raise ValueError(f"targets of {tuple(targets.keypoints2d.shape[:2])} windows and frames, not {(batch, frames)}")
+    branches = {"global": output.global_}
+    if output.has_local:
+        branches["local"] = output.local
+    # One evaluation of the body for both branches: (B, T + K, 49, 3).
+    rotmats = torch.cat([params.rotmats for params in branches.values()], dim=1)
+    betas = torch.cat([params.betas for params in branches.values()], dim=1)
+    joints = body.joints(rotmats.flatten(0, 1), betas.flatten(0, 1)).unflatten(0, (batch, -1))
+
+    hidden = output.mask | ~output.mask.any()
+    terms = _branch(output.global_, joints[:, :frames], targets, hidden.float(), config, "global")
+    if output.has_local:
+        count = output.local.betas.shape[1]
+        middle = targets.frames(slice(frames // 2 - count // 2, frames // 2 + count // 2 + 1))
+        every = torch.ones_like(hidden[:, :count], dtype=torch.float32)
+        terms |= _branch(output.local, joints[:, frames:], middle, every, config, "local")
+    total = torch.stack(list(terms.values())).sum()
+    return total, {name: term.detach() for name, term in terms.items()}
+
+
+def _branch(
+    params: SMPLParams, joints: Tensor, targets: Targets, supervised: Tensor, config: LossConfig, name: str
+) -> dict[str, Tensor]:
+    """The six terms of one branch; ``supervised`` (B, K) is 1 on the frames that count."""
+    points = project(joints, params.cam)
+    known, confidence = targets.keypoints2d[..., :2], targets.keypoints2d[..., 2]
+    knows_3d = targets.is_3d[:, None] & targets.w_3d.bool()
+    knows_smpl = targets.is_3d[:, None] & targets.w_smpl.bool()
+    body14, known14 = joints[..., COMMON14_IN_SPIN49, :], targets.joints3d[..., COMMON14_IN_SPIN49, :]
+    centred, known_centred = _root_centred(body14), _root_centred(known14)
+
+    everywhere = torch.ones_like(knows_3d)
+    weights2d = supervised[..., None] * confidence  # (B, K, 49)
+    terms = {
+        "keypoints2d": config.keypoints2d * _mean_square(points, known, everywhere, weights2d),
+        "joints3d": config.joints3d * _mean_square(centred, known_centred, knows_3d, supervised),
+        "pose": config.pose * _mean_square(params.rotmats, targets.rotmats, knows_smpl, supervised),
+        "shape": config.shape * _mean_square(params.betas, targets.betas, knows_smpl, supervised),
+    }
+
+    def change(x: Tensor) -> Tensor:
+        return _differences(x, use_accel=config.use_accel)
+
+    # Official code weights a 2D velocity by the confidence of its own frame alone, not of the next; kept.
+    terms["velocity2d"] = config.velocity2d * _mean_square(change(points), change(known), everywhere, weights2d)
+    if config.velocity3d_root == "centred":
+        body14, known14 = centred, known_centred
+    if config.velocity3d_mask == "official":
+        share = _share(supervised, knows_3d)
+        plain = torch.ones_like(supervised)
+        velocity3d = share * _mean_square(change(body14), change(known14), knows_3d, plain)
+    else:
+        # A difference counts where all frames it is taken from are known.
+        together = supervised * _has_neighbours(knows_3d, use_accel=config.use_accel)
+        velocity3d = _mean_square(change(body14), change(known14), knows_3d, together)
+    terms["velocity3d"] = config.velocity3d * velocity3d
+    return {f"{name}/{term}": value for term, value in terms.items()}
+
+
+def _mean_square(predicted: Tensor, target: Tensor, known: Tensor, weights: Tensor) -> Tensor:
+    """Mean over the ``known`` (B, K) frames of weights x squared error; 0, still part of the graph, if there are none.
+
+    Official code averages over all known frames, not over the supervised ones; kept.
+    """
+    known = known.view(*known.shape, *[1] * (predicted.ndim - 2))
+    weights = weights.view(*weights.shape, *[1] * (predicted.ndim - weights.ndim))
+    counted = known & (weights != 0)
+    # Chosen before squaring, so that an unknown target may be anything, NaN included.
+    error = torch.where(counted, predicted - torch.where(counted, target, 0.0), 0.0)
+    per_frame = predicted[0, 0].numel()
+    return (weights * error.square()).sum() / (known.sum() * per_frame).clamp(min=1)
+
+
+def _share(supervised: Tensor, known: Tensor) -> Tensor:
+    """The mean of ``supervised`` over the known frames."""
+    return (supervised * known).sum() / known.sum().clamp(min=1)
+
+
+def _root_centred(joints14: Tensor) -> Tensor:
+    """(..., 14, 3) relative to the middle of the hips."""
+    return joints14 - joints14[..., [R_HIP, L_HIP], :].mean(-2, keepdim=True)
+
+
+def _differences(x: Tensor, *, use_accel: bool) -> Tensor:
+    """x[t + 1] - x[t], or x[t + 1] - 2 x[t] + x[t - 1]; (B, K, ...) with zeros where a neighbour is missing."""
+    none = torch.zeros_like(x[:, :1])
+    if x.shape[1] == 1:
+        return none
+    if use_accel:
+        return torch.cat((none, x[:, 2:] - 2 * x[:, 1:-1] + x[:, :-2], none), dim=1)
+    return torch.cat((x[:, 1:] - x[:, :-1], none), dim=1)
+
+
+def _has_neighbours(known: Tensor, *, use_accel: bool) -> Tensor:
+    """(B, K) bool: True where every frame of the difference at that frame is known."""
+    none = torch.zeros_like(known[:, :1])
+    both = known & torch.cat((known[:, 1:], none), dim=1)
+    return both & torch.cat((none, known[:, :-1]), dim=1) if use_accel else both
