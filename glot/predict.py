@@ -1,13 +1,36 @@
-"""Features of a person's track in, SMPL parameters of every frame out.
+"""A checkpoint and the features of a person's track in, SMPL parameters of every frame out.
 
 N frames of a track, T frames of a window, F feature size.
 """
 
+from pathlib import Path
+
 import torch
 from numpy.typing import NDArray
 
+from glot.checkpoint import Checkpoint, check_features, load_checkpoint, load_official
+from glot.errors import InputError
 from glot.model import GLoT, SMPLParams
+from glot.schema import Manifest
 from glot.windows import prediction_order
+
+
+def load_model_for(path: Path, manifest: Manifest) -> Checkpoint:
+    """The checkpoint at ``path``, our folder or a published .pth.tar file; InputError if the features do not suit it.
+
+    Nobody recorded which weights made the features of a published model, so only their size is checked there.
+    """
+    if not path.is_file():
+        if not path.is_dir():
+            raise InputError(f"--checkpoint {path}: there is no such folder; train one with python -m glot.train_ray")
+        saved = load_checkpoint(path)
+        check_features(saved, manifest)
+        return saved
+    saved = load_official(path)
+    size = manifest.backbone["feature_size"]
+    if size != saved.model.config.feature_size:
+        raise InputError(f"{path}: takes {saved.model.config.feature_size} numbers a frame, the features have {size}")
+    return saved
 
 
 @torch.no_grad()

@@ -66,9 +66,9 @@ def write_feature_set(
     return manifest
 
 
-def smooth_poses(rows: int, rng: np.random.Generator) -> np.ndarray:
-    """Axis-angle poses (rows, 24, 3) of somebody upright before the camera who turns and waves slowly; rad."""
-    time = np.arange(rows)[:, None, None] / 25
+def smooth_poses(frame_index: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Axis-angle poses (N, 24, 3), at these frames (N,) of 25 a second, of somebody upright who turns and waves."""
+    time = frame_index[:, None, None] / 25
     speed, phase = rng.uniform(1, 3, (1, 24, 3)), rng.uniform(0, 2 * np.pi, (1, 24, 3))
     pose = rng.uniform(0.05, 0.3, (1, 24, 3)) * np.sin(speed * time + phase)
     turn = Rotation.from_euler("y", rng.uniform(-0.8, 0.8) + 0.5 * np.sin(time[:, 0] + phase[0, 0, 0]))
@@ -100,9 +100,9 @@ def _track(
     gap: int,
     invalid: float,
 ) -> pa.Table:
-    pose = smooth_poses(rows, rng)
     betas = np.repeat(rng.normal(0, 0.5, (1, 10)), rows, axis=0).astype(np.float32)
     frame_index = np.arange(rows) + np.where(np.arange(rows) >= rows // 2, gap, 0)
+    pose = smooth_poses(frame_index, rng)
     joints3d = _joints(pose, betas, body)
     # A weak-perspective camera: 1 m is 150 px, and the person walks slowly to the right.
     centre = np.stack([260 + 40 * np.sin(frame_index / 40), np.full(rows, 240.0)], axis=1)

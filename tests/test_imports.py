@@ -11,8 +11,10 @@ LAYERS = (
     {"cli", "joints", "rotation", "camera", "crop", "config", "schema", "safe_pickle"},
     {"body", "backbone", "windows", "store", "sampler", "metrics", "scene"},
     {"model", "losses"},
-    {"checkpoint", "predict"},
-    {"evaluate", "render"},
+    {"checkpoint", "scoring"},
+    {"predict"},
+    {"evaluate"},
+    {"render"},
     {"tracking", "train_ray"},
 )
 FILES = sorted(path for package in ("glot", "pipelines", "tuning") for path in (ROOT / package).rglob("*.py"))

@@ -1,0 +1,296 @@
+"""A checkpoint and a feature set in; MPJPE, PA-MPJPE, MPVPE and Accel beside baselines and the paper's row out.
+
+N frames of a track, J joints, V vertices. Errors are mm (Accel: mm / frame^2), averaged over frames, not tracks.
+"""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+import typer
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from glot import cli
+from glot.body import Body, load_body
+from glot.checkpoint import Checkpoint
+from glot.errors import InputError
+from glot.model import GLoT, SMPLParams, to_params
+from glot.predict import load_model_for, predict_track
+from glot.schema import Manifest
+from glot.scoring import score, track_truth
+from glot.store import FeatureStore
+from glot.windows import PROTOCOLS, check_protocol
+
+METRICS = {"pa_mpjpe": "PA-MPJPE", "mpjpe": "MPJPE", "mpvpe": "MPVPE", "accel": "Accel"}
+# Tables 1 and 2 of the paper, mm and mm / frame^2.
+PAPER = {
+    ("3dpw", "table1_3dpw"): {"mpjpe": 80.7, "pa_mpjpe": 50.6, "mpvpe": 96.3, "accel": 6.6},
+    ("3dpw", "table2_3dpw"): {"mpjpe": 89.9, "pa_mpjpe": 53.5, "mpvpe": 107.8, "accel": 6.7},
+    ("mpi_inf_3dhp", "table1_h36m_mpii3d"): {"mpjpe": 93.9, "pa_mpjpe": 61.5, "accel": 7.9},
+    ("human36m", "table1_h36m_mpii3d"): {"mpjpe": 67.0, "pa_mpjpe": 46.3, "accel": 3.6},
+}
+
+Predictor = Callable[[NDArray[np.float32]], SMPLParams]  # features (N, F) of a track -> N frames in order
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """``metrics``: METRICS -> mm, frame-weighted. ``per_track``: one row of track_id, frames and metrics per track."""
+
+    protocol: str
+    metrics: dict[str, float]
+    frames: int
+    tracks: int
+    skipped_tracks: list[str] = field(default_factory=list)  # shorter than a window, or without ground truth
+    per_track: list[dict[str, Any]] = field(default_factory=list)
+
+
+def evaluate_split(
+    model: GLoT,
+    store: FeatureStore,
+    body: Body,
+    *,
+    protocol: str = "corrected",
+    batch_size: int = 64,
+    vertices: bool = False,
+) -> Evaluation:
+    """Errors of ``model`` on all tracks of ``store``. MPVPE only with ``vertices``: it costs more than all the rest.
+
+    InputError where no track is as long as a window or has ground truth.
+    """
+
+    def predict(features: NDArray[np.float32]) -> SMPLParams:
+        return predict_track(model, features, batch_size=batch_size)
+
+    protocols = (protocol,)
+    return evaluate_predictor(predict, store, body, frames=model.config.frames, protocols=protocols, vertices=vertices)[
+        protocol
+    ]
+
+
+def evaluate_predictor(
+    predict: Predictor,
+    store: FeatureStore,
+    body: Body,
+    *,
+    frames: int,
+    protocols: Sequence[str] = PROTOCOLS,
+    vertices: bool = True,
+    what: str = "",
+) -> dict[str, Evaluation]:
+    """The evaluation of any predictor under several protocols, predicting once; tracks below ``frames`` are skipped.
+
+    "corrected" and "official" differ in the order of each track's last predictions (glot.windows.prediction_order) and
+    in whether an acceleration may be taken across a gap in time (official: yes, over the rows as they are).
+    """
+    for protocol in protocols:
+        check_protocol(protocol)
+    errors: dict[str, list[dict[str, Any]]] = {protocol: [] for protocol in protocols}
+    skipped = []
+    tracks = sorted(store.tracks)
+    for track in cli.progress(tracks, total=len(tracks), what=what) if what else tracks:
+        truth = track_truth(store, track, body)
+        if len(truth.rows) < frames or not truth.scored.any():
+            skipped.append(track.track_id)
+            continue
+        params = predict(store.features[truth.rows])
+        for protocol, found in score(
+            params, truth, body, frames=frames, protocols=protocols, vertices=vertices
+        ).items():
+            errors[protocol].append({"track_id": track.track_id, **found})
+    if len(skipped) == len(tracks):
+        raise InputError(
+            f"{store.folder}: none of its {len(tracks)} tracks has ground truth and the {frames} frames of a window; "
+            "evaluate a longer or an annotated split"
+        )
+    return {protocol: _summary(protocol, found, skipped) for protocol, found in errors.items()}
+
+
+def _summary(protocol: str, found: list[dict[str, Any]], skipped: list[str]) -> Evaluation:
+    """Averages over all frames of all tracks, and per track; metres become mm."""
+
+    def means(tracks: list[dict[str, Any]]) -> dict[str, float]:
+        out = {}
+        for name in METRICS:
+            values = np.concatenate([track[name] for track in tracks if name in track] or [np.empty(0)])
+            if len(values):
+                out[name] = 1000 * float(values.mean())
+        return out
+
+    per_track = [
+        {"track_id": track["track_id"], "frames": len(track["frame_index"]), **means([track])} for track in found
+    ]
+    frames = sum(row["frames"] for row in per_track)
+    return Evaluation(protocol, means(found), frames, len(found), list(skipped), per_track)
+
+
+def mean_pose_predictor(model: GLoT) -> Predictor:
+    """Answers every frame with the mean pose, shape and camera that the model starts from, without looking."""
+    mean = to_params(model.mean.cpu().view(1, 1, -1))
+
+    def predict(features: NDArray[np.float32]) -> SMPLParams:
+        return SMPLParams(*(values[0].expand(len(features), *values.shape[2:]) for values in mean))
+
+    return predict
+
+
+def check_body(saved: Checkpoint, manifest: Manifest, body: Body) -> None:
+    """Refuses to mix the open body with SMPL: poses and shapes of one mean nothing to the other."""
+    kinds = {True: "the open body", False: "SMPL"}
+    for what, made_with in (
+        (f"features {manifest.dataset}/{manifest.split}", manifest.body),
+        ("model", saved.info["body"]),
+    ):
+        kind = made_with.get("open")
+        if kind is not None and bool(kind) != body.is_open:
+            remedy = "leave --body out" if kind else "give its files with --body"
+            raise InputError(f"the {what} belongs to {kinds[bool(kind)]}, --body is {kinds[body.is_open]}; {remedy}")
+        if kind and made_with.get("hash") not in (None, "", body.file_hash):
+            raise InputError(f"the {what} was made with another version of the open body; make it again")
+
+
+def main(
+    checkpoint: Annotated[Path, typer.Option(help="Folder of a checkpoint, e.g. runs/first/best.")],
+    features: Annotated[Path, typer.Option(help="Folder of the feature sets: FEATURES/DATASET/SPLIT.")],
+    dataset: Annotated[str, typer.Option(help="Which dataset's features.")] = "3dpw",
+    split: Annotated[str, typer.Option(help="Which split of it.")] = "test",
+    protocol: Annotated[str, typer.Option(help="corrected, official, or both.")] = "both",
+    body: Annotated[Path | None, typer.Option(help="SMPL file or folder; the open body when left out.")] = None,
+    untrained: Annotated[bool, typer.Option("--untrained", help="Also score the same model before training.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all numbers here.")] = None,
+    table: Annotated[Path | None, typer.Option(help="Write errors per track here (.csv or .parquet).")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Windows at once.")] = 64,
+) -> None:
+    """Evaluate a checkpoint: MPJPE, PA-MPJPE, MPVPE (mm) and Accel (mm/frame^2) beside the mean pose and the paper.
+
+    `corrected` is the honest protocol. `official` reproduces the released evaluation, which scores the last seven
+    frames of every track in reversed order and lets accelerations span gaps in time: to compare with published numbers.
+
+    Example: `python -m glot.evaluate --checkpoint runs/demo/train/best --features runs/demo/features`
+    """
+    protocols = PROTOCOLS if protocol == "both" else (protocol,)
+    for name in protocols:
+        check_protocol(name)
+    if table is not None and table.suffix not in (".csv", ".parquet"):
+        raise InputError(f"--table {table}: must end in .csv or .parquet")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    the_body = load_body(body).to(device)
+    store = FeatureStore.open(features / dataset / split)
+    saved = load_model_for(checkpoint, store.manifest)
+    check_body(saved, store.manifest, the_body)
+    model = saved.model.to(device)
+
+    def rows_of(predict: Predictor, what: str, protocols: Sequence[str]) -> dict[str, Evaluation]:
+        frames = model.config.frames
+        return evaluate_predictor(predict, store, the_body, frames=frames, protocols=protocols, what=what)
+
+    def with_model(net: GLoT) -> Predictor:
+        return lambda rows: predict_track(net, rows, batch_size=batch_size)
+
+    results = rows_of(with_model(model), "evaluating", protocols)
+    baselines = {"mean_pose": rows_of(mean_pose_predictor(model), "mean pose", protocols[:1])[protocols[0]]}
+    if untrained:
+        torch.manual_seed(saved.recipe.seed)
+        mean_pose, mean_shape, mean_cam = model.mean.cpu().split((144, 10, 3))
+        fresh = GLoT(model.config, mean_pose=mean_pose, mean_shape=mean_shape, mean_cam=mean_cam).to(device)
+        baselines["untrained"] = rows_of(with_model(fresh), "untrained model", protocols[:1])[protocols[0]]
+
+    comparable = not store.manifest.body["open"] and not the_body.is_open and split == "test"
+    paper = PAPER.get((dataset, saved.recipe.name)) or next((v for k, v in PAPER.items() if k[0] == dataset), None)
+    _show(results, baselines, paper, comparable=comparable, title=f"{dataset}/{split}")
+    first = results[protocols[0]]
+    if json_file is not None:
+        report = {
+            **{name: {**result.metrics, "frames": result.frames} for name, result in results.items()},
+            **{name: result.metrics for name, result in baselines.items()},
+            "frames": first.frames,
+            "tracks": first.tracks,
+            "skipped_tracks": first.skipped_tracks,
+            "dataset": dataset,
+            "split": split,
+            "paper": paper,
+            "comparable_with_paper": comparable,
+            "checkpoint": {"folder": str(checkpoint), "recipe": saved.recipe.name, "step": saved.info.get("step")},
+            "features": {"backbone": store.manifest.backbone, "body": store.manifest.body, "key": store.manifest.key},
+        }
+        _write(json_file, (json.dumps(report, indent=1) + "\n").encode())
+    if table is not None:
+        _write(table, _table_bytes(results, parquet=table.suffix == ".parquet"))
+
+
+def _show(
+    results: dict[str, Evaluation],
+    baselines: dict[str, Evaluation],
+    paper: dict[str, float] | None,
+    *,
+    comparable: bool,
+    title: str,
+) -> None:
+    first = next(iter(results.values()))
+    table = Table(title=f"{title}: {first.frames} frames of {first.tracks} tracks; mm, Accel mm/frame\u00b2")
+    table.add_column("")
+    for name in METRICS.values():
+        table.add_column(name, justify="right")
+
+    def row(name: str, metrics: dict[str, float], style: str = "") -> None:
+        cells = [f"{metrics[key]:.1f}" if key in metrics else "-" for key in METRICS]
+        table.add_row(name, *cells, style=style)
+
+    names = {"mean_pose": "mean pose", "untrained": "before training"}
+    for key, result in baselines.items():
+        row(names[key], result.metrics)
+    for key, result in results.items():
+        row(f"this checkpoint, {key}", result.metrics, "bold")
+    if paper:
+        dataset = title.split("/")[0]
+        note = "the paper, official" if comparable else f"the paper on {dataset}, not comparable"
+        row(note, paper, "dim")
+    Console().print(table)
+    if first.skipped_tracks:
+        some = ", ".join(first.skipped_tracks[:5]) + (", ..." if len(first.skipped_tracks) > 5 else "")
+        print(f"tracks skipped, shorter than a window or without ground truth: {len(first.skipped_tracks)} ({some})")
+
+
+def _table_bytes(results: dict[str, Evaluation], *, parquet: bool) -> bytes:
+    """One row per protocol and track: protocol, track_id, frames and every metric in mm."""
+    names = ["protocol", "track_id", "frames", *METRICS]
+    rows = [{"protocol": name, **row} for name, result in results.items() for row in result.per_track]
+    if parquet:
+        binary = io.BytesIO()
+        pq.write_table(pa.table({name: [row.get(name) for row in rows] for name in names}), binary)
+        return binary.getvalue()
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
+
+
+def command() -> None:
+    """Entry point of ``glot-evaluate``."""
+    cli.run(main)
+
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,134 @@
+"""One track's predictions and its ground truth in, errors per frame out; what the truth is depends on the dataset.
+
+N frames of a track, J joints, V vertices; metres.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from glot.body import Body
+from glot.joints import COMMON14_IN_SPIN49, SPIN49
+from glot.metrics import HIPS, accel_error, mpjpe, mpvpe, pa_mpjpe
+from glot.model import SMPLParams
+from glot.rotation import axis_angle_to_rotmat
+from glot.store import FeatureStore, Track
+from glot.windows import prediction_order, usual_step
+
+# The 17 joints of MPI-INF-3DHP's test set; its pelvis is the joint called hip.
+MPI17 = (
+    "headtop", "neck", "rshoulder", "relbow", "rwrist", "lshoulder", "lelbow", "lwrist", "rhip", "rknee", "rankle",
+    "lhip", "lknee", "lankle", "hip", "Spine (H36M)", "Head (H36M)",
+)  # fmt: skip
+BODIES_AT_ONCE = 512  # joints only; whole bodies take an eighth of it
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What a track is scored against."""
+
+    rows: NDArray[np.int64]  # (N,) of the store, those that are windowed
+    scored: NDArray[np.bool_]  # (N,) those whose error counts
+    frame_index: NDArray[np.int32]  # (N,)
+    joints: NDArray[np.float64]  # (N, J, 3) metres
+    pelvis: tuple[int, ...]  # among the J joints
+    slots: tuple[int, ...] | None  # J of the 49 joints; None: the 14 of the H36M regressor
+    smpl: SMPLParams | None  # the true parameters, where there are some
+
+
+def track_truth(store: FeatureStore, track: Track, body: Body) -> Truth:
+    """Ground truth as the paper's evaluation takes it; it differs by dataset.
+
+    3dpw, and any other set with SMPL parameters: the 14 regressed joints of the neutral body in the true pose and shape
+    (3DPW's shapes are of gendered bodies; kept for parity), on rows whose camera is valid, which are dropped *before*
+    windows are formed. human36m: 14 motion-capture joints. mpi_inf_3dhp: 17 joints, and frames that are not
+    valid are windowed but not scored.
+    """
+    rows = np.arange(track.start, track.stop)
+    valid = store.valid[track.rows]
+    if store.manifest.dataset != "mpi_inf_3dhp":
+        rows, valid = rows[valid], valid[valid]
+    mocap = store.manifest.dataset in ("human36m", "mpi_inf_3dhp") or not store.has_smpl[rows].any()
+    frame_index = store.frame_index[rows]
+    if mocap:
+        names = MPI17 if store.manifest.dataset == "mpi_inf_3dhp" else SPIN49[COMMON14_IN_SPIN49]
+        slots = tuple(SPIN49.index(name) for name in names)
+        pelvis = (MPI17.index("hip"),) if names is MPI17 else HIPS
+        joints = store.joints3d[rows][:, list(slots)].astype(np.float64)
+        scored = valid & store.has_3d[rows] & store.joints3d_valid[rows][:, list(slots)].all(axis=1)
+        # Human3.6M: the *predicted* 14 joints come from the regressor that was made for its markers.
+        return Truth(rows, scored, frame_index, joints, pelvis, slots if names is MPI17 else None, None)
+    cam = torch.zeros(len(rows), 3)
+    smpl = SMPLParams(
+        axis_angle_to_rotmat(torch.from_numpy(store.pose[rows])), torch.from_numpy(store.betas[rows]), cam
+    )
+    return Truth(rows, valid & store.has_smpl[rows], frame_index, _joints(body, smpl, None), HIPS, None, smpl)
+
+
+def score(
+    params: SMPLParams,
+    truth: Truth,
+    body: Body,
+    *,
+    frames: int,
+    protocols: Sequence[str] = ("corrected",),
+    vertices: bool = False,
+) -> dict[str, dict[str, Any]]:
+    """Per protocol the arrays of errors of one track in metres: frame_index, mpjpe, pa_mpjpe, accel and perhaps mpvpe.
+
+    ``params`` are the N predictions in order. The acceleration has fewer values: frames with two neighbours only.
+    """
+    predicted = _joints(body, params, truth.slots)
+    scored = truth.scored
+    out: dict[str, dict[str, Any]] = {}
+    for protocol in protocols:
+        order = prediction_order(len(scored), frames, protocol=protocol)
+        joints = predicted[order]
+        found: dict[str, Any] = {
+            "frame_index": truth.frame_index[scored],
+            "mpjpe": mpjpe(joints, truth.joints, pelvis=truth.pelvis)[scored],
+            "pa_mpjpe": pa_mpjpe(joints[scored], truth.joints[scored]),
+            "accel": accel_error(joints, truth.joints, pelvis=truth.pelvis)[_accelerations(truth, protocol)],
+        }
+        if vertices and truth.smpl is not None:
+            found["mpvpe"] = _vertex_errors(body, params, truth.smpl, order)[scored]
+        out[protocol] = found
+    return out
+
+
+def _accelerations(truth: Truth, protocol: str) -> NDArray[np.bool_]:
+    """Which of the N - 2 accelerations count. Officially a neighbour may be unscored, or any time away."""
+    scored = truth.scored
+    if protocol == "official":
+        return scored[1:-1]
+    even = np.diff(truth.frame_index) == usual_step(truth.frame_index)
+    return scored[1:-1] & scored[:-2] & scored[2:] & even[:-1] & even[1:]
+
+
+@torch.no_grad()
+def _joints(body: Body, params: SMPLParams, slots: tuple[int, ...] | None) -> NDArray[np.float64]:
+    """(N, J, 3): the given ones of the 49 joints, or the 14 of the H36M regressor."""
+    device = body.mean_pose.device
+    parts = []
+    for start in range(0, len(params.rotmats), BODIES_AT_ONCE):
+        rotmats, betas = (x[start : start + BODIES_AT_ONCE].to(device) for x in params[:2])
+        joints = body.joints14(rotmats, betas) if slots is None else body.joints(rotmats, betas)[:, list(slots)]
+        parts.append(joints.cpu().numpy().astype(np.float64))
+    return np.concatenate([np.empty((0, 14 if slots is None else len(slots), 3)), *parts])
+
+
+@torch.no_grad()
+def _vertex_errors(body: Body, pred: SMPLParams, truth: SMPLParams, order: NDArray[np.int64]) -> NDArray[np.float64]:
+    """MPVPE (N,) of pred[order] against truth, some bodies at a time."""
+    device = body.mean_pose.device
+    errors = []
+    for rows in torch.arange(len(order)).split(BODIES_AT_ONCE // 8):
+        mine = torch.from_numpy(order)[rows]
+        p = body(pred.rotmats[mine].to(device), pred.betas[mine].to(device)).vertices
+        t = body(truth.rotmats[rows].to(device), truth.betas[rows].to(device)).vertices
+        errors.append(mpvpe(p.cpu().numpy(), t.cpu().numpy()))
+    return np.concatenate(errors)

@@ -1,0 +1,231 @@
+"""A model that knows the truth scores zero; what "official" adds; which rows count; the command itself."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from torch import nn
+
+from glot.body import Body, load_body
+from glot.checkpoint import load_checkpoint, save_checkpoint
+from glot.config import ModelConfig, open_sample
+from glot.errors import InputError
+from glot.evaluate import METRICS, evaluate_predictor, evaluate_split, main, mean_pose_predictor
+from glot.metrics import mpjpe
+from glot.model import GLoT, SMPLParams
+from glot.rotation import axis_angle_to_rotmat
+from glot.schema import read_manifest, write_manifest
+from glot.scoring import track_truth
+from glot.store import FeatureStore
+from tests.feature_fixture import write_feature_set
+
+
+class Oracle(nn.Module):
+    """Knows the pose and shape behind every feature vector; answers for the middle of the window it is shown."""
+
+    def __init__(self, store: FeatureStore, *, frames: int = 16) -> None:
+        super().__init__()
+        self.config = ModelConfig(frames=frames, nearby_frames=1)
+        self.register_parameter("weight", nn.Parameter(torch.zeros(1)))
+        self.known = {row.tobytes(): i for i, row in enumerate(store.features)}
+        self.store = store
+
+    def predict(self, windows: torch.Tensor) -> SMPLParams:
+        rows = [self.known[row.numpy().tobytes()] for row in windows[:, self.config.frames // 2]]
+        pose, betas = torch.from_numpy(self.store.pose[rows]), torch.from_numpy(self.store.betas[rows])
+        return SMPLParams(axis_angle_to_rotmat(pose), betas, torch.zeros(len(rows), 3))
+
+
+@pytest.fixture(scope="module")
+def body() -> Body:
+    return load_body()
+
+
+def opened(folder: Path, body: Body, **settings) -> FeatureStore:  # noqa: ANN003
+    write_feature_set(folder / "set", body=body, split="test", **settings)
+    return FeatureStore.open(folder / "set", cache=folder / "cache")
+
+
+def test_oracle_is_perfect_and_the_official_protocol_says_otherwise(tmp_path: Path, body: Body) -> None:
+    store = opened(tmp_path, body, tracks=[30, 16, 40])
+    model = Oracle(store)
+    corrected = evaluate_split(model, store, body, vertices=True)
+    assert corrected.metrics.keys() == {"mpjpe", "pa_mpjpe", "mpvpe", "accel"}
+    assert max(corrected.metrics.values()) < 1e-3  # a micrometre
+    assert (corrected.frames, corrected.tracks, corrected.skipped_tracks) == (86, 3, [])
+    official = evaluate_split(model, store, body, protocol="official", vertices=True)
+    assert min(official.metrics.values()) > 0.5
+    # Six of the last seven frames of a track are wrong, all others right.
+    truth = track_truth(store, store.track("clip00_0"), body).joints
+    tail = mpjpe(truth[-7:][::-1], truth[-7:])
+    assert tail[3] == 0
+    assert official.per_track[0]["mpjpe"] == pytest.approx(1000 * tail.sum() / 30, rel=1e-3)
+
+
+def test_windows_of_another_length_come_from_the_model(tmp_path: Path, body: Body) -> None:
+    store = opened(tmp_path, body, tracks=[24, 23, 40])
+    result = evaluate_split(Oracle(store, frames=24), store, body)
+    assert result.skipped_tracks == ["clip01_0"]
+    assert result.metrics["mpjpe"] < 1e-3
+
+
+def test_frames_weigh_alike_whatever_their_track(tmp_path: Path, body: Body) -> None:
+    store = opened(tmp_path, body, tracks=[20, 60])
+    shift = torch.tensor([0.0, 0.3])  # radians of a wrong left elbow, by track
+
+    def predict(features: np.ndarray) -> SMPLParams:
+        rows = store.tracks[0].rows if len(features) == 20 else store.tracks[1].rows
+        pose = torch.from_numpy(store.pose[rows].copy())
+        pose[:, 18, 1] += shift[int(len(features) == 60)]
+        cam = torch.zeros(len(pose), 3)
+        return SMPLParams(axis_angle_to_rotmat(pose), torch.from_numpy(store.betas[rows].copy()), cam)
+
+    result = evaluate_predictor(predict, store, body, frames=16, vertices=False)["corrected"]
+    wrong = result.per_track[1]["mpjpe"]
+    assert wrong > 1
+    assert result.metrics["mpjpe"] == pytest.approx(wrong * 60 / 80, rel=1e-4)
+    assert "mpvpe" not in result.metrics
+
+
+def test_only_valid_rows_count_and_corrected_accelerations_stay_off_gaps(tmp_path: Path, body: Body) -> None:
+    store = opened(tmp_path, body, tracks=[60], gap=30)
+    still = mean_pose_at(store)
+    both = evaluate_predictor(still, store, body, frames=16, vertices=False)
+    # The person jumps over thirty frames in the middle; only the official acceleration takes that for a movement.
+    assert both["official"].metrics["accel"] > 1.2 * both["corrected"].metrics["accel"]
+    assert both["official"].metrics["mpjpe"] == pytest.approx(both["corrected"].metrics["mpjpe"])
+
+    partly = opened(tmp_path / "partly", body, tracks=[60], invalid=0.4)
+    result = evaluate_split(Oracle(partly), partly, body)
+    assert result.frames == int(partly.valid.sum()) < 60
+    nothing = opened(tmp_path / "nothing", body, tracks=[60, 30], invalid=1.0)
+    with pytest.raises(InputError, match="none of its 2 tracks"):
+        evaluate_split(Oracle(nothing), nothing, body)
+
+
+def mean_pose_at(store: FeatureStore):  # noqa: ANN201
+    identity = torch.eye(3).expand(24, 3, 3)
+
+    def predict(features: np.ndarray) -> SMPLParams:
+        rows = len(features)
+        return SMPLParams(identity.expand(rows, 24, 3, 3), torch.zeros(rows, 10), torch.zeros(rows, 3))
+
+    return predict
+
+
+def test_3dhp_windows_all_rows_scores_17_joints_of_the_valid_ones(tmp_path: Path, body: Body) -> None:
+    store = opened(tmp_path, body, tracks=[40], dataset="mpi_inf_3dhp", invalid=0.3)
+    truth = track_truth(store, store.tracks[0], body)
+    assert truth.joints.shape == (40, 17, 3)
+    assert len(truth.rows) == 40
+    assert 0 < truth.scored.sum() == store.valid.sum() < 40
+    result = evaluate_split(Oracle(store), store, body)
+    assert result.frames == store.valid.sum()
+    # The fixture's joints3d are the body's own, so that the oracle is right here too.
+    assert max(result.metrics.values()) < 1e-3
+
+
+def test_human36m_is_scored_against_its_motion_capture(tmp_path: Path, body: Body) -> None:
+    store = opened(tmp_path, body, tracks=[40], dataset="human36m")
+    truth = track_truth(store, store.tracks[0], body)
+    np.testing.assert_allclose(truth.joints, store.joints3d[:, 25:39], atol=1e-6)
+    result = evaluate_split(Oracle(store), store, body)
+    assert 1 < result.metrics["mpjpe"] < 100  # regressed joints against picked ones: near, not equal
+    assert result.metrics.keys() == {"mpjpe", "pa_mpjpe", "accel"}
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path, body: Body) -> Path:
+    """A small untrained model, saved as training would, that takes the features of the set beside it."""
+    torch.manual_seed(3)
+    small = ModelConfig(
+        feature_size=32, nearby_frames=2, width=16, heads=2, decoder_width=8, local_width=8, hidden=16, depth=1
+    )
+    recipe = replace(open_sample(), model=small)
+    model = GLoT(small, mean_pose=body.mean_pose, mean_shape=body.mean_shape, mean_cam=body.mean_cam)
+    manifest = write_feature_set(tmp_path / "features" / "3dpw" / "test", tracks=[30, 12, 20], body=body, split="test")
+    save_checkpoint(
+        tmp_path / "best",
+        model=model,
+        recipe=recipe,
+        body={"name": "open_body", "hash": body.file_hash, "open": True},
+        features={"backbone": manifest.backbone},
+        metrics={},
+        step=40,
+    )
+    return tmp_path / "best"
+
+
+def command(checkpoint: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    features = checkpoint.parent / "features"
+    arguments = ["--checkpoint", str(checkpoint), "--features", str(features), *more]
+    return subprocess.run(
+        [sys.executable, "-m", "glot.evaluate", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "GLOT_CACHE": str(checkpoint.parent / "cache"), "COLUMNS": "120"},
+    )
+
+
+def test_command_prints_and_writes_everything(checkpoint: Path, body: Body) -> None:
+    report, table = checkpoint.parent / "out" / "report.json", checkpoint.parent / "tracks.parquet"
+    done = command(checkpoint, "--untrained", "--json", str(report), "--table", str(table))
+    assert done.returncode == 0, done.stderr
+    values = json.loads(report.read_text())
+    for row in ("corrected", "official", "mean_pose", "untrained"):
+        assert set(METRICS) <= values[row].keys()
+        assert all(np.isfinite(values[row][name]) for name in METRICS)
+        assert f"{values[row]['pa_mpjpe']:.1f}" in done.stdout
+    assert (values["frames"], values["tracks"], values["skipped_tracks"]) == (50, 2, ["clip01_0"])
+    assert values["comparable_with_paper"] is False
+    assert "not comparable" in done.stdout
+    assert "80.7" in done.stdout
+    assert "ground truth: 1 (clip01_0)" in done.stdout
+    rows = pq.read_table(table).to_pylist()
+    assert [(row["protocol"], row["track_id"], row["frames"]) for row in rows] == [
+        (protocol, track, frames)
+        for protocol in ("corrected", "official")
+        for track, frames in (("clip00_0", 30), ("clip02_0", 20))
+    ]
+    # The command and the function that training validates with agree.
+    store = FeatureStore.open(checkpoint.parent / "features" / "3dpw" / "test", cache=checkpoint.parent / "cache")
+    model = load_checkpoint(checkpoint).model
+    mine = evaluate_split(model, store, body, batch_size=7)
+    assert mine.metrics["pa_mpjpe"] == pytest.approx(values["corrected"]["pa_mpjpe"], abs=1e-2)
+    mean = evaluate_predictor(mean_pose_predictor(model), store, body, frames=16)["corrected"]
+    assert mean.metrics["mpvpe"] == pytest.approx(values["mean_pose"]["mpvpe"], abs=1e-3)
+
+
+def test_mistakes_are_one_line(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLOT_CACHE", str(checkpoint.parent / "cache"))
+    features = checkpoint.parent / "features"
+
+    def mistake(match: str, **settings) -> None:  # noqa: ANN003
+        with pytest.raises(InputError, match=match):
+            main(**{"checkpoint": checkpoint, "features": features, **settings})
+
+    mistake("no such folder", checkpoint=checkpoint.parent / "worst")
+    mistake("no checkpoint", checkpoint=features)
+    mistake("no such feature folder", split="validation")
+    mistake("protocol 'paper'", protocol="paper")
+    mistake(".csv or .parquet", table=Path("errors.xlsx"))
+    folder = features / "3dpw" / "test"
+    manifest = read_manifest(folder)
+    write_manifest(folder, replace(manifest, backbone={**manifest.backbone, "hash": "another"}))
+    mistake("trained on")
+    write_manifest(folder, replace(manifest, body={"name": "smpl", "hash": "x", "open": False}))
+    mistake("belongs to SMPL, --body is the open body")
+    write_manifest(folder, replace(manifest, body={**manifest.body, "hash": "older"}))
+    mistake("another version of the open body")
+    done = command(checkpoint, "--split", "validation")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
