@@ -1,0 +1,167 @@
+"""Weights of a ResNet-50 in, a frozen feature extractor out: 224-pixel crops to 2048 numbers (global average pool).
+
+Reads safetensors, torchvision state dicts and SPIN's spin_model_checkpoint.pth.tar; never executes what a file holds.
+"""
+
+import copy
+import hashlib
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from glot.crop import normalise
+from glot.errors import InputError
+
+OPEN_WEIGHTS = Path(__file__).parent / "assets" / "resnet50_open.safetensors"
+FEATURE_SIZE = 2048
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """``module``: normalised crops (B, 3, 224, 224) float32 -> (B, 2048), eval mode, no gradients asked of it.
+
+    ``hash`` names the weights themselves: the same numbers in another container hash equal.
+    """
+
+    module: nn.Module
+    name: str
+    weights_name: str
+    hash: str
+    feature_size: int = FEATURE_SIZE
+
+
+def load_backbone(name: str = "resnet50", weights: Path | None = None) -> Backbone:
+    """The backbone called ``name`` with the weights in a file; None is the open weights that come with the project.
+
+    Without that file (a bare checkout) None is a random network of a fixed seed, called "random-seed0": good for trying
+    the pipeline, useless as features. Raises InputError for an unknown name and a file that is not such weights.
+    """
+    if name != "resnet50":
+        raise InputError(f"--backbone {name}: not known; there is resnet50")
+    if weights is None and OPEN_WEIGHTS.is_file():
+        weights = OPEN_WEIGHTS
+    if weights is None:
+        module, weights_name = _random_resnet50(seed=0), "random-seed0"
+    else:
+        module, weights_name = torchvision.models.resnet50(weights=None), Path(weights).name
+        _fill(module, _read_weights(Path(weights)), Path(weights))
+    module.fc = nn.Identity()
+    module.eval().requires_grad_(False)
+    return Backbone(module, name, weights_name, trunk_hash(module.state_dict()))
+
+
+def trunk_hash(state: Mapping[str, Tensor]) -> str:
+    """16 hex digits of sha256 over the trunk's names, shapes and float32 values, sorted by name; no batch counters."""
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        if key.split(".")[0] == "fc" or key.endswith("num_batches_tracked"):
+            continue
+        values = state[key].detach().cpu().float().contiguous()
+        digest.update(f"{key} {tuple(values.shape)}\n".encode())
+        digest.update(values.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+class Extractor:
+    """A backbone made ready for one device: ``extractor(crops (B, 224, 224, 3) uint8 RGB) -> (B, 2048) float32``.
+
+    On a CPU, batch norms are folded into the convolutions and these run in oneDNN's own layout: 1.7 times as fast as
+    the plain module, within 1e-6 of its features relative to the largest. On a GPU it is the plain module in true
+    float32 (TF32 off), so that features do not depend on where they were made.
+    """
+
+    def __init__(self, backbone: Backbone, *, device: str = "cpu") -> None:
+        self.device = torch.device(device)
+        self.blocked = self.device.type == "cpu" and torch.backends.mkldnn.is_available()
+        if self.blocked:
+            self.module = _blocked(backbone.module)
+        else:
+            self.module = backbone.module.to(self.device)
+            torch.backends.cudnn.allow_tf32 = False
+
+    @torch.no_grad()
+    def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        images = normalise(torch.from_numpy(crops).to(self.device, non_blocking=True))
+        features = self.module(images.to_mkldnn()).to_dense() if self.blocked else self.module(images)
+        return features.cpu().numpy()
+
+
+def _blocked(module: nn.Module) -> nn.Module:
+    """A copy with batch norms folded away and weights in oneDNN's blocked layout."""
+    module = copy.deepcopy(module)
+    for block in list(module.modules()):
+        for number in "123":
+            if isinstance(norm := getattr(block, f"bn{number}", None), nn.BatchNorm2d):
+                setattr(block, f"conv{number}", fuse_conv_bn_eval(getattr(block, f"conv{number}"), norm))
+                setattr(block, f"bn{number}", nn.Identity())
+        if isinstance(shortcut := getattr(block, "downsample", None), nn.Sequential):
+            block.downsample = fuse_conv_bn_eval(shortcut[0], shortcut[1])  # type: ignore[type-var]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch's own use of torch.jit inside this module
+        from torch.utils.mkldnn import to_mkldnn
+
+        return to_mkldnn(module)
+
+
+def _random_resnet50(*, seed: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return torchvision.models.resnet50(weights=None)
+
+
+def _read_weights(path: Path) -> Mapping[str, Tensor]:
+    """The state dict in a file, whatever container it came in."""
+    if not path.is_file():
+        raise InputError(f"--weights {path}: there is no such file")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = _load_torch(path)
+    except InputError:
+        raise
+    except Exception as error:  # cut, foreign or hostile: a reader can fail anywhere, and all of it means one thing
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise InputError(f"--weights {path}: not readable as weights ({reason}); fetch the file again") from None
+    for key in ("model", "state_dict"):  # SPIN's checkpoint, torchvision's training script; else a bare state dict
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+            break
+    if not isinstance(content, dict):
+        raise InputError(f"--weights {path}: holds a {type(content).__name__}, not the weights of a ResNet-50")
+    return {str(key).removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
+
+
+def _load_torch(path: Path) -> Any:
+    """torch.load without running anything; numpy numbers and arrays beside the weights may be there, nothing else."""
+    allowed: list[Any] = [np.ndarray, np.dtype]
+    allowed += [type(np.dtype(kind)) for kind in ("b1", "u1", "i1", "i2", "i4", "i8", "f2", "f4", "f8")]
+    rebuild, scalar = np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]
+    for home in ("numpy.core", "numpy._core"):  # before and since numpy 2
+        allowed += [(rebuild, f"{home}.multiarray._reconstruct"), (scalar, f"{home}.multiarray.scalar")]
+    with torch.serialization.safe_globals(allowed):
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _fill(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Copies the trunk's tensors (conv1, bn1, layer1..4) into the module; everything else in the file is left."""
+    for key, target in module.state_dict().items():
+        if key.split(".")[0] == "fc" or key.endswith("num_batches_tracked"):
+            continue
+        if key not in state:
+            raise InputError(f"--weights {path}: no {key} in it, so not the weights of a ResNet-50")
+        if state[key].shape != target.shape:
+            found, wanted = tuple(state[key].shape), tuple(target.shape)
+            raise InputError(f"--weights {path}: {key} is {found}, a ResNet-50 has {wanted}")
+        if not torch.isfinite(state[key].float()).all():
+            raise InputError(f"--weights {path}: {key} holds NaN or infinite values; fetch the file again")
+        target.copy_(state[key])

@@ -1,0 +1,89 @@
+"""What decoders hand over: the units of work of a dataset, and from each unit the clips of its people."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glot.body import Body
+from glot.schema import KEYPOINTS
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The smallest piece of work, done by one actor and resumed as a whole: a sequence with everybody in it."""
+
+    name: str  # unique in its split, and a file name
+    annotation: str  # file below the root
+    images: str  # folder below the root
+    frames: int  # pictures in that folder
+    sources: tuple[dict[str, Any], ...]  # {path below the root, bytes, ...}: what it is made from, to notice changes
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Unit":
+        values = json.loads(text)
+        return cls(**{**values, "sources": tuple(values["sources"])})
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One person through one clip, N frames in time order; the columns of glot.schema without the feature."""
+
+    track_id: str
+    fps: float
+    crop_scale: float
+    gender: str  # male, female or neutral
+    frame_index: NDArray[np.integer]  # (N,), 0-based
+    image: Sequence[str]  # N paths below the root
+    bbox: NDArray[np.floating]  # (N, 4) centre x, centre y, width, height: px
+    keypoints2d: NDArray[np.floating]  # (N, 49, 3) x, y px, confidence
+    joints3d: NDArray[np.floating]  # (N, 49, 3) m
+    joints3d_valid: NDArray[np.bool_]  # (N, 49)
+    pose: NDArray[np.floating]  # (N, 24, 3) axis-angle, rad, camera frame
+    betas: NDArray[np.floating]  # (N, 10)
+    has_3d: NDArray[np.bool_]  # (N,)
+    has_smpl: NDArray[np.bool_]  # (N,)
+    valid: NDArray[np.bool_]  # (N,)
+
+    def __post_init__(self) -> None:
+        shapes = {
+            "frame_index": (), "bbox": (4,), "keypoints2d": (KEYPOINTS, 3), "joints3d": (KEYPOINTS, 3),
+            "joints3d_valid": (KEYPOINTS,), "pose": (24, 3), "betas": (10,), "has_3d": (), "has_smpl": (), "valid": (),
+        }  # fmt: skip
+        for name, shape in shapes.items():
+            found = getattr(self, name).shape
+            assert found == (len(self), *shape), f"{self.track_id}: {name} is {found}"
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def take(self, keep: NDArray[np.bool_]) -> "Clip":
+        """The frames where ``keep`` (N,) is true."""
+        columns: dict[str, Any] = {
+            name: value[keep] for name, value in vars(self).items() if isinstance(value, np.ndarray)
+        }
+        return replace(self, image=[image for image, kept in zip(self.image, keep, strict=True) if kept], **columns)
+
+
+class Decoded(NamedTuple):
+    """A unit's clips, and what there was to decode: {person_frames, rows, ...} for the manifest."""
+
+    clips: list[Clip]
+    counts: dict[str, int]
+
+
+class Decoder(NamedTuple):
+    """A dataset. ``find(root, split)`` lists its units; InputError if there is no such data.
+    ``decode(root, unit, body, crop_scale)`` reads one; InputError if it is unreadable, with the reason."""
+
+    splits: tuple[str, ...]
+    find: Callable[[Path, str], list[Unit]]
+    decode: Callable[[Path, Unit, Body, float], Decoded]
+    box_rule: str

@@ -1,0 +1,190 @@
+"""3DPW's folders in (von Marcard et al. 2018), clips out: one for each person of a sequence.
+
+imageFiles/<sequence>/image_00000.jpg and sequenceFiles/{train,validation,test}/<sequence>.pkl (Python-2 pickles).
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from glot.body import Body
+from glot.errors import InputError
+from glot.joints import COMMON14, SPIN49, THREEDPW_2D, match
+from glot.safe_pickle import load_pickle
+from pipelines.boxes import VISIBLE, keypoint_boxes
+from pipelines.clips import Clip, Decoded, Decoder, Unit
+
+SPLITS = ("train", "validation", "test")
+FPS = 30.0
+ENLARGE = 1.1
+FEWEST_VISIBLE = 7  # of the 12 limb joints; the published counts follow from this rule
+LIMBS = match(THREEDPW_2D, COMMON14)  # 12 pairs; eyes, ears, nose and OpenPose's neck have no counterpart
+LIMBS_IN_2D = [source for source, _ in LIMBS]
+LIMBS_IN_SPIN49 = [SPIN49.index(COMMON14[target]) for _, target in LIMBS]
+HIPS = [SPIN49.index("rhip"), SPIN49.index("lhip")]
+GENDERS = {"m": "male", "f": "female", "male": "male", "female": "female"}
+FRAMES_AT_ONCE = 512  # bounds the memory of the body model
+
+
+def find_units(root: Path, split: str) -> list[Unit]:
+    """The sequences of a split, sorted by name; a sequence without pictures is listed too, decoding it says so."""
+    if not root.is_dir():
+        raise InputError(f"--root {root}: there is no such folder")
+    folder = root / "sequenceFiles" / split
+    if not folder.is_dir():
+        raise InputError(f"{folder}: there is no such folder; --root must hold 3DPW's sequenceFiles/ and imageFiles/")
+    files = sorted(folder.glob("*.pkl"))
+    if not files:
+        raise InputError(f"{folder}: no .pkl files in it; unpack 3DPW's sequenceFiles.zip there")
+    if not (root / "imageFiles").is_dir():
+        raise InputError(f"{root / 'imageFiles'}: there is no such folder; unpack 3DPW's imageFiles.zip into --root")
+    return [_unit(root, file) for file in files]
+
+
+def decode(root: Path, unit: Unit, body: Body, crop_scale: float) -> Decoded:
+    """Clips of everybody in a sequence who is ever visible.
+
+    Rows: from the first to the last visible frame, those with 7 of 12 limb joints above confidence 0.3.
+    keypoints2d: those 12 joints in slots 25-36, confidence 1 above 0.3 and else 0.
+    pose: the root turned into the camera, R_camera R_root; betas: the gendered body's, as everywhere in the field.
+    joints3d: the 49 joints of the neutral body with them, metres, camera frame, relative to the pelvis (the mean of the
+    hips, slots 27 and 28). The reference stores a hybrid frame, turned into the camera about SMPL's origin and moved by
+    the world's translation, where only differences between joints of one frame have a meaning; ours has no translation.
+    valid: 3DPW's campose_valid. Where a camera pose is no rotation at all, has_3d and has_smpl are false too.
+    """
+    data = _read(root, unit)
+    cameras, rigid = _camera_rotations(data["cam_poses"])
+    clips, counts = [], {"person_frames": 0, "rows": 0, "cameras_not_rigid": int((~rigid).sum())}
+    for person, keypoints in enumerate(data["poses2d"]):
+        counts["person_frames"] += len(keypoints)
+        boxes = keypoint_boxes(keypoints, enlarge=ENLARGE)
+        frames = np.arange(boxes.start, boxes.stop)
+        visible = keypoints[frames][:, LIMBS_IN_2D, 2] > VISIBLE  # (n, 12)
+        kept = visible.sum(1) >= FEWEST_VISIBLE
+        frames, visible = frames[kept], visible[kept]
+        if not len(frames):
+            continue
+        counts["rows"] += len(frames)
+        keypoints2d = np.zeros((len(frames), len(SPIN49), 3))
+        keypoints2d[:, LIMBS_IN_SPIN49, :2] = keypoints[frames][:, LIMBS_IN_2D, :2]
+        keypoints2d[:, LIMBS_IN_SPIN49, 2] = visible
+        pose = data["poses"][person][frames].reshape(-1, 24, 3)
+        rotmats = Rotation.from_rotvec(pose.reshape(-1, 3)).as_matrix().reshape(-1, 24, 3, 3)
+        rotmats[:, 0] = cameras[frames] @ rotmats[:, 0]
+        pose[:, 0] = Rotation.from_matrix(rotmats[:, 0]).as_rotvec()
+        betas = np.repeat(data["betas"][person][None, :10], len(frames), 0)
+        joints3d = _joints(body, rotmats, betas)
+        clips.append(
+            Clip(
+                track_id=f"{unit.name}_{person}",
+                fps=FPS,
+                crop_scale=crop_scale,
+                gender=data["genders"][person],
+                frame_index=frames,
+                image=[f"{unit.images}/image_{frame:05d}.jpg" for frame in frames],
+                bbox=boxes.bbox[kept],
+                keypoints2d=keypoints2d,
+                joints3d=joints3d - joints3d[:, HIPS].mean(1, keepdims=True),
+                joints3d_valid=np.ones(joints3d.shape[:2], bool),
+                pose=pose,
+                betas=betas,
+                has_3d=rigid[frames],
+                has_smpl=rigid[frames],
+                valid=data["campose_valid"][person][frames] & rigid[frames],
+            )
+        )
+    return Decoded(clips, counts)
+
+
+def _unit(root: Path, file: Path) -> Unit:
+    images = f"imageFiles/{file.stem}"
+    sizes = []
+    if (root / images).is_dir():
+        with os.scandir(root / images) as entries:
+            sizes = [entry.stat().st_size for entry in entries if entry.name.endswith(".jpg")]
+    annotation = file.relative_to(root).as_posix()
+    sources = (
+        {"path": annotation, "bytes": file.stat().st_size},
+        {"path": images, "bytes": sum(sizes), "files": len(sizes)},
+    )
+    return Unit(file.stem, annotation, images, len(sizes), sources)
+
+
+def _read(root: Path, unit: Unit) -> dict[str, Any]:
+    """The fields we use, checked and uniform: N frames, P people.
+
+    cam_poses (N, 4, 4); poses P x (N, 72), betas P x (10+,), poses2d P x (N, 18, 3), campose_valid P x (N,) bool, genders.
+    """
+    raw = load_pickle(root / unit.annotation)
+    if not isinstance(raw, dict):
+        raise InputError(f"{unit.annotation}: holds a {type(raw).__name__}, not a 3DPW sequence")
+    needed = ("poses", "betas", "poses2d", "campose_valid", "cam_poses", "img_frame_ids")
+    if missing := [key for key in needed if key not in raw]:
+        raise InputError(f"{unit.annotation}: no {', '.join(missing)} in it, so not a 3DPW sequence")
+    frames, people = np.asarray(raw["img_frame_ids"]).size, len(raw["poses"])
+    for key in ("betas", "poses2d", "campose_valid"):
+        if len(raw[key]) != people:
+            raise InputError(f"{unit.annotation}: {people} people have poses, {len(raw[key])} have {key}")
+    if not people or not frames:
+        raise InputError(f"{unit.annotation}: {people} people, {frames} frames, so nothing to extract")
+    data: dict[str, Any] = {"cam_poses": _numbers(unit, "cam_poses", raw["cam_poses"], (frames, 4, 4), finite=False)}
+    for key, shape in (("poses", (frames, 72)), ("poses2d", (frames, 3, 18)), ("campose_valid", (frames,))):
+        data[key] = [_numbers(unit, f"{key}[{i}]", value, shape) for i, value in enumerate(raw[key])]
+    data["betas"] = [_numbers(unit, f"betas[{i}]", value, None).ravel() for i, value in enumerate(raw["betas"])]
+    if min(map(len, data["betas"])) < 10:
+        raise InputError(f"{unit.annotation}: fewer than 10 betas")
+    data["poses2d"] = [value.transpose(0, 2, 1) for value in data["poses2d"]]
+    data["campose_valid"] = [value.astype(bool) for value in data["campose_valid"]]
+    genders = raw.get("genders", ["neutral"] * people)
+    data["genders"] = [GENDERS.get(str(gender).lower(), "neutral") for gender in genders]
+    if len(genders) != people:
+        raise InputError(f"{unit.annotation}: {people} people, {len(genders)} genders")
+    if not (root / unit.images).is_dir():
+        raise InputError(f"{unit.images}: there is no such folder, but {unit.annotation} needs its {frames} pictures")
+    return data
+
+
+def _numbers(
+    unit: Unit, name: str, value: Any, shape: tuple[int, ...] | None, *, finite: bool = True
+) -> NDArray[np.float64]:
+    try:
+        array = np.array(value, np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{unit.annotation}: {name} is not an array of numbers") from None
+    if shape is not None and array.shape != shape:
+        raise InputError(f"{unit.annotation}: {name} is {array.shape}, expected {shape}")
+    if finite and not np.isfinite(array).all():
+        raise InputError(f"{unit.annotation}: {name} holds NaN or infinite values")
+    return array
+
+
+def _camera_rotations(cam_poses: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """World-to-camera rotations (N, 3, 3), and where they are rotations (N,); the identity elsewhere."""
+    cameras = cam_poses[:, :3, :3]
+    with np.errstate(invalid="ignore", over="ignore"):
+        off = np.abs(cameras @ cameras.transpose(0, 2, 1) - np.eye(3)).max((1, 2))
+        rigid = (off < 1e-3) & (np.linalg.det(np.nan_to_num(cameras)) > 0)
+    return np.where(rigid[:, None, None], cameras, np.eye(3)), rigid
+
+
+def _joints(body: Body, rotmats: NDArray[np.float64], betas: NDArray[np.float64]) -> NDArray[np.float32]:
+    with torch.no_grad():
+        chunks = [
+            body.joints(torch.from_numpy(rotmats[i : i + FRAMES_AT_ONCE]).float(),
+                        torch.from_numpy(betas[i : i + FRAMES_AT_ONCE]).float())
+            for i in range(0, len(rotmats), FRAMES_AT_ONCE)
+        ]  # fmt: skip
+    return torch.cat(chunks).numpy()
+
+
+THREEDPW = Decoder(
+    splits=SPLITS,
+    find=find_units,
+    decode=decode,
+    box_rule=f"{ENLARGE} x diagonal of joints above {VISIBLE}; median 11 frames, edges repeated; Gaussian 8 frames",
+)

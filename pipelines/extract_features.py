@@ -1,0 +1,334 @@
+"""A dataset's pictures and annotations in, a feature set out, as a Ray Data job (the contract is glot/schema.py).
+
+The unit of work is a sequence; only its name travels. An actor decodes the annotations, reads every picture once for
+all its people, crops, runs the frozen backbone and writes the unit's part: no picture enters the object store.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import cv2
+import numpy as np
+import torch
+import typer
+from numpy.typing import NDArray
+
+from glot import cli
+from glot.backbone import Extractor, load_backbone
+from glot.body import OPEN_BODY, Body, load_body
+from glot.crop import CROP_SIZE, DEFAULT_CROP_SCALE
+from glot.errors import InputError
+from glot.schema import Manifest
+from pipelines.clips import Decoder, Unit
+from pipelines.decoders.threedpw import THREEDPW
+from pipelines.frames import read_crops
+from pipelines.shards import Record, finished, open_set, publish, write_part, write_record
+from pipelines.tally import Display, Tally
+
+DECODERS: dict[str, Decoder] = {"3dpw": THREEDPW}
+OBJECT_STORE_BYTES = 200_000_000  # names and counts are all it ever holds
+CPU_OF_A_WORKER = 0.9  # a worker keeps a core busy; all CPUs claimed whole, Ray Data can wait for ever without a word
+REPORT_FRAMES = 8  # a worker reports after this many
+SHOWN_SKIPS = 5
+
+
+@dataclass(frozen=True)
+class Job:
+    """One split to extract, all paths absolute, as actors get it."""
+
+    dataset: str
+    split: str
+    root: Path
+    folder: Path
+    backbone: str
+    weights: Path | None
+    body: Path | None
+    batch_size: int
+    settings: dict[str, Any]
+
+    @property
+    def what(self) -> str:
+        return f"{self.dataset} {self.split}"
+
+
+def main(
+    dataset: Annotated[str, typer.Option(help="What the root holds: 3dpw.")],
+    root: Annotated[
+        Path, typer.Option(help="The dataset's folder; for 3dpw the one with imageFiles/, sequenceFiles/.")
+    ],
+    out: Annotated[Path, typer.Option(help="Feature sets go to OUT/DATASET/SPLIT/.")],
+    split: Annotated[str, typer.Option(help="train, validation, test, or all of them.")] = "all",
+    backbone: Annotated[str, typer.Option(help="The network: resnet50.")] = "resnet50",
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="Its weights: safetensors, a torchvision state dict, SPIN's checkpoint. Default: the open ones."
+        ),
+    ] = None,
+    body: Annotated[
+        Path | None,
+        typer.Option(help="Body model for the 3D joints: SMPL's .pkl, .npz or their folder. Default: the open one."),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Extraction actors; 0: one a CPU core, or one a GPU.")] = 0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Crops in one forward pass.")] = 8,
+    allow_skips: Annotated[bool, typer.Option(help="Unreadable pictures and sequences are fine: exit with 0.")] = False,
+) -> int:
+    """Extracts per-frame features and labels from a video dataset, as a Ray Data job.
+
+    **Example**: `python pipelines/extract_features.py --dataset 3dpw --root data/3dpw --split all --out features`
+
+    Run it again after any interruption: it goes on where it was, and says so when there is nothing left to do. With
+    RAY_ADDRESS set, or under `ray job submit`, it joins that cluster; otherwise it starts a local Ray. What cannot be
+    read is skipped and named in manifest.json; the exit code is then 1, unless `--allow-skips`.
+    """
+    if dataset not in DECODERS:
+        raise InputError(f"--dataset {dataset}: not known; there is {', '.join(DECODERS)}")
+    decoder = DECODERS[dataset]
+    if split != "all" and split not in decoder.splits:
+        raise InputError(f"--split {split}: {dataset} has {', '.join(decoder.splits)}; or say all")
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not (root.is_absolute() and out.is_absolute()):
+        raise InputError(
+            "--root and --out must be absolute in a Ray job: it runs in a copy of your folder, which is thrown away"
+        )
+    root, out = root.absolute(), out.absolute()
+    weights, body = (path and path.absolute() for path in (weights, body))
+    splits = decoder.splits if split == "all" else (split,)
+    units = {name: decoder.find(root, name) for name in splits}
+    settings = describe(backbone, weights, body, decoder)
+    jobs = {
+        name: Job(
+            dataset, name, root, out / dataset / name, backbone, weights, body, batch_size,
+            {"dataset": dataset, "split": name, **settings},
+        )
+        for name in splits
+    }  # fmt: skip
+    manifests = extract(jobs, units, workers)
+    for name, manifest in manifests.items():
+        say_skipped(jobs[name], manifest)
+    return 1 if not allow_skips and any(manifest.skipped for manifest in manifests.values()) else 0
+
+
+def describe(backbone: str, weights: Path | None, body: Path | None, decoder: Decoder) -> dict[str, Any]:
+    """What a feature set is made with; two runs may share a folder only if these agree."""
+    network, person = load_backbone(backbone, weights), load_body(body)
+    return {
+        "backbone": {
+            "name": network.name,
+            "weights": network.weights_name,
+            "hash": network.hash,
+            "feature_size": network.feature_size,
+        },
+        "body": {"name": (body or OPEN_BODY).name, "hash": person.file_hash, "open": person.is_open},
+        "crop": {
+            "size": CROP_SIZE,
+            "scale": DEFAULT_CROP_SCALE,
+            "box": decoder.box_rule,
+            "rule": "square of side scale * width, bilinear, black outside",
+        },
+    }
+
+
+def extract(jobs: Mapping[str, Job], units: Mapping[str, Sequence[Unit]], workers: int) -> dict[str, Manifest]:
+    """Extracts what is missing of the splits, in one go, and publishes each."""
+    with ExitStack() as folders:
+        missing: list[tuple[Job, Unit]] = []
+        for split, job in jobs.items():
+            folders.enter_context(open_set(job.folder, job.settings))
+            done = finished(job.folder, units[split])
+            todo = [unit for unit in units[split] if unit.name not in done]
+            state = f"{len(done)} of them done before" if todo else "all of them done before"
+            say(f"{job.what}: {len(units[split])} sequences" + (f", {state}" if done else ""))
+            missing += [(job, unit) for unit in todo]
+        if missing:
+            run(missing, workers)
+        manifests = {}
+        for split, job in jobs.items():
+            manifest = publish(job.folder, units[split], finished(job.folder, units[split]), job.settings)
+            say(f"{job.what}: {manifest.rows} rows of {manifest.tracks} tracks in {job.folder}")
+            manifests[split] = manifest
+    return manifests
+
+
+def run(work: Sequence[tuple[Job, Unit]], workers: int) -> None:
+    """The Ray Data job: names of units -> a pool of actors that decode, crop, run the network and write."""
+    with ray_session() as ray:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        workers, resources, threads = plan(nodes, workers, len(work))
+        free = ray.available_resources()
+        if any(free.get(kind, 0) < workers * resources[f"num_{kind.lower()}s"] for kind in ("CPU", "GPU")):
+            say(f"other work holds CPUs or GPUs that {workers} workers need; they start as it lets go of them")
+        tally = ray.remote(num_cpus=0)(Tally).remote()
+        # Longest first, one unit at a time to an actor: nobody is left with a queue at the end.
+        work = sorted(work, key=lambda item: -item[1].frames)
+        items = [{"split": job.split, "unit": unit.to_json()} for job, unit in work]
+        jobs = {job.split: job for job, _ in work}
+        total, what = sum(unit.frames for _, unit in work), f"extract {work[0][0].dataset}"
+        try:
+            with Display(lambda: ray.get(tally.read.remote()), total=total, what=what):
+                ray.data.from_items(items, override_num_blocks=len(items)).map(
+                    ExtractUnit,
+                    fn_constructor_kwargs={"jobs": jobs, "tally": tally, "threads": threads},
+                    compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1),
+                    **resources,
+                ).materialize()
+        except ray.exceptions.RayError as error:
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, (InputError, OSError)):  # a full disk, weights that differ between nodes
+                raise InputError(f"{cause}; what is done is kept, run the same command again") from None
+            raise
+
+
+class ExtractUnit:
+    """What an actor runs: ``__call__`` does one unit and leaves its part and its record."""
+
+    def __init__(self, jobs: Mapping[str, Job], tally: Any, threads: int) -> None:
+        self.jobs, self.tally, self.threads = jobs, tally, threads
+        torch.set_num_threads(1)
+        cv2.setNumThreads(1)
+        job = next(iter(jobs.values()))
+        backbone = load_backbone(job.backbone, job.weights)
+        if backbone.hash != job.settings["backbone"]["hash"]:
+            raise InputError(
+                f"--weights {job.weights}: not the same file on every node; put it on a shared file system"
+            )
+        self.extractor = Extractor(backbone, device="cuda" if torch.cuda.is_available() else "cpu")
+        self.body = load_body(job.body)
+        tally.add.remote(workers=1)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        job, unit = self.jobs[str(row["split"])], Unit.from_json(str(row["unit"]))
+        record = extract_unit(job, unit, self.extractor, self.body, threads=self.threads, report=self._report)
+        write_record(job.folder, record)
+        return {"unit": unit.name}
+
+    def _report(self, frames: int, skipped: int) -> None:
+        self.tally.add.remote(frames=frames, skipped=skipped)
+
+
+def extract_unit(
+    job: Job, unit: Unit, extractor: Extractor, body: Body, *, threads: int, report: Callable[[int, int], None]
+) -> Record:
+    """Decodes a unit, runs the network over its crops, writes its part. What cannot be read becomes ``skipped``."""
+    sources = list(unit.sources)
+    try:
+        clips, counts = DECODERS[job.dataset].decode(job.root, unit, body, DEFAULT_CROP_SCALE)
+    except InputError as error:
+        report(unit.frames, unit.frames)
+        skipped = [{"what": unit.annotation, "reason": str(error), "frames": unit.frames}]
+        return Record(unit.name, sources, None, skipped=skipped)
+    features = [np.zeros((len(clip), job.settings["backbone"]["feature_size"]), np.float32) for clip in clips]
+    there = [np.zeros(len(clip), bool) for clip in clips]
+    crops: list[NDArray[np.uint8]] = []
+    places: list[tuple[int, int]] = []  # (clip, row) of each of them
+    skipped = []
+
+    def forward() -> None:
+        for (clip, row), feature in zip(places, extractor(np.stack(crops)), strict=True):
+            features[clip][row] = feature
+            there[clip][row] = True
+        crops.clear()
+        places.clear()
+
+    told = told_skipped = 0
+    for frames, frame in enumerate(read_crops(job.root, clips, threads=threads, ahead=2 * job.batch_size), 1):
+        if frame.reason:
+            skipped.append({"what": frame.image, "reason": frame.reason, "frames": 1})
+        for place, crop in zip(frame.people, frame.crops, strict=False):
+            places.append(place)
+            crops.append(crop)
+            if len(crops) == job.batch_size:
+                forward()
+        if frames - told >= REPORT_FRAMES:
+            report(frames - told, len(skipped) - told_skipped)
+            told, told_skipped = frames, len(skipped)
+    if crops:
+        forward()
+    kept = [clip.take(mask) for clip, mask in zip(clips, there, strict=True)]
+    part = write_part(
+        job.folder, unit, kept, [values[mask] for values, mask in zip(features, there, strict=True)],
+        dataset=job.dataset, split=job.split,
+    )  # fmt: skip
+    report(unit.frames - told, len(skipped) - told_skipped)  # frames without a visible person were never read
+    return Record(unit.name, sources, part, {**counts, "rows": sum(map(len, kept))}, skipped)
+
+
+def plan(nodes: Sequence[Mapping[str, float]], workers: int, units: int) -> tuple[int, dict[str, float], int]:
+    """(workers, Ray resources of one, threads that read pictures in one) for the nodes' resources.
+
+    InputError if the nodes cannot hold so many workers: Ray would wait for them without end.
+    """
+    cpus, gpus = (int(sum(node.get(kind, 0) for node in nodes)) for kind in ("CPU", "GPU"))
+    room = gpus or cpus
+    if not room or workers > room:
+        have = f"{gpus} GPUs" if gpus else f"{cpus} CPUs"
+        raise InputError(f"--workers {workers}: this Ray has {have}, so at most {room} workers; 0 takes all it can use")
+    workers = min(workers or room, max(units, 1))
+    if not gpus:
+        return workers, {"num_cpus": CPU_OF_A_WORKER, "num_gpus": 0}, 1
+    # On a GPU, reading pictures is what takes time: every worker gets its share of its node's cores for it.
+    share = max(1, int(min(node.get("CPU", 0) // node["GPU"] for node in nodes if node.get("GPU"))))
+    return workers, {"num_cpus": share * CPU_OF_A_WORKER, "num_gpus": 1}, share
+
+
+@contextmanager
+def ray_session() -> Iterator[Any]:
+    """Ray, quiet: one the caller has started, or the cluster of RAY_ADDRESS (a Ray job has it), or a local one.
+
+    RAY_AUTH_MODE is Ray's: unset, a local Ray makes itself a token; to join a cluster it must be the cluster's.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    import ray
+    import ray.data
+
+    started = not ray.is_initialized()
+    if started:
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        if os.environ.get("RAY_ADDRESS"):
+            try:
+                ray.init(**quiet)
+            except ConnectionError as error:
+                raise InputError(f"RAY_ADDRESS {os.environ['RAY_ADDRESS']}: {str(error).splitlines()[0]}") from None
+        else:
+            say("starting a local Ray")
+            ray.init("local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.execution_no_progress_timeout_s = -1  # Ray Data gives up after half an hour in which no unit ended
+    try:
+        yield ray
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def say_skipped(job: Job, manifest: Manifest) -> None:
+    """Names the first things skipped and counts the rest."""
+    for entry in manifest.skipped[:SHOWN_SKIPS]:
+        say(f"{job.what}: skipped {entry['what']}: {entry['reason']}")
+    if manifest.skipped:
+        frames = sum(entry["frames"] for entry in manifest.skipped)
+        where = f"{len(manifest.skipped)} skipped in all ({frames} frames), listed in {job.folder / 'manifest.json'}"
+        say(f"{job.what}: {where}; --allow-skips says that this is fine")
+
+
+def say(text: str) -> None:
+    """To the terminal or a job's log at once, not when a buffer is full."""
+    print(text, flush=True)
+
+
+def command() -> None:
+    cli.run(main)
+
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,242 @@
+"""Clips with features in, a feature set folder out: parts and records as units finish, the manifest when all have.
+
+A unit is done when its record is there; the record is written after its part, and each by one rename. So whatever is
+killed, whenever: the next run finds whole units only, does the missing ones, and the rows are the same.
+"""
+
+import fcntl
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from glot.errors import InputError
+from glot.schema import MANIFEST, SCHEMA_VERSION, Manifest, schema, write_manifest
+from pipelines.clips import Clip, Unit
+
+RECORDS = ".extraction"  # folder of records beside the parts
+ROW_GROUP = 2048  # rows; a shorter track is one row group
+WORDS = ["dataset", "split", "track_id", "image", "gender"]  # dictionary encoding is for these, not for features
+
+
+@dataclass(frozen=True)
+class Record:
+    """What became of a unit. ``part`` is {name, rows, tracks, bytes}, or None where no row was left."""
+
+    unit: str
+    sources: list[dict[str, Any]]
+    part: dict[str, Any] | None
+    counts: dict[str, int] = field(default_factory=dict)
+    skipped: list[dict[str, Any]] = field(default_factory=list)  # {what, reason, frames}
+
+
+def part_name(unit: Unit) -> str:
+    return f"part-{unit.name}.parquet"
+
+
+def write_part(
+    folder: Path, unit: Unit, clips: Sequence[Clip], features: Sequence[NDArray], *, dataset: str, split: str
+) -> dict[str, Any] | None:
+    """Writes a unit's rows, track after track, with (N, F) float32 ``features`` for each clip; returns its record."""
+    clips_features = [(clip, values) for clip, values in zip(clips, features, strict=True) if len(clip)]
+    if not clips_features:
+        return None
+    path = folder / part_name(unit)
+    temporary = _temporary(path)
+    columns = schema(clips_features[0][1].shape[1])
+    with pq.ParquetWriter(temporary, columns, compression="zstd", use_dictionary=WORDS) as writer:
+        for clip, values in clips_features:
+            table = pa.table(_columns(clip, values, dataset=dataset, split=split), schema=columns)
+            writer.write_table(table, row_group_size=ROW_GROUP)
+    size = temporary.stat().st_size
+    os.replace(temporary, path)
+    rows = sum(len(clip) for clip, _ in clips_features)
+    return {"name": path.name, "rows": rows, "tracks": len(clips_features), "bytes": size}
+
+
+def write_record(folder: Path, record: Record) -> None:
+    _write_json(folder / RECORDS / f"{record.unit}.json", asdict(record))
+
+
+@contextmanager
+def open_set(folder: Path, settings: dict[str, Any]) -> Iterator[None]:
+    """Holds the folder for one run at a time; starts it with ``settings``, or checks that it was started with them.
+
+    ``settings`` = {dataset, split, backbone, crop, body, ...}. InputError where another run is at work in the folder,
+    or it was made by another tool or with other settings.
+    """
+    records = folder / RECORDS
+    if (folder / MANIFEST).exists() and not records.is_dir():
+        raise InputError(f"{folder}: holds a feature set that was not extracted here; give another --out")
+    records.mkdir(parents=True, exist_ok=True)
+    with (records / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"{folder}: another extraction is writing it; wait for it, or give another --out"
+            ) from None
+        except OSError:
+            pass  # a file system without locks; whole files and renames keep the set right, work may be done twice
+        _check_settings(folder, settings)
+        for leftover in [*folder.glob(".part-*"), *records.glob(".*.json.*")]:
+            leftover.unlink(missing_ok=True)
+        yield
+
+
+def finished(folder: Path, units: Sequence[Unit]) -> dict[str, Record]:
+    """Records of the units that need no more work. A unit that lost something is redone once its sources have changed;
+    one that was whole and now has other sources raises InputError, as does a unit that the source no longer has."""
+    done = {}
+    by_name = {unit.name: unit for unit in units}
+    for path in sorted((folder / RECORDS).glob("*.json")):
+        if path.name == "settings.json":
+            continue
+        record = Record(**json.loads(path.read_text()))
+        remedy = "give another --out, or remove this folder to extract everything again"
+        if record.unit not in by_name:
+            raise InputError(f"{folder}: holds {record.unit}, which is no longer in the source; {remedy}")
+        if record.sources != list(by_name[record.unit].sources):
+            if not record.skipped:
+                raise InputError(f"{folder}: {record.unit} was extracted from files of other sizes; {remedy}")
+            continue
+        part = record.part
+        if part and (not (folder / part["name"]).is_file() or (folder / part["name"]).stat().st_size != part["bytes"]):
+            continue
+        done[record.unit] = record
+    return done
+
+
+def publish(folder: Path, units: Sequence[Unit], records: dict[str, Record], settings: dict[str, Any]) -> Manifest:
+    """Checks the parts and writes the manifest, last. InputError, and no manifest, where not one row was extracted."""
+    ordered = [records[unit.name] for unit in units]
+    parts = [record.part for record in ordered if record.part]
+    skipped = [entry for record in ordered for entry in record.skipped]
+    if not parts:
+        why = (
+            f"; first reason: {skipped[0]['what']}: {skipped[0]['reason']}" if skipped else ": nobody is visible in it"
+        )
+        raise InputError(f"{folder}: nothing could be extracted from {len(units)} sequences{why}")
+    for part in parts:
+        found = pq.read_metadata(folder / part["name"]).num_rows
+        if found != part["rows"]:
+            raise InputError(
+                f"{folder / part['name']}: {found} rows, its record says {part['rows']}; remove the folder"
+            )
+    sources = [dict(source) for record in ordered for source in record.sources]
+    for record, unit in zip(ordered, units, strict=True):
+        next(source for source in sources if source["path"] == unit.annotation).update(record.counts)
+    manifest = Manifest(
+        dataset=settings["dataset"],
+        split=settings["split"],
+        rows=sum(part["rows"] for part in parts),
+        tracks=sum(part["tracks"] for part in parts),
+        backbone=settings["backbone"],
+        crop=settings["crop"],
+        body=settings["body"],
+        parts=parts,
+        sources=sources,
+        skipped=skipped,
+        code_version=code_version(),
+    )
+    write_manifest(folder, manifest)
+    for stray in set(folder.glob("part-*.parquet")) - {folder / part["name"] for part in parts}:
+        stray.unlink()  # of a unit that lost all its rows in a second run; readers of part-*.parquet must not see it
+    return manifest
+
+
+def code_version() -> str:
+    """The package's version, and the commit where it runs from a checkout."""
+    try:
+        release = version("glot")
+    except PackageNotFoundError:
+        release = "not installed"
+    try:
+        here = Path(__file__).parent
+        command = ["git", "-C", str(here), "describe", "--always", "--dirty"]
+        commit = subprocess.run(command, capture_output=True, text=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        commit = ""
+    return f"{release} ({commit})" if commit else release
+
+
+def _columns(clip: Clip, features: NDArray, *, dataset: str, split: str) -> dict[str, pa.Array]:
+    rows = len(clip)
+    assert len(features) == rows
+    columns: dict[str, Any] = {
+        "dataset": pa.array([dataset] * rows, pa.string()),
+        "split": pa.array([split] * rows, pa.string()),
+        "track_id": pa.array([clip.track_id] * rows, pa.string()),
+        "frame_index": pa.array(clip.frame_index.astype(np.int32)),
+        "image": pa.array(list(clip.image), pa.string()),
+        "fps": pa.array(np.full(rows, clip.fps, np.float32)),
+        "crop_scale": pa.array(np.full(rows, clip.crop_scale, np.float32)),
+        "gender": pa.array([clip.gender] * rows, pa.string()),
+        "feature": _lists(features.astype(np.float32)),
+        "joints3d_valid": _lists(clip.joints3d_valid),
+    }
+    for name in ("bbox", "keypoints2d", "joints3d", "pose", "betas"):
+        columns[name] = _lists(getattr(clip, name).astype(np.float32))
+    for name in ("has_3d", "has_smpl", "valid"):
+        columns[name] = pa.array(getattr(clip, name))
+    return columns
+
+
+def _lists(values: NDArray) -> pa.Array:
+    """(N, a, b, ...) -> N nested fixed-size lists."""
+    array = pa.array(np.ascontiguousarray(values).ravel())
+    for size in reversed(values.shape[1:]):
+        array = pa.FixedSizeListArray.from_arrays(array, size)
+    return array
+
+
+def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
+    path = folder / RECORDS / "settings.json"
+    settings = {**settings, "schema_version": SCHEMA_VERSION}
+    if not path.is_file():
+        _write_json(path, settings)
+        return
+    try:
+        before = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise InputError(f"{path}: not readable; remove {folder} and extract again") from None
+    for key in settings:
+        old, new = before.get(key), settings[key]
+        if _identity(old) != _identity(new):
+            old_text, new_text = _difference(old, new)
+            raise InputError(
+                f"{folder}: begun with {key} {old_text}, now asked for {new_text}; give another --out, or remove it"
+            )
+
+
+def _identity(value: Any) -> Any:
+    """A file may move or be renamed: where there is a hash, it is what counts."""
+    return value["hash"] if isinstance(value, dict) and "hash" in value else value
+
+
+def _difference(old: Any, new: Any) -> tuple[str, str]:
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return str(old), str(new)
+    keys = [key for key in new if old.get(key) != new[key]]
+    return tuple(", ".join(f"{key} {value.get(key)}" for key in keys) for value in (old, new))  # type: ignore[return-value]
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}")
+
+
+def _write_json(path: Path, content: Any) -> None:
+    temporary = _temporary(path)
+    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(temporary, path)

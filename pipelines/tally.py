@@ -1,0 +1,94 @@
+"""Counts from many actors in, a line or bar for people out: frames done, frames/s, time left, frames skipped."""
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from glot.cli import PLAIN_SECONDS
+
+POLL_SECONDS = 1.0
+
+
+class Counts(NamedTuple):
+    frames: int  # done, the skipped ones among them
+    skipped: int
+    workers: int  # that have started
+    seconds: float  # since the first of them had
+
+
+class Tally:
+    """Runs as a Ray actor without a CPU of its own; extraction actors add to it, the driver reads."""
+
+    def __init__(self) -> None:
+        self.frames = self.skipped = self.workers = 0
+        self.start = 0.0
+
+    def add(self, *, frames: int = 0, skipped: int = 0, workers: int = 0) -> None:
+        self.start = self.start or time.monotonic()
+        self.frames += frames
+        self.skipped += skipped
+        self.workers += workers
+
+    def read(self) -> Counts:
+        seconds = time.monotonic() - self.start if self.start else 0.0
+        return Counts(self.frames, self.skipped, self.workers, seconds)
+
+
+class Display:
+    """Polls ``read`` in a thread while the with-block runs: a bar on a terminal, else plain lines (a job's log)."""
+
+    def __init__(self, read: Callable[[], Counts], *, total: int, what: str) -> None:
+        self.read, self.total, self.what = read, total, what
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self._bar if sys.stderr.isatty() else self._lines, daemon=True)
+
+    def __enter__(self) -> "Display":
+        self.start = time.monotonic()
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        self.thread.join(timeout=10)
+
+    def status(self, counts: Counts) -> str:
+        """Frames/s, time left and skipped frames in words."""
+        if not counts.frames:
+            return f"{counts.workers} workers started" if counts.workers else "waiting for workers to start"
+        rate = counts.frames / max(counts.seconds, 1e-3)
+        left = f", about {(self.total - counts.frames) / rate:.0f} s left" if counts.frames < self.total else ""
+        return f"{rate:.1f} frames/s{left}, {counts.skipped} skipped"
+
+    def _lines(self) -> None:
+        said, last = -PLAIN_SECONDS, -1
+        while True:
+            ended = self.stop.wait(POLL_SECONDS)
+            now = time.monotonic()
+            if not ended and now - said < PLAIN_SECONDS:
+                continue
+            counts = self.read()
+            if counts.frames == last and ended:
+                return
+            said, last = now, counts.frames
+            done = f"{counts.frames}/{self.total} frames, {now - self.start:.0f} s gone"
+            print(f"{self.what}: {done}, {self.status(counts)}", file=sys.stderr, flush=True)
+            if ended:
+                return
+
+    def _bar(self) -> None:
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            TextColumn("{task.fields[status]}"),
+        )  # fmt: skip
+        with Progress(*columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task(self.what, total=self.total, status="")
+            ended = False
+            while not ended:
+                ended = self.stop.wait(POLL_SECONDS)
+                counts = self.read()
+                bar.update(task, completed=counts.frames, status=self.status(counts))
