@@ -89,7 +89,9 @@ class Sampler:
             for name in names:
                 store = stores[name]
                 starts = training_windows(store.tracks, store.frame_index, frames=frames, stride=config.stride)
-                sets.append(WindowSet(store, starts, is_3d=kind == 1, use_smpl=name not in config.no_smpl))
+                sets.append(
+                    WindowSet(store, starts, is_3d=kind == 1, use_smpl=kind == 1 and name not in config.no_smpl)
+                )
             stream = Stream(sets, seed=seed, stream=kind)
             if self.counts[kind] and not len(stream):
                 raise InputError(

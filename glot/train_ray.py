@@ -78,8 +78,9 @@ def train_loop(settings: dict[str, Any]) -> None:
     body = load_body(job.body).to(device)
     torch.manual_seed(recipe.seed)  # same initial weights everywhere, with one worker or many
     model = GLoT(recipe.model, mean_pose=body.mean_pose, mean_shape=body.mean_shape, mean_cam=body.mean_cam).to(device)
-    # With "gmm" the local branch does not exist; with a loss weight of 0 a head can be without gradient.
-    ddp = prepare_model(model, parallel_strategy_kwargs={"find_unused_parameters": False}) if world > 1 else model
+    # When nothing is masked the mask token gets no gradient, and DDP would wait for it.
+    unused = {"find_unused_parameters": recipe.model.mask_ratio == 0}
+    ddp = prepare_model(model, parallel_strategy_kwargs=unused) if world > 1 else model
     optimiser = torch.optim.Adam(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
     first_epoch = 0
     if checkpoint := ray.train.get_checkpoint():
@@ -129,7 +130,7 @@ def train_loop(settings: dict[str, Any]) -> None:
             metrics["windows_per_s"] = recipe.steps_per_epoch * recipe.data.batch_size / seconds
             metrics["data_wait"] = waited / seconds
             if validation is not None and epoch >= recipe.first_eval_epoch:
-                result = evaluate_split(model, validation, body, protocol="corrected")
+                result = evaluate_split(model, validation, body, vertices=True)
                 metrics |= {f"val_{name}": value for name, value in result.metrics.items()}
             if rank == 0:
                 best = min(best, metrics[BEST_BY])
@@ -162,7 +163,7 @@ def report_epoch(
                 target,
                 model=model,
                 recipe=job.recipe,
-                body={"name": body.name, "hash": body.file_hash, "open": body.is_open},
+                body={"name": "open" if body.is_open else str(job.body), "hash": body.file_hash, "open": body.is_open},
                 features=feature_lineage(job.recipe, job.features),
                 metrics={k: v for k, v in metrics.items() if math.isfinite(v)},
                 step=(epoch + 1) * job.recipe.steps_per_epoch,
@@ -357,7 +358,9 @@ def fit(
 
 
 def connect(*, workers: int, gpus: int) -> None:
-    """Joins the cluster of RAY_ADDRESS (set inside submitted jobs), else starts Ray on this machine."""
+    """Joins the cluster of RAY_ADDRESS (set inside submitted jobs), else starts Ray on this machine; once a process."""
+    if ray.is_initialized():
+        return
     if os.environ.get("RAY_ADDRESS"):
         ray.init(logging_level="warning")
         return

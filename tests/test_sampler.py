@@ -1,0 +1,87 @@
+"""The mixture is the same however many workers share it, and can be entered at any step."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from glot.config import DataConfig
+from glot.errors import InputError
+from glot.sampler import Sampler, Stream
+from glot.store import FeatureStore
+from tests.feature_fixture import write_feature_set
+
+FRAMES = 8
+BOTH = DataConfig(sets_2d=("flat",), sets_3d=("one", "two"), no_smpl=("two",), batch_size=20, fraction_2d=0.6, stride=2)
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, FeatureStore]:
+    root = tmp_path_factory.mktemp("features")
+    shapes = {"flat": [30, 24], "one": [40, 17], "two": [26]}
+    for seed, (name, tracks) in enumerate(shapes.items()):
+        write_feature_set(root / name, tracks=tracks, feature_size=8, seed=seed, dataset=name, invalid=0.2)
+    return {name: FeatureStore.open(root / name) for name in shapes}
+
+
+def sampler(stores: dict[str, FeatureStore], rank: int = 0, world: int = 1, seed: int = 3) -> Sampler:
+    return Sampler(stores, BOTH, frames=FRAMES, seed=seed, rank=rank, world=world)
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_ranks_share_a_batch_without_overlap(stores: dict[str, FeatureStore], world: int) -> None:
+    for step in (0, 7, 31):
+        whole, _ = sampler(stores).batch(step)
+        shares = torch.cat([sampler(stores, rank, world).batch(step)[0] for rank in range(world)])
+
+        def rows(features: torch.Tensor) -> list[tuple[float, ...]]:
+            return sorted(map(tuple, features[:, 0].tolist()))
+
+        assert rows(shares) == rows(whole)
+
+
+def test_the_mixture_is_the_recipes(stores: dict[str, FeatureStore]) -> None:
+    _, targets = sampler(stores).batch(0)
+    assert targets.is_3d.tolist() == [False] * 12 + [True] * 8  # int(20 * 0.6) windows of 2D sets come first
+    assert not targets.w_3d[:12].any() and not targets.w_smpl[:12].any()
+    assert targets.w_3d[12:].any()
+
+
+def test_unvouched_frames_and_unwanted_fits_do_not_supervise(stores: dict[str, FeatureStore]) -> None:
+    only_two = DataConfig(sets_3d=("two",), no_smpl=("two",), batch_size=6, stride=1)
+    _, targets = Sampler(stores, only_two, frames=FRAMES, seed=0).batch(0)
+    assert not targets.w_smpl.any()
+    share = float((Sampler(stores, only_two, frames=FRAMES, seed=0).batch(0)[1].w_3d == 0).float().mean())
+    assert 0 < share < 1  # the fixture calls a fifth of its frames invalid
+
+
+def test_the_same_step_gives_the_same_batch_and_another_another(stores: dict[str, FeatureStore]) -> None:
+    one, again = sampler(stores), sampler(stores)
+    for step in (0, 5):
+        assert torch.equal(one.batch(step)[0], again.batch(step)[0])
+    again.batch(17)  # having been elsewhere changes nothing
+    assert torch.equal(one.batch(6)[0], again.batch(6)[0])
+    assert not torch.equal(one.batch(0)[0], one.batch(1)[0])
+    assert not torch.equal(one.batch(0)[0], sampler(stores, seed=4).batch(0)[0])
+
+
+def test_a_pass_visits_every_window_once(stores: dict[str, FeatureStore]) -> None:
+    stream: Stream = sampler(stores).streams[1]
+    for number in range(3):
+        picked = stream.take(np.arange(number * len(stream), (number + 1) * len(stream)))
+        for window_set, starts in picked:
+            assert sorted(starts.tolist()) == sorted(window_set.starts.tolist())
+    first, second = (stream.take(np.arange(n * len(stream), (n + 1) * len(stream)))[0][1] for n in (0, 1))
+    assert first.tolist() != second.tolist()
+
+
+def test_too_many_workers_for_the_batch(stores: dict[str, FeatureStore]) -> None:
+    with pytest.raises(InputError, match="12 \\+ 8"):
+        sampler(stores, world=9)
+
+
+def test_tracks_shorter_than_a_window_are_said(stores: dict[str, FeatureStore], tmp_path: Path) -> None:
+    write_feature_set(tmp_path, tracks=[5, 6], feature_size=8)
+    with pytest.raises(InputError, match="no track has 8 consecutive frames"):
+        Sampler({"one": FeatureStore.open(tmp_path)}, DataConfig(sets_3d=("one",)), frames=FRAMES, seed=0)

@@ -1,0 +1,141 @@
+"""Real Ray Train, real DDP, real MLflow, small models: runs end, resume, and refuse what they should."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from glot import tracking
+from glot.body import load_body
+from glot.checkpoint import load_checkpoint
+from glot.config import Recipe, recipe_named
+from glot.errors import InputError
+from glot.train_ray import feature_lineage, first_difference, fit, learning_rate
+from tests.feature_fixture import write_feature_set
+
+SMALL = [
+    "model.width=64", "model.decoder_width=32", "model.local_width=32", "model.hidden=64", "model.depth=1",
+    "model.local_depth=1", "model.heads=2", "data.batch_size=16", "steps_per_epoch=12", "epochs=3", "lr=0.002",
+]  # fmt: skip
+GOLDEN = Path(os.environ.get("GLOT_GOLDEN", Path(__file__).parent.parent.parent / "shared" / "golden"))
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root, body = tmp_path_factory.mktemp("features"), load_body()
+    write_feature_set(root / "3dpw" / "train", tracks=[60] * 6, body=body, seed=1)
+    write_feature_set(root / "3dpw" / "validation", tracks=[30, 20], body=body, seed=2, split="validation")
+    return root
+
+
+def small(*more: str) -> Recipe:
+    return recipe_named("open_sample", [*SMALL, *more])
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
+def test_two_workers_train_report_and_are_done(features: Path, tmp_path: Path) -> None:
+    uri, out = tracking.default_uri(tmp_path), tmp_path / "run"
+    metrics = fit(small(), features=features, out=out, workers=2, mlflow=uri)
+    curve = MlflowClient(uri)
+    (run,) = curve.search_runs([curve.get_experiment_by_name("glot").experiment_id])
+    assert run.info.status == "FINISHED" and run.data.params["model.width"] == "64"
+    assert len(curve.get_metric_history(run.info.run_id, "val_pa_mpjpe")) == 3
+    assert "best" in [file.path for file in curve.list_artifacts(run.info.run_id)]
+    assert curve.get_metric_history(run.info.run_id, "train_loss")[-1].value > 0
+
+    best, last = load_checkpoint(out / "best"), load_checkpoint(out / "last")
+    assert best.recipe == last.recipe and best.recipe.model.feature_size == 32
+    assert metrics["val_pa_mpjpe"] == min(
+        point.value for point in curve.get_metric_history(run.info.run_id, "val_pa_mpjpe")
+    )
+    losses = [point.value for point in curve.get_metric_history(run.info.run_id, "train_loss")]
+    assert losses[-1] < losses[0]
+
+    start = time.monotonic()
+    assert fit(small(), features=features, out=out, workers=2, mlflow=uri) == metrics
+    assert time.monotonic() - start < 5  # nothing was trained again
+    assert len(curve.search_runs([run.info.experiment_id])) == 1
+    with pytest.raises(InputError, match="model.mask_ratio = 0.5, now 0.25"):
+        fit(small("model.mask_ratio=0.25"), features=features, out=out, workers=2)
+
+
+TRAIN = """
+import sys
+from pathlib import Path
+import ray
+from glot.train_ray import fit
+from tests.test_train_ray import small
+ray.init(num_cpus=2, include_dashboard=False, logging_level="warning", object_store_memory=200_000_000)
+features, out, uri = sys.argv[1:]
+fit(small("epochs=6"), features=Path(features), out=Path(out), workers=1, mlflow=uri)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_where_it_was(features: Path, tmp_path: Path) -> None:
+    uri, out = tracking.default_uri(tmp_path), tmp_path / "run"
+    arguments = [sys.executable, "-c", TRAIN, str(features), str(out), uri]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    first = subprocess.Popen(arguments, env=environment, start_new_session=True)
+    deadline = time.monotonic() + 240
+    while len(list((out / "ray").glob("checkpoint_*"))) < 1:
+        assert time.monotonic() < deadline and first.poll() is None, "the run never wrote a checkpoint"
+        time.sleep(0.1)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    assert not (out / "best").exists()
+
+    subprocess.run(arguments, env=environment, check=True, timeout=300)
+    client = MlflowClient(uri)
+    (run,) = client.search_runs([client.get_experiment_by_name("glot").experiment_id])
+    steps = [point.step for point in client.get_metric_history(run.info.run_id, "val_pa_mpjpe")]
+    assert sorted(set(steps)) == [12 * epoch for epoch in range(1, 7)]
+    assert len(steps) - len(set(steps)) <= 1  # at most the epoch whose report was under way
+    assert json.loads((out / "run.json").read_text())["status"] == "finished"
+
+
+def test_more_gpus_than_there_are_is_said_at_once(features: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "glot.train_ray", "--features", str(features), "--out", str(tmp_path / "r")]
+    ended = subprocess.run([*command, "--gpus", "8"], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2 and ended.stderr.startswith("error: --gpus 8") and ended.stderr.count("\n") == 1
+    assert not (tmp_path / "r").exists()
+
+
+def test_sets_of_different_backbones_are_not_mixed(features: Path, tmp_path: Path) -> None:
+    write_feature_set(tmp_path / "3dpw" / "train", tracks=[20])
+    write_feature_set(tmp_path / "3dpw" / "validation", tracks=[20], backbone_hash="another")
+    with pytest.raises(InputError, match="another backbone"):
+        feature_lineage(small(), tmp_path)
+    with pytest.raises(InputError, match="no such feature folder"):
+        feature_lineage(small("data.validation=nowhere"), tmp_path)
+
+
+def test_learning_rate_is_the_official_schedule() -> None:
+    misc = GOLDEN / "golden_misc.json"
+    if not misc.is_file():
+        pytest.skip(f"no official values at {misc}; set GLOT_GOLDEN")
+    official = json.loads(misc.read_text())
+    for name, key in (("table1_3dpw", "lr_50_5"), ("table1_h36m_mpii3d", "lr_75_8"), ("table2_3dpw", "lr_80_8")):
+        recipe = recipe_named(name)
+        assert [learning_rate(recipe, e) for e in range(recipe.epochs)] == pytest.approx(official[key], rel=1e-9)
+
+
+def test_learning_rate_rises_to_the_maximum_then_falls() -> None:
+    recipe = recipe_named("open_sample", ["epochs=20", "warmup_epochs=4"])
+    rates = [learning_rate(recipe, epoch) for epoch in range(20)]
+    assert rates[0] == pytest.approx(recipe.lr / 10) and max(rates) == rates[4] == pytest.approx(recipe.lr)
+    assert rates[:5] == sorted(rates[:5]) and rates[4:] == sorted(rates[4:], reverse=True)
+    assert all(math.isfinite(rate) and rate >= recipe.lr / 10 for rate in rates)
+
+
+def test_the_first_difference_is_named() -> None:
+    assert first_difference({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}}, "") == "a.c = 2, now 3"
+    assert first_difference({"a": 1}, {"a": 1}, "") == ""
