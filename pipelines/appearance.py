@@ -24,9 +24,9 @@ FEET = ("left_ankle", "right_ankle", "left_foot", "right_foot")
 def random_light(rng: np.random.Generator) -> Light:
     """Sun or lamp from any side above, warm or cold, strong or soft."""
     yaw, height = rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 1.6)
-    key, warmth = rng.uniform(0.35, 0.85), rng.uniform(-0.08, 0.08)
+    key, warmth = rng.uniform(0.45, 0.95), rng.uniform(-0.08, 0.08)
     tint = np.array([1 + warmth, 1.0, 1 - warmth])
-    ambient = rng.uniform(0.25, 0.5)
+    ambient = rng.uniform(0.3, 0.55)
     return Light(
         direction=(np.sin(yaw), height, np.cos(yaw)),
         key=_triple(key * tint),
@@ -124,8 +124,8 @@ def _panorama(seed: int) -> np.ndarray:
             x += w
     elif kind == 1:  # trees and hedges
         leaves = _noise(rng, height, width, first=6, octaves=7)
-        line = horizon - 20 - 160 * _noise(rng, 2, width, first=1, octaves=1)[0]
-        crowns = np.arange(height)[:, None] > line[None] + 60 * (leaves - 0.5)
+        line = horizon - 20 - 140 * _noise(rng, 64, width, first=2, octaves=4)[32]
+        crowns = np.arange(height)[:, None] > line[None] + 40 * (leaves - 0.5)
         picture = np.where(crowns[..., None], _colour(rng, 30, 120) * (0.5 + leaves[..., None]), picture)
     elif kind == 2:  # a room: wall, skirting, things on the wall
         picture = _colour(rng, 90, 230) + 25 * (_noise(rng, height, width, first=2)[..., None] - 0.5)

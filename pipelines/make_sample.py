@@ -88,8 +88,9 @@ def plan(settings: Settings, names: list[str]) -> list[Plan]:
     counts["train"] = total - sum(counts.values())
     plans: list[Plan] = []
     for split in SPLITS:
+        order = np.random.default_rng([settings.seed, 2]).permutation(len(clips[split]))
         for number in range(counts[split]):
-            first = clips[split][number % len(clips[split])]
+            first = clips[split][order[number % len(order)]]
             name = f"{split}_{first}_{number:02d}".replace("/", "-").replace(" ", "-")
             plans.append(Plan(len(plans), name, split, first, clips[split]))
     return plans

@@ -120,9 +120,9 @@ def resample(motion: Motion, *, fps: float = FPS, times: np.ndarray | None = Non
     """At another rate, or at given ``times`` (seconds): slerp for rotations, linear for translation."""
     own = np.arange(len(motion)) / motion.fps
     if times is None:
-        if motion.fps == fps:
-            return motion
-        times = np.arange(int(own[-1] * fps + 1e-6) + 1) / fps
+        if abs(motion.fps / fps - 1) < 1e-3:  # files round their frame time
+            return Motion(motion.poses, motion.trans, fps)
+        times = np.arange(int(own[-1] * fps + 0.01) + 1) / fps
     times = np.clip(times, own[0], own[-1])
     poses = np.stack([Slerp(own, Rotation.from_rotvec(motion.poses[:, j]))(times).as_rotvec() for j in range(24)], axis=1)
     trans = np.stack([np.interp(times, own, motion.trans[:, k]) for k in range(3)], axis=1)
