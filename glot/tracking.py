@@ -38,14 +38,23 @@ def prepare(uri: str, experiment: str) -> str:
         client = MlflowClient(uri)
         found = client.get_experiment_by_name(experiment)
         if found is not None and found.lifecycle_stage != "active":
-            raise InputError(f"--experiment {experiment}: it was deleted in MLflow; restore it there or choose another name")
+            raise InputError(
+                f"--experiment {experiment}: it was deleted in MLflow; restore it there or choose another name"
+            )
         return found.experiment_id if found else client.create_experiment(experiment, artifact_location=location)
     except MlflowException as error:
         raise InputError(f"--mlflow {uri}: no MLflow store answers there ({_first_line(error)})") from None
 
 
 def open_run(
-    uri: str, experiment_id: str, *, name: str, key: str, params: Mapping[str, Any], tags: Mapping[str, str], parent: str = ""
+    uri: str,
+    experiment_id: str,
+    *,
+    name: str,
+    key: str,
+    params: Mapping[str, Any],
+    tags: Mapping[str, str],
+    parent: str = "",
 ) -> str:
     """The id of the run tagged ``key`` in this experiment, opened anew or created; ``parent`` nests it under another run."""
     client = MlflowClient(uri)
