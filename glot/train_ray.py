@@ -6,6 +6,7 @@ workers run ``train_loop`` under DDP, publish its checkpoints. ``tuning/`` calls
 
 import hashlib
 import json
+import logging
 import math
 import os
 import shutil
@@ -38,8 +39,8 @@ from glot.errors import InputError
 from glot.evaluate import evaluate_split
 from glot.losses import glot_loss
 from glot.model import GLoT
+from glot.run_state import feature_lineage, open_state, training_folders, validation_folder, write_state
 from glot.sampler import Sampler
-from glot.schema import Manifest, read_manifest
 from glot.store import FeatureStore
 
 BEST_BY = "val_pa_mpjpe"
@@ -176,38 +177,6 @@ def report_epoch(
         ray.train.get_all_reported_checkpoints(consistency_mode=ray.train.CheckpointConsistencyMode.COMMITTED)
 
 
-def training_folders(recipe: Recipe, features: Path) -> dict[str, Path]:
-    """Feature set folder of every training set of the recipe."""
-    return {name: features / name / "train" for name in (*recipe.data.sets_2d, *recipe.data.sets_3d)}
-
-
-def validation_folder(recipe: Recipe, features: Path) -> Path:
-    """Feature set folder that epochs are compared on."""
-    return features / recipe.data.validation / "validation"
-
-
-def feature_lineage(recipe: Recipe, features: Path) -> dict[str, Any]:
-    """Backbone, crop rule and manifest keys of what the recipe reads; InputError when the sets do not go together."""
-    folders = {f"{name}/train": folder for name, folder in training_folders(recipe, features).items()}
-    folders[f"{recipe.data.validation}/validation"] = validation_folder(recipe, features)
-    manifests: dict[str, Manifest] = {name: read_manifest(folder) for name, folder in folders.items()}
-    first, *others = manifests
-    for name in others:
-        if manifests[name].backbone["hash"] != manifests[first].backbone["hash"]:
-            raise InputError(
-                f"{folders[name]}: features of another backbone ({manifests[name].backbone['weights']}) than "
-                f"{folders[first]} ({manifests[first].backbone['weights']}); extract both with the same --weights"
-            )
-    for name, manifest in manifests.items():
-        if not manifest.rows:
-            raise InputError(f"{folders[name]}: there is not one frame in it; extract it from data with visible people")
-    return {
-        "backbone": manifests[first].backbone,
-        "crop": manifests[first].crop,
-        "sets": {name: manifest.key for name, manifest in manifests.items()},
-    }
-
-
 def preflight(*, workers: int, gpus: int) -> None:
     """InputError when the cluster can never hold the workers: Ray would wait for them without an end, and silently."""
     have = ray.cluster_resources()
@@ -219,49 +188,6 @@ def preflight(*, workers: int, gpus: int) -> None:
         raise InputError(
             f"--workers {workers}: this cluster has {have.get('CPU', 0):.0f} CPU cores; ask for fewer workers"
         )
-
-
-def open_state(out: Path, state: dict[str, Any], *, fresh: bool) -> dict[str, Any]:
-    """Claims ``out`` for this run: what an earlier start of the same run left there, or a new state.
-
-    Raises InputError when the folder holds a run of another recipe or other features.
-    """
-    path = out / "run.json"
-    if fresh:
-        for name in ("ray", "best", "last", "run.json"):
-            target = out / name
-            shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
-    if path.is_file():
-        try:
-            old = json.loads(path.read_text())
-            difference = first_difference(old["recipe"], state["recipe"], "") or first_difference(
-                old["features"], state["features"], "features."
-            )
-        except (ValueError, KeyError, TypeError):
-            raise InputError(f"{path}: not readable; start over with --fresh or choose another --out") from None
-        if difference:
-            raise InputError(f"{out}: holds a run with {difference}; choose another --out, or start over with --fresh")
-        return old
-    out.mkdir(parents=True, exist_ok=True)
-    write_state(out, state)
-    return state
-
-
-def write_state(out: Path, state: dict[str, Any]) -> None:
-    """Replaces out/run.json at once."""
-    temporary = out / f".run.json.{os.getpid()}"
-    temporary.write_text(json.dumps(state, indent=1) + "\n")
-    os.replace(temporary, out / "run.json")
-
-
-def first_difference(old: Any, new: Any, where: str) -> str:
-    """ "field: old value, now new value" of the first field that differs, or nothing."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted(old.keys() | new.keys()):
-            if found := first_difference(old.get(key), new.get(key), f"{where}{key}."):
-                return found
-        return ""
-    return "" if old == new else f"{where.rstrip('.')} = {old}, now {new}"
 
 
 def publish(source: ray.train.Checkpoint, target: Path) -> None:
@@ -361,15 +287,20 @@ def connect(*, workers: int, gpus: int) -> None:
     """Joins the cluster of RAY_ADDRESS (set inside submitted jobs), else starts Ray on this machine; once a process."""
     if ray.is_initialized():
         return
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(logging_level="warning")
+    quiet: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": True}
+    if address := os.environ.get("RAY_ADDRESS"):
+        try:
+            ray.init(**quiet)
+        except (ConnectionError, ray.exceptions.RayError) as error:
+            raise InputError(f"RAY_ADDRESS {address}: no Ray answers there ({str(error).splitlines()[0]})") from None
         return
     if gpus > torch.cuda.device_count():  # before the seconds that starting Ray takes
         raise InputError(
             f"--gpus {gpus}: this machine has {torch.cuda.device_count()}; ask for fewer, use --workers N on CPUs, "
             "or set RAY_ADDRESS to a cluster"
         )
-    ray.init(num_cpus=max(workers, os.cpu_count() or 1), include_dashboard=False, logging_level="warning")
+    # "local": a cluster that somebody else runs on this machine is not joined by accident.
+    ray.init("local", num_cpus=max(workers, os.cpu_count() or 1), include_dashboard=False, **quiet)
 
 
 def main(

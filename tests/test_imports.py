@@ -8,14 +8,13 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"errors"},
-    {"cli", "joints", "rotation", "camera", "crop", "config", "schema", "safe_pickle"},
-    {"body", "backbone", "windows", "store", "sampler", "metrics", "scene"},
-    {"model", "losses"},
-    {"checkpoint", "scoring"},
-    {"predict"},
-    {"evaluate"},
-    {"render"},
-    {"tracking", "train_ray"},
+    {"cli", "joints", "rotation", "camera", "crop", "config", "schema", "safe_pickle", "tracking"},
+    {"body", "backbone", "windows", "store", "metrics", "scene", "run_state"},
+    {"model"},
+    {"losses", "checkpoint", "predict"},
+    {"sampler", "scoring"},
+    {"evaluate", "render"},
+    {"train_ray"},
 )
 FILES = sorted(path for package in ("glot", "pipelines", "tuning") for path in (ROOT / package).rglob("*.py"))
 

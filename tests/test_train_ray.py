@@ -17,7 +17,8 @@ from glot.body import load_body
 from glot.checkpoint import load_checkpoint
 from glot.config import Recipe, recipe_named
 from glot.errors import InputError
-from glot.train_ray import feature_lineage, first_difference, fit, learning_rate
+from glot.run_state import feature_lineage, first_difference
+from glot.train_ray import fit, learning_rate
 from tests.feature_fixture import write_feature_set
 
 SMALL = [

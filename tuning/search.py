@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from glot.errors import InputError
+from glot.run_state import feature_lineage
 
 METRICS = ("pa_mpjpe", "mpjpe", "mpvpe", "accel")
 CPU_SHARE = 0.95  # of a core per worker: the trial drivers need the rest, or nothing ever starts on a small machine
@@ -165,7 +166,7 @@ def main(
 
     Every trial is a child run of one parent run in MLflow. Interrupted sweeps go on when started again.
 
-    Example: `python -m tuning.search --space mask_ratio --values 0,0.5,0.75 --features runs/demo/features --out runs/sweep`
+    Example: `python -m tuning.search --space mask_ratio --values 0,0.5,0.75 --features features --out runs/sweep`
     """
     if space not in SPACES:
         raise InputError(f"--space {space}: there is {', '.join(SPACES)}")
@@ -175,7 +176,7 @@ def main(
     features, out = features.resolve(), out.resolve()
     for value in chosen_values:  # every recipe must be a valid one before the first trial starts
         sample = config.recipe_named(recipe, [*settings, f"{swept.field}={value:g}"])
-    lineage = train_ray.feature_lineage(sample, features)
+    lineage = feature_lineage(sample, features)
     out.mkdir(parents=True, exist_ok=True)
     uri = mlflow or tracking.default_uri(out.parent)
     experiment_id = tracking.prepare(uri, experiment)
