@@ -360,7 +360,4 @@ def command() -> None:
 
 
 if __name__ == "__main__":
-    # Under -m this file is __main__; its Job must be the one that workers import.
-    from glot.train_ray import command as imported_command
-
-    imported_command()
+    command()

@@ -11,9 +11,10 @@ LAYERS = (
     {"cli", "joints", "rotation", "camera", "crop", "config", "schema", "safe_pickle", "tracking"},
     {"body", "backbone", "windows", "store", "metrics", "scene", "run_state"},
     {"model"},
-    {"losses", "checkpoint", "predict"},
-    {"sampler", "scoring"},
-    {"evaluate", "render"},
+    {"losses", "checkpoint"},
+    {"predict", "scoring", "sampler"},
+    {"evaluate"},
+    {"render"},
     {"train_ray"},
 )
 FILES = sorted(path for package in ("glot", "pipelines", "tuning") for path in (ROOT / package).rglob("*.py"))
