@@ -54,8 +54,13 @@ def load_body(path: Path | None = None, *, gender: str = "neutral") -> "Body":
     J_regressor_h36m.npy, smpl_mean_params.npz. Raises InputError naming the file and what is wrong with it.
     """
     file = _body_file(OPEN_BODY if path is None else Path(path), gender)
-    values = dict(load_pickle(file)) if file.suffix == ".pkl" else _read_npz(file)
-    arrays = {key: value for key, value in _restored(values).items() if isinstance(value, np.ndarray)}
+    values = load_pickle(file) if file.suffix == ".pkl" else _read_npz(file)
+    if not isinstance(values, dict):
+        raise InputError(f"{file}: holds a {type(values).__name__}, not the arrays of a body model")
+    try:
+        arrays = {key: value for key, value in _restored(values).items() if isinstance(value, np.ndarray)}
+    except (KeyError, IndexError, ValueError, TypeError) as error:
+        raise InputError(f"{file}: its compact arrays do not fit together ({error}); fetch it again") from None
     sides = {} if "J_regressor_extra" in arrays else _add_side_files(arrays, file.parent)
     file_hash = _hash([file, *dict.fromkeys(sides.values())])
     is_open = path is None or (OPEN_BODY.is_file() and file_hash == _hash([OPEN_BODY]))
