@@ -105,7 +105,7 @@ def _blocked(module: nn.Module) -> nn.Module:
                 setattr(block, f"conv{number}", fuse_conv_bn_eval(getattr(block, f"conv{number}"), norm))
                 setattr(block, f"bn{number}", nn.Identity())
         if isinstance(shortcut := getattr(block, "downsample", None), nn.Sequential):
-            block.downsample = fuse_conv_bn_eval(shortcut[0], shortcut[1])  # type: ignore[type-var]
+            block.downsample = fuse_conv_bn_eval(*shortcut)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch's own use of torch.jit inside this module
         from torch.utils.mkldnn import to_mkldnn
@@ -148,7 +148,8 @@ def _load_torch(path: Path) -> Any:
     rebuild, scalar = np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]
     for home in ("numpy.core", "numpy._core"):  # before and since numpy 2
         allowed += [(rebuild, f"{home}.multiarray._reconstruct"), (scalar, f"{home}.multiarray.scalar")]
-    with torch.serialization.safe_globals(allowed):
+    with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a foreign file gets one line, and it is ours
         return torch.load(path, map_location="cpu", weights_only=True)
 
 

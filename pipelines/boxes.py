@@ -5,7 +5,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d, median_filter
-from scipy.signal import medfilt
 
 VISIBLE = 0.3  # confidence above which a joint counts
 MEDIAN_FRAMES = 11
@@ -49,7 +48,7 @@ def keypoint_boxes(
     smooth = np.empty((len(steps), 3))
     for column in range(3):
         signal = np.interp(steps, frames, signals[:, column])
-        signal = medfilt(signal, MEDIAN_FRAMES) if zero_padded else median_filter(signal, MEDIAN_FRAMES, mode="nearest")
+        signal = median_filter(signal, MEDIAN_FRAMES, mode="constant" if zero_padded else "nearest")
         smooth[:, column] = gaussian_filter1d(signal, sigma)
     with np.errstate(divide="ignore"):  # only the old median can make a zero
         side = enlarge * 150.0 / smooth[:, 2]

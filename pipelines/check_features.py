@@ -113,7 +113,7 @@ def check_rows(table: pa.Table, manifest: Manifest) -> Iterator[str]:
     first = table["track_id"][0].as_py()
     columns = {name: numbers(table[name]) for name in FINITE}
 
-    def broken(rows: NDArray[np.bool_], what: Callable[[int], Any] | str) -> Iterator[str]:
+    def broken(rows: Any, what: Callable[[int], Any] | str) -> Iterator[str]:
         if len(found := np.flatnonzero(rows)):
             row = table.slice(int(found[0]), 1)
             where = f"track {row['track_id'][0].as_py()} frame {row['frame_index'][0].as_py()}"

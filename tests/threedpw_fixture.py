@@ -21,13 +21,13 @@ SHAPE = np.array(
 
 
 def sequence(name: str, *, frames: int = 12, people: int = 2, seed: int = 0) -> dict[str, Any]:
-    """The content of a sequence's pickle; person 0 is not visible in frame 3, and has too few joints in frame 5."""
+    """The content of a sequence's pickle; person 0 is not there in frame 3 and hardly there in frame 5."""
     rng = np.random.default_rng(seed)
     poses2d, poses = [], []
     for person in range(people):
         points = np.array([30.0 + 30 * person, 40.0]) + 4.5 * SHAPE + rng.normal(0, 0.5, (frames, 18, 2))
         confidence = np.full((frames, 18, 1), 0.8)
-        if person == 0:
+        if person == 0 and frames > 5:
             confidence[3] = points[3] = 0
             confidence[5, :8] = 0.1
         poses2d.append(np.concatenate([points, confidence], -1).transpose(0, 2, 1).copy())  # (N, 3, 18)

@@ -118,7 +118,7 @@ def _unit(root: Path, file: Path) -> Unit:
 def _read(root: Path, unit: Unit) -> dict[str, Any]:
     """The fields we use, checked and uniform: N frames, P people.
 
-    cam_poses (N, 4, 4); poses P x (N, 72), betas P x (10+,), poses2d P x (N, 18, 3), campose_valid P x (N,) bool, genders.
+    cam_poses (N, 4, 4); P times poses (N, 72), betas (10+,), poses2d (N, 18, 3), campose_valid (N,) bool, genders.
     """
     raw = load_pickle(root / unit.annotation)
     if not isinstance(raw, dict):

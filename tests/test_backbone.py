@@ -1,0 +1,133 @@
+"""The same weights in any container are the same backbone; anything else is refused in one line, and nothing is run."""
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+
+from glot import backbone
+from glot.backbone import Extractor, load_backbone
+from glot.crop import normalise
+from glot.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def network() -> torch.nn.Module:
+    """A ResNet-50 whose batch norms have seen something, so that folding them away is a real operation."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        module = torchvision.models.resnet50(weights=None)
+        for part in module.modules():
+            if isinstance(part, torch.nn.BatchNorm2d):
+                part.running_mean.normal_(0, 0.1)
+                part.running_var.uniform_(0.5, 1.5)
+                part.weight.data.uniform_(0.5, 1.5)
+    return module.eval()
+
+
+@pytest.fixture(scope="module")
+def torchvision_file(network: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "resnet50.pth"
+    torch.save(network.state_dict(), path)
+    return path
+
+
+def spin_checkpoint(network: torch.nn.Module) -> dict:
+    """SPIN's layout: the trunk and its regressor under ``model``, training state beside it, numpy among it."""
+    model = {key: value for key, value in network.state_dict().items() if not key.startswith("fc.")}
+    model |= {"fc1.weight": torch.zeros(4, 5), "decpose.bias": torch.zeros(144), "init_cam": torch.zeros(1, 3)}
+    extras = {"epoch": 3, "batch_size": 64, "dataset_perm": np.arange(6), "loss": np.float64(0.5)}
+    return {"model": model, "optimizer": {"state": {}, "param_groups": []}, "total_step_count": 9, **extras}
+
+
+def test_every_container_gives_the_same_backbone(
+    network: torch.nn.Module, torchvision_file: Path, tmp_path: Path
+) -> None:
+    plain = load_backbone(weights=torchvision_file)
+    save_file(network.state_dict(), tmp_path / "a.safetensors")
+    torch.save(spin_checkpoint(network), tmp_path / "spin_model_checkpoint.pth.tar")
+    torch.save(spin_checkpoint(network), tmp_path / "legacy.pth.tar", _use_new_zipfile_serialization=False)
+    for name in ("a.safetensors", "spin_model_checkpoint.pth.tar", "legacy.pth.tar"):
+        other = load_backbone(weights=tmp_path / name)
+        assert other.hash == plain.hash and other.weights_name == name
+        ours, theirs = other.module.state_dict(), plain.module.state_dict()
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs if "num_batches" not in key)
+        (tmp_path / name).unlink()
+    assert plain.feature_size == 2048 and not plain.module.training
+
+
+def test_half_precision_is_read_and_is_other_weights(
+    network: torch.nn.Module, torchvision_file: Path, tmp_path: Path
+) -> None:
+    half = {key: value.half() if value.is_floating_point() else value for key, value in network.state_dict().items()}
+    save_file(half, tmp_path / "half.safetensors")
+    loaded = load_backbone(weights=tmp_path / "half.safetensors")
+    assert loaded.hash != load_backbone(weights=torchvision_file).hash
+    assert next(loaded.module.parameters()).dtype == torch.float32
+
+
+def test_the_fast_form_computes_the_plain_features(torchvision_file: Path) -> None:
+    loaded = load_backbone(weights=torchvision_file)
+    crops = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), np.uint8)
+    with torch.no_grad():
+        plain = loaded.module(normalise(torch.from_numpy(crops))).numpy()
+    fast = Extractor(loaded)(crops)
+    assert fast.shape == (3, 2048) and fast.dtype == np.float32
+    assert np.abs(fast - plain).max() < 1e-5 * np.abs(plain).max()
+    with torch.no_grad():  # making the fast form left the plain one alone
+        assert np.array_equal(plain, loaded.module(normalise(torch.from_numpy(crops))).numpy())
+
+
+def test_without_weights_the_network_is_random_but_always_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backbone, "OPEN_WEIGHTS", Path("/nowhere"))
+    before = torch.random.get_rng_state()
+    first, second = load_backbone(), load_backbone()
+    assert first.weights_name == "random-seed0" and first.hash == second.hash
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_the_open_weights_are_taken_when_they_are_there(
+    network: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_file(network.state_dict(), tmp_path / "resnet50_open.safetensors")
+    monkeypatch.setattr(backbone, "OPEN_WEIGHTS", tmp_path / "resnet50_open.safetensors")
+    assert load_backbone().weights_name == "resnet50_open.safetensors"
+
+
+class Evil:
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(Path("evil-was-run").absolute()),)
+
+
+def test_what_is_not_such_weights_is_refused_in_one_line(
+    network: torch.nn.Module, torchvision_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    whole = torchvision_file.read_bytes()
+    (tmp_path / "cut.pth").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "cut.safetensors").write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{}")
+    (tmp_path / "text.pth").write_text("hello\n")
+    (tmp_path / "empty.pth").write_bytes(b"")
+    torch.save({"model": {"a": torch.zeros(1)}}, tmp_path / "other.pth")
+    torch.save([1, 2], tmp_path / "list.pth")
+    torch.save({**network.state_dict(), "conv1.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "shape.pth")
+    torch.save({**network.state_dict(), "bn1.bias": torch.full((64,), torch.nan)}, tmp_path / "nan.pth")
+    torch.save({"model": Evil()}, tmp_path / "evil.pth")
+    (tmp_path / "evil.pkl").write_bytes(pickle.dumps(Evil()))
+    reasons = {
+        "missing.pth": "no such file", "cut.pth": "not readable", "cut.safetensors": "not readable",
+        "text.pth": "not readable", "empty.pth": "not readable", "other.pth": "no conv1.weight", "list.pth": "list",
+        "shape.pth": r"\(64, 3, 3, 3\)", "nan.pth": "NaN", "evil.pth": "not readable", "evil.pkl": "not readable",
+    }  # fmt: skip
+    for name, reason in reasons.items():
+        with pytest.raises(InputError, match=reason) as error:
+            load_backbone(weights=tmp_path / name)
+        assert name in str(error.value) and "\n" not in str(error.value)
+    assert not (tmp_path / "evil-was-run").exists()
+    with pytest.raises(InputError, match="resnet50"):
+        load_backbone("vit")

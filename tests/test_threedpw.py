@@ -1,0 +1,161 @@
+"""The 3DPW decoder: which rows it keeps, what it puts where, and that every broken file has its own one-line reason."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from glot.body import Body, load_body
+from glot.errors import InputError
+from glot.joints import COMMON14, SPIN49, THREEDPW_2D
+from pipelines.clips import Unit
+from pipelines.decoders.threedpw import decode, find_units
+from pipelines.legacy_pickle import dump
+from tests.threedpw_fixture import sequence, write_sequence
+
+
+@pytest.fixture(scope="module")
+def body() -> Body:
+    return load_body()
+
+
+def unit_of(root: Path, data: Any) -> Unit:
+    """A dataset of one sequence with this content."""
+    pickle = write_sequence(root, "walk_00", frames=12)
+    dump(data, pickle)
+    return find_units(root, "test")[0]
+
+
+def test_units_are_sorted_and_know_their_files(tmp_path: Path) -> None:
+    for name in ("b_00", "a_01", "a_00"):
+        write_sequence(tmp_path, name, frames=3)
+    write_sequence(tmp_path, "other", split="train", frames=3)
+    units = find_units(tmp_path, "test")
+    assert [unit.name for unit in units] == ["a_00", "a_01", "b_00"]
+    assert all(unit.frames == 3 and Unit.from_json(unit.to_json()) == unit for unit in units)
+    pickle, images = units[0].sources
+    assert pickle == {
+        "path": "sequenceFiles/test/a_00.pkl",
+        "bytes": (tmp_path / "sequenceFiles/test/a_00.pkl").stat().st_size,
+    }
+    assert images["bytes"] == sum(path.stat().st_size for path in (tmp_path / "imageFiles/a_00").iterdir())
+
+
+def test_rows_labels_and_order(tmp_path: Path, body: Body) -> None:
+    data = sequence("walk_00")
+    data["poses2d"][1][:, :, :2] = 0  # person 1 is not there in the first two frames and the last
+    data["poses2d"][1][0:2] = data["poses2d"][1][-1] = 0
+    data["poses2d"][1][2:, :, :2] = 20
+    data["poses2d"][1][2:-1, :2, 10] = 60
+    (first, second), counts = decode(tmp_path, unit_of(tmp_path, data), body, 1.2)
+    assert [first.track_id, second.track_id] == ["walk_00_0", "walk_00_1"]
+    assert first.frame_index.tolist() == [0, 1, 2, 4, 6, 7, 8, 9, 10, 11]  # 3: nobody there, 5: six limb joints
+    assert second.frame_index.tolist() == [2, 3, 4, 5, 6, 7, 8, 9, 10]
+    assert counts == {"person_frames": 24, "rows": 19, "cameras_not_rigid": 0}
+    assert first.image[3] == "imageFiles/walk_00/image_00004.jpg"
+    assert (first.gender, second.gender, first.fps, first.crop_scale) == ("male", "female", 30.0, 1.2)
+    assert first.valid.tolist() == [True] * 8 + [False] * 2 and second.valid.all()
+    for name in COMMON14:
+        if name in THREEDPW_2D:
+            slot, source = SPIN49.index(name), THREEDPW_2D.index(name)
+            assert np.array_equal(first.keypoints2d[4, slot, :2], data["poses2d"][0][6, :2, source])
+            assert first.keypoints2d[4, slot, 2] == 1
+    assert first.keypoints2d[..., 2].sum() == 12 * len(first)
+    assert np.array_equal(first.betas[5], data["betas"][0])
+    assert first.has_3d.all() and first.has_smpl.all() and first.joints3d_valid.all()
+
+
+def test_exactly_seven_visible_limb_joints_are_enough(tmp_path: Path, body: Body) -> None:
+    data = sequence("walk_00", people=1)
+    limbs = [THREEDPW_2D.index(name) for name in COMMON14 if name in THREEDPW_2D]
+    data["poses2d"][0][7, 2, limbs[:5]] = 0.3  # 7 left
+    data["poses2d"][0][8, 2, limbs[:6]] = 0.3  # 6 left
+    clip = decode(tmp_path, unit_of(tmp_path, data), body, 1.2).clips[0]
+    assert 7 in clip.frame_index and 8 not in clip.frame_index
+    assert clip.keypoints2d[clip.frame_index.tolist().index(7), 25:37, 2].sum() == 7
+
+
+def test_the_pose_is_the_worlds_seen_from_the_camera(tmp_path: Path, body: Body) -> None:
+    data = sequence("walk_00", people=1)
+    clip = decode(tmp_path, unit_of(tmp_path, data), body, 1.2).clips[0]
+    world = data["poses"][0][clip.frame_index].reshape(-1, 24, 3)
+    cameras = data["cam_poses"][clip.frame_index, :3, :3]
+    seen = Rotation.from_rotvec(clip.pose[:, 0]).as_matrix()
+    assert np.allclose(seen, cameras @ Rotation.from_rotvec(world[:, 0]).as_matrix())
+    assert np.array_equal(clip.pose[:, 1:], world[:, 1:])
+    rotmats = Rotation.from_rotvec(clip.pose.reshape(-1, 3)).as_matrix().reshape(-1, 24, 3, 3)
+    with torch.no_grad():
+        full = body(torch.from_numpy(rotmats).float(), torch.from_numpy(clip.betas).float()).joints.numpy()
+    hips = full[:, [SPIN49.index("rhip"), SPIN49.index("lhip")]].mean(1, keepdims=True)
+    assert np.allclose(clip.joints3d, full - hips, atol=1e-5)
+
+
+def test_a_camera_that_is_no_rotation_gives_up_its_frame_only(tmp_path: Path, body: Body) -> None:
+    data = sequence("walk_00", people=1)
+    data["cam_poses"][2, 0, 0] = np.nan
+    data["cam_poses"][6, :3, :3] *= 2
+    clip, counts = decode(tmp_path, unit_of(tmp_path, data), body, 1.2)
+    lost = np.isin(clip[0].frame_index, [2, 6])
+    assert np.array_equal(clip[0].has_3d, ~lost) and np.array_equal(clip[0].has_smpl, ~lost)
+    assert not clip[0].valid[lost].any() and np.isfinite(clip[0].pose).all() and counts["cameras_not_rigid"] == 2
+
+
+def test_a_person_nobody_sees_has_no_clip(tmp_path: Path, body: Body) -> None:
+    data = sequence("walk_00")
+    data["poses2d"][0][:] = 0
+    assert [clip.track_id for clip in decode(tmp_path, unit_of(tmp_path, data), body, 1.2).clips] == ["walk_00_1"]
+
+
+def test_longer_betas_are_cut_to_ten(tmp_path: Path, body: Body) -> None:
+    data = sequence("walk_00", people=1)
+    data["betas"] = [np.arange(300) / 1000]
+    assert np.array_equal(decode(tmp_path, unit_of(tmp_path, data), body, 1.2).clips[0].betas[0], np.arange(10) / 1000)
+
+
+def broken(**changes: Any) -> dict[str, Any]:
+    data = sequence("walk_00")
+    for key, value in changes.items():
+        if value is None:
+            del data[key]
+        else:
+            data[key] = value
+    return data
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        ([1, 2], "holds a list"),
+        (broken(cam_poses=None), "no cam_poses in it"),
+        (broken(betas=[np.zeros(10)]), "2 people have poses, 1 have betas"),
+        (broken(betas=[np.zeros(9)] * 2), "fewer than 10 betas"),
+        (broken(poses=[np.zeros((11, 72))] * 2), r"poses\[0\] is \(11, 72\), expected \(12, 72\)"),
+        (broken(poses2d=[np.zeros((12, 18, 3))] * 2), r"poses2d\[0\] is \(12, 18, 3\), expected \(12, 3, 18\)"),
+        (broken(poses=[np.full((12, 72), np.nan)] * 2), r"poses\[0\] holds NaN"),
+        (broken(cam_poses=["a"]), "cam_poses is not an array of numbers"),
+        (broken(img_frame_ids=np.zeros(0)), "0 frames"),
+        (broken(genders=["m"]), "1 genders"),
+    ],
+    ids=lambda value: value[:20] if isinstance(value, str) else "",
+)
+def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, body: Body, data: Any, reason: str) -> None:
+    with pytest.raises(InputError, match=reason) as error:
+        decode(tmp_path, unit_of(tmp_path, data), body, 1.2)
+    assert "walk_00.pkl" in str(error.value)
+
+
+def test_missing_folders_and_an_empty_split_are_said(tmp_path: Path, body: Body) -> None:
+    with pytest.raises(InputError, match="no such folder"):
+        find_units(tmp_path / "nowhere", "test")
+    with pytest.raises(InputError, match="sequenceFiles/test: there is no such folder"):
+        find_units(tmp_path, "test")
+    (tmp_path / "sequenceFiles" / "test").mkdir(parents=True)
+    with pytest.raises(InputError, match="no .pkl files"):
+        find_units(tmp_path, "test")
+    unit = unit_of(tmp_path, sequence("walk_00"))
+    (tmp_path / "imageFiles" / "walk_00").rename(tmp_path / "imageFiles" / "gone")
+    with pytest.raises(InputError, match="imageFiles/walk_00: there is no such folder"):
+        decode(tmp_path, unit, body, 1.2)
