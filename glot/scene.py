@@ -30,7 +30,7 @@ class Light:
 class Surroundings:
     """A textured floor at y = 0 and a far panorama.
 
-    ``floor`` (h, w, 3) uint8 RGB covers ``floor_size`` metres round the origin and is reflected beyond; ``panorama``
+    ``floor`` (h, h, 3) uint8 RGB covers ``floor_size`` metres round the origin and is repeated beyond; ``panorama``
     (h, w, 3) runs once round (left to right as one turns right), from 60 degrees up (top row) to 30 degrees down.
     """
 
@@ -219,12 +219,14 @@ class Scene:
         to_texture = np.array([[size, 0, centre], [0, size, centre], [0, 0, 1]]) @ to_floor
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         shape = (self.width, self.height)
-        floor = cv2.warpPerspective(around.floor, to_texture, shape, flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+        # Not BORDER_REFLECT: OpenCV reflects step by step, which takes seconds near the horizon.
+        floor = cv2.warpPerspective(around.floor, to_texture, shape, flags=flags, borderMode=cv2.BORDER_WRAP)
         shade = self._shadow(to_floor, shape)
         # A ray that falls by d_y a unit of depth meets the floor at depth eye_y / d_y.
-        share = np.exp(-np.square(eye[1] / (np.maximum(falling, 1e-6) * around.fade))) * (falling > 0)
-        share = share.astype(np.float32)[..., None]
-        return np.clip(panorama * (1 - share) + floor * (share * shade[..., None]) + 0.5, 0, 255).astype(np.uint8)
+        share = np.exp(-np.square(float(eye[1] / around.fade) / np.maximum(falling, 1e-6))) * (falling > 0)
+        picture = cv2.multiply(panorama, cv2.merge([1 - share] * 3), dtype=cv2.CV_32F)
+        picture += cv2.multiply(floor, cv2.merge([share * shade] * 3), dtype=cv2.CV_32F)
+        return cv2.convertScaleAbs(picture)
 
     def _panorama(self, around: Surroundings, to_rays: np.ndarray) -> np.ndarray:
         step = 8  # directions vary slowly: every 8th pixel is computed, the rest interpolated
@@ -254,15 +256,18 @@ class Scene:
         for mesh in self._meshes.values():
             if not mesh.casts_shadow:
                 continue
-            points = np.concatenate([mesh.vertices, mesh.vertices[mesh.faces].mean(1)])
-            flat = points[:, [0, 2]] - points[:, 1:2] * slope
+            flat = mesh.vertices[:, [0, 2]] - mesh.vertices[:, 1:2] * slope
             low = flat.min(0) - 0.4
-            cells = ((flat - low) / SHADOW_CELL).astype(np.int64)
+            cells = np.round((flat - low) / SHADOW_CELL).astype(np.int64)
             size = np.minimum(cells.max(0) + 17, 800)
-            inside = (cells < size).all(1)
             mask = np.zeros((size[1], size[0]), dtype=np.float32)
-            mask[cells[inside, 1], cells[inside, 0]] = 1
-            mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
+            if len(mesh.faces) > 2000:  # fine enough for its vertices alone to leave no holes
+                inside = (cells < size).all(1)
+                mask[cells[inside, 1], cells[inside, 0]] = 1
+                mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((7, 7), np.uint8))
+            else:
+                for triangle in cells[mesh.faces].clip(-(2**14), 2**14).astype(np.int32):
+                    cv2.fillConvexPoly(mask, triangle, 1.0)
             mask = cv2.GaussianBlur(mask, (0, 0), 2.0)
             to_mask = np.array([[1, 0, -low[0]], [0, 1, -low[1]], [0, 0, SHADOW_CELL]]) @ to_floor
             dark = cv2.warpPerspective(mask, to_mask, shape, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)

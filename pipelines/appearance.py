@@ -13,7 +13,7 @@ from glot.body import Body
 from glot.joints import SMPL_JOINTS
 from glot.scene import Light, Scene, Surroundings
 
-TEXTURES = 128  # how many floors and panoramas there are; each is made when first wanted, then kept (200 MB for all)
+TEXTURES = 128  # how many floors and panoramas there are; each is made when first wanted, then kept (350 MB for all)
 SKIN = np.array([[0.96, 0.80, 0.69], [0.89, 0.69, 0.55], [0.76, 0.55, 0.40], [0.58, 0.40, 0.28], [0.38, 0.26, 0.19]])
 HAIR = np.array([[0.09, 0.07, 0.06], [0.25, 0.16, 0.10], [0.45, 0.30, 0.17], [0.75, 0.62, 0.40], [0.55, 0.55, 0.55]])
 UPPER_BODY = ("spine2", "spine3", "left_collar", "right_collar", "left_shoulder", "right_shoulder")
@@ -42,7 +42,7 @@ def random_surroundings(rng: np.random.Generator) -> Surroundings:
     return Surroundings(
         floor=_floor(int(rng.integers(TEXTURES))),
         panorama=_panorama(int(rng.integers(TEXTURES))),
-        floor_size=rng.uniform(8, 20),
+        floor_size=rng.uniform(10, 22),
         fade=rng.uniform(8, 30),
     )
 
@@ -74,7 +74,7 @@ def _colour(rng: np.random.Generator, low: float = 40, high: float = 215) -> np.
 @lru_cache(maxsize=TEXTURES)
 def _floor(seed: int) -> np.ndarray:
     rng = np.random.default_rng([seed, 1])
-    size = 512
+    size = 384
     rough = _noise(rng, size, size, first=4, octaves=6)
     first, second = _colour(rng), _colour(rng)
     second = first + (second - first) * rng.uniform(0.2, 0.8)
@@ -99,7 +99,9 @@ def _floor(seed: int) -> np.ndarray:
     else:  # patches
         blend = (np.clip((rough - rng.uniform(0.35, 0.65)) * 12, 0, 1) * 0.8) + 0.2 * rng.random((size, size))
     floor = first + (second - first) * blend[..., None].astype(np.float32)
-    return np.clip(floor + 10 * (rough[..., None] - 0.5), 0, 255).astype(np.uint8)
+    floor = np.clip(floor + 10 * (rough[..., None] - 0.5), 0, 255).astype(np.uint8)
+    floor = np.concatenate([floor, floor[::-1]])  # mirrored, so that it repeats without seams
+    return np.concatenate([floor, floor[:, ::-1]], axis=1)
 
 
 @lru_cache(maxsize=TEXTURES)
@@ -160,8 +162,7 @@ def vertex_parts(body: Body) -> np.ndarray:
 def random_clothes(rng: np.random.Generator, body: Body) -> np.ndarray:
     """(V, 3) colours, 0-1: skin, hair, shirt and trousers (long or short, plain or striped), shoes."""
     parts = vertex_parts(body)
-    joint = np.asarray(SMPL_JOINTS)[body.weights.numpy().argmax(1)]
-    rest = body.template.numpy()
+    joint, rest = body.weights.numpy().argmax(1), body.template.numpy()
     skin = _between(rng, SKIN)
     colours = np.tile(skin, (len(parts), 1))
     colours[parts == "hair"] = _between(rng, HAIR)
@@ -174,8 +175,8 @@ def random_clothes(rng: np.random.Generator, body: Body) -> np.ndarray:
             wave, axis = rng.uniform(0.04, 0.16), 1 if rng.random() < 0.7 else 0
             colours[worn & (np.sin(2 * np.pi * rest[:, axis] / wave) > rng.uniform(-0.4, 0.4))] = _cloth(rng)
         if rng.random() < 0.45:  # short sleeves, shorts
-            bare = ("elbow", "wrist", "hand") if part == "shirt" else ("knee", "ankle")
-            colours[worn & np.array([name.endswith(bare) for name in joint])] = skin
+            ends = ("elbow", "wrist", "hand") if part == "shirt" else ("knee", "ankle")
+            colours[worn & np.isin(joint, [i for i, name in enumerate(SMPL_JOINTS) if name.endswith(ends)])] = skin
     if rng.random() < 0.12:  # overalls: all one colour
         colours[np.isin(parts, ("shirt", "trousers"))] = _cloth(rng)
     return np.clip(colours, 0, 1).astype(np.float32)
@@ -202,7 +203,7 @@ def add_box(scene: Scene, name: str, *, centre: np.ndarray, size: np.ndarray, ya
     corners = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)]) * size
     turn = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]])
     vertices = (corners @ turn.T + centre)[BOX_FACES.reshape(-1)]
-    scene.set_mesh(name, vertices, np.arange(36).reshape(12, 3), colours=colour, casts_shadow=False)
+    scene.set_mesh(name, vertices, np.arange(36).reshape(12, 3), colours=colour)
 
 
 def add_obstacles(scene: Scene, rng: np.random.Generator, *, people: np.ndarray, eyes: np.ndarray) -> int:

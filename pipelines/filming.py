@@ -113,7 +113,9 @@ def detect(pixels: np.ndarray, sight: np.ndarray, rng: np.random.Generator) -> n
     return np.concatenate([points, confidence[:, None]], axis=1).T * found
 
 
-def stage(rng: np.random.Generator, people: list[Person], camera: Camera, *, size: int, body: Body) -> tuple[Scene, Film]:
+def stage(
+    rng: np.random.Generator, people: list[Person], camera: Camera, *, size: int, body: Body
+) -> tuple[Scene, Film]:
     """The set: surroundings, light, obstacles, and the people as meshes 0 ... P-1."""
     scene = Scene(size, size)
     scene.light, scene.surroundings = random_light(rng), random_surroundings(rng)

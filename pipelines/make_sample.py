@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -38,6 +39,7 @@ SPLITS = ("train", "validation", "test")
 HELD_OUT = {"validation": ("jump", "punch"), "test": ("dance_b", "run", "spinkick")}
 FRAMES = (72, 97)  # of a sequence: at least, below
 JPEG_QUALITY = 92
+SHORTEST = 15  # frames a clip must have
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,9 @@ def split_clips(names: list[str], *, seed: int) -> dict[str, tuple[str, ...]]:
         splits = {split: tuple(n for n in names if n in HELD_OUT.get(split, ())) for split in SPLITS}
         return splits | {"train": tuple(n for n in names if n not in held)}
     if len(names) < 3:
-        raise InputError(f"--motions holds {len(names)} clip(s); train, validation and test need one each, so at least 3")
+        raise InputError(
+            f"--motions holds {len(names)} clip(s); train, validation and test need one each, so at least 3"
+        )
     order = [names[i] for i in np.random.default_rng([seed, 0]).permutation(len(names))]
     test, validation = max(1, round(0.2 * len(order))), max(1, round(0.1 * len(order)))
     return {
@@ -105,8 +109,7 @@ def shoot(out: Path, job: Plan, settings: Settings, *, body: Body, motions: dict
     fill = (0.45, 0.85) if len(people) == 1 else (0.4, 0.7)
     camera = random_camera(rng, people, size=size, fill=fill)
     poses2d = np.zeros((len(people), frames, 3, 18))
-    images = out / ".building" / job.name
-    shutil.rmtree(images, ignore_errors=True)
+    images = out / ".building" / f"{job.name}.{os.getpid()}"  # a killed run's last process may still be at work beside us
     images.mkdir(parents=True)
     for frame, (image, sights) in enumerate(film(rng, people, camera, size=size, body=body)):
         for person, (pixels, sight) in enumerate(sights):
@@ -139,13 +142,13 @@ def cast(rng: np.random.Generator, job: Plan, *, body: Body, motions: dict[str, 
 
 
 def beside(rng: np.random.Generator, person: Person, other: Person) -> Person:
-    """``person`` moved to the nearest of some random places where the two never come closer than 0.75 m."""
+    """``person`` moved to the nearest of some random places where the two never come closer than 0.9 m."""
     track, theirs = person.smpl_joints[:, PELVIS], other.smpl_joints[:, PELVIS]
     middle = theirs[len(theirs) // 2] - track[len(track) // 2]
     for away in np.linspace(0.8, 4.0, 17):
         angle = rng.uniform(0, 2 * np.pi)
         shift = (middle + away * np.array([np.sin(angle), 0, np.cos(angle)])) * [1, 0, 1]
-        if np.linalg.norm((track + shift - theirs)[:, [0, 2]], axis=1).min() > 0.75:
+        if np.linalg.norm((track + shift - theirs)[:, [0, 2]], axis=1).min() > 0.9:
             break
     shift = shift.astype(np.float32)
     moved = (person.vertices + shift, person.smpl_joints + shift, person.joints + shift)
@@ -229,7 +232,7 @@ def contact_sheet(out: Path, plans: list[Plan], *, columns: int = 6, side: int =
                         if sure > 0.3:
                             cv2.circle(image, point, 2, colour, -1, cv2.LINE_AA)
                 row.append(image)
-            cv2.putText(row[0], job.name, (4, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 3, cv2.LINE_AA)
+            row[0][:18] //= 3
             cv2.putText(row[0], job.name, (4, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (255, 255, 255), 1, cv2.LINE_AA)
             rows.append(np.hstack(row))
     cv2.imwrite(str(out / "contact_sheet.jpg"), np.vstack(rows))
@@ -253,6 +256,7 @@ _worker: dict[str, Any] = {}
 
 
 def _start_worker(body: Path | None, motions: dict[str, Motion]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     _worker.update(body=load_body(body), motions=motions)
@@ -296,7 +300,7 @@ def build(
     (out / "README.txt").write_text(
         README.format(size=settings.image_size, seed=settings.seed, sequences=settings.sequences)
     )
-    shutil.rmtree(out / ".building")
+    shutil.rmtree(out / ".building", ignore_errors=True)
     splits = split_clips(sorted(motions), seed=settings.seed)
     _publish(out / "sample.json", asdict(settings) | {"clips": splits, "names": [p.name for p in plans]})
     return plans
@@ -357,7 +361,10 @@ def main(
 
     `python pipelines/extract_features.py --dataset 3dpw --root OUT --split train --out features`
     """
-    clips = load_motions(motions)
+    loaded = load_motions(motions)
+    clips = {name: clip for name, clip in loaded.items() if len(clip) >= SHORTEST}
+    if len(clips) < len(loaded):
+        print(f"{len(loaded) - len(clips)} clips of under {SHORTEST} frames are left out", file=sys.stderr)
     settings = Settings(seed, sequences, image_size, motions_hash(clips), load_body(body).file_hash)
     cores = len(os.sched_getaffinity(0))
     plans = build(out, settings, motions=clips, body=body, workers=workers or cores)

@@ -14,7 +14,10 @@ from pipelines.motions import PELVIS, Motion, is_cycle, join, mirror, resample, 
 BATCH = 32
 HIPS = [SMPL_JOINTS.index(name) for name in ("left_hip", "right_hip")]
 ANKLES = [SMPL_JOINTS.index(name) for name in ("left_ankle", "right_ankle")]
-CAPTURED_LEGS = 0.82  # metres from hip to ankle of the people the shipped clips were recorded with; strides scale with it
+CAPTURED_LEGS = (
+    0.82  # metres from hip to ankle of the people the shipped clips were recorded with; strides scale with it
+)
+MISMATCH = 0.15  # metres; gaps below the feet much smaller than this are closed, much larger ones stay
 UPPER = [
     SMPL_JOINTS.index(name)
     for name in SMPL_JOINTS
@@ -101,11 +104,13 @@ def place(body: Body, motion: Motion, *, betas: np.ndarray, colours: np.ndarray)
 def floor_lift(lowest: np.ndarray) -> np.ndarray:
     """What to add to the height of each frame, from the height of its lowest vertex (N,), so that people stand on the floor.
 
-    The recorded person's legs are not this body's. The ground is taken to be the lowest point within half a second, so
-    that jumps stay jumps, and nobody sinks in by more than a centimetre.
+    The recorded person's legs are not this body's. The ground is taken to be the lowest point within half a second, and
+    small gaps above it for the mismatch that they are; jumps stay jumps, and nobody sinks in by more than a centimetre.
     """
-    ground = minimum_filter1d(lowest.astype(np.float64), size=31, mode="nearest")
-    lift = -gaussian_filter1d(ground, 6, mode="nearest")
+    ground = gaussian_filter1d(minimum_filter1d(lowest.astype(np.float64), size=31, mode="nearest"), 6, mode="nearest")
+    gap = np.maximum(lowest - ground, 0)
+    closed = gap - gap * gap / (gap + MISMATCH)
+    lift = -ground - gaussian_filter1d(closed, 1.5, mode="nearest")
     sunk = np.maximum(0, -(lowest + lift) - 0.01)
     # Spread each frame's remaining rescue over its neighbours, never below what it needs itself.
     return lift + np.maximum(sunk, gaussian_filter1d(sunk, 2, mode="nearest"))
