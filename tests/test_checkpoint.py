@@ -1,0 +1,268 @@
+"""Checkpoints survive the round trip and damage is named; official files load under our names."""
+
+import json
+import multiprocessing
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import glot.checkpoint
+from glot.body import load_body
+from glot.checkpoint import (
+    Checkpoint,
+    check_features,
+    from_official,
+    load_checkpoint,
+    load_official,
+    load_spin_regressor,
+    load_training_state,
+    save_checkpoint,
+    save_training_state,
+)
+from glot.config import LossConfig, ModelConfig, open_sample
+from glot.errors import InputError
+from glot.losses import glot_loss
+from glot.model import GLoT
+from glot.schema import Manifest
+from tests.small_model import SMALL, features, random_targets, small_model, tensors
+from tests.test_model import NAMED
+from tests.test_official_parity import official_name
+
+BACKBONE = {"name": "resnet50", "hash": "0123456789abcdef", "feature_size": 40}
+
+
+def save(folder: Path, model: GLoT, *, step: int = 7) -> None:
+    save_checkpoint(
+        folder,
+        model=model,
+        recipe=open_sample(),
+        body={"name": "open_body", "hash": "ab", "open": True},
+        features={"backbone": BACKBONE},
+        metrics={"val_pa_mpjpe": 45.5},
+        step=step,
+    )
+
+
+@pytest.mark.parametrize("changes", NAMED)
+def test_every_ablation_comes_back_as_it_was(tmp_path: Path, changes: dict) -> None:
+    model = small_model(replace(SMALL, **changes)).eval()
+    save(tmp_path / "c", model)
+    back = load_checkpoint(tmp_path / "c")
+    assert back.recipe == replace(open_sample(), model=model.config) and not back.model.training
+    assert back.info["step"] == 7 and back.info["metrics"] == {"val_pa_mpjpe": 45.5} and back.info["body"]["open"]
+    x = features(model.config)
+    with torch.no_grad():
+        for a, b in zip(tensors(model(x)), tensors(back.model(x)), strict=True):
+            assert torch.equal(a, b)
+
+
+def test_saving_leaves_nothing_else_behind_and_replaces(tmp_path: Path) -> None:
+    save(tmp_path / "c", small_model(seed=1), step=1)
+    save(tmp_path / "c", small_model(seed=2), step=2)
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["config.json", "model.safetensors"]
+    assert load_checkpoint(tmp_path / "c").info["step"] == 2
+
+
+def _die_while_saving(folder: Path) -> None:
+    glot.checkpoint.json.dumps = lambda *_, **__: os._exit(9)  # type: ignore[assignment]
+    save(folder, small_model(seed=2), step=2)
+
+
+def test_a_save_that_dies_leaves_the_old_checkpoint_whole(tmp_path: Path) -> None:
+    save(tmp_path / "c", small_model(seed=1), step=1)
+    process = multiprocessing.get_context("fork").Process(target=_die_while_saving, args=(tmp_path / "c",))
+    process.start()
+    process.join()
+    assert process.exitcode == 9
+    assert load_checkpoint(tmp_path / "c").info["step"] == 1
+    save(tmp_path / "new", small_model())
+    assert load_checkpoint(tmp_path / "new").info["step"] == 7
+
+
+def test_damage_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "c"
+    with pytest.raises(InputError, match=r"no checkpoint, there is no config\.json"):
+        load_checkpoint(folder)
+    save(folder, small_model())
+    weights, config = folder / "model.safetensors", folder / "config.json"
+    whole, text = weights.read_bytes(), config.read_text()
+    for length in (0, 4, 100, len(whole) // 2, len(whole) - 1):
+        weights.write_bytes(whole[:length])
+        with pytest.raises(InputError, match=r"model\.safetensors: damaged or cut short"):
+            load_checkpoint(folder)
+    weights.unlink()
+    with pytest.raises(InputError, match=r"model\.safetensors: missing"):
+        load_checkpoint(folder)
+    weights.write_bytes(whole)
+    config.write_text(text[:200])
+    with pytest.raises(InputError, match=r"config\.json: not readable"):
+        load_checkpoint(folder)
+    for changed, message in (
+        ({"version": 99}, "checkpoint version 99, this program reads version 1"),
+        ({"recipe": {**json.loads(text)["recipe"], "lr2": 1}}, "written by another version"),
+    ):
+        config.write_text(json.dumps(json.loads(text) | changed))
+        with pytest.raises(InputError, match=message):
+            load_checkpoint(folder)
+    config.write_text(json.dumps({k: v for k, v in json.loads(text).items() if k != "features"}))
+    with pytest.raises(InputError, match="has no features"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hidden": 25}, r"correction\.regressor\.cam\.weight is \(3, 51\), the configuration says \(3, 53\)"),
+        ({"regressor": "residual"}, r"holds correction\.regressor\.joints\.0\.bias, which .* has not"),
+        ({"mask_token": "learnable"}, r"holds motion\.token\.mlp\.0\.bias|lacks motion\.token"),
+        ({"local_depth": 4}, r"lacks correction\.blocks\.3\.attn\.proj\.bias"),
+    ],
+)
+def test_tensors_that_do_not_match_the_configuration_are_named(tmp_path: Path, changes: dict, message: str) -> None:
+    save(tmp_path / "c", small_model())
+    path = tmp_path / "c" / "config.json"
+    config = json.loads(path.read_text())
+    config["recipe"]["model"] |= changes
+    path.write_text(json.dumps(config))
+    with pytest.raises(InputError, match=message):
+        load_checkpoint(tmp_path / "c")
+
+
+def manifest(**backbone: object) -> Manifest:
+    return Manifest("3dpw", "test", 1, 1, BACKBONE | backbone, {}, {}, [])
+
+
+def test_features_of_another_backbone_are_refused(tmp_path: Path) -> None:
+    save(tmp_path / "c", small_model())
+    checkpoint = load_checkpoint(tmp_path / "c")
+    check_features(checkpoint, manifest())
+    with pytest.raises(InputError, match=r"3dpw/test were made by backbone vit \(ff\), .* trained on resnet50 \(0123"):
+        check_features(checkpoint, manifest(name="vit", hash="ff"))
+    with pytest.raises(InputError, match="have 2048 numbers a frame, this model takes 40"):
+        check_features(checkpoint, manifest(feature_size=2048))
+
+
+def train(model: GLoT, optimiser: torch.optim.Optimizer, epochs: range, folder: Path | None = None) -> list[float]:
+    """Three steps an epoch, seeded as training does; saves after every epoch if there is a folder."""
+    body, x, targets, losses = load_body(), features(), random_targets(), []
+    for epoch in epochs:
+        torch.manual_seed(epoch)
+        for _ in range(3):
+            total, _ = glot_loss(model.train()(x), targets, body=body, config=LossConfig())
+            optimiser.zero_grad()
+            total.backward()
+            optimiser.step()
+            losses.append(total.item())
+        if folder:
+            save(folder, model)
+            save_training_state(folder, model=model, optimiser=optimiser, epoch=epoch + 1)
+    return losses
+
+
+def test_training_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
+    one = small_model()
+    whole = train(one, torch.optim.Adam(one.parameters(), 1e-2), range(4))
+    two = small_model()
+    train(two, torch.optim.Adam(two.parameters(), 1e-2), range(2), tmp_path / "c")
+    three = small_model(seed=9)  # whatever it starts from is replaced
+    optimiser = torch.optim.Adam(three.parameters(), 1e-2)
+    first = load_training_state(tmp_path / "c", model=three, optimiser=optimiser)
+    assert first == 2 and train(three, optimiser, range(first, 4)) == whole[6:]
+
+
+def test_training_state_is_checked(tmp_path: Path) -> None:
+    model, folder = small_model(), tmp_path / "c"
+    optimiser = torch.optim.Adam(model.parameters())
+    save(folder, model)
+    with pytest.raises(InputError, match=r"training\.pt: there is no such file"):
+        load_training_state(folder, model=model, optimiser=optimiser)
+    save_training_state(folder, model=model, optimiser=optimiser, epoch=1)
+    other = small_model(replace(SMALL, hidden=30))
+    with pytest.raises(InputError, match="configured differently"):
+        load_training_state(folder, model=other, optimiser=torch.optim.Adam(other.parameters()))
+    path = folder / "training.pt"
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(InputError, match=r"training\.pt: not a readable torch file"):
+        load_training_state(folder, model=model, optimiser=optimiser)
+
+
+class Hostile:
+    def __reduce__(self) -> tuple:
+        return os.mkdir, ("made-by-a-pickle",)
+
+
+def test_torch_files_are_never_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"gen_state_dict": Hostile()}, tmp_path / "hostile.pth.tar")
+    with pytest.raises(InputError, match=r"hostile\.pth\.tar: not a readable torch file"):
+        load_official(tmp_path / "hostile.pth.tar")
+    assert not (tmp_path / "made-by-a-pickle").exists()
+
+
+def official_state(config: ModelConfig) -> tuple[GLoT, dict[str, torch.Tensor]]:
+    """A model and the state dict the official code would have saved for it, dead layers and body buffers included."""
+    model = small_model(config).eval()
+    state = {official_name(name): parameter.detach() for name, parameter in model.named_parameters()}
+    pose, shape, cam = model.mean.split((144, 10, 3))
+    for name, value in (("init_pose", pose), ("init_shape", shape), ("init_cam", cam)):
+        state[f"global_modeling.regressor.{name}"] = value[None]
+    state["global_modeling.regressor.fc2.weight"] = torch.zeros(1024, 1024)
+    state["regressor.local_reg.decshape.bias"] = torch.zeros(10)
+    state["regressor.smpl.v_template"] = torch.zeros(6890, 3)
+    return model, state
+
+
+def test_official_checkpoint(tmp_path: Path) -> None:
+    config = ModelConfig(frames=24, nearby_frames=6, hscr_global_pose="official")
+    model, state = official_state(config)
+    path = tmp_path / "model_best.pth.tar"
+    # "performance" is a numpy scalar there, which weights_only refuses unless told.
+    torch.save({"epoch": 30, "gen_state_dict": state, "performance": np.float32(50.6)}, path)
+    loaded = load_official(path)
+    assert isinstance(loaded, Checkpoint) and loaded.model.config == config
+    x = torch.randn(1, 24, 2048, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for a, b in zip(tensors(model(x)), tensors(loaded.model(x)), strict=True):
+            assert torch.equal(a, b)
+    del state["proj_mem.bias"]
+    torch.save({"gen_state_dict": state}, path)
+    with pytest.raises(InputError, match=r"lacks correction\.project_memory\.bias"):
+        load_official(path)
+
+
+def test_official_names(tmp_path: Path) -> None:
+    model, state = official_state(replace(SMALL, hscr_global_pose="official"))
+    weights, left_out = from_official({f"module.{name}": tensor for name, tensor in state.items()})
+    assert weights.keys() == model.state_dict().keys()
+    assert all(torch.equal(weights[name], tensor) for name, tensor in model.state_dict().items())
+    assert sorted(left_out) == [
+        "global_modeling.regressor.fc2.weight",
+        "regressor.local_reg.decshape.bias",
+        "regressor.smpl.v_template",
+    ]
+    with pytest.raises(InputError, match=r"encoder\.gru: no such tensor"):
+        from_official({"encoder.gru": torch.zeros(1)})
+    torch.save({"model": {}}, tmp_path / "spin.pth.tar")
+    with pytest.raises(InputError, match="no gen_state_dict"):
+        load_official(tmp_path / "spin.pth.tar")
+
+
+def test_spin_regressor(tmp_path: Path) -> None:
+    model = small_model()
+    spin = {
+        f"{layer}.weight": torch.randn(size, 24) for layer, size in (("decpose", 144), ("decshape", 10), ("deccam", 3))
+    }
+    spin |= {f"{layer}.bias": torch.randn(size) for layer, size in (("decpose", 144), ("decshape", 10), ("deccam", 3))}
+    spin |= {"fc1.weight": torch.randn(24, 40 + 157), "fc1.bias": torch.randn(24), "conv1.weight": torch.zeros(2)}
+    torch.save({"model": spin}, tmp_path / "spin.pth.tar")
+    load_spin_regressor(model, tmp_path / "spin.pth.tar")
+    assert torch.equal(model.iterative.cam.weight, spin["deccam.weight"])
+    assert torch.equal(model.iterative.fc1.weight, spin["fc1.weight"])
+    torch.save({"model": spin | {"fc1.weight": torch.zeros(24, 2205)}}, tmp_path / "spin.pth.tar")
+    with pytest.raises(InputError, match=r"fc1\.weight is \(24, 2205\), this model needs \(24, 197\)"):
+        load_spin_regressor(model, tmp_path / "spin.pth.tar")
