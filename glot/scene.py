@@ -1,10 +1,11 @@
 """Meshes, a camera and a light in, an RGB picture out: a small software renderer in numpy and OpenCV.
 
-No GPU, display or OpenGL library is needed (VTK crashes where libEGL is absent), and the same scene gives the same picture
-everywhere. Cameras are OpenCV's: x right, y down, z forward; integer pixel coordinates are pixel centres. World: y up.
+No GPU, display or OpenGL library is needed (VTK crashes where libEGL is absent). Cameras are OpenCV's: x right, y down,
+z forward; integer pixel coordinates are pixel centres. The world's y is up.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -66,7 +67,7 @@ class _Hits:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """``image`` (H, W, 3) uint8 RGB; ``labels`` (H, W) the mesh seen, by order of adding, -1 none; ``depth`` (H, W) m."""
+    """``image`` (H, W, 3) uint8 RGB; ``labels`` (H, W) the mesh seen, by order of adding, -1 none; ``depth`` (H, W)."""
 
     image: np.ndarray
     labels: np.ndarray
@@ -81,7 +82,9 @@ class Scene:
         self.light = Light()
         self.surroundings: Surroundings | None = None
         self.background = np.full((height, width, 3), 235, dtype=np.uint8)
-        self.intrinsics = np.array([[width, 0, (width - 1) / 2], [0, width, (height - 1) / 2], [0, 0, 1]], dtype=np.float64)
+        self.intrinsics = np.array(
+            [[width, 0, (width - 1) / 2], [0, width, (height - 1) / 2], [0, 0, 1]], dtype=np.float64
+        )
         self.world_to_camera = np.eye(4)
         self._meshes: dict[str, _Mesh] = {}
         self._pixels = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
@@ -98,7 +101,8 @@ class Scene:
     def set_mesh(
         self, name: str, vertices: np.ndarray, faces: np.ndarray, *, colours: np.ndarray, casts_shadow: bool = True
     ) -> None:
-        """Adds or replaces a mesh. vertices (V, 3) m, world; faces (F, 3) counter-clockwise outside; colours (V, 3) or (3,), 0-1."""
+        """Adds or replaces a mesh: vertices (V, 3) m, world; faces (F, 3), counter-clockwise seen from outside;
+        colours (V, 3) or (3,), 0-1."""
         faces = np.asarray(faces, dtype=np.int64)
         count = len(faces)
         ones = np.ones(3 * count, dtype=np.float32)
@@ -132,9 +136,9 @@ class Scene:
             colours, alpha = self._layer(hits, self._shade(hits, meshes))
             picture = np.clip(colours + picture * (1 - alpha[..., None]) + 0.5, 0, 255).astype(np.uint8)
         half = self.supersample // 2  # the sample next to the pixel's centre
-        labels, nearness = (a[half :: self.supersample, half :: self.supersample] for a in (labels, nearness))
+        centres = (slice(half, None, self.supersample),) * 2
         with np.errstate(divide="ignore"):
-            return Snapshot(picture, labels, 1 / nearness)
+            return Snapshot(picture, labels[centres], 1 / nearness[centres])
 
     def render_mask(self) -> np.ndarray:
         """(H, W) float32, the share of each pixel that meshes cover."""
@@ -166,7 +170,9 @@ class Scene:
         """Colour (n, 3), 0-255, of the hits: wrapped diffuse key, fill, sky and ground light, and a little gloss."""
         offsets = np.cumsum([0] + [len(mesh.vertices) for mesh in meshes])
         faces = np.concatenate([mesh.faces + offset for mesh, offset in zip(meshes, offsets, strict=False)])
-        attributes = np.concatenate([np.hstack([_normals(m), m.colours, m.vertices]) for m in meshes]).astype(np.float32)
+        attributes = np.concatenate([np.hstack([_normals(m), m.colours, m.vertices]) for m in meshes]).astype(
+            np.float32
+        )
         corners = attributes[faces[hits.triangle]]  # (n, 3 corners, 9)
         blended = np.einsum("nk,nkc->nc", hits.weights, corners)
         normal, colour, point = blended[:, :3], blended[:, 3:6], blended[:, 6:9]
@@ -177,22 +183,23 @@ class Scene:
         eye /= np.linalg.norm(eye, axis=1, keepdims=True) + 1e-9
         facing = normal @ towards
         key = np.clip((facing + 0.25) / 1.25, 0, None)[:, None]
-        fill = np.clip(normal @ (towards * np.float32([-1, 0.3, -1])), 0, None)[:, None]
+        fill = np.clip(normal @ (towards * np.array([-1, 0.3, -1], np.float32)), 0, None)[:, None]
         up = (0.5 + 0.5 * normal[:, 1])[:, None]
-        light = key * np.float32(self.light.key) + fill * np.float32(self.light.fill)
-        light += up * np.float32(self.light.sky) + (1 - up) * np.float32(self.light.ground)
+        lamp = self.light
+        tints = [np.array(tint, dtype=np.float32) for tint in (lamp.key, lamp.fill, lamp.sky, lamp.ground)]
+        light = key * tints[0] + fill * tints[1] + up * tints[2] + (1 - up) * tints[3]
         half = eye + towards
         half /= np.linalg.norm(half, axis=1, keepdims=True) + 1e-9
-        gloss = self.light.gloss * np.clip((normal * half).sum(1), 0, 1) ** 24 * (facing > 0)
+        gloss = lamp.gloss * np.clip((normal * half).sum(1), 0, 1) ** 24 * (facing > 0)
         return 255 * (colour * light + gloss[:, None].astype(np.float32))
 
     def _layer(self, hits: _Hits, colours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Premultiplied colour (H, W, 3) and coverage (H, W) of the hits at the picture's own resolution."""
         scale = self.supersample
-        layer = np.zeros((self.height * scale * self.width * scale, 4), dtype=np.float32)
-        layer[hits.pixel, :3] = np.clip(colours, 0, 255)
-        layer[hits.pixel, 3] = 1
-        layer = layer.reshape(self.height * scale, self.width * scale, 4)
+        flat = np.zeros((self.height * scale * self.width * scale, 4), dtype=np.float32)
+        flat[hits.pixel, :3] = np.clip(colours, 0, 255)
+        flat[hits.pixel, 3] = 1
+        layer: Any = flat.reshape(self.height * scale, self.width * scale, 4)
         if scale > 1:
             layer = cv2.resize(layer, (self.width, self.height), interpolation=cv2.INTER_AREA)
         return layer[..., :3], layer[..., 3]
@@ -224,7 +231,7 @@ class Scene:
         shade = self._shadow(to_floor, shape)
         # A ray that falls by d_y a unit of depth meets the floor at depth eye_y / d_y.
         share = np.exp(-np.square(float(eye[1] / around.fade) / np.maximum(falling, 1e-6))) * (falling > 0)
-        picture = cv2.multiply(panorama, cv2.merge([1 - share] * 3), dtype=cv2.CV_32F)
+        picture: Any = cv2.multiply(panorama, cv2.merge([1 - share] * 3), dtype=cv2.CV_32F)
         picture += cv2.multiply(floor, cv2.merge([share * shade] * 3), dtype=cv2.CV_32F)
         return cv2.convertScaleAbs(picture)
 
@@ -233,18 +240,23 @@ class Scene:
         x = np.arange(0, self.width + step, step, dtype=np.float64)
         y = np.arange(0, self.height + step, step, dtype=np.float64)
         rays = np.stack(np.broadcast_arrays(x[None, :], y[:, None], 1.0), axis=-1) @ to_rays.T
-        ahead = np.arctan2(to_rays[0] @ [self.width / 2, self.height / 2, 1], to_rays[2] @ [self.width / 2, self.height / 2, 1])
+        ahead = np.arctan2(
+            to_rays[0] @ [self.width / 2, self.height / 2, 1], to_rays[2] @ [self.width / 2, self.height / 2, 1]
+        )
         yaw = np.arctan2(rays[..., 0], rays[..., 2]) - ahead
         yaw = (yaw + np.pi) % (2 * np.pi) - np.pi + ahead % (2 * np.pi)
         level = np.arctan2(rays[..., 1], np.hypot(rays[..., 0], rays[..., 2]))
         height, width = around.panorama.shape[:2]
         u = (width - yaw / (2 * np.pi) * width).astype(np.float32)  # yaw grows to the left, the picture to the right
         v = ((PANORAMA_UP - level) / (PANORAMA_UP - PANORAMA_DOWN) * (height - 1)).astype(np.float32)
-        grid = np.float32([[1 / step, 0, 0], [0, 1 / step, 0]])
+        grid = np.array([[1 / step, 0, 0], [0, 1 / step, 0]], dtype=np.float32)
         u, v = (
-            cv2.warpAffine(m, grid, (self.width, self.height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP) for m in (u, v)
+            cv2.warpAffine(m, grid, (self.width, self.height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+            for m in (u, v)
         )
-        return cv2.remap(around.panorama, u % width, np.clip(v, 0, height - 1), cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+        return cv2.remap(
+            around.panorama, u % width, np.clip(v, 0, height - 1), cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP
+        )
 
     def _shadow(self, to_floor: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
         """(H, W) float32 in 0-1 that the floor's colour is multiplied with: each mesh laid flat along the key light."""

@@ -1,4 +1,4 @@
-"""A random generator in, the look of a picture out: light, floor, panorama, clothes, things in the way, camera path, film.
+"""A random generator in, the look of a picture out: light, floor, panorama, clothes, things in the way, film.
 
 Everything is procedural (noise, gradients, stripes, blocks), so nothing here needs an asset or has a licence.
 """
@@ -52,7 +52,7 @@ def _triple(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def _noise(rng: np.random.Generator, height: int, width: int, *, first: int = 3, octaves: int = 6) -> np.ndarray:
-    """(height, width) float32 in 0-1: smooth noise, finer octaves half as strong; the left edge continues the right one."""
+    """(height, width) float32 in 0-1: smooth noise, finer octaves weaker; the left edge continues the right one."""
     total, strength = np.zeros((height, width), np.float32), 1.0
     for octave in range(octaves):
         rows, columns = first * 2**octave, max(1, round(first * 2**octave * width / height))
@@ -149,7 +149,7 @@ def _panorama(seed: int) -> np.ndarray:
 
 
 def vertex_parts(body: Body) -> np.ndarray:
-    """(V,) of "skin", "hair", "shirt", "trousers", "shoes", "eyes": from the body file, else guessed from its weights."""
+    """(V,) of "skin", "hair", "shirt", "trousers", "shoes", "eyes": from the body file, else guessed by its weights."""
     if body.vertex_part is not None:
         return np.asarray(body.part_names)[body.vertex_part]
     joint = np.asarray(SMPL_JOINTS)[body.weights.numpy().argmax(1)]
@@ -168,7 +168,7 @@ def random_clothes(rng: np.random.Generator, body: Body) -> np.ndarray:
     colours[parts == "hair"] = _between(rng, HAIR)
     colours[parts == "eyes"] = [0.92, 0.92, 0.92]
     colours[parts == "shoes"] = _cloth(rng)
-    for part, low, high in (("shirt", 0.25, 0.9), ("trousers", 0.2, 0.75)):
+    for part in ("shirt", "trousers"):
         worn = parts == part
         colours[worn] = _cloth(rng)
         if rng.random() < 0.35:
@@ -207,9 +207,9 @@ def add_box(scene: Scene, name: str, *, centre: np.ndarray, size: np.ndarray, ya
 
 
 def add_obstacles(scene: Scene, rng: np.random.Generator, *, people: np.ndarray, eyes: np.ndarray) -> int:
-    """Puts 0-2 posts, walls, crates or rails between the camera's path (n, 3) and the people's (m, 3); returns how many.
+    """Puts 0-2 posts, walls, crates or rails between the camera's path (n, 3) and the people's (m, 3).
 
-    One that somebody would walk through, or the camera, is left out.
+    One that somebody would walk through, or the camera, is left out. Returns how many there are.
     """
     wanted = int(rng.choice([0, 1, 2], p=[0.4, 0.4, 0.2]))
     away = (people.mean(0) - eyes.mean(0)) * [1, 0, 1]
@@ -255,7 +255,7 @@ class Film:
         image = cv2.LUT(image, table[None])
         grain = np.empty(image.shape[:2], np.int16)
         cv2.setRNGSeed(int(rng.integers(2**31)))
-        cv2.randn(grain, 0, self.noise)
+        cv2.randn(grain, np.zeros(1), np.full(1, self.noise))
         return cv2.add(image, cv2.merge([grain] * 3), dtype=cv2.CV_8U)
 
 

@@ -1,4 +1,4 @@
-"""A BVH motion file in, SMPL poses out: joints matched by name (CMU, Mixamo, LAFAN, Poser styles), rest poses made to agree.
+"""A BVH motion file in, SMPL poses out: joints matched by name (CMU, Mixamo, LAFAN, Poser), rest poses made to agree.
 
 Only global rotations and bone directions are used, so joints that SMPL lacks are absorbed and those that a file lacks
 follow their parent.
@@ -51,7 +51,7 @@ class _Skeleton:
 def read_bvh(file: Path) -> tuple[np.ndarray, np.ndarray, float]:
     """-> poses (N, 72) rad, trans (N, 3) m of the pelvis, frames a second. y up, +z forward at rest.
 
-    Raises InputError where the text is no BVH or a needed joint has no name known here. Says on stderr which unit it guessed.
+    Raises InputError where the text is no BVH or a needed joint has no known name. Says on stderr what unit it took.
     """
     skeleton, values, fps = _parse(file)
     joints = _match(file, skeleton)
@@ -144,7 +144,9 @@ def _match(file: Path, skeleton: _Skeleton) -> dict[str, int]:
             joints[name] = where[name]
     missing = [f"{side}_{joint}" for side in ("left", "right") for joint in REQUIRED if f"{side}_{joint}" not in joints]
     if missing:
-        raise InputError(f"{file}: no joint that could be {missing[0]} among {skeleton.names[:8]} ...; rename its joints")
+        raise InputError(
+            f"{file}: no joint that could be {missing[0]} among {skeleton.names[:8]} ...; rename its joints"
+        )
     # The back: what lies between the pelvis and the joint where the arms part.
     paths = []
     for side in ("left", "right"):
@@ -155,7 +157,9 @@ def _match(file: Path, skeleton: _Skeleton) -> dict[str, int]:
         paths.append(path[::-1])
     back = [a for a, b in zip(*paths, strict=False) if a == b]
     if not back:
-        raise InputError(f"{file}: no back between the hips and the arms; is '{skeleton.names[joints['pelvis']]}' the hips?")
+        raise InputError(
+            f"{file}: no back between the hips and the arms; is '{skeleton.names[joints['pelvis']]}' the hips?"
+        )
     joints["spine3"] = back[-1]
     if len(back) >= 3:
         joints["spine1"] = back[-(-len(back) // 3) - 1]
@@ -185,8 +189,8 @@ def _forward(skeleton: _Skeleton, values: np.ndarray) -> tuple[list[Rotation], n
 
 def _unit(at_rest: np.ndarray, joints: dict[str, int]) -> tuple[str, float]:
     hip, knee, ankle = (at_rest[joints[f"left_{j}"]] for j in ("hip", "knee", "ankle"))
-    leg = np.linalg.norm(hip - knee) + np.linalg.norm(knee - ankle)
-    return min(UNITS.items(), key=lambda unit: abs(np.log(max(leg, 1e-9) * unit[1] / LEG)))
+    leg = float(np.linalg.norm(hip - knee) + np.linalg.norm(knee - ankle))
+    return min(UNITS.items(), key=lambda unit: abs(float(np.log(max(leg, 1e-9) * unit[1] / LEG))))
 
 
 def _rest_corrections(joints: dict[str, int], at_rest: np.ndarray, turns: list[Rotation]) -> dict[str, Rotation]:

@@ -1,4 +1,4 @@
-"""People and a random generator in, pictures with exact annotations out: whole clips, or single pictures for pretraining."""
+"""People and a random generator in, pictures with exact annotations out: whole clips, or single ones to pretrain on."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -98,7 +98,7 @@ def seen(joints: np.ndarray, index: int, shot: Snapshot, scene: Scene) -> tuple[
 
 
 def detect(pixels: np.ndarray, sight: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What a 2D detector would say of (49, 2) pixels: (3, 18) x, y, confidence, as 3DPW stores it; zeros if it sees nobody."""
+    """What a 2D detector would say of (49, 2) pixels: (3, 18) x, y, confidence, as 3DPW stores it; zeros for nobody."""
     pixels, sight = pixels[TO_18], sight[TO_18]
     height = np.ptp(pixels[:, 1])
     visible = sight == 2
@@ -129,7 +129,7 @@ def stage(
 def film(
     rng: np.random.Generator, people: list[Person], camera: Camera, *, size: int, body: Body
 ) -> Iterator[tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]]:
-    """Yields for each frame the picture (size, size, 3) uint8 and, for each person, what ``seen`` says of the 49 joints."""
+    """Yields for each frame the picture (size, size, 3) uint8 and, for each person, what ``seen`` says of it."""
     scene, sensor = stage(rng, people, camera, size=size, body=body)
     for frame, world_to_camera in enumerate(camera.world_to_camera):
         scene.set_camera(camera.intrinsics, world_to_camera)
@@ -166,7 +166,7 @@ def random_image(
 
     The first person is the annotated one. Fully determined by the state of ``rng``.
     """
-    people = []
+    people: list[Person] = []
     for _ in range(1 + (rng.random() < company)):
         motion = random_pose(rng, motions)
         if people:

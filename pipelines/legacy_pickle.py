@@ -1,7 +1,7 @@
-"""Plain data in, a genuine Python-2 protocol-2 pickle out, as 3DPW ships: SHORT_BINSTRING/BINSTRING for text and buffers.
+"""Plain data in, a genuine Python-2 protocol-2 pickle out, as 3DPW ships: byte-string opcodes for text and buffers.
 
-Python 3's own protocol 2 writes other opcodes (unicode strings, ``_codecs.encode``), so it would not test a reader. Files from
-here load with ``encoding="latin1"`` and fail with pickle's default ASCII, as the real ones do.
+Python 3's own protocol 2 writes others (unicode strings, ``_codecs.encode``), so it would not test a reader. Files
+from here load with ``encoding="latin1"`` and fail with pickle's default ASCII, as the real ones do.
 """
 
 import os
@@ -11,11 +11,18 @@ from typing import Any
 
 import numpy as np
 
-DTYPES = {"f8": ("f8", "<"), "f4": ("f4", "<"), "i8": ("i8", "<"), "i4": ("i4", "<"), "b1": ("b1", "|"), "u1": ("u1", "|")}
+DTYPES = {
+    "f8": ("f8", "<"),
+    "f4": ("f4", "<"),
+    "i8": ("i8", "<"),
+    "i4": ("i4", "<"),
+    "b1": ("b1", "|"),
+    "u1": ("u1", "|"),
+}
 
 
 def dump(data: Any, path: Path) -> None:
-    """Writes ``data`` (dict, list, tuple, str, bytes, int, float, bool, None, numpy arrays) to ``path``, whole or not at all."""
+    """Writes ``data`` (dict, list, tuple, str, bytes, numbers, bool, None, arrays) to ``path``, whole or not at all."""
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
         file.write(dumps(data))

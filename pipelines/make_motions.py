@@ -1,7 +1,7 @@
-"""One-off: DeepMimic clips inside the pybullet wheel (zlib licence) -> pipelines/assets/motions.npz with SMPL's 24 joints.
+"""One-off: DeepMimic clips inside the pybullet wheel (zlib licence) in, pipelines/assets/motions.npz out: SMPL joints.
 
-A clip's frame is: seconds it lasts, root position, then rotations relative to the parent as w, x, y, z quaternions or, for
-knees and elbows, one angle about z. Its character faces +x with its right side at +z; its arms hang down at rest.
+A frame of a clip: seconds it lasts, root position, then rotations relative to the parent as w, x, y, z quaternions or,
+for knees and elbows, one angle about z. Its character faces +x with its right side at +z; its arms hang down at rest.
 """
 
 import io
@@ -33,7 +33,7 @@ LOWER_ARM = {"left": Rotation.from_euler("z", -90, degrees=True), "right": Rotat
 
 
 def convert(clip: dict) -> tuple[np.ndarray, np.ndarray]:
-    """One parsed clip -> poses (N, 72), trans (N, 3) of the pelvis at 30 fps; DeepMimic's root is the middle of the hips."""
+    """One parsed clip -> poses (N, 72), trans (N, 3) of the root at 30 fps; this root is the middle of the hips."""
     frames = np.asarray(clip["Frames"], dtype=np.float64)
     times = np.concatenate([[0.0], np.cumsum(frames[:-1, 0])])
     new_times = np.arange(int(times[-1] * FPS + 1e-6) + 1) / FPS
@@ -68,7 +68,7 @@ def main(
     wheel: Annotated[Path, typer.Option(help="pybullet-*.whl as downloaded from PyPI; it is read, not installed")],
     out: Annotated[Path, typer.Option(help="the npz to write")] = Path("pipelines/assets/motions.npz"),
 ) -> None:
-    """Converts the humanoid motion clips of a pybullet wheel to SMPL's joints (needed only to rebuild the shipped file).
+    """Converts the humanoid motion clips of a pybullet wheel to SMPL's joints: only to rebuild the shipped file.
 
     Example: `pip download --no-deps pybullet==3.2.7` then `python pipelines/make_motions.py --wheel pybullet-*.whl`
     """

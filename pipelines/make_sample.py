@@ -1,7 +1,7 @@
 """Motions and the open body in, a small synthetic video dataset in the genuine 3DPW layout out.
 
-Each sequence is rendered by one process under a temporary name, then renamed; its .pkl comes last, and sample.json after
-all of them. So whatever is there is whole, and running again goes on where it stopped.
+Each sequence is rendered by one process under a temporary name, then renamed; its .pkl comes last, and sample.json
+after all of them. So whatever is there is whole, and running again goes on where it stopped.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ from pipelines.people import Person, place, random_betas, random_chain
 
 VERSION = 1  # of what a seed gives; raised when the pictures of a seed change
 SPLITS = ("train", "validation", "test")
-# The shipped clips: nobody of the held-out splits moves as somebody of train does (the six walks are one man's, nearly alike).
+# Of the shipped clips. The six walks are one man's, nearly alike, so all of them are train's.
 HELD_OUT = {"validation": ("jump", "punch"), "test": ("dance_b", "run", "spinkick")}
 FRAMES = (72, 97)  # of a sequence: at least, below
 JPEG_QUALITY = 92
@@ -109,7 +109,9 @@ def shoot(out: Path, job: Plan, settings: Settings, *, body: Body, motions: dict
     fill = (0.45, 0.85) if len(people) == 1 else (0.4, 0.7)
     camera = random_camera(rng, people, size=size, fill=fill)
     poses2d = np.zeros((len(people), frames, 3, 18))
-    images = out / ".building" / f"{job.name}.{os.getpid()}"  # a killed run's last process may still be at work beside us
+    images = (
+        out / ".building" / f"{job.name}.{os.getpid()}"
+    )  # a killed run's last process may still be at work beside us
     images.mkdir(parents=True)
     for frame, (image, sights) in enumerate(film(rng, people, camera, size=size, body=body)):
         for person, (pixels, sight) in enumerate(sights):
@@ -219,7 +221,7 @@ def contact_sheet(out: Path, plans: list[Plan], *, columns: int = 6, side: int =
             record = load_pickle(out / "sequenceFiles" / split / f"{job.name}.pkl")
             row = []
             for frame in np.linspace(0, len(record["img_frame_ids"]) - 1, columns).astype(int):
-                image = cv2.imread(str(out / "imageFiles" / job.name / f"image_{frame:05d}.jpg"))
+                image: Any = cv2.imread(str(out / "imageFiles" / job.name / f"image_{frame:05d}.jpg"))
                 scale = side / image.shape[0]
                 image = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
                 for person, colour in zip(record["poses2d"], ((80, 255, 80), (80, 180, 255)), strict=False):
@@ -238,7 +240,7 @@ def contact_sheet(out: Path, plans: list[Plan], *, columns: int = 6, side: int =
     cv2.imwrite(str(out / "contact_sheet.jpg"), np.vstack(rows))
 
 
-README = """A synthetic sample in the layout of 3DPW (3D Poses in the Wild). No picture in it shows a real person or place.
+README = """A synthetic sample in the layout of 3DPW (3D Poses in the Wild). It shows no real person and no real place.
 
 imageFiles/<sequence>/image_00000.jpg ...    frames at 30 per second, {size}x{size}
 sequenceFiles/{{train,validation,test}}/      one Python-2 pickle a sequence, with 3DPW's keys and conventions
@@ -249,7 +251,7 @@ Where campose_valid is 0 the camera matrices are wrong on purpose, as in the rea
 No clip of motion is in two splits. Numbers measured here say nothing about 3DPW.
 
 Made by pipelines/make_sample.py with seed {seed} and {sequences} sequences; the same seed makes the same files.
-Licence: as the motions and the body that went in. With the shipped ones (see NOTICE) you may use and pass on the sample freely.
+Licence: as the motions and the body that went in. With the shipped ones (see NOTICE) use and pass it on freely.
 """
 
 _worker: dict[str, Any] = {}
@@ -317,7 +319,8 @@ def _claim(out: Path, settings: Settings) -> bool:
             for key, value in asdict(settings).items():
                 if found.get(key) != value:
                     raise InputError(
-                        f"{out}: holds a sample with {key}={found.get(key)}, not {value}; choose another --out or remove it"
+                        f"{out}: holds a sample with {key}={found.get(key)}, not {value}; "
+                        "choose another --out or remove it"
                     )
             if name == "sample.json":
                 return True

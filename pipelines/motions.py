@@ -1,6 +1,6 @@
-"""Human motions as SMPL poses: the shipped clips, BVH files, AMASS-style npz -> dict of Motion. Also mirror, resample, join.
+"""Human motions as SMPL poses: the shipped clips, BVH files or AMASS npz in, Motions out; mirror, resample, join.
 
-Everything leaves here with 24 joints (local rotations, radians, T-pose rest), y up, facing +z at rest, 30 frames a second.
+Everything leaves with 24 joints (local rotations, radians, T-pose rest), y up, facing +z at rest, 30 frames a second.
 """
 
 from dataclasses import dataclass
@@ -17,16 +17,19 @@ from pipelines.bvh import read_bvh
 SHIPPED = Path(__file__).parent / "assets" / "motions.npz"
 FPS = 30.0
 MIRROR = tuple(
-    SMPL_JOINTS.index(name.replace("left", "\0").replace("right", "left").replace("\0", "right")) for name in SMPL_JOINTS
+    SMPL_JOINTS.index(name.replace("left", "\0").replace("right", "left").replace("\0", "right"))
+    for name in SMPL_JOINTS
 )
 PELVIS = SMPL_JOINTS.index("pelvis")
-BLEND_RADIANS = 0.06  # a blend between clips turns no joint faster than this a frame (1.8 rad/s), on the mean of the joints
+BLEND_RADIANS = (
+    0.06  # a blend between clips turns no joint faster than this a frame (1.8 rad/s), on the mean of the joints
+)
 CYCLE_RADIANS = 0.12  # first and last pose closer than this on the mean of the joints: the clip can be played again
 
 
 @dataclass(frozen=True)
 class Motion:
-    """A clip: ``poses`` (N, 24, 3) axis-angle, radians; ``trans`` (N, 3) of the pelvis, metres, up to a constant; ``fps``."""
+    """A clip: ``poses`` (N, 24, 3) axis-angle, radians; ``trans`` (N, 3) of the pelvis, metres, up to a constant."""
 
     poses: np.ndarray
     trans: np.ndarray
@@ -39,14 +42,16 @@ class Motion:
 def load_motions(path: Path | None = None) -> dict[str, Motion]:
     """Clips by name, at 30 fps: None the shipped ones; a .bvh, an .npz, or a folder of either (searched in depth).
 
-    npz: AMASS (``poses`` (n, 156 or 72), ``trans``, ``mocap_framerate``; z up) or many clips (``<clip>/poses`` (N, 72) and
-    ``<clip>/trans`` at 30 fps, y up). Raises InputError for anything else, and where no clip has two frames.
+    npz: AMASS (``poses`` (n, 156 or 72), ``trans``, ``mocap_framerate``; z up) or many clips (``<clip>/poses`` (N, 72)
+    and ``<clip>/trans`` at 30 fps, y up). Raises InputError for anything else, and where no clip has two frames.
     """
     path = SHIPPED if path is None else Path(path)
     if path.is_dir():
         files = sorted(f for f in path.rglob("*") if f.suffix.lower() in (".bvh", ".npz") and f.is_file())
         if not files:
-            raise InputError(f"{path}: no .bvh or .npz file in this folder; give a folder of motions or leave --motions out")
+            raise InputError(
+                f"{path}: no .bvh or .npz file in this folder; give a folder of motions or leave --motions out"
+            )
         motions: dict[str, Motion] = {}
         for file in files:
             prefix = file.relative_to(path).with_suffix("").as_posix().replace("/", "-")
@@ -110,7 +115,9 @@ def _amass(file: Path, arrays: dict[str, np.ndarray]) -> Motion:
 def _checked(file: Path, clip: str, poses: np.ndarray, trans: np.ndarray, fps: float) -> Motion:
     poses, trans = np.asarray(poses, dtype=np.float32), np.asarray(trans, dtype=np.float32)
     if len(poses) < 2 or poses[0].size != 72 or trans.shape != (len(poses), 3):
-        raise InputError(f"{file}: clip '{clip}' has poses {poses.shape}, trans {trans.shape}; expected (N, 72), (N, 3), N > 1")
+        raise InputError(
+            f"{file}: clip '{clip}' has poses {poses.shape}, trans {trans.shape}; expected (N, 72), (N, 3), N > 1"
+        )
     if not (np.isfinite(poses).all() and np.isfinite(trans).all()):
         raise InputError(f"{file}: clip '{clip}' holds values that are not numbers")
     return Motion(poses.reshape(-1, 24, 3), trans, fps)
@@ -124,7 +131,9 @@ def resample(motion: Motion, *, fps: float = FPS, times: np.ndarray | None = Non
             return Motion(motion.poses, motion.trans, fps)
         times = np.arange(int(own[-1] * fps + 0.01) + 1) / fps
     times = np.clip(times, own[0], own[-1])
-    poses = np.stack([Slerp(own, Rotation.from_rotvec(motion.poses[:, j]))(times).as_rotvec() for j in range(24)], axis=1)
+    poses = np.stack(
+        [Slerp(own, Rotation.from_rotvec(motion.poses[:, j]))(times).as_rotvec() for j in range(24)], axis=1
+    )
     trans = np.stack([np.interp(times, own, motion.trans[:, k]) for k in range(3)], axis=1)
     return Motion(poses.astype(np.float32), trans.astype(np.float32), fps)
 
@@ -136,7 +145,7 @@ def mirror(motion: Motion) -> Motion:
 
 
 def turned(motion: Motion, *, yaw: float, to: np.ndarray | None = None) -> Motion:
-    """The clip turned by ``yaw`` radians about the vertical, its first frame above ``to`` (x, z), metres (None: the origin)."""
+    """The clip turned by ``yaw`` radians about the vertical, its first frame above ``to`` (x, z; None: the origin)."""
     turn = Rotation.from_euler("y", yaw)
     poses = motion.poses.copy()
     poses[:, PELVIS] = (turn * Rotation.from_rotvec(poses[:, PELVIS])).as_rotvec()
@@ -146,7 +155,7 @@ def turned(motion: Motion, *, yaw: float, to: np.ndarray | None = None) -> Motio
 
 
 def heading(pose: np.ndarray) -> float:
-    """Where a pose (24, 3) faces, radians about the vertical from +z. Lying down, it is where the top of the head lies."""
+    """Where a pose (24, 3) faces, radians about the vertical from +z. Lying down: where the top of the head lies."""
     forward, up = Rotation.from_rotvec(pose[PELVIS]).apply([[0, 0, 1], [0, 1, 0]])
     level = forward if abs(forward[1]) < 0.8 else -np.sign(forward[1]) * up
     return float(np.arctan2(level[0], level[2]))
@@ -166,7 +175,7 @@ def is_cycle(motion: Motion) -> bool:
 
 
 def join(first: Motion, second: Motion) -> Motion:
-    """``second`` goes on where ``first`` ends, in its direction, with slerped frames between unless the poses already meet."""
+    """``second`` goes on where ``first`` ends, in its direction, with slerped frames between unless the poses meet."""
     assert first.fps == second.fps
     last = first.poses[-1]
     second = turned(second, yaw=heading(last) - heading(second.poses[0]), to=first.trans[-1][[0, 2]])

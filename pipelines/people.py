@@ -1,4 +1,4 @@
-"""A motion, a body and an appearance in, a Person in the world out: posed vertices and joints that stand on the floor."""
+"""A motion, a body and its colours in, a Person in the world out: posed vertices and joints, standing on the floor."""
 
 from dataclasses import dataclass
 
@@ -29,8 +29,8 @@ UPPER = [
 class Person:
     """One person of a clip of N frames. World frame, y up, the floor at y = 0, metres, radians.
 
-    ``poses`` (N, 24, 3), ``trans`` (N, 3) as SMPL's transl (added after posing about SMPL's own origin), ``betas`` (10,),
-    ``vertices`` (N, V, 3), ``smpl_joints`` (N, 24, 3), ``joints`` (N, 49, 3), ``colours`` (V, 3).
+    ``poses`` (N, 24, 3), ``trans`` (N, 3) as SMPL's transl (added after posing about SMPL's own origin),
+    ``betas`` (10,), ``vertices`` (N, V, 3), ``smpl_joints`` (N, 24, 3), ``joints`` (N, 49, 3), ``colours`` (V, 3).
     """
 
     poses: np.ndarray
@@ -48,8 +48,8 @@ def random_betas(rng: np.random.Generator) -> np.ndarray:
 
 
 def random_chain(rng: np.random.Generator, clips: dict[str, Motion], *, first: str, frames: int) -> Motion:
-    """``frames`` of motion that open with clip ``first`` (mirrored half of the time, a little faster or slower) and go on
-    with it again if it is a cycle, else with other clips. Starts anywhere on the floor, facing anywhere."""
+    """``frames`` of motion that open with clip ``first`` (mirrored half of the time, a little faster or slower) and go
+    on with it again if it is a cycle, else with other clips. Starts anywhere in them, facing anywhere."""
     flip, pace = rng.random() < 0.5, rng.uniform(0.85, 1.15)
 
     def played(name: str) -> Motion:
@@ -68,7 +68,7 @@ def random_chain(rng: np.random.Generator, clips: dict[str, Motion], *, first: s
 
 
 def random_pose(rng: np.random.Generator, clips: dict[str, Motion]) -> Motion:
-    """One frame of one clip, every second time with the arms and head of another: many more poses than were recorded."""
+    """One frame of a clip, every second time with the arms and head of another: many more poses than were recorded."""
     names = sorted(clips)
     lower, upper = (clips[names[rng.integers(len(names))]] for _ in range(2))
     pose = lower.poses[rng.integers(len(lower))].copy()
@@ -102,7 +102,7 @@ def place(body: Body, motion: Motion, *, betas: np.ndarray, colours: np.ndarray)
 
 
 def floor_lift(lowest: np.ndarray) -> np.ndarray:
-    """What to add to the height of each frame, from the height of its lowest vertex (N,), so that people stand on the floor.
+    """What to add to the height of each frame so that people stand on the floor, from its lowest vertex's height (N,).
 
     The recorded person's legs are not this body's. The ground is taken to be the lowest point within half a second, and
     small gaps above it for the mismatch that they are; jumps stay jumps, and nobody sinks in by more than a centimetre.

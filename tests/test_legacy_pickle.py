@@ -42,7 +42,15 @@ def test_opcodes_and_globals_are_python_2s() -> None:
     operations = list(pickletools.genops(stream))
     names = {op.name for op, _, _ in operations}
     assert {"SHORT_BINSTRING", "BINSTRING", "PROTO"} <= names
-    assert not names & {"BINUNICODE", "SHORT_BINUNICODE", "BINBYTES", "SHORT_BINBYTES", "STACK_GLOBAL", "FRAME", "MEMOIZE"}
+    assert not names & {
+        "BINUNICODE",
+        "SHORT_BINUNICODE",
+        "BINBYTES",
+        "SHORT_BINBYTES",
+        "STACK_GLOBAL",
+        "FRAME",
+        "MEMOIZE",
+    }
     assert {arg for op, arg, _ in operations if op.name == "GLOBAL"} == {
         "numpy.core.multiarray _reconstruct", "numpy dtype", "numpy ndarray",
     }  # fmt: skip

@@ -1,7 +1,8 @@
-"""pipelines/make_sample.py: the genuine 3DPW layout, annotations that fit the pictures, and nothing half-made that looks whole."""
+"""pipelines/make_sample.py: the genuine 3DPW layout, labels that fit the pictures, nothing half-made looks whole."""
 
 import hashlib
 import json
+import os
 import pickle
 import signal
 import subprocess
@@ -90,15 +91,24 @@ def test_layout_and_keys(sample: Path) -> None:
         images = sorted((sample / "imageFiles" / record["sequence"]).iterdir())
         assert [p.name for p in images] == [f"image_{i:05d}.jpg" for i in range(frames)]
         assert cv2.imread(str(images[0])).shape == (SIZE, SIZE, 3)
-        for key in ("betas", "trans", "poses_60Hz", "genders", "poses2d", "jointPositions", "campose_valid", "texture_maps"):
+        for key in (
+            "betas",
+            "trans",
+            "poses_60Hz",
+            "genders",
+            "poses2d",
+            "jointPositions",
+            "campose_valid",
+            "texture_maps",
+        ):
             assert len(record[key]) == people, key
         for p in range(people):
             assert record["poses"][p].shape == record["jointPositions"][p].shape == (frames, 72)
             assert record["poses"][p].dtype == np.float64
             assert record["poses2d"][p].shape == (frames, 3, 18) and record["trans"][p].shape == (frames, 3)
             assert record["campose_valid"][p].shape == (frames,) and record["betas"][p].shape == (10,)
-            np.testing.assert_allclose(record["poses_60Hz"][p][record["img_frame_ids"]][:, 3:], record["poses"][p][:, 3:],
-                                       atol=1e-4)  # fmt: skip
+            at_30 = record["poses_60Hz"][p][record["img_frame_ids"]]
+            np.testing.assert_allclose(at_30[:, 3:], record["poses"][p][:, 3:], atol=1e-4)
             assert record["genders"][p] in ("m", "f")
         assert record["cam_poses"].shape == (frames, 4, 4) and record["cam_intrinsics"].shape == (3, 3)
         np.testing.assert_allclose(np.linalg.det(record["cam_poses"][:, :3, :3]), 1, atol=1e-6)
@@ -220,7 +230,9 @@ def test_same_seed_same_bytes_and_another_seed_others(
     assert hashes(tmp_path) != again
 
 
-def test_a_finished_sample_is_left_alone_and_other_settings_are_refused(sample: Path, motions: dict[str, Motion]) -> None:
+def test_a_finished_sample_is_left_alone_and_other_settings_are_refused(
+    sample: Path, motions: dict[str, Motion]
+) -> None:
     before = {p: p.stat().st_mtime_ns for p in sample.rglob("*")}
     start = time.monotonic()
     build(sample, settings(motions), motions=motions)
@@ -249,8 +261,6 @@ def test_killed_in_the_middle_it_leaves_nothing_that_looks_whole_and_goes_on(
             time.sleep(0.01)
         assert time.monotonic() < deadline
     finally:
-        import os
-
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     assert not (out / "sample.json").exists() and not (out / "README.txt").exists()

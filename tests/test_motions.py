@@ -1,4 +1,4 @@
-"""pipelines/motions.py and bvh.py: every way in gives the same 24 joints; mirroring, resampling and joining keep their laws."""
+"""pipelines/motions.py and bvh.py: every way in gives the same 24 joints; mirroring, resampling, joining keep laws."""
 
 from pathlib import Path
 
@@ -8,7 +8,18 @@ from scipy.spatial.transform import Rotation
 
 from glot.errors import InputError
 from glot.joints import SMPL_JOINTS, SMPL_PARENTS
-from pipelines.motions import FPS, Motion, heading, is_cycle, join, load_motions, mirror, pose_distance, resample, turned
+from pipelines.motions import (
+    FPS,
+    Motion,
+    heading,
+    is_cycle,
+    join,
+    load_motions,
+    mirror,
+    pose_distance,
+    resample,
+    turned,
+)
 
 # Bones of a plain T-pose figure, metres: x left, y up, z forward.
 REST = {
@@ -40,7 +51,9 @@ def places(poses: np.ndarray, trans: np.ndarray) -> np.ndarray:
     return np.stack(out, axis=1)
 
 
-def bvh_text(motion: Motion, *, rest: dict[str, Rotation], names: dict[str, str], unit: float, order: str = "ZYX") -> str:
+def bvh_text(
+    motion: Motion, *, rest: dict[str, Rotation], names: dict[str, str], unit: float, order: str = "ZYX"
+) -> str:
     """The motion as a BVH whose zero pose is the T-pose with each joint's frame turned by ``rest`` (global)."""
 
     def called(j: int) -> str:
@@ -52,7 +65,7 @@ def bvh_text(motion: Motion, *, rest: dict[str, Rotation], names: dict[str, str]
 
     def write(j: int) -> None:
         bone = offset(SMPL_JOINTS[j]) if j else np.zeros(3)
-        # What is below a joint is seen in that joint's frame, so zero rotations give bones turned by the parent's frame.
+        # A bone is given in its parent's frame, so zero rotations show it turned by that frame.
         bone = frame[SMPL_PARENTS[j]].inv().apply(bone) if j else bone
         position = "Xposition Yposition Zposition " if j == 0 else ""
         lines.append(f"{'JOINT' if j else 'ROOT'} {called(j)} {{ OFFSET {' '.join(f'{v / unit:.6f}' for v in bone)}")
@@ -111,8 +124,9 @@ def test_mirror(shipped: dict[str, Motion]) -> None:
     motion = shipped["kick"]
     twice = mirror(mirror(motion))
     np.testing.assert_array_equal(twice.poses, motion.poses)
-    swapped = [SMPL_JOINTS.index(n.replace("left", "_").replace("right", "left").replace("_", "right", 1) if n[:1] == "l"
-               else n.replace("right", "left")) for n in SMPL_JOINTS]  # fmt: skip
+    other = {"left": "right", "right": "left"}
+    names = ["_".join(other.get(part, part) for part in name.split("_")) for name in SMPL_JOINTS]
+    swapped = [SMPL_JOINTS.index(name) for name in names]
     there = places(mirror(motion).poses, mirror(motion).trans)
     np.testing.assert_allclose(there, places(motion.poses, motion.trans)[:, swapped] * [-1, 1, 1], atol=1e-5)
 
@@ -125,7 +139,9 @@ def test_turning_keeps_the_motion(shipped: dict[str, Motion]) -> None:
     np.testing.assert_allclose(np.linalg.norm(a[:, :, None] - a[:, None], axis=-1)[5],
                                np.linalg.norm(b[:, :, None] - b[:, None], axis=-1)[5], atol=1e-5)  # fmt: skip
     assert pose_distance(motion.poses[3], other.poses[3]) < 1e-3
-    assert np.isclose((heading(other.poses[0]) - heading(motion.poses[0]) + np.pi) % (2 * np.pi) - np.pi, 1.2, atol=1e-3)
+    assert np.isclose(
+        (heading(other.poses[0]) - heading(motion.poses[0]) + np.pi) % (2 * np.pi) - np.pi, 1.2, atol=1e-3
+    )
 
 
 def test_resampling_there_and_back(shipped: dict[str, Motion]) -> None:
@@ -182,7 +198,9 @@ def test_a_z_up_amass_file(shipped: dict[str, Motion], tmp_path: Path) -> None:
     np.savez(tmp_path / "w_poses.npz", poses=poses, trans=to_z_up.apply(motion.trans), betas=np.zeros(16),
              gender="male", mocap_framerate=30.0)  # fmt: skip
     back = load_motions(tmp_path)["w_poses"]
-    np.testing.assert_allclose(places(back.poses, back.trans)[:, :22], places(motion.poses, motion.trans)[:, :22], atol=1e-4)
+    np.testing.assert_allclose(
+        places(back.poses, back.trans)[:, :22], places(motion.poses, motion.trans)[:, :22], atol=1e-4
+    )
 
 
 def test_an_npz_of_many_clips(shipped: dict[str, Motion], tmp_path: Path) -> None:
@@ -199,7 +217,17 @@ def test_what_is_no_motion_is_refused_in_one_line(tmp_path: Path) -> None:
     np.savez(tmp_path / "no_rate.npz", poses=np.zeros((5, 72)), trans=np.zeros((5, 3)))
     np.savez(tmp_path / "nan.npz", **{"a/poses": np.full((5, 72), np.nan), "a/trans": np.zeros((5, 3))})
     np.savez(tmp_path / "other.npz", x=np.zeros(3))
-    for name in ("missing.bvh", "empty", "a.txt", "cut.npz", "cut.bvh", "pickled.npz", "no_rate.npz", "nan.npz", "other.npz"):
+    for name in (
+        "missing.bvh",
+        "empty",
+        "a.txt",
+        "cut.npz",
+        "cut.bvh",
+        "pickled.npz",
+        "no_rate.npz",
+        "nan.npz",
+        "other.npz",
+    ):
         with pytest.raises(InputError, match=name) as error:
             load_motions(tmp_path / name)
         assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""glot/scene.py: pictures agree with the OpenCV camera to the pixel, nearer things hide farther ones, nothing depends on luck."""
+"""glot/scene.py: pictures agree with the OpenCV camera to the pixel, and nearer things hide farther ones."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,9 @@ K = np.array([[300.0, 0, 130.0], [0, 310.0, 90.0], [0, 0, 1]])
 def sphere(rings: int = 60) -> tuple[np.ndarray, np.ndarray]:
     """Unit sphere, counter-clockwise outside."""
     theta, phi = np.meshgrid(np.linspace(0, np.pi, rings), np.linspace(0, 2 * np.pi, 2 * rings)[:-1], indexing="ij")
-    vertices = np.stack([np.sin(theta) * np.sin(phi), np.cos(theta), np.sin(theta) * np.cos(phi)], axis=-1).reshape(-1, 3)
+    vertices = np.stack([np.sin(theta) * np.sin(phi), np.cos(theta), np.sin(theta) * np.cos(phi)], axis=-1).reshape(
+        -1, 3
+    )
     around = 2 * rings - 1
     i, k = (a.ravel() for a in np.meshgrid(np.arange(rings - 1), np.arange(around), indexing="ij"))
     a, b = i * around + k, i * around + (k + 1) % around
@@ -23,7 +25,9 @@ def sphere(rings: int = 60) -> tuple[np.ndarray, np.ndarray]:
 
 def camera(*, back: float = 4.0, yaw: float = 0.0) -> np.ndarray:
     """Before the origin at +z, looking along -z at it: x right, y down, z forward."""
-    turn = np.diag([1.0, -1.0, -1.0]) @ np.array([[np.cos(yaw), 0, -np.sin(yaw)], [0, 1, 0], [np.sin(yaw), 0, np.cos(yaw)]])
+    turn = np.diag([1.0, -1.0, -1.0]) @ np.array(
+        [[np.cos(yaw), 0, -np.sin(yaw)], [0, 1, 0], [np.sin(yaw), 0, np.cos(yaw)]]
+    )
     pose = np.eye(4)
     pose[:3, :3], pose[2, 3] = turn, back
     return pose
@@ -124,7 +128,7 @@ def test_overlays_leave_the_rest_of_the_picture_alone() -> None:
 
 
 def test_the_floor_lies_where_the_camera_sees_it() -> None:
-    """A red disc painted on the floor at (1, 2) m shows at the pixel that (1, 0, 2) projects to; the sky stays above it."""
+    """A red disc painted on the floor at (1, 2) m shows where (1, 0, 2) projects to; the sky stays above it."""
     floor = np.full((400, 400, 3), 120, dtype=np.uint8)
     y, x = np.mgrid[:400, :400]
     metre = 400 / 20
@@ -145,7 +149,9 @@ def test_the_floor_lies_where_the_camera_sees_it() -> None:
 
 def test_a_shadow_falls_away_from_the_light() -> None:
     scene = Scene(120, 120)
-    scene.surroundings = Surroundings(np.full((64, 64, 3), 200, np.uint8), np.full((30, 90, 3), 200, np.uint8), fade=1000)
+    scene.surroundings = Surroundings(
+        np.full((64, 64, 3), 200, np.uint8), np.full((30, 90, 3), 200, np.uint8), fade=1000
+    )
     scene.light = Light(direction=(1, 1, 0))
     pose = np.eye(4)
     pose[:3, :3] = [[1, 0, 0], [0, 0, 1], [0, -1, 0]]  # straight down from 6 m: world +x to the right
