@@ -171,7 +171,7 @@ def command(checkpoint: Path, *more: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[1],
-        env={**os.environ, "GLOT_CACHE": str(checkpoint.parent / "cache"), "COLUMNS": "120"},
+        env={**os.environ, "GLOT_CACHE": str(checkpoint.parent / "cache"), "COLUMNS": "120", "OMP_NUM_THREADS": "1"},
     )
 
 
