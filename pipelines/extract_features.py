@@ -146,11 +146,17 @@ def extract(jobs: Mapping[str, Job], units: Mapping[str, Sequence[Unit]], worker
             missing += [(job, unit) for unit in todo]
         if missing:
             run(missing, workers)
-        manifests = {}
+        manifests, errors = {}, []
         for split, job in jobs.items():
-            manifest = publish(job.folder, units[split], finished(job.folder, units[split]), job.settings)
+            try:
+                manifest = publish(job.folder, units[split], finished(job.folder, units[split]), job.settings)
+            except InputError as error:  # one split of nothing; the others are not held back by it
+                errors.append(error)
+                continue
             say(f"{job.what}: {manifest.rows} rows of {manifest.tracks} tracks in {job.folder}")
             manifests[split] = manifest
+    if errors:
+        raise errors[0]
     return manifests
 
 
