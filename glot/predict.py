@@ -3,16 +3,38 @@
 N frames of a track, T frames of a window, F feature size.
 """
 
+import os
+from contextlib import suppress
 from pathlib import Path
+from typing import Annotated, Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
+import typer
 from numpy.typing import NDArray
 
+from glot import cli
 from glot.checkpoint import Checkpoint, check_features, load_checkpoint, load_official
 from glot.errors import InputError
 from glot.model import GLoT, SMPLParams
+from glot.rotation import rotmat_to_axis_angle
 from glot.schema import Manifest
+from glot.store import FeatureStore
 from glot.windows import prediction_order
+
+PREDICTIONS = pa.schema(
+    [
+        ("track_id", pa.string()),
+        ("frame_index", pa.int32()),
+        ("pose", pa.list_(pa.list_(pa.float32(), 3), 24)),  # axis-angle, rad, camera frame
+        ("betas", pa.list_(pa.float32(), 10)),
+        ("cam", pa.list_(pa.float32(), 3)),  # s, tx, ty of the crop (glot.camera)
+        ("bbox", pa.list_(pa.float32(), 4)),  # as in the features: px
+        ("crop_scale", pa.float32()),
+    ]
+)
 
 
 def load_model_for(path: Path, manifest: Manifest) -> Checkpoint:
@@ -61,3 +83,71 @@ def _windows(features: NDArray, start: int, stop: int, frames: int, device: torc
     rows = torch.arange(first, stop - frames // 2 + frames - 1).clamp(0, len(features) - 1)
     slab = torch.from_numpy(features[rows.numpy()]).to(device)  # moves each row once, not T times
     return slab.unfold(0, frames, 1).transpose(1, 2)
+
+
+def main(
+    checkpoint: Annotated[Path, typer.Option(help="Folder of a checkpoint, or a published .pth.tar file.")],
+    features: Annotated[Path, typer.Option(help="Folder of the feature sets: FEATURES/DATASET/SPLIT.")],
+    out: Annotated[Path, typer.Option(help="The .parquet file to write.")],
+    dataset: Annotated[str, typer.Option(help="Which dataset's features.")] = "3dpw",
+    split: Annotated[str, typer.Option(help="Which split of it.")] = "test",
+    track: Annotated[str, typer.Option(help="Only this track; all of them when left out.")] = "",
+    batch_size: Annotated[int, typer.Option(min=1, help="Windows at once.")] = 64,
+) -> None:
+    """Predict SMPL parameters for every frame of extracted features, one Parquet row per frame.
+
+    Columns: track_id, frame_index, pose (24 x 3 axis-angle), betas (10), cam (s, tx, ty of the crop), bbox, crop_scale.
+
+    Example: `python -m glot.predict --checkpoint runs/demo/train/best --features features --out bodies.parquet`
+    """
+    if out.suffix != ".parquet":
+        raise InputError(f"--out {out}: must end in .parquet")
+    store = FeatureStore.open(features / dataset / split)
+    model = load_model_for(checkpoint, store.manifest).model
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    tracks = [store.track(track)] if track else store.tracks
+    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with pq.ParquetWriter(temporary, PREDICTIONS) as writer:
+            for one in cli.progress(tracks, total=len(tracks), what="predicting"):
+                params = predict_track(model, store.features[one.rows], batch_size=batch_size)
+                columns: dict[str, Any] = {
+                    "track_id": [one.track_id] * (one.stop - one.start),
+                    "frame_index": store.frame_index[one.rows],
+                    "pose": rotmat_to_axis_angle(params.rotmats).numpy(),
+                    "betas": params.betas.numpy(),
+                    "cam": params.cam.numpy(),
+                    "bbox": store.bbox[one.rows],
+                    "crop_scale": store.crop_scale[one.rows],
+                }
+                writer.write_table(
+                    pa.table([_column(columns[f.name], f.type) for f in PREDICTIONS], schema=PREDICTIONS)
+                )
+        os.replace(temporary, out)
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be written ({error.strerror or error}); choose another place") from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+    print(f"{sum(one.stop - one.start for one in tracks)} frames of {len(tracks)} tracks: {out}")
+
+
+def _column(values: NDArray | list, kind: pa.DataType) -> pa.Array:
+    """(N, a, b) -> N nested fixed-size lists; plain columns as they are."""
+    if not pa.types.is_fixed_size_list(kind):
+        return pa.array(values, type=kind)
+    sizes = np.shape(values)[1:]
+    column = pa.array(np.ravel(values), type=pa.float32())
+    for size in reversed(sizes):
+        column = pa.FixedSizeListArray.from_arrays(column, size)
+    return column
+
+
+def command() -> None:
+    """Entry point of ``glot-predict``."""
+    cli.run(main)
+
+
+if __name__ == "__main__":
+    command()

@@ -1,13 +1,22 @@
 """Prediction over a track equals one window at a time, for any length and batch size, without side effects."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
-from glot.config import ModelConfig
+from glot.checkpoint import save_checkpoint
+from glot.config import ModelConfig, open_sample
+from glot.errors import InputError
 from glot.model import GLoT
-from glot.predict import predict_track
+from glot.predict import main, predict_track
+from glot.rotation import axis_angle_to_rotmat
+from glot.store import FeatureStore
 from glot.windows import evaluation_windows
+from tests.feature_fixture import write_feature_set
 
 CONFIG = ModelConfig(
     feature_size=12, frames=8, nearby_frames=2, width=16, heads=2, decoder_width=8, local_width=8, hidden=16, depth=1
@@ -60,3 +69,33 @@ def test_leaves_the_model_and_the_features_as_they_were(model: GLoT, features: n
     model.eval()
     predict_track(model, frozen)
     assert not model.training
+
+
+def test_command_writes_every_frame(tmp_path: Path, model: GLoT, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLOT_CACHE", str(tmp_path / "cache"))
+    folder, out = tmp_path / "features" / "3dpw" / "test", tmp_path / "bodies.parquet"
+    manifest = write_feature_set(folder, tracks=[9, 3], feature_size=12, invalid=0.5)
+    save_checkpoint(
+        tmp_path / "best",
+        model=model,
+        recipe=replace(open_sample(), model=CONFIG),
+        body={"name": "open_body", "hash": "x", "open": True},
+        features={"backbone": manifest.backbone},
+        metrics={},
+        step=1,
+    )
+    main(checkpoint=tmp_path / "best", features=tmp_path / "features", out=out)
+    table = pq.read_table(out).to_pydict()
+    assert table["track_id"] == ["clip00_0"] * 9 + ["clip01_0"] * 3
+    assert table["frame_index"] == [*range(9), *range(3)]
+    expected = predict_track(model, FeatureStore.open(folder).features[:9])
+    pose = torch.tensor(table["pose"][:9])
+    torch.testing.assert_close(axis_angle_to_rotmat(pose), expected.rotmats, atol=1e-4, rtol=0)
+    torch.testing.assert_close(torch.tensor(table["cam"][:9]), expected.cam)
+    with pytest.raises(InputError, match="'nobody': not in"):
+        main(checkpoint=tmp_path / "best", features=tmp_path / "features", out=out, track="nobody")
+    with pytest.raises(InputError, match="must end in .parquet"):
+        main(checkpoint=tmp_path / "best", features=tmp_path / "features", out=tmp_path / "bodies.csv")
+    with pytest.raises(InputError, match="cannot be written"):
+        main(checkpoint=tmp_path / "best", features=tmp_path / "features", out=out / "below.parquet")
+    assert not list(tmp_path.glob(".bodies*"))
