@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -257,8 +258,12 @@ Licence: as the motions and the body that went in. With the shipped ones (see NO
 _worker: dict[str, Any] = {}
 
 
+def _ignore_ctrl_c_and_start(body: Path | None, motions: dict[str, Motion]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is the parent's to handle
+    _start_worker(body, motions)
+
+
 def _start_worker(body: Path | None, motions: dict[str, Motion]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     _worker.update(body=load_body(body), motions=motions)
@@ -267,6 +272,27 @@ def _start_worker(body: Path | None, motions: dict[str, Motion]) -> None:
 def _work(out: Path, job: Plan, settings: Settings) -> str:
     shoot(out, job, settings, **_worker)
     return job.name
+
+
+def _shoot_all(
+    out: Path, jobs: list[Plan], settings: Settings, motions: dict[str, Motion], body: Path | None, workers: int
+) -> Iterator[str]:
+    """Names of sequences as they are finished, by ``workers`` processes; one worker is this process itself."""
+    workers = min(workers, len(jobs))
+    if workers <= 1:
+        _start_worker(body, motions)
+        for job in jobs:
+            yield _work(out, job, settings)
+        return
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=_ignore_ctrl_c_and_start, initargs=(body, motions)
+    ) as pool:
+        try:
+            for future in as_completed([pool.submit(_work, out, job, settings) for job in jobs]):
+                yield future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def build(
@@ -284,20 +310,8 @@ def build(
     todo = [p for p in plans if not (out / "sequenceFiles" / p.split / f"{p.name}.pkl").is_file()]
     if len(todo) < len(plans):
         print(f"{len(plans) - len(todo)} of {len(plans)} sequences are there already", file=sys.stderr)
-    with ProcessPoolExecutor(
-        max(1, min(workers, len(todo))),
-        mp_context=get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(body, motions),
-    ) as pool:
-        try:
-            # The longest waits are at the end: hand out one sequence at a time.
-            jobs = [pool.submit(_work, out, job, settings) for job in todo]
-            for job in cli.progress(as_completed(jobs), total=len(jobs), what="sequences"):
-                job.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    for _ in cli.progress(_shoot_all(out, todo, settings, motions, body, workers), total=len(todo), what="sequences"):
+        pass
     contact_sheet(out, plans)
     (out / "README.txt").write_text(
         README.format(size=settings.image_size, seed=settings.seed, sequences=settings.sequences)
