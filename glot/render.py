@@ -24,7 +24,7 @@ from glot.body import Body, load_body
 from glot.camera import CROP_SIZE, FOCAL_LENGTH, full_image_translation
 from glot.crop import crop_matrix, keypoints_to_crop
 from glot.errors import InputError
-from glot.evaluate import check_body, evaluate_predictor
+from glot.evaluate import Predictor, check_body, evaluate_predictor
 from glot.joints import COMMON14, COMMON14_BONES
 from glot.metrics import HIPS
 from glot.model import SMPLParams
@@ -340,7 +340,7 @@ def main(
     print(f"{chosen.track_id} ({why}){mean}\n{png}\n{mp4}")
 
 
-def median_track(predict, store: FeatureStore, body: Body, frames: int) -> tuple[Track, str]:  # noqa: ANN001
+def median_track(predict: Predictor, store: FeatureStore, body: Body, frames: int) -> tuple[Track, str]:
     """The track of median PA-MPJPE (the longest, in a set without ground truth), and why it was taken."""
     if not (store.has_smpl.any() or store.has_3d.any()):
         return max(store.tracks, key=lambda track: track.stop - track.start), "the longest"

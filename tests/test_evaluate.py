@@ -48,7 +48,7 @@ def body() -> Body:
     return load_body()
 
 
-def opened(folder: Path, body: Body, **settings) -> FeatureStore:  # noqa: ANN003
+def opened(folder: Path, body: Body, **settings) -> FeatureStore:
     write_feature_set(folder / "set", body=body, split="test", **settings)
     return FeatureStore.open(folder / "set", cache=folder / "cache")
 
@@ -110,7 +110,7 @@ def test_only_valid_rows_count_and_corrected_accelerations_stay_off_gaps(tmp_pat
         evaluate_split(Oracle(nothing), nothing, body)
 
 
-def mean_pose_at(store: FeatureStore):  # noqa: ANN201
+def mean_pose_at(store: FeatureStore):
     identity = torch.eye(3).expand(24, 3, 3)
 
     def predict(features: np.ndarray) -> SMPLParams:
@@ -208,7 +208,7 @@ def test_mistakes_are_one_line(checkpoint: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("GLOT_CACHE", str(checkpoint.parent / "cache"))
     features = checkpoint.parent / "features"
 
-    def mistake(match: str, **settings) -> None:  # noqa: ANN003
+    def mistake(match: str, **settings) -> None:
         with pytest.raises(InputError, match=match):
             main(**{"checkpoint": checkpoint, "features": features, **settings})
 

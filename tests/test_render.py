@@ -151,7 +151,7 @@ def test_command_writes_a_strip_and_an_h264_video(folder: Path) -> None:
 
 
 def test_mistakes_are_one_line(folder: Path, store: FeatureStore) -> None:
-    def mistake(match: str, **settings) -> None:  # noqa: ANN003
+    def mistake(match: str, **settings) -> None:
         defaults = {"checkpoint": folder / "best", "features": folder / "features", "root": folder / "pictures"}
         with pytest.raises(InputError, match=match):
             main(**{**defaults, "out": folder / "none", **settings})
@@ -168,7 +168,7 @@ def test_mistakes_are_one_line(folder: Path, store: FeatureStore) -> None:
 def test_median_track_has_the_middle_error(store: FeatureStore, body: Body) -> None:
     truth = {track.stop - track.start: track_truth(store, track, body).smpl for track in store.tracks}
 
-    def predict(features: np.ndarray):  # noqa: ANN202
+    def predict(features: np.ndarray):
         params = truth[len(features)]
         assert params is not None
         bend = torch.eye(3).repeat(len(features), 24, 1, 1) if len(features) == 24 else params.rotmats

@@ -99,7 +99,7 @@ def test_second_opening_reads_no_parquet_and_a_remade_set_is_read_again(tmp_path
 def test_many_processes_at_once_build_one_copy(tmp_path: Path) -> None:
     write_feature_set(tmp_path / "set", tracks=[20, 30], feature_size=8)
     processes = [in_another_process(tmp_path / "set", tmp_path / "cache", 0.5) for _ in range(3)]
-    lines = [process.communicate(timeout=60)[0].split()[1:] for process in processes]
+    lines = [process.communicate(timeout=300)[0].split()[1:] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0]
     assert sorted(line[0] for line in lines) == ["0", "0", "2"]
     assert len({tuple(line[1:]) for line in lines}) == 1
@@ -109,8 +109,8 @@ def test_many_processes_at_once_build_one_copy(tmp_path: Path) -> None:
 def test_killed_build_leaves_nothing_that_looks_whole(tmp_path: Path) -> None:
     write_feature_set(tmp_path / "set", tracks=[20, 30], feature_size=8)
     cache = tmp_path / "cache"
-    process = in_another_process(tmp_path / "set", cache, 30)
-    deadline = time.monotonic() + 30
+    process = in_another_process(tmp_path / "set", cache, 600)
+    deadline = time.monotonic() + 300
     while not list(cache.glob(".*.building-*/feature.npy")):
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -144,7 +144,7 @@ def test_cache_is_where_the_environment_says(tmp_path: Path, monkeypatch: pytest
         FeatureStore.open(tmp_path / "set", cache=tmp_path / "file" / "cache")
 
 
-def rewrite(part: Path, change) -> None:  # noqa: ANN001
+def rewrite(part: Path, change) -> None:
     """Changes the table of a part and makes the manifest fit its new size."""
     table = change(pq.read_table(part))
     pq.write_table(table, part)
@@ -162,7 +162,7 @@ def rewrite(part: Path, change) -> None:  # noqa: ANN001
         (lambda t: t.drop_columns(["fps"]), "columns"),
     ],
 )
-def test_broken_sets_are_refused(tmp_path: Path, change, message: str) -> None:  # noqa: ANN001
+def test_broken_sets_are_refused(tmp_path: Path, change, message: str) -> None:
     write_feature_set(tmp_path / "set", tracks=[20, 30], parts=1)
     rewrite(tmp_path / "set" / "part-00000.parquet", change)
     with pytest.raises(InputError, match=message):
@@ -171,7 +171,7 @@ def test_broken_sets_are_refused(tmp_path: Path, change, message: str) -> None: 
 
 
 def test_features_that_are_not_finite_and_missing_sets_are_refused(tmp_path: Path) -> None:
-    def poison(table):  # noqa: ANN001, ANN202
+    def poison(table):
         values = table["feature"].combine_chunks().flatten().to_numpy().copy()
         values[7 * 32] = np.nan
         column = type(table["feature"].combine_chunks()).from_arrays(values, 32)
