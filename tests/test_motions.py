@@ -8,6 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from glot.errors import InputError
 from glot.joints import SMPL_JOINTS, SMPL_PARENTS
+from pipelines.make_motions import JOINTS, convert
 from pipelines.motions import (
     FPS,
     Motion,
@@ -231,3 +232,23 @@ def test_what_is_no_motion_is_refused_in_one_line(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=name) as error:
             load_motions(tmp_path / name)
         assert "\n" not in str(error.value)
+
+
+def test_deepmimics_rest_pose_hangs_its_arms_and_its_forward_is_ours() -> None:
+    frame = np.zeros((3, 44))
+    frame[:, 0] = 1 / 30
+    frame[:, 1:4] = [[0, 0.9, 0], [0.1, 0.9, 0], [0.2, 0.9, 0.05]]  # walks along +x, its forward, then to its right
+    at = 4
+    for _, is_angle in JOINTS:
+        frame[:, at] = 0 if is_angle else 1  # w of a quaternion
+        at += 1 if is_angle else 4
+    frame[:, 20] = -0.5  # the right knee, bent
+    poses, trans = convert({"Frames": frame.tolist()})
+    np.testing.assert_allclose(trans[:, 2], [0, 0.1, 0.2], atol=1e-9)
+    np.testing.assert_allclose(trans[:, 0], [0, 0, -0.05], atol=1e-9)
+    joints = places(poses.reshape(-1, 24, 3), trans)[0]
+    where = SMPL_JOINTS.index
+    for side in ("left", "right"):
+        down = joints[where(f"{side}_wrist")] - joints[where(f"{side}_shoulder")]
+        np.testing.assert_allclose(down, [0, -0.51, 0], atol=1e-9)
+    assert joints[where("right_ankle"), 2] < -0.15 and abs(joints[where("left_ankle"), 2]) < 1e-9
