@@ -5,6 +5,7 @@ Reads SMPL (.pkl as released, .npz) with SPIN's side files beside it, or the ope
 
 import hashlib
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,20 +22,15 @@ SMPL_VERTICES = 6890
 JOINTS, BETAS = 24, 10
 
 
-_PARENTS = list(SMPL_PARENTS)
+def _tree_levels() -> list[list[int]]:
+    """SMPL's joints by their distance from the root: 9 levels."""
+    levels = [[0]]
+    while children := [joint for joint in range(1, JOINTS) if SMPL_PARENTS[joint] in levels[-1]]:
+        levels.append(children)
+    return levels
 
 
-def _levels() -> tuple[list[tuple[list[int], list[int]]], list[int]]:
-    """SMPL's tree by levels: (joint - 1, position of its parent in the level above), and where each joint comes."""
-    steps, level, order = [], [0], [0]
-    while children := [joint for joint in range(1, JOINTS) if SMPL_PARENTS[joint] in level]:
-        steps.append(([joint - 1 for joint in children], [level.index(SMPL_PARENTS[joint]) for joint in children]))
-        level, order = children, order + children
-    return steps, [order.index(joint) for joint in range(JOINTS)]
-
-
-_LEVELS, _BY_LEVEL = _levels()
-_FROM_54, _COMMON14 = list(SPIN49_FROM_54), list(H36M_TO_COMMON14)
+LEVELS = _tree_levels()
 
 
 class BodyOutput(NamedTuple):
@@ -86,6 +82,12 @@ class Body(nn.Module):
     rest_basis: Tensor
     regressors: Tensor
     picked: Tensor
+    from54: Tensor
+    from_h36m: Tensor
+    order49: Tensor
+    above: Tensor
+    by_level: Tensor
+    from_levels: Tensor
 
     def __init__(self, arrays: dict[str, np.ndarray], *, name: str, file_hash: str, is_open: bool) -> None:
         super().__init__()
@@ -111,7 +113,15 @@ class Body(nn.Module):
         _keep(self, "rest_template", to_rest @ template)
         _keep(self, "rest_basis", rest_basis.reshape(BETAS, -1))
         _keep(self, "regressors", np.concatenate((arrays["J_regressor_extra"], arrays["J_regressor_h36m"])))
-        self.register_buffer("picked", torch.from_numpy(arrays["vertex_joint_ids"].astype(np.int64)), persistent=False)
+        _keep_index(self, "picked", arrays["vertex_joint_ids"])
+        _keep_index(self, "from54", SPIN49_FROM_54)
+        _keep_index(self, "from_h36m", H36M_TO_COMMON14)
+        _keep_index(self, "above", SMPL_PARENTS[1:])
+        in_order = sum(LEVELS, [])
+        _keep_index(self, "by_level", [joint - 1 for joint in in_order[1:]])
+        _keep_index(self, "from_levels", np.argsort(in_order))
+        for depth, (upper, level) in enumerate(pairwise(LEVELS)):
+            _keep_index(self, f"parents{depth}", [upper.index(SMPL_PARENTS[joint]) for joint in level])
 
         # The joints-only paths: 11 picked vertices and 9 regressed points complete the 49; 14 points for evaluation.
         picks = np.zeros((len(arrays["vertex_joint_ids"]), len(template)), np.float32)
@@ -119,8 +129,9 @@ class Body(nn.Module):
         used = sorted({index for index in SPIN49_FROM_54 if index >= JOINTS})
         extra = np.concatenate((picks, arrays["J_regressor_extra"]))[[index - JOINTS for index in used]]
         self._points49 = _Points(self, extra, poses)
-        self._points14 = _Points(self, arrays["J_regressor_h36m"][_COMMON14], poses)
-        self._order49 = [index if index < JOINTS else JOINTS + used.index(index) for index in SPIN49_FROM_54]
+        self._points14 = _Points(self, arrays["J_regressor_h36m"][list(H36M_TO_COMMON14)], poses)
+        order49 = [index if index < JOINTS else JOINTS + used.index(index) for index in SPIN49_FROM_54]
+        _keep_index(self, "order49", order49)
 
     def forward(self, rotmats: Tensor, betas: Tensor) -> BodyOutput:
         """rotmats (B, 24, 3, 3), each relative to its parent, and betas (B, 10) -> the whole body."""
@@ -137,13 +148,13 @@ class Body(nn.Module):
         regressed = self.regressors @ vertices
         extra, h36m = regressed[:, :-17], regressed[:, -17:]
         all54 = torch.cat((places, vertices[:, self.picked], extra), dim=1)
-        return BodyOutput(vertices, places, all54[:, _FROM_54], h36m[:, _COMMON14])
+        return BodyOutput(vertices, places, all54[:, self.from54], h36m[:, self.from_h36m])
 
     def joints(self, rotmats: Tensor, betas: Tensor) -> Tensor:
         """(B, 24, 3, 3), (B, 10) -> (B, 49, 3): the ``joints`` of the full body without a single vertex."""
         _check_inputs(rotmats, betas)
         chain = self._chain(rotmats, betas)
-        return torch.cat((chain[2], self._points49(rotmats, betas, chain)), dim=1)[:, self._order49]
+        return torch.cat((chain[2], self._points49(rotmats, betas, chain)), dim=1)[:, self.order49]
 
     def joints14(self, rotmats: Tensor, betas: Tensor) -> Tensor:
         """(B, 24, 3, 3), (B, 10) -> (B, 14, 3): the ``joints14`` of the full body without a single vertex."""
@@ -153,14 +164,16 @@ class Body(nn.Module):
     def _chain(self, rotmats: Tensor, betas: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Rest joints (B, 24, 3), global rotations (B, 24, 3, 3), posed joints (B, 24, 3); one tree level at a time."""
         rest = self.rest_template + (betas @ self.rest_basis).unflatten(-1, (JOINTS, 3))
-        bones = rest[:, 1:] - rest[:, _PARENTS[1:]]
+        bones = rest[:, 1:] - rest[:, self.above]
         relative = torch.cat((rotmats[:, 1:], bones[..., None]), dim=-1)  # (B, 23, 3, 4): turn and bone
         turns, places = [rotmats[:, :1]], [rest[:, :1]]
-        for joints, parents in _LEVELS:
-            moved = turns[-1][:, parents] @ relative[:, joints]
+        sizes = [len(level) for level in LEVELS[1:]]
+        for depth, level in enumerate(relative[:, self.by_level].split(sizes, dim=1)):
+            parents = getattr(self, f"parents{depth}")
+            moved = turns[-1][:, parents] @ level
             turns.append(moved[..., :3])
             places.append(places[-1][:, parents] + moved[..., 3])
-        return rest, torch.cat(turns, dim=1)[:, _BY_LEVEL], torch.cat(places, dim=1)[:, _BY_LEVEL]
+        return rest, torch.cat(turns, dim=1)[:, self.from_levels], torch.cat(places, dim=1)[:, self.from_levels]
 
 
 class _Points(nn.Module):
@@ -207,7 +220,7 @@ class _Points(nn.Module):
         _keep(self, "basis", basis.reshape(-1, basis.shape[-1]).T)
         _keep(self, "share", np.concatenate(shares)[:, None])
         _keep(self, "spread", spread)
-        self.register_buffer("bone", torch.from_numpy(bone.astype(np.int64)), persistent=False)
+        _keep_index(self, "bone", bone)
 
     def forward(self, rotmats: Tensor, betas: Tensor, chain: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """-> (B, P, 3)."""
@@ -221,6 +234,11 @@ class _Points(nn.Module):
 def _keep(module: nn.Module, name: str, values: np.ndarray | None) -> None:
     tensor = None if values is None else torch.from_numpy(np.ascontiguousarray(values, np.float32))
     module.register_buffer(name, tensor, persistent=False)
+
+
+def _keep_index(module: nn.Module, name: str, values: Sequence[int] | np.ndarray) -> None:
+    # A buffer, because a list of numbers as an index is copied to the device at every use.
+    module.register_buffer(name, torch.tensor(np.asarray(values, np.int64)), persistent=False)
 
 
 def _pose_feature(rotmats: Tensor) -> Tensor:
@@ -255,7 +273,7 @@ def _body_file(path: Path, gender: str) -> Path:
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
     except Exception as error:  # numpy and zipfile raise a dozen kinds for a cut or foreign file
         raise InputError(f"{path}: not a readable .npz file ({error}); fetch it again") from None
@@ -287,7 +305,8 @@ def _add_side_files(arrays: dict[str, np.ndarray], folder: Path) -> dict[str, Pa
             raise InputError(f"{file}: missing; it is in SPIN's data archive (fetch_data.sh), put it beside the body")
     for file in regressors:
         try:
-            arrays[file.stem] = np.load(file, allow_pickle=False)
+            with file.open("rb") as stream:
+                arrays[file.stem] = np.load(stream, allow_pickle=False)
         except Exception as error:
             raise InputError(f"{file}: not a readable .npy file ({error}); fetch it again") from None
     means = _read_npz(mean)

@@ -112,8 +112,8 @@ def _mean_square(predicted: Tensor, target: Tensor, known: Tensor, weights: Tens
     known = known.view(*known.shape, *[1] * (predicted.ndim - 2))
     weights = weights.view(*weights.shape, *[1] * (predicted.ndim - weights.ndim))
     counted = known & (weights != 0)
-    # Chosen before squaring, so that an unknown target may be anything, NaN included.
-    error = torch.where(counted, predicted - torch.where(counted, target, 0.0), 0.0)
+    # Left out before squaring, so that an unknown target may be anything, NaN included.
+    error = torch.where(counted, predicted - target, 0.0)
     per_frame = predicted[0, 0].numel()
     return (weights * error.square()).sum() / (known.sum() * per_frame).clamp(min=1)
 
@@ -125,7 +125,8 @@ def _share(supervised: Tensor, known: Tensor) -> Tensor:
 
 def _root_centred(joints14: Tensor) -> Tensor:
     """(..., 14, 3) relative to the middle of the hips."""
-    return joints14 - joints14[..., [R_HIP, L_HIP], :].mean(-2, keepdim=True)
+    right, left = joints14[..., R_HIP, :], joints14[..., L_HIP, :]
+    return joints14 - ((right + left) / 2).unsqueeze(-2)
 
 
 def _differences(x: Tensor, *, use_accel: bool) -> Tensor:

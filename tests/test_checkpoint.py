@@ -68,14 +68,16 @@ def test_saving_leaves_nothing_else_behind_and_replaces(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / "c").info["step"] == 2
 
 
-def _die_while_saving(folder: Path) -> None:
-    glot.checkpoint.json.dumps = lambda *_, **__: os._exit(9)  # type: ignore[assignment]
+def _die_while_saving(folder: Path, where: str) -> None:
+    module, _, function = where.partition(".")
+    setattr(getattr(glot.checkpoint, module), function, lambda *_, **__: os._exit(9))
     save(folder, small_model(seed=2), step=2)
 
 
-def test_a_save_that_dies_leaves_the_old_checkpoint_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", ["json.dumps", "os.replace"])
+def test_a_save_that_dies_leaves_the_old_checkpoint_whole(tmp_path: Path, where: str) -> None:
     save(tmp_path / "c", small_model(seed=1), step=1)
-    process = multiprocessing.get_context("fork").Process(target=_die_while_saving, args=(tmp_path / "c",))
+    process = multiprocessing.get_context("fork").Process(target=_die_while_saving, args=(tmp_path / "c", where))
     process.start()
     process.join()
     assert process.exitcode == 9
