@@ -6,6 +6,7 @@ all its people, crops, runs the frozen backbone and writes the unit's part: no p
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -297,11 +298,15 @@ def ray_session() -> Iterator[Any]:
     started = not ray.is_initialized()
     if started:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-        if os.environ.get("RAY_ADDRESS"):
+        if address := os.environ.get("RAY_ADDRESS"):
             try:
+                answers(address)
                 ray.init(**quiet)
-            except ConnectionError as error:
-                raise InputError(f"RAY_ADDRESS {os.environ['RAY_ADDRESS']}: {str(error).splitlines()[0]}") from None
+            except OSError as error:
+                why = str(error).splitlines()[0]
+                raise InputError(
+                    f"RAY_ADDRESS {address}: {why}; is it up, is RAY_AUTH_MODE set as it is there?"
+                ) from None
         else:
             say("starting a local Ray")
             ray.init("local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
@@ -315,6 +320,13 @@ def ray_session() -> Iterator[Any]:
     finally:
         if started:
             ray.shutdown()
+
+
+def answers(address: str) -> None:
+    """OSError at once if nothing listens at host:port; Ray itself tries for minutes. Other addresses are left to it."""
+    host, _, port = address.rpartition(":")
+    if host and "/" not in address and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def say_skipped(job: Job, manifest: Manifest) -> None:

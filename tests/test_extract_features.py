@@ -28,6 +28,7 @@ from pipelines.tally import Counts, Display
 from tests.threedpw_fixture import write_sequence
 
 SCRIPT = Path(extract_features.__file__)
+torch.set_num_threads(1)  # two threads on busy cores spin at each other
 
 
 @pytest.fixture(scope="module", autouse=True)
