@@ -96,7 +96,7 @@ def stages(out: Path, *, workers: int) -> list[Stage]:
                 *("-m", "glot.render", "--checkpoint", str(train / "best"), *where),
                 *("--root", str(data), "--out", str(out / "pictures")),
             ],
-            out / "pictures" / "done",
+            out / "pictures" / "render.json",
         ),
     ]
 

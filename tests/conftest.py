@@ -13,6 +13,10 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_DATA_DISABLE_PROGRESS_BARS"] = "1"
 os.environ.pop("RAY_ADDRESS", None)
 
+import torch
+
+torch.set_num_threads(1)  # small tensors: contended OpenMP threads cost twenty times more than they give
+
 
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
