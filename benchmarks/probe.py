@@ -1,0 +1,160 @@
+"""How much pose a backbone's features hold: a linear probe from crops to 24 joints, on clips and bodies held out.
+
+Prints a table and writes benchmarks/out/probe.json: ``{"mean_pose": {"pa_mm", "mpjpe_mm"}, "random": …, "open": …}``.
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import torchvision
+import typer
+from torch import nn
+
+from glot import cli
+from glot.backbone import OPEN_WEIGHTS, Backbone, Extractor, load_backbone, trunk_hash
+from glot.body import load_body
+from glot.crop import CROP_SIZE
+from glot.errors import InputError
+from glot.metrics import mpjpe, pa_mpjpe
+from glot.rotation import axis_angle_to_rotmat
+from pipelines.make_sample import split_clips
+from pipelines.motions import PELVIS, load_motions
+from pipelines.renders import Renders, fill_cache, take_crop
+
+OUT = Path(__file__).parent / "out"
+SEED = 1000  # of the renders: bodies, cameras and clothes that pretraining (whose seed is another) never showed
+STRENGTHS = np.logspace(-1, 5, 13)
+BATCH = 16
+
+
+def smpl_joints(renders: Renders) -> np.ndarray:
+    """(N, 24, 3) joints in the camera frame, metres from the pelvis, from the labels' poses and shapes."""
+    body = load_body()
+    joints = []
+    with torch.inference_mode():
+        for start in range(0, len(renders), 64):
+            rotmats = axis_angle_to_rotmat(torch.from_numpy(renders.labels["pose"][start : start + 64]))
+            joints.append(body(rotmats, torch.from_numpy(renders.labels["betas"][start : start + 64])).smpl_joints)
+    out = torch.cat(joints).double().numpy()
+    return out - out[:, [PELVIS]]
+
+
+def features_of(renders: Renders, backbone: Backbone, *, device: str, what: str) -> np.ndarray:
+    """(N, 2048) features of the crops as extraction takes them."""
+    extract = Extractor(backbone, device=device)
+    batches = [range(s, min(s + BATCH, len(renders))) for s in range(0, len(renders), BATCH)]
+    return np.concatenate(
+        [
+            extract(np.stack([take_crop(renders, i, size=CROP_SIZE).image for i in numbers]))
+            for numbers in cli.progress(batches, total=len(batches), what=what)
+        ]
+    )
+
+
+def ridge(x: np.ndarray, y: np.ndarray, *, strengths: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For each strength (weights (D, K), bias (K,)) of the least squares y (N, K) ~ x (N, D), features standardised."""
+    mean, scale = x.mean(0), x.std(0) + 1e-6
+    z, centre = (x - mean) / scale, y.mean(0)
+    u, s, vt = np.linalg.svd(z, full_matrices=False)
+    uy = u.T @ (y - centre)
+    fits = []
+    for strength in strengths:
+        weights = (vt.T * (s / (s**2 + strength))) @ uy / scale[:, None]
+        fits.append((weights, centre - mean @ weights))
+    return fits
+
+
+def probe(features: dict[str, np.ndarray], joints: dict[str, np.ndarray]) -> dict[str, float]:
+    """Errors in mm on "test" of the ridge probe learnt on "train", its strength the best on "validation"."""
+    x = {split: values.astype(np.float64) for split, values in features.items()}
+    fits = ridge(x["train"], joints["train"].reshape(len(x["train"]), -1), strengths=STRENGTHS)
+
+    def said(split: str, fit: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        return (x[split] @ fit[0] + fit[1]).reshape(-1, 24, 3)
+
+    best = min(fits, key=lambda fit: pa_mpjpe(said("validation", fit), joints["validation"]).mean())
+    return errors(said("test", best), joints["test"])
+
+
+def errors(pred: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    return {
+        "pa_mm": round(float(pa_mpjpe(pred, truth).mean()) * 1000, 2),
+        "mpjpe_mm": round(float(mpjpe(pred, truth, pelvis=(PELVIS,)).mean()) * 1000, 2),
+    }
+
+
+def random_backbone() -> Backbone:
+    """torchvision's initial weights of seed 0."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = torchvision.models.resnet50(weights=None)
+    module.fc = nn.Identity()  # type: ignore[assignment]
+    module.eval().requires_grad_(False)
+    return Backbone(module, "resnet50", "random-seed0", trunk_hash(module.state_dict()))
+
+
+def main(
+    weights: Annotated[
+        list[Path] | None, typer.Option(help="also try this file (safetensors, torchvision, SPIN); may be repeated")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="where the figures go")] = OUT / "probe.json",
+    train_images: Annotated[int, typer.Option(help="renders to learn the probe on", min=100)] = 1500,
+    test_images: Annotated[
+        int, typer.Option(help="renders to measure it on; 200 more choose its strength", min=100)
+    ] = 500,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+) -> None:
+    """Learns a linear map from frozen features to 24 joints on some clips, and measures it on clips it has not seen.
+
+    The mean pose, random weights and the open weights are always there to compare with. About three minutes on two
+    cores for each backbone; renders are kept in benchmarks/out/probe.
+
+    `python benchmarks/probe.py --weights spin_model_checkpoint.pth.tar`
+    """
+    missing = [path for path in weights or [] if not path.is_file()]
+    if missing:
+        raise InputError(f"--weights {missing[0]}: there is no such file")
+    backbones = {"random": random_backbone()}
+    if OPEN_WEIGHTS.is_file():
+        backbones["open"] = load_backbone()
+    for path in weights or []:
+        backbones[str(path)] = load_backbone(weights=path)
+    clips, cores = load_motions(), len(os.sched_getaffinity(0))
+    counts = {"train": train_images, "validation": 200, "test": test_images}
+    renders = {
+        split: fill_cache(
+            OUT / "probe" / split,
+            counts[split],
+            seed=SEED,
+            clips={name: clips[name] for name in names},
+            varied=False,
+            workers=cores,
+        )
+        for split, names in split_clips(sorted(clips), seed=0).items()
+    }
+    joints = {split: smpl_joints(cache) for split, cache in renders.items()}
+    mean_pose = np.broadcast_to(joints["train"].mean(0), joints["test"].shape)
+    figures = {"mean_pose": errors(mean_pose, joints["test"])}
+    for name, backbone in backbones.items():
+        began = time.perf_counter()
+        features = {
+            split: features_of(cache, backbone, device=device, what=f"{name}, {split}")
+            for split, cache in renders.items()
+        }
+        figures[name] = probe(features, joints) | {"seconds": round(time.perf_counter() - began, 1)}
+    print(f"linear probe on {test_images} renders of held-out clips and bodies   PA-MPJPE    MPJPE  (mm, 24 joints)")
+    for name, row in figures.items():
+        print(f"{name[-60:]:>60}  {row['pa_mm']:9.1f} {row['mpjpe_mm']:8.1f}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(out.name + ".partial")
+    partial.write_text(json.dumps(figures, indent=1) + "\n")
+    partial.rename(out)
+
+
+if __name__ == "__main__":
+    cli.run(main)

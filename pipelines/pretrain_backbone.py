@@ -1,0 +1,343 @@
+"""Renders of the open stack in, weights of a ResNet-50 out whose features know poses: from scratch, on labels we made.
+
+Linear heads on the pooled features say 2D keypoints, 3D joints, joint rotations and body shape; they are thrown away.
+Crops grow from 64 to 224 px. Every crop follows from the seed and its number: a resumed run sees what it saw.
+"""
+
+import json
+import math
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import torchvision
+import typer
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from glot import cli
+from glot.backbone import FEATURE_SIZE
+from glot.crop import CROP_SIZE, normalise
+from glot.errors import InputError
+from glot.joints import COMMON14_IN_SPIN49
+from glot.metrics import pa_mpjpe
+from glot.rotation import axis_angle_to_rotmat, rot6d_to_rotmat
+from pipelines.make_sample import split_clips
+from pipelines.motions import load_motions
+from pipelines.renders import Crop, Renders, fill_cache, take_crop
+
+VALIDATION_IMAGES = 300
+HEADS = {"keypoints2d": 49 * 3, "joints3d": 49 * 3, "rot6d": 24 * 6, "betas": 10}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides what is learnt from the renders. Progress is counted in megapixels of crops, much like time."""
+
+    megapixels: float = 900.0
+    # (until this share of the progress, crop side in px). Features are used at 224 px: the last stage gets used to it.
+    stages: tuple[tuple[float, int], ...] = ((0.42, 64), (0.68, 96), (0.83, 128), (0.93, 176), (1.0, CROP_SIZE))
+    batch: int = 32
+    learning_rate: float = 1e-3
+    warmup: float = 0.02
+    decay_from: float = 0.6  # until here the rate is constant, so a deadline can cut the run anywhere before
+    weight_decay: float = 0.02
+    seed: int = 0
+
+    def size(self, progress: float) -> int:
+        return next((size for until, size in self.stages if progress < until), self.stages[-1][1])
+
+    def rate(self, progress: float) -> float:
+        """Warm-up, plateau, then a cosine down to a hundredth."""
+        if progress < self.warmup:
+            return self.learning_rate * max(progress / self.warmup, 0.02)
+        fall = min(1.0, max(0.0, (progress - self.decay_from) / (1 - self.decay_from)))
+        return self.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * fall)))
+
+
+class PoseNet(nn.Module):
+    """Normalised crops (B, 3, H, W) -> keypoints2d (B, 49, 3: x, y in crop units, logit of being visible),
+    joints3d (B, 49, 3) m from the pelvis, rot6d (B, 24, 6) in the camera frame, betas (B, 10)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = torchvision.models.resnet50(weights=None, zero_init_residual=True)
+        self.trunk.fc = nn.Identity()  # type: ignore[assignment]
+        self.heads = nn.ModuleDict({name: nn.Linear(FEATURE_SIZE, size) for name, size in HEADS.items()})
+        for head in self.heads.values():
+            nn.init.normal_(head.weight, std=0.01)
+            nn.init.zeros_(head.bias)
+        with torch.no_grad():
+            self.heads["rot6d"].bias.copy_(torch.tensor([1.0, 0, 0, 1, 0, 0]).repeat(24))
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        features = self.trunk(images)
+        out = {name: head(features) for name, head in self.heads.items()}
+        shapes = {"keypoints2d": (49, 3), "joints3d": (49, 3), "rot6d": (24, 6), "betas": (10,)}
+        return {name: out[name].unflatten(-1, shape) for name, shape in shapes.items()}
+
+
+def pose_loss(out: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weighted terms, to be added up. L1 for places (their errors have long tails), squares for rotations and shape."""
+    points, truth = out["keypoints2d"], target["keypoints2d"]
+    visible = truth[..., 2]
+    inside = (truth[..., :2].abs() < 1.5).all(-1)
+    sure = (0.3 + 0.7 * visible) * inside  # what is hidden can be guessed, but not well
+    distance = (points[..., :2] - truth[..., :2]).abs().sum(-1)
+    rotmats = rot6d_to_rotmat(out["rot6d"])
+    return {
+        "keypoints2d": (distance * sure).sum() / sure.sum().clamp(min=1),
+        "visible": 0.05 * F.binary_cross_entropy_with_logits(points[..., 2], visible),
+        "joints3d": 5 * (out["joints3d"] - target["joints3d"]).abs().sum(-1).mean(),
+        "rotmats": (rotmats - target["rotmats"]).square().sum((-1, -2)).mean(),
+        "betas": 0.03 * (out["betas"] - target["betas"]).square().mean(),
+    }
+
+
+def collate(crops: list[Crop], device: torch.device) -> tuple[Tensor, dict[str, Tensor]]:
+    """Normalised images (B, 3, size, size), channels last, and the targets of ``pose_loss``."""
+    images = normalise(torch.from_numpy(np.stack([c.image for c in crops])).to(device))
+    target = {
+        name: torch.from_numpy(np.stack([getattr(c, name) for c in crops])).to(device)
+        for name in ("keypoints2d", "joints3d", "pose", "betas")
+    }
+    target["rotmats"] = axis_angle_to_rotmat(target.pop("pose"))
+    return images.contiguous(memory_format=torch.channels_last), target
+
+
+class Crops:
+    """Random crops of the renders, a batch prepared ahead by threads. Crop k of a run is the same in every run."""
+
+    def __init__(self, renders: Renders, recipe: Recipe, *, threads: int) -> None:
+        self.renders, self.recipe = renders, recipe
+        self.pool = ThreadPoolExecutor(threads)
+        self._ahead: tuple[tuple[int, int], list[Future[Crop]]] | None = None
+
+    def batch(self, step: int, size: int) -> list[Crop]:
+        jobs = self._ahead[1] if self._ahead and self._ahead[0] == (step, size) else self._order(step, size)
+        self._ahead = ((step + 1, size), self._order(step + 1, size))
+        return [job.result() for job in jobs]
+
+    def _order(self, step: int, size: int) -> list[Future[Crop]]:
+        numbers = range(step * self.recipe.batch, (step + 1) * self.recipe.batch)
+        return [self.pool.submit(self._crop, number, size) for number in numbers]
+
+    def _crop(self, number: int, size: int) -> Crop:
+        epoch, place = divmod(number, len(self.renders))
+        index = _shuffled(self.recipe.seed, epoch, len(self.renders))[place]
+        return take_crop(self.renders, int(index), size=size, rng=np.random.default_rng([self.recipe.seed, 2, number]))
+
+
+_order_of: dict[tuple[int, int, int], np.ndarray] = {}
+
+
+def _shuffled(seed: int, epoch: int, count: int) -> np.ndarray:
+    key = (seed, epoch, count)
+    if key not in _order_of:
+        _order_of[key] = np.random.default_rng([seed, 3, epoch]).permutation(count)
+    return _order_of[key]
+
+
+# --- training
+
+
+class Run:
+    """A run in a folder: ``checkpoint.pt`` to go on from, ``latest.safetensors`` to use, ``log.jsonl`` to read."""
+
+    def __init__(self, out: Path, recipe: Recipe, *, device: torch.device) -> None:
+        self.out, self.recipe, self.device = out, recipe, device
+        torch.manual_seed(recipe.seed)
+        self.net = PoseNet().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        weights = [p for p in self.net.parameters() if p.ndim > 1]
+        others = [p for p in self.net.parameters() if p.ndim <= 1]
+        groups = [{"params": weights, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.99), fused=True)
+        self.step, self.megapixels, self.seconds = 0, 0.0, 0.0
+
+    def resume(self) -> bool:
+        path = self.out / "checkpoint.pt"
+        if not path.is_file():
+            return False
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+        except Exception as error:  # cut or foreign: a reader can fail anywhere
+            reason = f"{error} ".splitlines()[0][:120]
+            raise InputError(f"{path}: not readable ({reason}); remove it to start over") from None
+        found, wanted = state["recipe"], json.dumps(asdict(self.recipe))
+        if found != wanted:
+            raise InputError(f"{path}: is of another recipe or seed; choose another --out or remove it")
+        self.net.load_state_dict(state["net"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.megapixels, self.seconds = state["step"], state["megapixels"], state["seconds"]
+        return True
+
+    def save(self) -> None:
+        state = {
+            "recipe": json.dumps(asdict(self.recipe)),
+            "net": self.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "megapixels": self.megapixels,
+            "seconds": self.seconds,
+        }
+        partial = self.out / "checkpoint.pt.partial"
+        torch.save(state, partial)
+        partial.rename(self.out / "checkpoint.pt")
+        export(self.net.trunk, self.out / "latest.safetensors")
+
+    def train_step(self, crops: list[Crop], *, rate: float) -> dict[str, float]:
+        self.net.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        images, target = collate(crops, self.device)
+        terms = pose_loss(self.net(images), target)
+        loss = torch.stack(list(terms.values())).sum()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.net.parameters(), 5.0)
+        self.optimizer.step()
+        self.step += 1
+        self.megapixels += len(crops) * crops[0].image.shape[0] ** 2 / 1e6
+        return {"loss": float(loss.detach())} | {name: float(term.detach()) for name, term in terms.items()}
+
+    @torch.no_grad()
+    def validate(self, renders: Renders, *, size: int) -> float:
+        """PA-MPJPE in mm of the 3D head, 14 joints, on clips that are not trained on."""
+        self.net.eval()
+        pred, truth = [], []
+        for start in range(0, len(renders), self.recipe.batch):
+            numbers = range(start, min(start + self.recipe.batch, len(renders)))
+            images, target = collate([take_crop(renders, i, size=size) for i in numbers], self.device)
+            pred.append(self.net(images)["joints3d"][:, COMMON14_IN_SPIN49].cpu())
+            truth.append(target["joints3d"][:, COMMON14_IN_SPIN49].cpu())
+        return float(pa_mpjpe(torch.cat(pred).numpy(), torch.cat(truth).numpy()).mean() * 1000)
+
+    def log(self, **values: Any) -> None:
+        with (self.out / "log.jsonl").open("a") as file:
+            file.write(json.dumps({k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()}) + "\n")
+
+
+def export(trunk: nn.Module, path: Path) -> None:
+    """The trunk as safetensors: convolutions in float16, batch norms in float32 (small variances would underflow)."""
+    state = {
+        key: value.detach().cpu().to(torch.float16 if value.ndim > 1 else torch.float32).contiguous()
+        for key, value in trunk.state_dict().items()
+        if not key.endswith("num_batches_tracked")
+    }
+    partial = path.with_name(f"{path.name}.partial")
+    save_file(state, partial, metadata={"format": "pt", "architecture": "torchvision resnet50 without fc"})
+    partial.rename(path)
+
+
+def train(run: Run, crops: Crops, validation: Renders, *, hours: float | None, save_every: float) -> Iterator[str]:
+    """Trains to the end of the recipe, or of the ``hours`` if these end first; yields a line to show now and then."""
+    recipe, began = run.recipe, time.monotonic() - run.seconds
+    saved = said = time.monotonic()
+    images = 0
+    while True:
+        run.seconds = time.monotonic() - began
+        # With a deadline the whole schedule (crop sizes, decay) is pressed into the time there is.
+        progress = max(run.megapixels / recipe.megapixels, run.seconds / (3600 * hours) if hours else 0.0)
+        if progress >= 1:
+            break
+        size = recipe.size(progress)
+        losses = run.train_step(crops.batch(run.step, size), rate=recipe.rate(progress))
+        if not math.isfinite(losses["loss"]):
+            raise FloatingPointError(f"the loss is {losses['loss']} at step {run.step}; go on from a checkpoint")
+        images += recipe.batch
+        run.log(step=run.step, progress=progress, size=size, **losses)
+        now = time.monotonic()
+        if now - said > 20 or run.step == 1:
+            yield (
+                f"{progress:6.1%} of the run, step {run.step}, {size} px, {images / (now - said):.0f} images/s, "
+                f"loss {losses['loss']:.3f} (3D {losses['joints3d'] * 200:.0f} mm)"
+            )
+            said, images = now, 0
+        if now - saved > save_every:
+            run.save()
+            yield _validated(run, validation, size)
+            saved = said = time.monotonic()
+            images = 0
+    run.save()
+    yield _validated(run, validation, CROP_SIZE)
+
+
+def _validated(run: Run, validation: Renders, size: int) -> str:
+    error = run.validate(validation, size=size)
+    run.log(step=run.step, validation_size=size, validation_pa_mm=error, seconds=run.seconds)
+    return f"saved; 3D head on held-out clips at {size} px: PA-MPJPE {error:.1f} mm"
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="folder for all it makes; an unfinished run is continued")],
+    images: Annotated[int, typer.Option(help="pictures to render, 30 ms of a core and 25 KB each", min=100)] = 12_000,
+    hours: Annotated[
+        float | None, typer.Option(help="training ends by then, its schedule shortened; left out: the whole recipe")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="the same seed gives the same renders, crops and first weights", min=0)] = 0,
+    device: Annotated[str, typer.Option(help="cpu or cuda; on a GPU batches are larger")] = "cpu",
+    motions: Annotated[
+        Path | None, typer.Option(help=".bvh or .npz file, or a folder of them; left out: the shipped clips")
+    ] = None,
+    body: Annotated[Path | None, typer.Option(help="SMPL file or folder; left out: the open body")] = None,
+    workers: Annotated[int | None, typer.Option(help="processes and threads; left out: one a core", min=1)] = None,
+    megapixels: Annotated[
+        float, typer.Option(help="crops to train on, millions of pixels (900: about two hours on two cores)", min=0.001)
+    ] = Recipe.megapixels,
+    save_minutes: Annotated[float, typer.Option(help="between checkpoints", min=0.0)] = 4.0,
+) -> None:
+    """Trains the ResNet-50 whose features the open stack uses, from scratch, on rendered people only.
+
+    Renders are made first and kept in OUT/renders, from the training clips; clips of the validation and test splits are
+    never trained on. OUT/latest.safetensors can be used from the first checkpoint on, OUT/resnet50.safetensors is
+    the finished one. Stop it when you like: the same command goes on.
+
+    `python -m pipelines.pretrain_backbone --out runs/backbone --hours 2`
+
+    `python pipelines/extract_features.py --weights runs/backbone/resnet50.safetensors ...`
+    """
+    if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
+        raise InputError(f"--device {device}: not here; there is cpu" + (", cuda" if torch.cuda.is_available() else ""))
+    workers = workers or len(os.sched_getaffinity(0))
+    clips = load_motions(motions)
+    splits = split_clips(sorted(clips), seed=seed)
+    caches = {
+        split: fill_cache(
+            out / "renders" / split,
+            count,
+            seed=seed,
+            clips={name: clips[name] for name in splits[split]},
+            body=body,
+            varied=split == "train",
+            workers=workers,
+        )
+        for split, count in (("validation", min(VALIDATION_IMAGES, images)), ("train", images))
+    }
+    recipe = Recipe(megapixels=megapixels, seed=seed)
+    if device == "cuda":
+        recipe = replace(recipe, batch=256, learning_rate=2e-3)
+    run = Run(out, recipe, device=torch.device(device))
+    if run.resume():
+        print(f"{out / 'checkpoint.pt'}: going on from step {run.step}", file=sys.stderr)
+    crops = Crops(caches["train"], recipe, threads=workers)
+    for line in train(run, crops, caches["validation"], hours=hours, save_every=60 * save_minutes):
+        print(line, file=sys.stderr, flush=True)
+    shutil.copyfile(out / "latest.safetensors", out / "resnet50.safetensors.partial")
+    (out / "resnet50.safetensors.partial").rename(out / "resnet50.safetensors")
+    print(f"{out / 'resnet50.safetensors'}: {run.step} steps, {run.seconds / 3600:.2f} h; see benchmarks/probe.py")
+
+
+if __name__ == "__main__":
+    if "OMP_WAIT_POLICY" not in os.environ:
+        # On shared cores, threads that wait by spinning make training ten times slower; read when torch is loaded only.
+        os.execve(sys.executable, sys.orig_argv, os.environ | {"OMP_WAIT_POLICY": "PASSIVE"})
+    cli.run(main)

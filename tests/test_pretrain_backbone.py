@@ -1,0 +1,286 @@
+"""Pretraining: labels survive the cache and the mirror, runs survive kill -9, weights survive the export."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from glot.backbone import load_backbone
+from glot.body import Body, load_body
+from glot.errors import InputError
+from glot.joints import SPIN49
+from glot.rotation import axis_angle_to_rotmat
+from pipelines import renders
+from pipelines.make_sample import motions_hash
+from pipelines.motions import Motion, load_motions
+from pipelines.pretrain_backbone import Crops, PoseNet, Recipe, Run, collate, export, main, pose_loss, train
+from pipelines.renders import MID_HIP, MIRROR49, Renders, Settings, fill_cache, render, take_crop, write_shard
+
+SHARD = 4
+TINY = Recipe(megapixels=5.5 * 2 * 32 * 32 / 1e6, stages=((0.5, 32), (1.0, 32)), batch=2, seed=3)  # six steps
+
+
+@pytest.fixture(scope="module")
+def body() -> Body:
+    return load_body()
+
+
+@pytest.fixture(scope="module")
+def clips() -> dict[str, Motion]:
+    motions = load_motions()
+    return {name: motions[name] for name in ("walk", "kick", "cartwheel")}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory, clips: dict[str, Motion], body: Body) -> Path:
+    """Two shards of four, made in this process."""
+    folder = tmp_path_factory.mktemp("renders")
+    settings = Settings(5, motions_hash(clips), body.file_hash, True, SHARD)
+    renders._claim(folder / "train", settings)
+    for number in range(2):
+        write_shard(renders._shard(folder / "train", number), render(number, settings, clips=clips, body=body))
+    return folder / "train"
+
+
+def test_cached_records_are_those_rendered(cache: Path, clips: dict[str, Motion], body: Body) -> None:
+    found = Renders(cache, images=7)
+    settings = Settings(5, motions_hash(clips), body.file_hash, True, SHARD)
+    pictures = [p for number in range(2) for p in render(number, settings, clips=clips, body=body)][:7]
+    assert len(found) == 7
+    for index, picture in enumerate(pictures):
+        for name, values in found.labels.items():
+            np.testing.assert_array_equal(values[index], getattr(picture, name).astype(np.float32))
+        difference = np.abs(found.image(index)[..., ::-1].astype(int) - picture.image)
+        assert difference.mean() < 6, "JPEG, but the same picture"
+        other = np.abs(found.image(index)[..., ::-1].astype(int) - pictures[index - 1].image)
+        assert other.mean() > 2 * difference.mean()
+
+
+def test_poses_stay_within_what_the_clips_show_and_vary_beyond_it(clips: dict[str, Motion]) -> None:
+    poses = renders.Poses(clips)
+    rng = np.random.default_rng(0)
+    drawn = np.stack([poses.draw(rng) for _ in range(60)])
+    assert (drawn[:, 1:] >= poses.low[1:] - 1e-6).all() and (drawn[:, 1:] <= poses.high[1:] + 1e-6).all()
+    nearest = np.abs(drawn[:, None, 1:] - poses.frames[None, ::4, 1:]).mean((2, 3)).min(1)
+    assert np.median(nearest) > 0.03
+
+
+def test_mirroring_names_is_an_involution_that_moves_both_sides() -> None:
+    assert [MIRROR49[i] for i in MIRROR49] == list(range(49))
+    assert SPIN49[MIRROR49[SPIN49.index("OP RBigToe")]] == "OP LBigToe"
+    assert SPIN49[MIRROR49[SPIN49.index("rwrist")]] == "lwrist"
+    still = {SPIN49[i] for i in range(49) if MIRROR49[i] == i}
+    middle = {"OP Nose", "OP Neck", "OP MidHip", "neck", "headtop", "hip", "thorax", "nose"}
+    assert still == middle | {"Spine (H36M)", "Jaw (H36M)", "Head (H36M)"}
+
+
+def test_crops_keep_labels_right_mirrored_or_not(cache: Path, body: Body, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Renders(cache, images=8)
+    monkeypatch.setattr(renders, "disturb", lambda image, rng: image)
+    wrist = SPIN49.index("rwrist")
+    flips = 0
+    for number in range(24):
+        index, size = number % 8, (64, 112, 224)[number % 3]
+        x, y, _ = found.labels["keypoints2d"][index, wrist]
+        if not (20 < x < 300 and 20 < y < 300):
+            continue
+        dot = np.zeros((320, 320, 3), np.uint8)
+        vv, uu = np.mgrid[:320, :320]
+        dot[np.hypot(uu - x, vv - y) < 8] = 255
+        halved = (dot.reshape(160, 2, 160, 2, 3).mean((1, 3))).astype(np.uint8)
+        monkeypatch.setattr(found, "image", lambda i, half=False, a=dot, b=halved: b if half else a)
+        crop = take_crop(found, index, size=size, rng=np.random.default_rng(number))
+        label = found.labels["joints3d"][index]
+        flipped = not np.allclose(crop.joints3d, label - label[MID_HIP], atol=1e-6)
+        flips += flipped
+        weight = crop.image[..., 0].astype(float)
+        if weight.sum() < 255 * 4:  # the wrist is outside this crop
+            continue
+        v, u = np.mgrid[:size, :size]
+        centre = np.array([(u * weight).sum(), (v * weight).sum()]) / weight.sum()
+        said = crop.keypoints2d[MIRROR49[wrist] if flipped else wrist, :2]
+        if (np.abs(said) < 0.8).all():
+            np.testing.assert_allclose((said + 1) * size / 2, centre, atol=0.012 * size)
+        rotmats = axis_angle_to_rotmat(torch.from_numpy(crop.pose))[None]
+        joints = body.joints(rotmats, torch.from_numpy(crop.betas)[None])[0].numpy()
+        np.testing.assert_allclose(joints - joints[MID_HIP], crop.joints3d, atol=0.012)  # people are a little lopsided
+    assert 3 < flips < 21
+
+
+def test_loss_is_zero_for_the_truth_and_grows_with_every_error(cache: Path) -> None:
+    found = Renders(cache, images=8)
+    crops = [take_crop(found, i, size=32) for i in range(4)]
+    _, target = collate(crops, torch.device("cpu"))
+    visible = torch.where(target["keypoints2d"][..., 2] > 0, 30.0, -30.0)
+    truth = {
+        "keypoints2d": torch.cat([target["keypoints2d"][..., :2], visible[..., None]], -1),
+        "joints3d": target["joints3d"],
+        "rot6d": target["rotmats"][..., :2].flatten(-2),
+        "betas": target["betas"],
+    }
+    assert all(float(term) < 1e-6 for term in pose_loss(truth, target).values())
+    torch.manual_seed(0)
+    for name in truth:
+        worse = truth | {name: truth[name] + 0.1 * torch.randn_like(truth[name])}
+        assert sum(float(term) for term in pose_loss(worse, target).values()) > 1e-5, name
+
+
+def test_crop_sizes_grow_to_224_and_the_rate_falls_to_a_hundredth() -> None:
+    recipe = Recipe()
+    progress = np.linspace(0, 1, 201)
+    sizes = [recipe.size(p) for p in progress]
+    assert sizes[0] == 64 and sizes[-1] == 224 and sizes == sorted(sizes)
+    rates = np.array([recipe.rate(p) for p in progress])
+    assert rates.max() == recipe.learning_rate and rates[-1] == pytest.approx(0.01 * recipe.learning_rate)
+    assert (np.diff(rates[progress > recipe.decay_from]) < 0).all()
+
+
+def _finish(out: Path, cache: Path, *, save_every: float = 1e9) -> list[float]:
+    """Runs (on) to the end of the tiny recipe in this process; the loss of every step in the log, in order."""
+    out.mkdir(exist_ok=True)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    found = Renders(cache, images=8)
+    run = Run(out, TINY, device=torch.device("cpu"))
+    run.resume()
+    for _ in train(run, Crops(found, TINY, threads=1), found, hours=None, save_every=save_every):
+        pass
+    torch.set_num_threads(threads)
+    rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    losses = {row["step"]: row["loss"] for row in rows if "loss" in row}
+    return [losses[step] for step in sorted(losses)]
+
+
+TRAIN = """
+import sys
+sys.path.insert(0, {root!r})
+from pathlib import Path
+from tests.test_pretrain_backbone import _finish
+_finish(Path({out!r}), Path({cache!r}), save_every=0)
+"""
+
+
+def test_a_killed_training_goes_on_to_the_same_losses(cache: Path, tmp_path: Path) -> None:
+    whole = _finish(tmp_path / "whole", cache)
+    assert len(whole) == 6
+    out = tmp_path / "killed"
+    code = TRAIN.format(root=str(Path(__file__).parent.parent), out=str(out), cache=str(cache))
+    process = subprocess.Popen([sys.executable, "-c", code])
+    deadline = time.monotonic() + 120
+    while '"step": 3' not in _text(out / "log.jsonl") and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    done = [json.loads(line) for line in _text(out / "log.jsonl").splitlines() if line.endswith("}")]
+    assert 3 <= max(row["step"] for row in done) < 6
+    np.testing.assert_allclose(_finish(out, cache), whole, rtol=1e-4)
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.is_file() else ""
+
+
+RENDER = """
+import sys
+sys.path.insert(0, {root!r})
+from pathlib import Path
+from pipelines.motions import load_motions
+from pipelines.renders import fill_cache
+clips = load_motions()
+fill_cache(Path({out!r}), 400, seed=5, clips={{n: clips[n] for n in ("walk", "kick", "cartwheel")}}, shard=4)
+"""
+
+
+def test_killed_rendering_leaves_whole_shards_and_goes_on(
+    cache: Path, clips: dict[str, Motion], tmp_path: Path
+) -> None:
+    out = tmp_path / "renders"
+    script = tmp_path / "render.py"
+    body = "\n".join(
+        "    " + line for line in RENDER.format(root=str(Path(__file__).parent.parent), out=str(out)).splitlines()
+    )
+    script.write_text(f"if __name__ == '__main__':\n{body}\n")
+    process = subprocess.Popen([sys.executable, str(script)], start_new_session=True, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (out / "00000.npz").is_file() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    made = sorted(out.glob("0*.npz"))
+    assert 1 <= len(made) < 100
+    before = {path: path.stat().st_mtime_ns for path in made}
+    found = fill_cache(out, 4 * (len(made) + 1), seed=5, clips=clips, shard=SHARD, workers=1)
+    assert {path: path.stat().st_mtime_ns for path in made} == before, "whole shards are not made again"
+    reference = Renders(cache, images=8)
+    for name, values in reference.labels.items():
+        np.testing.assert_array_equal(found.labels[name][:8], values)
+
+
+def test_a_cache_of_other_renders_or_a_cut_shard_is_one_clear_line(
+    cache: Path, clips: dict[str, Motion], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"holds renders with seed=5, not 6.*--out"):
+        fill_cache(cache, 8, seed=6, clips=clips, shard=SHARD)
+    with pytest.raises(InputError, match="holds renders with motions="):
+        fill_cache(cache, 8, seed=5, clips={"walk": clips["walk"]}, shard=SHARD)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (copy / "settings.json").write_text((cache / "settings.json").read_text())
+    (copy / "00000.npz").write_bytes((cache / "00000.npz").read_bytes()[:20_000])
+    with pytest.raises(InputError, match=r"00000\.npz.*remove it and run again"):
+        fill_cache(copy, 4, seed=5, clips=clips, shard=SHARD)
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "thesis.tex").write_text("precious")
+    with pytest.raises(InputError, match="exists and holds no renders"):
+        fill_cache(foreign, 4, seed=5, clips=clips, shard=SHARD)
+
+
+def test_a_checkpoint_of_another_recipe_or_a_cut_one_is_one_clear_line(cache: Path, tmp_path: Path) -> None:
+    run = Run(tmp_path, TINY, device=torch.device("cpu"))
+    run.save()
+    with pytest.raises(InputError, match="another recipe or seed"):
+        Run(tmp_path, replace(TINY, seed=4), device=torch.device("cpu")).resume()
+    whole = (tmp_path / "checkpoint.pt").read_bytes()
+    (tmp_path / "checkpoint.pt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="not readable.*remove it to start over"):
+        run.resume()
+
+
+def test_exported_weights_fit_in_50_mb_and_keep_the_features(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    trunk = PoseNet().trunk
+    images = torch.randn(8, 3, 96, 96)
+    trunk.train()
+    with torch.no_grad():
+        for _ in range(3):  # batch statistics of its own
+            trunk(images)
+    export(trunk, tmp_path / "weights.safetensors")
+    assert (tmp_path / "weights.safetensors").stat().st_size < 50_000_000
+    trunk.eval()
+    loaded = load_backbone(weights=tmp_path / "weights.safetensors").module
+    with torch.no_grad():
+        expected, found = trunk(images), loaded(images)
+    assert float((found - expected).norm() / expected.norm()) < 2e-3
+
+
+def test_a_deadline_ends_the_run_and_leaves_weights(cache: Path, tmp_path: Path) -> None:
+    found = Renders(cache, images=8)
+    run = Run(tmp_path, replace(TINY, megapixels=1e6), device=torch.device("cpu"))
+    for _ in train(run, Crops(found, TINY, threads=1), found, hours=1.5 / 3600, save_every=1e9):
+        pass
+    assert run.step >= 1 and (tmp_path / "latest.safetensors").is_file()
+
+
+def test_a_device_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--device tpu"):
+        main(tmp_path / "out", device="tpu")
+    assert not (tmp_path / "out").exists()
