@@ -59,4 +59,8 @@ def progress(items: Iterable[Item], *, total: int, what: str) -> Iterator[Item]:
         if now - said >= PLAIN_SECONDS or done == total:
             said = now
             left = (now - start) / done * (total - done)
-            print(f"{what}: {done}/{total}, {now - start:.0f} s gone, about {left:.0f} s left", file=sys.stderr, flush=True)
+            print(
+                f"{what}: {done}/{total}, {now - start:.0f} s gone, about {left:.0f} s left",
+                file=sys.stderr,
+                flush=True,
+            )

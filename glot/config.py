@@ -113,7 +113,10 @@ class Recipe:
 def table1_3dpw() -> Recipe:
     """Table 1, 3DPW: InstaVariety | 3DPW, MPI-INF-3DHP, Human3.6M (whose SMPL fits are not used)."""
     data = DataConfig(
-        sets_2d=("insta_variety",), sets_3d=("3dpw", "mpi_inf_3dhp", "human36m"), no_smpl=("human36m",), validation="3dpw"
+        sets_2d=("insta_variety",),
+        sets_3d=("3dpw", "mpi_inf_3dhp", "human36m"),
+        no_smpl=("human36m",),
+        validation="3dpw",
     )
     return Recipe("table1_3dpw", data=data)
 
@@ -211,7 +214,9 @@ def _with(node: Any, path: list[str], text: str, setting: str) -> Any:
     old = getattr(node, name)
     if rest or is_dataclass(old):
         if not rest:
-            raise InputError(f"--set {setting}: {name} is a section; name a field in it, e.g. {name}.{fields(old)[0].name}")
+            raise InputError(
+                f"--set {setting}: {name} is a section; name a field in it, e.g. {name}.{fields(old)[0].name}"
+            )
         new = _with(old, rest, text, setting)
     else:
         new = _parse(old, text, setting)

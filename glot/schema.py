@@ -89,14 +89,18 @@ def read_manifest(folder: Path) -> Manifest:
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such feature folder; make it with pipelines/extract_features.py")
     if not path.is_file():
-        raise InputError(f"{folder}: no {MANIFEST} in it, so no finished feature set; run pipelines/extract_features.py again")
+        raise InputError(
+            f"{folder}: no {MANIFEST} in it, so no finished feature set; run pipelines/extract_features.py again"
+        )
     try:
         values = json.loads(path.read_text())
         version = values["schema_version"]
     except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
         raise InputError(f"{path}: not a manifest of this project; extract the features again") from None
     if version != SCHEMA_VERSION:
-        raise InputError(f"{path}: schema version {version}, this code reads {SCHEMA_VERSION}; extract the features again")
+        raise InputError(
+            f"{path}: schema version {version}, this code reads {SCHEMA_VERSION}; extract the features again"
+        )
     try:
         return Manifest(**values)
     except TypeError as error:

@@ -6,7 +6,6 @@ workers run ``train_loop`` under DDP, publish its checkpoints. ``tuning/`` calls
 
 import hashlib
 import json
-import logging
 import math
 import os
 import shutil
@@ -22,7 +21,6 @@ from typing import Annotated, Any
 # Before ray is imported: report() waits for the controller's poll (2 s by default), and prints need no decoration.
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
 os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
@@ -31,7 +29,7 @@ import torch
 import typer
 from ray.train.torch import TorchTrainer, prepare_model
 
-from glot import cli, config, tracking
+from glot import cli, config, ray_session, tracking
 from glot.body import load_body
 from glot.checkpoint import load_training_state, save_checkpoint, save_training_state
 from glot.config import Recipe
@@ -82,7 +80,7 @@ def train_loop(settings: dict[str, Any]) -> None:
     # When nothing is masked the mask token gets no gradient, and DDP would wait for it.
     unused = {"find_unused_parameters": recipe.model.mask_ratio == 0}
     ddp = prepare_model(model, parallel_strategy_kwargs=unused) if world > 1 else model
-    optimiser = torch.optim.Adam(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    optimiser = torch.optim.Adam(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
     first_epoch = 0
     if checkpoint := ray.train.get_checkpoint():
         with checkpoint.as_directory() as folder:
@@ -284,23 +282,13 @@ def fit(
 
 
 def connect(*, workers: int, gpus: int) -> None:
-    """Joins the cluster of RAY_ADDRESS (set inside submitted jobs), else starts Ray on this machine; once a process."""
-    if ray.is_initialized():
-        return
-    quiet: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": True}
-    if address := os.environ.get("RAY_ADDRESS"):
-        try:
-            ray.init(**quiet)
-        except (ConnectionError, ray.exceptions.RayError) as error:
-            raise InputError(f"RAY_ADDRESS {address}: no Ray answers there ({str(error).splitlines()[0]})") from None
-        return
-    if gpus > torch.cuda.device_count():  # before the seconds that starting Ray takes
+    """Ray with room for the workers; InputError at once where this machine lacks the GPUs."""
+    if not os.environ.get("RAY_ADDRESS") and gpus > torch.cuda.device_count():  # before the seconds Ray takes to start
         raise InputError(
             f"--gpus {gpus}: this machine has {torch.cuda.device_count()}; ask for fewer, use --workers N on CPUs, "
             "or set RAY_ADDRESS to a cluster"
         )
-    # "local": a cluster that somebody else runs on this machine is not joined by accident.
-    ray.init("local", num_cpus=max(workers, os.cpu_count() or 1), include_dashboard=False, **quiet)
+    ray_session.connect(cpus=max(workers, os.cpu_count() or 1), show_workers=True)
 
 
 def main(

@@ -6,7 +6,6 @@ all its people, crops, runs the frozen backbone and writes the unit's part: no p
 
 import logging
 import os
-import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from glot.backbone import Extractor, load_backbone
 from glot.body import OPEN_BODY, Body, load_body
 from glot.crop import CROP_SIZE, DEFAULT_CROP_SCALE
 from glot.errors import InputError
+from glot.ray_session import connect
 from glot.schema import Manifest
 from pipelines.clips import Decoder, Unit
 from pipelines.decoders.threedpw import THREEDPW
@@ -32,7 +32,6 @@ from pipelines.shards import Record, finished, open_set, publish, write_part, wr
 from pipelines.tally import Display, Tally
 
 DECODERS: dict[str, Decoder] = {"3dpw": THREEDPW}
-OBJECT_STORE_BYTES = 200_000_000  # names and counts are all it ever holds
 CPU_OF_A_WORKER = 0.9  # a worker keeps a core busy; all CPUs claimed whole, Ray Data can wait for ever without a word
 REPORT_FRAMES = 8  # a worker reports after this many
 SHOWN_SKIPS = 5
@@ -284,32 +283,13 @@ def plan(nodes: Sequence[Mapping[str, float]], workers: int, units: int) -> tupl
 
 @contextmanager
 def ray_session() -> Iterator[Any]:
-    """Ray, quiet: one the caller has started, or the cluster of RAY_ADDRESS (a Ray job has it), or a local one.
-
-    RAY_AUTH_MODE is Ray's: unset, a local Ray makes itself a token; to join a cluster it must be the cluster's.
-    """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    """Ray with a Ray Data that says nothing of its own and waits for long units."""
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     logging.getLogger("ray").setLevel(logging.ERROR)
     import ray
     import ray.data
 
-    started = not ray.is_initialized()
-    if started:
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-        if address := os.environ.get("RAY_ADDRESS"):
-            try:
-                answers(address)
-                ray.init(**quiet)
-            except OSError as error:
-                why = str(error).splitlines()[0]
-                raise InputError(
-                    f"RAY_ADDRESS {address}: {why}; is it up, is RAY_AUTH_MODE set as it is there?"
-                ) from None
-        else:
-            say("starting a local Ray")
-            ray.init("local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+    ours = connect()
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
@@ -318,15 +298,8 @@ def ray_session() -> Iterator[Any]:
     try:
         yield ray
     finally:
-        if started:
+        if ours:
             ray.shutdown()
-
-
-def answers(address: str) -> None:
-    """OSError at once if nothing listens at host:port; Ray itself tries for minutes. Other addresses are left to it."""
-    host, _, port = address.rpartition(":")
-    if host and "/" not in address and port.isdecimal():
-        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def say_skipped(job: Job, manifest: Manifest) -> None:
