@@ -17,7 +17,7 @@ PLAIN_SECONDS = 10.0  # without a terminal: at most one progress line in this ma
 
 
 def run(main: Callable[..., Any]) -> NoReturn:
-    """Runs ``main`` as a command and exits: 0 done, 1 checked and found wanting, 2 the user's mistake (one line, no trace).
+    """Runs ``main`` as a command and exits: 0 done, 1 found wanting, 2 the user's mistake (one line, no trace).
 
     ``main`` may return an int to choose the exit code itself.
     """

@@ -19,10 +19,10 @@ class ModelConfig:
     modules: str = "gmm+lpc"  # "gmm+lpc" | "gmm" (global branch only), Table 3
     detach_global: bool = True  # HSCR sees the global estimate without its gradient, Table 8
     positions: str = "learned"  # "learned" | "sine", Table 9
-    # The official HSCR slices the global pose at offset j instead of 6*j, so joint j sees dims j..j+5 and only 29 of the
-    # 144 are ever used. Published checkpoints contain that; "paper" gives every joint its own 6D rotation.
+    # The official HSCR slices the global pose at offset j instead of 6*j, so joint j sees dims j..j+5 and only 29 of
+    # the 144 are ever used. Published checkpoints contain that; "paper" gives every joint its own 6D rotation.
     hscr_global_pose: str = "paper"  # "paper" | "official"
-    # The paper supervises the middle frame of the local branch, the official code the middle three; published results: 3.
+    # The paper supervises the middle frame of the local branch, the official code the middle three (published: 3).
     local_supervised_frames: int = 3
     width: int = 512
     depth: int = 2
@@ -53,7 +53,8 @@ class ModelConfig:
             raise InputError(f"model.mask_ratio={self.mask_ratio} leaves none of {self.frames} frames: lower it")
         if not 1 <= self.nearby_frames < self.frames // 2:
             raise InputError(
-                f"model.nearby_frames={self.nearby_frames}: must be 1 to {self.frames // 2 - 1} in windows of {self.frames}"
+                f"model.nearby_frames={self.nearby_frames}: must be 1 to {self.frames // 2 - 1} "
+                f"in windows of {self.frames}"
             )
         if self.local_supervised_frames not in (1, 3):
             raise InputError(f"model.local_supervised_frames={self.local_supervised_frames}: must be 1 (paper) or 3")
@@ -151,7 +152,7 @@ def table2_3dpw() -> Recipe:
 
 
 def open_sample() -> Recipe:
-    """The open stack: the project's own renders in 3DPW layout, minutes on two CPU cores. Not comparable with the paper."""
+    """The open stack: our own renders in 3DPW's layout, minutes on two CPU cores. Not comparable with the paper."""
     return Recipe(
         "open_sample",
         data=DataConfig(batch_size=32, stride=1),
@@ -168,7 +169,7 @@ RECIPES = {recipe.__name__: recipe for recipe in (open_sample, table1_3dpw, tabl
 
 
 def recipe_named(name: str, settings: list[str] | tuple[str, ...] = ()) -> Recipe:
-    """The recipe called ``name`` with ``field=value`` settings applied, e.g. ``model.mask_ratio=0.25`` or ``epochs=3``."""
+    """The recipe called ``name`` with settings applied, e.g. ``model.mask_ratio=0.25`` or ``epochs=3``."""
     if name not in RECIPES:
         raise InputError(f"--recipe {name}: there is no such recipe; choose one of {', '.join(RECIPES)}")
     recipe = RECIPES[name]()
@@ -214,13 +215,11 @@ def _with(node: Any, path: list[str], text: str, setting: str) -> Any:
     old = getattr(node, name)
     if rest or is_dataclass(old):
         if not rest:
-            raise InputError(
-                f"--set {setting}: {name} is a section; name a field in it, e.g. {name}.{fields(old)[0].name}"
-            )
+            raise InputError(f"--set {setting}: {name} is a section; name a field, e.g. {name}.{fields(old)[0].name}")
         new = _with(old, rest, text, setting)
     else:
         new = _parse(old, text, setting)
-    return replace(node, **{name: new})
+    return replace(node, **{name: new})  # type: ignore[type-var]
 
 
 def _parse(old: Any, text: str, setting: str) -> Any:

@@ -17,8 +17,8 @@ def connect(*, cpus: int | None = None, show_workers: bool = False) -> bool:
     """True if Ray was joined or started by this call, False if this process had it already.
 
     With RAY_ADDRESS set (a submitted job has it) that cluster is joined; RAY_AUTH_MODE must then be the cluster's.
-    Otherwise a Ray of our own is started, never somebody else's on this machine joined by accident. ``cpus`` is what the
-    local one offers (all cores when None); ``show_workers`` brings the workers' output here.
+    Otherwise a Ray of our own is started, never somebody else's on this machine joined by accident. ``cpus`` is what
+    the local one offers (all cores when None); ``show_workers`` brings the workers' output here.
     """
     import ray
 

@@ -22,7 +22,7 @@ MANIFEST = "manifest.json"
 
 
 def schema(feature_size: int = 2048) -> pa.Schema:
-    """Arrow schema of a row. Plain (nested) fixed-size lists: pyarrow, DuckDB and Polars read them with shapes intact."""
+    """Arrow schema of a row. Plain (nested) fixed-size lists: pyarrow, DuckDB and Polars keep their shapes."""
 
     def vector(size: int) -> pa.DataType:
         return pa.list_(pa.float32(), size)
@@ -119,7 +119,7 @@ def parts(folder: Path, manifest: Manifest) -> list[Path]:
 
 
 def read_table(folder: Path, columns: list[str] | None = None) -> pa.Table:
-    """All rows of a feature set, in order, schema checked. Use glot.store for training; this holds everything in RAM."""
+    """All rows of a feature set, in order, schema checked. For training use glot.store; this holds all of it in RAM."""
     manifest = read_manifest(folder)
     expected = schema(manifest.backbone["feature_size"])
     tables = []

@@ -1,7 +1,7 @@
 """Runs in MLflow: the driver prepares the store and opens runs, rank 0 logs into them. An outage warns, never kills.
 
-The default store is an sqlite file. Its schema is created once, on the driver: several processes opening a fresh file at
-the same time corrupt it. A run is found again by its ``glot.key`` tag, so that a restarted job goes on in the same run.
+The default store is an sqlite file. Its schema is created once, on the driver: several processes opening a fresh file
+at the same time corrupt it. A run is found again by its ``glot.key`` tag, so that a restarted job goes on in it.
 """
 
 import os
@@ -56,7 +56,7 @@ def open_run(
     tags: Mapping[str, str],
     parent: str = "",
 ) -> str:
-    """The id of the run tagged ``key`` in this experiment, opened anew or created; ``parent`` nests it under another run."""
+    """The id of the run tagged ``key``, opened again or created; ``parent`` nests it under another run."""
     client = MlflowClient(uri)
     found = client.search_runs([experiment_id], filter_string=f"tags.`{KEY_TAG}` = '{key}'", max_results=1)
     if found:

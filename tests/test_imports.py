@@ -1,4 +1,4 @@
-"""The arrows of the layout: pipelines -> glot <- tuning, inside glot only towards earlier layers, Ray only at the edges."""
+"""The arrows: pipelines -> glot <- tuning, inside glot only towards earlier layers, Ray only at the edges."""
 
 import ast
 from pathlib import Path
