@@ -389,5 +389,10 @@ def main(
     print(f"{out}: {len(plans)} sequences, {images} pictures; see {out / 'contact_sheet.jpg'}")
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Entry point of ``glot-make-sample``."""
     cli.run(main)
+
+
+if __name__ == "__main__":
+    command()
