@@ -63,6 +63,20 @@ def load_body(path: Path | None = None, *, gender: str = "neutral") -> "Body":
     return Body(_checked(arrays, file, sides), name=file.stem, file_hash=file_hash, is_open=is_open)
 
 
+def require_body(body: "Body", made_with: dict[str, Any], what: str) -> None:
+    """InputError unless ``what`` (features, a model) was ``made_with`` = {open, hash} the kind of body given here.
+
+    Poses and shapes of the open body mean nothing to SMPL, and the other way round.
+    """
+    kinds = {True: "the open body", False: "SMPL"}
+    kind = made_with.get("open")
+    if kind is not None and bool(kind) != body.is_open:
+        remedy = "leave --body out" if kind else "give its files with --body"
+        raise InputError(f"the {what} belongs to {kinds[bool(kind)]}, --body is {kinds[body.is_open]}; {remedy}")
+    if kind and made_with.get("hash") not in (None, "", body.file_hash):
+        raise InputError(f"the {what} was made with another version of the open body; make it again")
+
+
 class Body(nn.Module):
     """Linear blend skinning (SMPL, Loper et al. 2015) of rotation matrices. Nothing here is trained or saved.
 

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from glot import cli
-from glot.body import Body, load_body
+from glot.body import Body, load_body, require_body
 from glot.checkpoint import Checkpoint
 from glot.errors import InputError
 from glot.model import GLoT, SMPLParams, to_params
@@ -146,18 +146,9 @@ def mean_pose_predictor(model: GLoT) -> Predictor:
 
 
 def check_body(saved: Checkpoint, manifest: Manifest, body: Body) -> None:
-    """Refuses to mix the open body with SMPL: poses and shapes of one mean nothing to the other."""
-    kinds = {True: "the open body", False: "SMPL"}
-    for what, made_with in (
-        (f"features {manifest.dataset}/{manifest.split}", manifest.body),
-        ("model", saved.info["body"]),
-    ):
-        kind = made_with.get("open")
-        if kind is not None and bool(kind) != body.is_open:
-            remedy = "leave --body out" if kind else "give its files with --body"
-            raise InputError(f"the {what} belongs to {kinds[bool(kind)]}, --body is {kinds[body.is_open]}; {remedy}")
-        if kind and made_with.get("hash") not in (None, "", body.file_hash):
-            raise InputError(f"the {what} was made with another version of the open body; make it again")
+    """Refuses to mix the open body with SMPL, in the features or in the model."""
+    require_body(body, manifest.body, f"features {manifest.dataset}/{manifest.split}")
+    require_body(body, saved.info["body"], "model")
 
 
 def main(

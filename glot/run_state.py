@@ -28,6 +28,11 @@ def feature_lineage(recipe: Recipe, features: Path) -> dict[str, Any]:
     manifests: dict[str, Manifest] = {name: read_manifest(folder) for name, folder in folders.items()}
     first, *others = manifests
     for name in others:
+        if manifests[name].body["hash"] != manifests[first].body["hash"]:
+            raise InputError(
+                f"{folders[name]}: made with another body ({manifests[name].body['name']}) than {folders[first]} "
+                f"({manifests[first].body['name']}); extract both with the same --body"
+            )
         if manifests[name].backbone["hash"] != manifests[first].backbone["hash"]:
             raise InputError(
                 f"{folders[name]}: features of another backbone ({manifests[name].backbone['weights']}) than "
@@ -39,6 +44,7 @@ def feature_lineage(recipe: Recipe, features: Path) -> dict[str, Any]:
     return {
         "backbone": manifests[first].backbone,
         "crop": manifests[first].crop,
+        "body": manifests[first].body,
         "sets": {name: manifest.key for name, manifest in manifests.items()},
     }
 

@@ -30,7 +30,7 @@ import typer
 from ray.train.torch import TorchTrainer, prepare_model
 
 from glot import cli, config, ray_session, tracking
-from glot.body import load_body
+from glot.body import load_body, require_body
 from glot.checkpoint import load_training_state, save_checkpoint, save_training_state
 from glot.config import Recipe
 from glot.errors import InputError
@@ -221,7 +221,7 @@ def fit(
     features, out = features.resolve(), out.resolve()
     lineage = feature_lineage(recipe, features)
     recipe = replace(recipe, model=replace(recipe.model, feature_size=lineage["backbone"]["feature_size"]))
-    load_body(body)  # a bad file is better refused here than in a worker
+    require_body(load_body(body), lineage["body"], "features")  # here, not in a worker
     preflight(workers=workers, gpus=gpus)
     stored = json.loads(json.dumps(config.to_dict(recipe)))
     state = open_state(out, {"recipe": stored, "features": lineage, "status": "running"}, fresh=fresh)
