@@ -1,0 +1,61 @@
+"""The demo's bookkeeping: what has ended is not run again, what failed is said, and the summary holds what was measured."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from glot.errors import InputError
+from pipelines.demo import METRICS, Stage, run_stage, stages, summarise
+
+
+def counting_stage(tmp_path: Path, *, code: int = 0, note: str = "") -> Stage:
+    """A command that appends a line to a file each time it runs."""
+    script = f"open({str(tmp_path / 'ran')!r}, 'a').write('x{note}'); raise SystemExit({code})"
+    return Stage("count", "counts", ["-c", script], tmp_path / "ran")
+
+
+def test_a_stage_runs_once_and_again_when_its_command_or_product_changes(tmp_path: Path) -> None:
+    record = tmp_path / "stages.json"
+    stage = counting_stage(tmp_path)
+    first = run_stage(stage, record)
+    assert run_stage(stage, record) == pytest.approx(first, abs=0.06)  # rounded to tenths in the record
+    assert (tmp_path / "ran").read_text() == "x"
+    run_stage(counting_stage(tmp_path, note="y"), record)
+    assert (tmp_path / "ran").read_text() == "xxy"
+    (tmp_path / "ran").unlink()
+    run_stage(counting_stage(tmp_path, note="y"), record)
+    assert (tmp_path / "ran").read_text() == "xy"
+
+
+def test_a_failed_stage_is_named_and_not_taken_for_done(tmp_path: Path) -> None:
+    record = tmp_path / "stages.json"
+    for _ in range(2):
+        with pytest.raises(InputError, match="'count' ended with exit code 3"):
+            run_stage(counting_stage(tmp_path, code=3), record)
+    assert (tmp_path / "ran").read_text() == "xx" and not record.exists()
+
+
+def test_the_summary_holds_the_three_rows_and_the_counts(tmp_path: Path) -> None:
+    row = dict.fromkeys(METRICS, 12.3456)
+    report = {"corrected": {**row, "frames": 7}, "official": row, "mean_pose": row, "untrained": row}
+    (tmp_path / "evaluation.json").write_text(json.dumps(report))
+    for split, rows in (("train", 30), ("test", 12)):
+        folder = tmp_path / "features" / "3dpw" / split
+        folder.mkdir(parents=True)
+        (folder / "manifest.json").write_text(json.dumps({"rows": rows, "tracks": 2}))
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "mask_ratio.json").write_text(json.dumps({"0": row, "0.5": row}))
+    summary = summarise(tmp_path, {"train": 61.23})
+    assert summary["test"] == summary["mean_pose"] == summary["untrained"] == dict.fromkeys(METRICS, 12.35)
+    assert (summary["frames"], summary["tracks"], summary["sweep_runs"]) == (42, 4, 2)
+    assert summary["seconds"] == {"train": 61.2}
+
+
+def test_every_stage_starts_where_the_one_before_ended(tmp_path: Path) -> None:
+    planned = stages(tmp_path, workers=2)
+    assert [stage.name for stage in planned] == ["sample", "extract", "train", "evaluate", "sweep", "render"]
+    checkpoint = str(tmp_path / "train" / "best")
+    for stage in planned[3:]:
+        needs = {str(tmp_path / "features"), checkpoint} if stage.name != "sweep" else {str(tmp_path / "features")}
+        assert needs <= set(stage.arguments)
