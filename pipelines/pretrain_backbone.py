@@ -36,7 +36,8 @@ from pipelines.motions import load_motions
 from pipelines.renders import Crop, Renders, fill_cache, take_crop
 
 VALIDATION_IMAGES = 300
-HEADS = {"keypoints2d": 49 * 3, "joints3d": 49 * 3, "rot6d": 24 * 6, "betas": 10}
+HEADS = {"keypoints2d": (49, 3), "joints3d": (49, 3), "rot6d": (24, 6), "betas": (10,)}
+MAPS = {"layer2": 512, "layer3": 1024, "layer4": FEATURE_SIZE}  # the layers that also say heatmaps; their channels
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,11 @@ class Recipe:
 
     megapixels: float = 900.0
     # (until this share of the progress, crop side in px). Features are used at 224 px: the last stage gets used to it.
-    stages: tuple[tuple[float, int], ...] = ((0.42, 64), (0.68, 96), (0.83, 128), (0.93, 176), (1.0, CROP_SIZE))
+    stages: tuple[tuple[float, int], ...] = ((0.3, 80), (0.75, 112), (0.88, 160), (1.0, CROP_SIZE))
     batch: int = 32
     learning_rate: float = 1e-3
     warmup: float = 0.02
-    decay_from: float = 0.6  # until here the rate is constant, so a deadline can cut the run anywhere before
+    decay_from: float = 0.4  # until here the rate is constant, so a deadline can cut the run anywhere before
     weight_decay: float = 0.02
     seed: int = 0
 
@@ -66,41 +67,74 @@ class Recipe:
 
 class PoseNet(nn.Module):
     """Normalised crops (B, 3, H, W) -> keypoints2d (B, 49, 3: x, y in crop units, logit of being visible),
-    joints3d (B, 49, 3) m from the pelvis, rot6d (B, 24, 6) in the camera frame, betas (B, 10)."""
+    joints3d (B, 49, 3) m from the pelvis, rot6d (B, 24, 6) in the camera frame, betas (B, 10); and for layers 2, 3, 4
+    heatmaps (B, 49, h, w), logits of where each joint is.
+
+    What is pooled must say where things are, which is learnt slowly; heatmaps teach the layers below much faster.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.trunk = torchvision.models.resnet50(weights=None, zero_init_residual=True)
-        self.trunk.fc = nn.Identity()  # type: ignore[assignment]
-        self.heads = nn.ModuleDict({name: nn.Linear(FEATURE_SIZE, size) for name, size in HEADS.items()})
-        for head in self.heads.values():
-            nn.init.normal_(head.weight, std=0.01)
-            nn.init.zeros_(head.bias)
+        self.trunk = torchvision.models.resnet50(weights=None)
+        self.trunk.fc = nn.Identity()
+        self.heads = nn.ModuleDict({name: nn.Linear(FEATURE_SIZE, math.prod(size)) for name, size in HEADS.items()})
+        self.maps = nn.ModuleDict({name: nn.Conv2d(size, 49, 1) for name, size in MAPS.items()})
         with torch.no_grad():
-            self.heads["rot6d"].bias.copy_(torch.tensor([1.0, 0, 0, 1, 0, 0]).repeat(24))
+            for name, parameter in self.named_parameters():
+                if name.endswith("bn3.weight"):  # branches start weak: the net learns as a shallow one first
+                    parameter.fill_(0.25)
+                elif name.startswith(("heads.", "maps.")):
+                    parameter.normal_(std=0.01) if name.endswith("weight") else parameter.zero_()
+            self.get_parameter("heads.rot6d.bias").copy_(torch.tensor([1.0, 0, 0, 1, 0, 0]).repeat(24))
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        features = self.trunk(images)
-        out = {name: head(features) for name, head in self.heads.items()}
-        shapes = {"keypoints2d": (49, 3), "joints3d": (49, 3), "rot6d": (24, 6), "betas": (10,)}
-        return {name: out[name].unflatten(-1, shape) for name, shape in shapes.items()}
+        trunk, maps = self.trunk, {}
+        x = trunk.layer1(trunk.maxpool(trunk.relu(trunk.bn1(trunk.conv1(images)))))
+        for name in MAPS:
+            x = trunk.get_submodule(name)(x)
+            if self.training:
+                maps[name] = self.maps[name](x)  # (B, 49, h, w)
+        features = trunk.avgpool(x).flatten(1)
+        return {name: self.heads[name](features).unflatten(-1, shape) for name, shape in HEADS.items()} | maps
 
 
 def pose_loss(out: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:
     """Weighted terms, to be added up. L1 for places (their errors have long tails), squares for rotations and shape."""
     points, truth = out["keypoints2d"], target["keypoints2d"]
     visible = truth[..., 2]
-    inside = (truth[..., :2].abs() < 1.5).all(-1)
-    sure = (0.3 + 0.7 * visible) * inside  # what is hidden can be guessed, but not well
+    sure = 0.3 + 0.7 * visible  # what is hidden can be guessed, but not well
+    inside = (truth[..., :2].abs() < 1).all(-1)
+    near = sure * (truth[..., :2].abs() < 1.5).all(-1)
     distance = (points[..., :2] - truth[..., :2]).abs().sum(-1)
     rotmats = rot6d_to_rotmat(out["rot6d"])
-    return {
-        "keypoints2d": (distance * sure).sum() / sure.sum().clamp(min=1),
+    terms = {
+        "keypoints2d": (distance * near).sum() / near.sum().clamp(min=1),
         "visible": 0.05 * F.binary_cross_entropy_with_logits(points[..., 2], visible),
         "joints3d": 5 * (out["joints3d"] - target["joints3d"]).abs().sum(-1).mean(),
         "rotmats": (rotmats - target["rotmats"]).square().sum((-1, -2)).mean(),
         "betas": 0.03 * (out["betas"] - target["betas"]).square().mean(),
     }
+    for name in MAPS:
+        if name in out:
+            surprise = heatmap_surprise(out[name], truth[..., :2])
+            terms[name] = 0.3 * (surprise * sure * inside).sum() / (sure * inside).sum().clamp(min=1)
+    return terms
+
+
+def heatmap_surprise(logits: Tensor, points: Tensor) -> Tensor:
+    """(B, J) cross-entropy in nats of logits (B, J, h, w) with points (B, J, 2) in crop units, shared among the four cells
+    around each in proportion to nearness."""
+    height, width = logits.shape[-2:]
+    said = logits.flatten(2).log_softmax(-1)
+    total = torch.zeros_like(said[..., 0])
+    place = (points + 1) / 2 * torch.tensor([width, height], device=points.device) - 0.5
+    low = place.floor()
+    for right, down in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        corner = low + torch.tensor([right, down], device=points.device)
+        weight = (1 - (place - corner).abs()).prod(-1)
+        x, y = corner[..., 0].clamp(0, width - 1), corner[..., 1].clamp(0, height - 1)
+        total = total - weight * said.gather(-1, (y * width + x).long()[..., None]).squeeze(-1)
+    return total
 
 
 def collate(crops: list[Crop], device: torch.device) -> tuple[Tensor, dict[str, Tensor]]:

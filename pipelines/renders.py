@@ -302,7 +302,7 @@ def disturb(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Blocks over it, another exposure and white balance, sometimes blur and grain. (H, W, 3) uint8 -> the same."""
     size = len(image)
     image = image.copy()
-    if rng.random() < 0.3:
+    if rng.random() < 0.2:
         width, height = (rng.uniform(0.1, 0.45, 2) * size).astype(int)
         x, y = int(rng.integers(size - width)), int(rng.integers(size - height))
         image[y : y + height, x : x + width] = rng.integers(0, 256, 3)

@@ -1,4 +1,4 @@
-"""The demo's bookkeeping: what has ended is not run again, what failed is said, and the summary holds what was measured."""
+"""The demo's bookkeeping: what has ended is not run again, what failed is said, the summary holds what was measured."""
 
 import json
 from pathlib import Path
