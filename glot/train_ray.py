@@ -128,7 +128,7 @@ def train_loop(settings: dict[str, Any]) -> None:
             metrics |= {"lr": learning_rate(recipe, epoch), "epoch": epoch + 1, BEST_BY: math.inf}
             metrics["windows_per_s"] = recipe.steps_per_epoch * recipe.data.batch_size / seconds
             metrics["data_wait"] = waited / seconds
-            if validation is not None and epoch >= recipe.first_eval_epoch:
+            if validation is not None and epoch >= min(recipe.first_eval_epoch, recipe.epochs - 1):
                 result = evaluate_split(model, validation, body, vertices=True)
                 metrics |= {f"val_{name}": value for name, value in result.metrics.items()}
             if rank == 0:
@@ -271,6 +271,12 @@ def fit(
         metrics = {k: float(v) for k, v in metrics.items() if isinstance(v, int | float) and math.isfinite(v)}
         write_state(out, {**state, "status": "finished", "metrics": metrics})
         status = "FINISHED"
+    except ray.train.WorkerGroupError as error:
+        for failure in error.worker_failures.values():
+            cause = getattr(failure, "_base_exc", failure)  # Ray wraps what a worker raised
+            if isinstance(cause, InputError):
+                raise cause from None
+        raise
     finally:
         if run_id:
             run = tracking.Run(mlflow, run_id)

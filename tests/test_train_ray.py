@@ -68,6 +68,15 @@ def test_two_workers_train_report_and_are_done(features: Path, tmp_path: Path) -
         fit(small("model.mask_ratio=0.25"), features=features, out=out, workers=2)
 
 
+@pytest.mark.usefixtures("local_ray")
+def test_what_only_a_worker_finds_is_one_line_too(tmp_path: Path) -> None:
+    for split in ("train", "validation"):
+        write_feature_set(tmp_path / "3dpw" / split, tracks=[12, 9], body=load_body())
+    with pytest.raises(InputError, match="no track has 16 consecutive frames"):
+        fit(small(), features=tmp_path, out=tmp_path / "run", workers=1)
+    assert not (tmp_path / "run" / "best").exists()
+
+
 TRAIN = """
 import sys
 from pathlib import Path
