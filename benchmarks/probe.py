@@ -93,7 +93,7 @@ def random_backbone() -> Backbone:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module = torchvision.models.resnet50(weights=None)
-    module.fc = nn.Identity()  # type: ignore[assignment]
+    module.fc = nn.Identity()
     module.eval().requires_grad_(False)
     return Backbone(module, "resnet50", "random-seed0", trunk_hash(module.state_dict()))
 

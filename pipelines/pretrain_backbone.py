@@ -1,7 +1,7 @@
 """Renders of the open stack in, weights of a ResNet-50 out whose features know poses: from scratch, on labels we made.
 
 Linear heads on the pooled features say 2D keypoints, 3D joints, joint rotations and body shape; they are thrown away.
-Crops grow from 64 to 224 px. Every crop follows from the seed and its number: a resumed run sees what it saw.
+Crops grow from 80 to 224 px. Every crop follows from the seed and its number: a resumed run sees what it saw.
 """
 
 import json
@@ -44,7 +44,7 @@ MAPS = {"layer2": 512, "layer3": 1024, "layer4": FEATURE_SIZE}  # the layers tha
 class Recipe:
     """All that decides what is learnt from the renders. Progress is counted in megapixels of crops, much like time."""
 
-    megapixels: float = 900.0
+    megapixels: float = 2500.0
     # (until this share of the progress, crop side in px). Features are used at 224 px: the last stage gets used to it.
     stages: tuple[tuple[float, int], ...] = ((0.3, 80), (0.75, 112), (0.88, 160), (1.0, CROP_SIZE))
     batch: int = 32
@@ -122,8 +122,8 @@ def pose_loss(out: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Te
 
 
 def heatmap_surprise(logits: Tensor, points: Tensor) -> Tensor:
-    """(B, J) cross-entropy in nats of logits (B, J, h, w) with points (B, J, 2) in crop units, shared among the four cells
-    around each in proportion to nearness."""
+    """(B, J) cross-entropy in nats of logits (B, J, h, w) with points (B, J, 2) in crop units, each shared among the
+    four cells around it in proportion to nearness."""
     height, width = logits.shape[-2:]
     said = logits.flatten(2).log_softmax(-1)
     total = torch.zeros_like(said[..., 0])
@@ -206,13 +206,17 @@ class Run:
         except Exception as error:  # cut or foreign: a reader can fail anywhere
             reason = f"{error} ".splitlines()[0][:120]
             raise InputError(f"{path}: not readable ({reason}); remove it to start over") from None
-        found, wanted = state["recipe"], json.dumps(asdict(self.recipe))
-        if found != wanted:
+        if self._identity(json.loads(state["recipe"])) != self._identity(asdict(self.recipe)):
             raise InputError(f"{path}: is of another recipe or seed; choose another --out or remove it")
         self.net.load_state_dict(state["net"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.megapixels, self.seconds = state["step"], state["megapixels"], state["seconds"]
         return True
+
+    @staticmethod
+    def _identity(recipe: dict[str, Any]) -> str:
+        """All of a recipe but its length: a run may be made longer, as long as its rate has not begun to fall."""
+        return json.dumps({key: value for key, value in recipe.items() if key != "megapixels"})
 
     def save(self) -> None:
         state = {
@@ -313,7 +317,7 @@ def _validated(run: Run, validation: Renders, size: int) -> str:
 
 def main(
     out: Annotated[Path, typer.Option(help="folder for all it makes; an unfinished run is continued")],
-    images: Annotated[int, typer.Option(help="pictures to render, 30 ms of a core and 25 KB each", min=100)] = 12_000,
+    images: Annotated[int, typer.Option(help="pictures to render, 30 ms of a core and 25 KB each", min=100)] = 24_000,
     hours: Annotated[
         float | None, typer.Option(help="training ends by then, its schedule shortened; left out: the whole recipe")
     ] = None,
@@ -325,7 +329,8 @@ def main(
     body: Annotated[Path | None, typer.Option(help="SMPL file or folder; left out: the open body")] = None,
     workers: Annotated[int | None, typer.Option(help="processes and threads; left out: one a core", min=1)] = None,
     megapixels: Annotated[
-        float, typer.Option(help="crops to train on, millions of pixels (900: about two hours on two cores)", min=0.001)
+        float,
+        typer.Option(help="crops to train on, millions of pixels (2500: about two hours on two cores)", min=0.001),
     ] = Recipe.megapixels,
     save_minutes: Annotated[float, typer.Option(help="between checkpoints", min=0.0)] = 4.0,
 ) -> None:

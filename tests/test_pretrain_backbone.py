@@ -21,7 +21,18 @@ from glot.rotation import axis_angle_to_rotmat
 from pipelines import renders
 from pipelines.make_sample import motions_hash
 from pipelines.motions import Motion, load_motions
-from pipelines.pretrain_backbone import Crops, PoseNet, Recipe, Run, collate, export, main, pose_loss, train
+from pipelines.pretrain_backbone import (
+    Crops,
+    PoseNet,
+    Recipe,
+    Run,
+    collate,
+    export,
+    heatmap_surprise,
+    main,
+    pose_loss,
+    train,
+)
 from pipelines.renders import MID_HIP, MIRROR49, Renders, Settings, fill_cache, render, take_crop, write_shard
 
 SHARD = 4
@@ -133,11 +144,26 @@ def test_loss_is_zero_for_the_truth_and_grows_with_every_error(cache: Path) -> N
         assert sum(float(term) for term in pose_loss(worse, target).values()) > 1e-5, name
 
 
+def test_heatmaps_cost_nothing_where_the_joint_is_and_as_much_as_a_guess_where_they_say_nothing() -> None:
+    sharp = torch.full((1, 1, 4, 6), -40.0)
+    sharp[0, 0, 1, 2] = 40.0
+    centre = torch.tensor([[[2.5 / 6 * 2 - 1, 1.5 / 4 * 2 - 1]]])
+    assert float(heatmap_surprise(sharp, centre)) < 1e-6
+    assert float(heatmap_surprise(sharp, -centre)) > 50
+    points = 2 * torch.rand(1, 30, 2) - 1  # up to the edges
+    np.testing.assert_allclose(heatmap_surprise(torch.zeros(1, 30, 4, 6), points), np.log(24), rtol=1e-5)
+    between = torch.full((1, 1, 4, 6), -40.0)
+    between[0, 0, 1, 2:4] = 0.0  # half-half is the best one can say of a joint on the border
+    assert float(heatmap_surprise(between, torch.tensor([[[0.0, 1.5 / 4 * 2 - 1]]]))) == pytest.approx(
+        np.log(2), abs=1e-4
+    )
+
+
 def test_crop_sizes_grow_to_224_and_the_rate_falls_to_a_hundredth() -> None:
     recipe = Recipe()
     progress = np.linspace(0, 1, 201)
     sizes = [recipe.size(p) for p in progress]
-    assert sizes[0] == 64 and sizes[-1] == 224 and sizes == sorted(sizes)
+    assert sizes[0] == 80 and sizes[-1] == 224 and sizes == sorted(sizes)
     rates = np.array([recipe.rate(p) for p in progress])
     assert rates.max() == recipe.learning_rate and rates[-1] == pytest.approx(0.01 * recipe.learning_rate)
     assert (np.diff(rates[progress > recipe.decay_from]) < 0).all()
