@@ -156,11 +156,11 @@ def open_sample() -> Recipe:
     return Recipe(
         "open_sample",
         data=DataConfig(batch_size=32, stride=1),
-        epochs=10,
+        epochs=12,
         steps_per_epoch=40,
         lr=3e-4,
         weight_decay=1e-5,
-        warmup_epochs=1,
+        warmup_epochs=2,
         first_eval_epoch=0,
     )
 

@@ -381,9 +381,24 @@ def _ancestors() -> list[list[int]]:
 ANCESTORS = _ancestors()
 
 
+SMALL_GAIN = 0.01  # SPIN's, for layers whose output is added to an estimate
+
+
 def _initialise(module: nn.Module) -> None:
-    """Xavier uniform with gain 1 for every linear layer, as in the official code (it overrides its smaller gains)."""
+    """Xavier uniform for every linear layer, and small where its output corrects an estimate of the body.
+
+    The official code draws those with gain 1, too: its untrained model is then far from the mean body it starts from,
+    cameras with a scale near zero included, and only the pretrained SPIN regressor it loads afterwards saves the first
+    epochs. With small corrections, training starts at the mean body with any features.
+    """
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+    if isinstance(module, (IterativeRegressor, LocalRegressor)):
+        heads = [
+            layer for name, layer in module.named_modules() if name.split(".")[0] in ("pose", "shape", "cam", "joints")
+        ]
+        for head in heads:
+            if isinstance(head, nn.Linear):
+                nn.init.xavier_uniform_(head.weight, gain=SMALL_GAIN)
