@@ -13,18 +13,19 @@ os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 OBJECT_STORE_BYTES = 200_000_000  # names and counts are all it ever holds
 
 
-def connect(*, cpus: int | None = None, show_workers: bool = False) -> bool:
+def connect(*, cpus: int | None = None, training: bool = False) -> bool:
     """True if Ray was joined or started by this call, False if this process had it already.
 
     With RAY_ADDRESS set (a submitted job has it) that cluster is joined; RAY_AUTH_MODE must then be the cluster's.
     Otherwise a Ray of our own is started, never somebody else's on this machine joined by accident. ``cpus`` is what
-    the local one offers (all cores when None); ``show_workers`` brings the workers' output here.
+    the local one offers (all cores when None). ``training`` brings the workers' output here, and starts the local one
+    with the dashboard's state service: without it Ray Train warns at every look at its own controller.
     """
     import ray
 
     if ray.is_initialized():
         return False
-    quiet: dict[str, Any] = {"log_to_driver": show_workers, "logging_level": logging.ERROR}
+    quiet: dict[str, Any] = {"log_to_driver": training, "logging_level": logging.ERROR}
     if address := os.environ.get("RAY_ADDRESS"):
         try:
             _answers(address)
@@ -34,7 +35,7 @@ def connect(*, cpus: int | None = None, show_workers: bool = False) -> bool:
             raise InputError(f"RAY_ADDRESS {address}: {why}; is it up, is RAY_AUTH_MODE set as it is there?") from None
     else:
         print("starting a local Ray", flush=True)
-        ray.init("local", num_cpus=cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+        ray.init("local", num_cpus=cpus, include_dashboard=training, object_store_memory=OBJECT_STORE_BYTES, **quiet)
     return True
 
 

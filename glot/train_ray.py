@@ -116,7 +116,7 @@ def train_loop(settings: dict[str, Any]) -> None:
                 loss.backward()
                 optimiser.step()
 
-                values = {"loss": float(loss), **{name: float(term) for name, term in terms.items()}}
+                values = {"loss": float(loss.detach()), **{name: float(term) for name, term in terms.items()}}
                 if not math.isfinite(values["loss"]):
                     raise FloatingPointError(f"the loss is {values['loss']} at step {step}: {values}")
                 sums = {name: sums.get(name, 0.0) + value for name, value in values.items()}
@@ -258,6 +258,7 @@ def fit(
                 num_to_keep=1, checkpoint_score_attribute=BEST_BY, checkpoint_score_order="min"
             ),
             callbacks=list(callbacks),
+            logging_config=ray.train.LoggingConfig(log_level="WARNING"),  # else every report is printed twice, whole
         ),
     )
     status = "FAILED"
@@ -294,7 +295,7 @@ def connect(*, workers: int, gpus: int) -> None:
             f"--gpus {gpus}: this machine has {torch.cuda.device_count()}; ask for fewer, use --workers N on CPUs, "
             "or set RAY_ADDRESS to a cluster"
         )
-    ray_session.connect(cpus=max(workers, os.cpu_count() or 1), show_workers=True)
+    ray_session.connect(cpus=max(workers, os.cpu_count() or 1), training=True)
 
 
 def main(
