@@ -258,7 +258,8 @@ def fit(
                 num_to_keep=1, checkpoint_score_attribute=BEST_BY, checkpoint_score_order="min"
             ),
             callbacks=list(callbacks),
-            logging_config=ray.train.LoggingConfig(log_level="WARNING"),  # else every report is printed twice, whole
+            # Else every report is printed twice, whole. (Type checkers are shown the signature of an older Ray Train.)
+            logging_config=ray.train.LoggingConfig(log_level="WARNING"),  # type: ignore[call-arg]
         ),
     )
     status = "FAILED"

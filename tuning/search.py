@@ -135,7 +135,7 @@ def show(space: Space, found: dict[float, dict[str, float]]) -> None:
 
 def plot(space: Space, found: dict[float, dict[str, float]], path: Path) -> None:
     """The swept field against every metric, the paper's curve beside ours on an axis of its own."""
-    figure, axes = pyplot.subplots(1, len(METRICS), figsize=(16, 3.6), constrained_layout=True)
+    figure, axes = pyplot.subplots(1, len(METRICS), figsize=(16, 4), constrained_layout=True)
     ours, theirs = sorted(found), sorted(space.paper)
     for i, (name, axis) in enumerate(zip(METRICS, axes, strict=True)):
         axis.plot(ours, [found[v][name] for v in ours], "o-", color="tab:blue", label="ours (left axis)")
@@ -145,7 +145,7 @@ def plot(space: Space, found: dict[float, dict[str, float]], path: Path) -> None
         )
         axis.set(title=name, xlabel=space.field, ylabel="mm" if name != "accel" else "mm/frame²")
         if i == 0:
-            axis.legend(handles=[*axis.lines, *right.lines], fontsize=8)
+            figure.legend(handles=[*axis.lines, *right.lines], loc="outside upper center", ncols=2)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
