@@ -211,7 +211,6 @@ def fit(
     experiment: str = "glot",
     parent: str = "",
     fresh: bool = False,
-    callbacks: tuple[Any, ...] = (),
 ) -> dict[str, float]:
     """Trains a recipe and returns the metrics of its best epoch; ``out`` gets best/, last/, run.json and Ray's files.
 
@@ -257,7 +256,6 @@ def fit(
             checkpoint_config=ray.train.CheckpointConfig(
                 num_to_keep=1, checkpoint_score_attribute=BEST_BY, checkpoint_score_order="min"
             ),
-            callbacks=list(callbacks),
             # Else every report is printed twice, whole. (Type checkers are shown the signature of an older Ray Train.)
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),  # type: ignore[call-arg]
         ),

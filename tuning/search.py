@@ -174,7 +174,7 @@ def main(
         raise InputError(f"--space {space}: there is {', '.join(SPACES)}")
     swept = SPACES[space]
     chosen_values = parse_values(values, swept)
-    settings = [s for s in setting or []]
+    settings = setting or []
     features, out = features.resolve(), out.resolve()
     for value in chosen_values:  # every recipe must be a valid one before the first trial starts
         sample = config.recipe_named(recipe, [*settings, f"{swept.field}={value:g}"])
