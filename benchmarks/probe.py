@@ -20,6 +20,7 @@ from glot.backbone import OPEN_WEIGHTS, Backbone, Extractor, load_backbone, trun
 from glot.body import load_body
 from glot.crop import CROP_SIZE
 from glot.errors import InputError
+from glot.linear_probe import LinearProbe
 from glot.metrics import mpjpe, pa_mpjpe
 from glot.rotation import axis_angle_to_rotmat
 from pipelines.make_sample import split_clips
@@ -28,7 +29,6 @@ from pipelines.renders import Renders, fill_cache, take_crop
 
 OUT = Path(__file__).parent / "out"
 SEED = 1000  # of the renders: bodies, cameras and clothes that pretraining (whose seed is another) never showed
-STRENGTHS = np.logspace(-1, 5, 13)
 BATCH = 16
 
 
@@ -56,29 +56,10 @@ def features_of(renders: Renders, backbone: Backbone, *, device: str, what: str)
     )
 
 
-def ridge(x: np.ndarray, y: np.ndarray, *, strengths: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For each strength (weights (D, K), bias (K,)) of the least squares y (N, K) ~ x (N, D), features standardised."""
-    mean, scale = x.mean(0), x.std(0) + 1e-6
-    z, centre = (x - mean) / scale, y.mean(0)
-    u, s, vt = np.linalg.svd(z, full_matrices=False)
-    uy = u.T @ (y - centre)
-    fits = []
-    for strength in strengths:
-        weights = (vt.T * (s / (s**2 + strength))) @ uy / scale[:, None]
-        fits.append((weights, centre - mean @ weights))
-    return fits
-
-
 def probe(features: dict[str, np.ndarray], joints: dict[str, np.ndarray]) -> dict[str, float]:
-    """Errors in mm on "test" of the ridge probe learnt on "train", its strength the best on "validation"."""
-    x = {split: values.astype(np.float64) for split, values in features.items()}
-    fits = ridge(x["train"], joints["train"].reshape(len(x["train"]), -1), strengths=STRENGTHS)
-
-    def said(split: str, fit: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-        return (x[split] @ fit[0] + fit[1]).reshape(-1, 24, 3)
-
-    best = min(fits, key=lambda fit: pa_mpjpe(said("validation", fit), joints["validation"]).mean())
-    return errors(said("test", best), joints["test"])
+    """Errors in mm on "test" of the linear probe learnt on "train", its strength chosen on "validation"."""
+    linear = LinearProbe(*((features[split], joints[split]) for split in ("train", "validation")))
+    return errors(linear(features["test"]), joints["test"])
 
 
 def errors(pred: np.ndarray, truth: np.ndarray) -> dict[str, float]:

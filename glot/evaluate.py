@@ -25,6 +25,7 @@ from glot import cli
 from glot.body import Body, load_body, require_body
 from glot.checkpoint import Checkpoint
 from glot.errors import InputError
+from glot.linear_probe import LinearProbe
 from glot.model import GLoT, SMPLParams, to_params
 from glot.predict import load_model_for, predict_track
 from glot.schema import Manifest
@@ -41,7 +42,8 @@ PAPER = {
     ("human36m", "table1_h36m_mpii3d"): {"mpjpe": 67.0, "pa_mpjpe": 46.3, "accel": 3.6},
 }
 
-Predictor = Callable[[NDArray[np.float32]], SMPLParams]  # features (N, F) of a track -> N frames in order
+# Features (N, F) of a track -> N frames in order: bodies, or only the joints that the truth has (N, J, 3).
+Predictor = Callable[[NDArray[np.float32]], SMPLParams | NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -104,9 +106,9 @@ def evaluate_predictor(
         if len(truth.rows) < frames or not truth.scored.any():
             skipped.append(track.track_id)
             continue
-        params = predict(store.features[truth.rows])
+        answer = predict(store.features[truth.rows])
         for protocol, found in score(
-            params, truth, body, frames=frames, protocols=protocols, vertices=vertices
+            answer, truth, body, frames=frames, protocols=protocols, vertices=vertices
         ).items():
             errors[protocol].append({"track_id": track.track_id, **found})
     if len(skipped) == len(tracks):
@@ -145,6 +147,28 @@ def mean_pose_predictor(model: GLoT) -> Predictor:
     return predict
 
 
+def linear_predictor(folder: Path, body: Body) -> Predictor:
+    """A linear map from each frame's features to its joints, learnt on the "train" split below ``folder``; its strength
+    is chosen on "validation"."""
+
+    def known(split: str) -> tuple[NDArray, NDArray]:
+        if not (folder / split / "manifest.json").is_file():
+            raise InputError(
+                f"--probe learns on {folder / split}, which is not there; extract it, or leave --probe out"
+            )
+        store = FeatureStore.open(folder / split)
+        rows, joints = [], []
+        for track in store.tracks:
+            truth = track_truth(store, track, body)
+            rows.append(truth.rows[truth.scored])
+            joints.append((truth.joints - truth.joints[:, list(truth.pelvis)].mean(1, keepdims=True))[truth.scored])
+        if not sum(map(len, rows)):
+            raise InputError(f"{folder / split}: --probe learns from ground truth, and no frame has any")
+        return store.features[np.concatenate(rows)], np.concatenate(joints)
+
+    return LinearProbe(known("train"), known("validation"))
+
+
 def check_body(saved: Checkpoint, manifest: Manifest, body: Body) -> None:
     """Refuses to mix the open body with SMPL, in the features or in the model."""
     require_body(body, manifest.body, f"features {manifest.dataset}/{manifest.split}")
@@ -159,6 +183,9 @@ def main(
     protocol: Annotated[str, typer.Option(help="corrected, official, or both.")] = "both",
     body: Annotated[Path | None, typer.Option(help="SMPL file or folder; the open body when left out.")] = None,
     untrained: Annotated[bool, typer.Option("--untrained", help="Also score the same model before training.")] = False,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Also score a linear map from each frame's features, learnt on train.")
+    ] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all numbers here.")] = None,
     table: Annotated[Path | None, typer.Option(help="Write errors per track here (.csv or .parquet).")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Windows at once.")] = 64,
@@ -191,6 +218,9 @@ def main(
 
     results = rows_of(with_model(model), "evaluating", protocols)
     baselines = {"mean_pose": rows_of(mean_pose_predictor(model), "mean pose", protocols[:1])[protocols[0]]}
+    if probe:
+        linear = linear_predictor(features / dataset, the_body)
+        baselines["linear_probe"] = rows_of(linear, "linear probe", protocols[:1])[protocols[0]]
     if untrained:
         torch.manual_seed(saved.recipe.seed)
         mean_pose, mean_shape, mean_cam = model.mean.cpu().split((144, 10, 3))
@@ -238,7 +268,7 @@ def _show(
         cells = [f"{metrics[key]:.1f}" if key in metrics else "-" for key in METRICS]
         table.add_row(name, *cells, style=style)
 
-    names = {"mean_pose": "mean pose", "untrained": "before training"}
+    names = {"mean_pose": "mean pose", "linear_probe": "linear probe, no video", "untrained": "before training"}
     for key, result in baselines.items():
         row(names[key], result.metrics)
     for key, result in results.items():

@@ -16,6 +16,7 @@ from glot.rotation import rot6d_to_rotmat
 
 POSE, SHAPE, CAM = 144, 10, 3  # 24 joints x 6D, betas, weak-perspective camera
 ESTIMATE = POSE + SHAPE + CAM
+EVERY = slice(None)
 
 
 class SMPLParams(NamedTuple):
@@ -57,7 +58,7 @@ class GLoT(nn.Module):
         """
         self._check(features)
         memory, hidden, mask = self.motion(features, self.mean, mask_noise)
-        estimate = self.iterative(hidden, self.mean)  # (B, T, 157)
+        estimate = self.iterative(hidden, self.mean, self.motion.widen)  # (B, T, 157)
         middle = estimate[:, self.middle_frames]
         refined = middle if self.correction is None else self.correction(features, memory, middle, self.middle_frames)
         return GLoTOutput(to_params(estimate), to_params(refined), mask, self.correction is not None)
@@ -65,17 +66,6 @@ class GLoT(nn.Module):
     def middle(self, output: GLoTOutput) -> SMPLParams:
         """The one prediction a window is used for: its frame T // 2 of the local branch, (B, 24, 3, 3) and so on."""
         return _frame(output.local, self.config.local_supervised_frames // 2)
-
-    def predict(self, features: Tensor) -> SMPLParams:
-        """``middle(self(features))`` without the work for the other frames. In evaluation mode only."""
-        self._check(features)
-        frame = self.config.frames // 2
-        only = slice(frame, frame + 1)
-        memory, hidden, _ = self.motion(features, self.mean, None)
-        estimate = self.iterative(hidden[:, only], self.mean)
-        if self.correction is not None:
-            estimate = self.correction(features, memory, estimate, only)
-        return _frame(to_params(estimate), 0)
 
     def _check(self, features: Tensor) -> None:
         expected = (self.config.frames, self.config.feature_size)
@@ -86,7 +76,8 @@ class GLoT(nn.Module):
 
 
 class GlobalMotion(nn.Module):
-    """Masked encoder and decoder over the whole window: features (B, T, F) -> memory, hidden (B, T, F), mask (B, T)."""
+    """Masked encoder and decoder over the whole window: features (B, T, F) -> memory (B, kept, C), hidden (B, T,
+    decoder_width), mask (B, T). ``widen`` belongs behind it; the iterative regressor applies it."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -108,7 +99,6 @@ class GlobalMotion(nn.Module):
 
     def forward(self, features: Tensor, mean: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         batch, frames = features.shape[:2]
-        tokens = self.positions(self.project(features))  # (B, T, C)
         mask = torch.zeros(batch, frames, dtype=torch.bool, device=features.device)
         masking = self.training and self.kept < frames
         if masking:
@@ -116,10 +106,12 @@ class GlobalMotion(nn.Module):
                 noise = torch.rand(batch, frames, device=features.device)
             keep = noise.argsort(dim=1)[:, : self.kept]  # (B, kept): which frames stay
             mask = ~mask.scatter(1, keep, True)
-            tokens = tokens.gather(1, keep[..., None].expand(-1, -1, tokens.shape[-1]))
-        for block in self.blocks:
-            tokens = block(tokens)
-        memory = self.norm(tokens)  # (B, kept, C)
+            # Projected after the choice: hidden frames need no projection.
+            kept = features.gather(1, keep[..., None].expand(-1, -1, features.shape[-1]))
+            tokens = self.project(kept) + self.positions.vectors[0, keep]  # (B, kept, C)
+        else:
+            tokens = self.positions(self.project(features))  # (B, T, C)
+        memory = self.remember(tokens)
         hidden = self.narrow(memory)
         if masking:
             filled = self.token(mean).to(hidden.dtype).expand(batch, frames, -1)
@@ -127,7 +119,13 @@ class GlobalMotion(nn.Module):
         hidden = self.decoder_positions(hidden)
         for block in self.decoder_blocks:
             hidden = block(hidden)
-        return memory, self.widen(self.decoder_norm(hidden)), mask
+        return memory, self.decoder_norm(hidden), mask
+
+    def remember(self, tokens: Tensor) -> Tensor:
+        """The encoder behind projection and positions: (B, kept, C) -> the memory (B, kept, C)."""
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.norm(tokens)
 
 
 class SMPLToken(nn.Module):
@@ -172,13 +170,22 @@ class LocalCorrection(nn.Module):
     def forward(self, features: Tensor, memory: Tensor, estimate: Tensor, frames: slice) -> Tensor:
         """features (B, T, F), memory (B, kept, C), estimate (B, K, 157) of the K ``frames`` -> (B, K, 157)."""
         first = features.shape[1] // 2 - self.nearby
-        tokens = self.positions(self.project(features[:, first : first + 2 * self.nearby + 1]))
-        for block in self.blocks:
-            tokens = block(tokens)
-        queries = self.norm(tokens)[:, frames.start - first : frames.stop - first]  # (B, K, C)
+        tokens = self.project(features[:, first : first + 2 * self.nearby + 1])
         if self.detach:
             estimate = estimate.detach()
-        return self.regressor(self.attend(queries, self.project_memory(memory)), estimate)
+        frames = slice(frames.start - first, frames.stop - first)
+        return self.regressor(self.look(tokens, memory, frames), estimate)
+
+    def look(self, tokens: Tensor, memory: Tensor, frames: slice) -> Tensor:
+        """Projected frames around the middle (B, 2w+1, C) -> what the K ``frames`` among them find in memory (B, K, C).
+
+        The last block answers for these frames only.
+        """
+        tokens = self.positions(tokens)
+        for block in self.blocks[:-1]:
+            tokens = block(tokens)
+        queries = self.norm(self.blocks[-1](tokens, frames))
+        return self.attend(queries, self.project_memory(memory))
 
 
 class IterativeRegressor(nn.Module):
@@ -193,16 +200,19 @@ class IterativeRegressor(nn.Module):
         self.shape = nn.Linear(config.hidden, SHAPE)
         self.cam = nn.Linear(config.hidden, CAM)
 
-    def forward(self, features: Tensor, mean: Tensor) -> Tensor:
-        """features (B, T, F) -> (B, T, 157)."""
-        # The same sums as one fc1 over [feature, estimate]; the feature's part does not change between iterations.
-        constant = F.linear(features, self.fc1.weight[:, :-ESTIMATE], self.fc1.bias)
+    def forward(self, hidden: Tensor, mean: Tensor, widen: nn.Linear) -> Tensor:
+        """hidden (B, T, C), of which ``widen`` makes features (B, T, F) -> (B, T, 157)."""
+        # The same sums as one fc1 over [feature, estimate]: the feature's part does not change between iterations, and
+        # nothing but sums lies between ``widen`` and fc1, so the two are one layer, a quarter of the work.
+        from_feature = self.fc1.weight[:, :-ESTIMATE]
+        bias = self.fc1.bias + from_feature @ widen.bias
+        constant = F.linear(hidden, from_feature @ widen.weight, bias)
         weight = torch.cat((self.pose.weight, self.shape.weight, self.cam.weight))
         bias = torch.cat((self.pose.bias, self.shape.bias, self.cam.bias))
-        estimate = mean.expand(*features.shape[:-1], ESTIMATE)
+        estimate = mean.expand(*hidden.shape[:-1], ESTIMATE)
         for _ in range(self.iterations):
-            hidden = self.dropout(constant + F.linear(estimate, self.fc1.weight[:, -ESTIMATE:]))
-            estimate = estimate + F.linear(hidden, weight, bias)
+            said = self.dropout(constant + F.linear(estimate, self.fc1.weight[:, -ESTIMATE:]))
+            estimate = estimate + F.linear(said, weight, bias)
         return estimate
 
 
@@ -274,9 +284,10 @@ class KinematicRegressor(LocalRegressor):
         alone = alone + torch.einsum("...ji,joi->...jo", own, from_pose).flatten(-2)
         links = torch.cat([layer.weight[:, self.hidden : -6].flatten() for layer in layers])
         tree = links.new_zeros(POSE * POSE).scatter(0, self.tree_index, links).view(POSE, POSE)
-        # In single precision under autocast too: there is no other triangular solver, and it is 144 x 144.
-        columns = alone.float().flatten(0, -2).T
-        solved = torch.linalg.solve_triangular(-tree.float(), columns, upper=False, unitriangular=True)
+        # At least in single precision, under autocast too: there is no other triangular solver, and it is 144 x 144.
+        dtype = torch.promote_types(alone.dtype, torch.float32)
+        columns = alone.to(dtype).flatten(0, -2).T
+        solved = torch.linalg.solve_triangular(-tree.to(dtype), columns, upper=False, unitriangular=True)
         return solved.T.view_as(alone)
 
 
@@ -312,8 +323,9 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        tokens = tokens + self.drop_path(self.dropout(self.attn(self.norm1(tokens))))
+    def forward(self, tokens: Tensor, only: slice = EVERY) -> Tensor:
+        """tokens (B, N, C) -> those ``only`` (B, K, C); the others are looked at all the same."""
+        tokens = tokens[:, only] + self.drop_path(self.dropout(self.attn(self.norm1(tokens), only)))
         hidden = self.dropout(F.gelu(self.fc1(self.norm2(tokens))))
         return tokens + self.drop_path(self.dropout(self.fc2(hidden)))
 
@@ -325,8 +337,16 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        queries, keys, values = self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+    def forward(self, tokens: Tensor, only: slice = EVERY) -> Tensor:
+        """tokens (B, N, C) -> (B, K, C) for those that ask."""
+        if only == EVERY:
+            queries, keys, values = self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        else:
+            width = tokens.shape[-1]
+            asking = F.linear(tokens[:, only], self.qkv.weight[:width], self.qkv.bias[:width])
+            queries = asking.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            rest = F.linear(tokens, self.qkv.weight[width:], self.qkv.bias[width:])
+            keys, values = rest.unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
         return self.proj(F.scaled_dot_product_attention(queries, keys, values).transpose(1, 2).flatten(-2))
 
 

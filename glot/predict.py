@@ -21,6 +21,7 @@ from glot.errors import InputError
 from glot.model import GLoT, SMPLParams
 from glot.rotation import rotmat_to_axis_angle
 from glot.schema import Manifest
+from glot.sliding import SlidingGLoT
 from glot.store import FeatureStore
 from glot.windows import prediction_order
 
@@ -67,22 +68,16 @@ def predict_track(model: GLoT, features: NDArray, *, protocol: str = "corrected"
     training = model.training
     model.eval()
     try:
-        batches = [
-            model.predict(_windows(features, start, min(start + batch_size, len(features)), frames, device))
-            for start in range(0, len(features), batch_size)
-        ]
+        sliding = SlidingGLoT(model)
+        batches = []
+        for start in range(0, len(features), batch_size):
+            first, stop = start - frames // 2, min(start + batch_size, len(features)) - frames // 2 + frames - 1
+            rows = np.arange(first, stop).clip(0, len(features) - 1)
+            batches.append(sliding(torch.from_numpy(features[rows]).to(device)))
     finally:
         model.train(training)
     order = torch.from_numpy(prediction_order(len(features), frames, protocol=protocol))
     return SMPLParams(*(torch.cat(parts).cpu()[order] for parts in zip(*batches, strict=True)))
-
-
-def _windows(features: NDArray, start: int, stop: int, frames: int, device: torch.device) -> torch.Tensor:
-    """(stop - start, T, F) windows around rows start ... stop - 1, as an overlapping view of the rows they share."""
-    first = start - frames // 2
-    rows = torch.arange(first, stop - frames // 2 + frames - 1).clamp(0, len(features) - 1)
-    slab = torch.from_numpy(features[rows.numpy()]).to(device)  # moves each row once, not T times
-    return slab.unfold(0, frames, 1).transpose(1, 2)
 
 
 def main(

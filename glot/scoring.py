@@ -70,7 +70,7 @@ def track_truth(store: FeatureStore, track: Track, body: Body) -> Truth:
 
 
 def score(
-    params: SMPLParams,
+    answer: SMPLParams | NDArray[np.float64],
     truth: Truth,
     body: Body,
     *,
@@ -80,9 +80,10 @@ def score(
 ) -> dict[str, dict[str, Any]]:
     """Per protocol the arrays of errors of one track in metres: frame_index, mpjpe, pa_mpjpe, accel and perhaps mpvpe.
 
-    ``params`` are the N predictions in order. The acceleration has fewer values: frames with two neighbours only.
+    ``answer``: the N predictions in order, or only their joints (N, J, 3), as the truth has them, without vertices.
+    The acceleration has fewer values: frames with two neighbours only.
     """
-    predicted = _joints(body, params, truth.slots)
+    predicted = answer if isinstance(answer, np.ndarray) else _joints(body, answer, truth.slots)
     scored = truth.scored
     out: dict[str, dict[str, Any]] = {}
     for protocol in protocols:
@@ -94,8 +95,8 @@ def score(
             "pa_mpjpe": pa_mpjpe(joints[scored], truth.joints[scored]),
             "accel": accel_error(joints, truth.joints, pelvis=truth.pelvis)[_accelerations(truth, protocol)],
         }
-        if vertices and truth.smpl is not None:
-            found["mpvpe"] = _vertex_errors(body, params, truth.smpl, order)[scored]
+        if vertices and truth.smpl is not None and not isinstance(answer, np.ndarray):
+            found["mpvpe"] = _vertex_errors(body, answer, truth.smpl, order)[scored]
         out[protocol] = found
     return out
 

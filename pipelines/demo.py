@@ -22,6 +22,7 @@ from glot import cli
 from glot.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
+BASELINES = {"mean_pose": "mean pose", "linear_probe": "linear probe, frame by frame", "untrained": "GLoT, untrained"}
 METRICS = {"pa_mpjpe": "PA-MPJPE", "mpjpe": "MPJPE", "mpvpe": "MPVPE", "accel": "Accel"}
 
 
@@ -74,7 +75,7 @@ def stages(out: Path, *, workers: int) -> list[Stage]:
             "evaluate",
             "evaluate on clips that were never trained on",
             [
-                *("-m", "glot.evaluate", "--checkpoint", str(train / "best"), *where, "--untrained"),
+                *("-m", "glot.evaluate", "--checkpoint", str(train / "best"), *where, "--untrained", "--probe"),
                 *("--json", str(out / "evaluation.json")),
             ],
             out / "evaluation.json",
@@ -128,9 +129,9 @@ def summarise(out: Path, seconds: dict[str, float]) -> dict:
     """What summary.json says, from the files the stages left."""
     evaluation = json.loads((out / "evaluation.json").read_text())
     manifests = [json.loads(path.read_text()) for path in sorted((out / "features" / "3dpw").glob("*/manifest.json"))]
-    rows = {"test": evaluation["corrected"], "mean_pose": evaluation["mean_pose"], "untrained": evaluation["untrained"]}
+    rows = {"test": evaluation["corrected"], **{name: evaluation[name] for name in BASELINES}}
     return {
-        **{name: {metric: round(row[metric], 2) for metric in METRICS} for name, row in rows.items()},
+        **{name: {metric: round(row[metric], 2) for metric in METRICS if metric in row} for name, row in rows.items()},
         "frames": sum(manifest["rows"] for manifest in manifests),
         "tracks": sum(manifest["tracks"] for manifest in manifests),
         "sweep_runs": len(json.loads((out / "sweep" / "mask_ratio.json").read_text())),
@@ -144,8 +145,10 @@ def show(summary: dict, out: Path) -> None:
     table.add_column("")
     for title in METRICS.values():
         table.add_column(title, justify="right")
-    for name, title in (("mean_pose", "mean pose"), ("untrained", "GLoT, untrained"), ("test", "GLoT, trained")):
-        table.add_row(title, *(f"{summary[name][metric]:.1f}" for metric in METRICS))
+    for name, title in (BASELINES | {"test": "GLoT, trained"}).items():
+        table.add_row(
+            title, *(f"{summary[name][metric]:.1f}" if metric in summary[name] else "-" for metric in METRICS)
+        )
     Console(width=100).print(table)
     took = sum(summary["seconds"].values())
     print(f"{summary['frames']} frames of {summary['tracks']} people, {took / 60:.1f} minutes in all")

@@ -34,6 +34,7 @@ MID_HIP = SPIN49.index("OP MidHip")
 LABELS = {"keypoints2d": (49, 3), "joints3d": (49, 3), "pose": (24, 3), "betas": (10,)}
 
 SLACK = 0.15  # radians a joint may go beyond what the clips show
+UPRIGHT = 0.6  # how many are stood up, whatever they did: most people in videos stand, most clips are acrobatics
 TILT = 0.12  # radians, deviation of the whole body's lean
 # How far joints are moved at random, radians (standard deviation at full strength); those unnamed by 0.1.
 SPREAD = {"hip": 0.25, "knee": 0.25, "ankle": 0.15, "shoulder": 0.35, "elbow": 0.35, "wrist": 0.2}
@@ -81,11 +82,14 @@ class Poses:
         for limb in LIMBS:
             if rng.random() < 0.3:
                 pose[limb] = self._frame(rng)[limb]
-        strength = rng.uniform(0, 1)
+        strength = rng.uniform(0, 0.8)
         pose[1:] += strength * self.spread[1:] * rng.standard_normal((23, 3))
         pose[1:] = np.clip(pose[1:], self.low[1:], self.high[1:])
         lean = Rotation.from_rotvec(rng.normal(0, TILT, 3) * [1, 0, 1])
-        pose[PELVIS] = (lean * Rotation.from_rotvec(pose[PELVIS])).as_rotvec()
+        if rng.random() < UPRIGHT:
+            pose[PELVIS] = lean.as_rotvec()  # facing +z: cameras come from all sides
+        else:
+            pose[PELVIS] = (lean * Rotation.from_rotvec(pose[PELVIS])).as_rotvec()
         return pose.astype(np.float32)
 
     def clip(self, rng: np.random.Generator) -> Motion:

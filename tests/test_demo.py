@@ -36,9 +36,10 @@ def test_a_failed_stage_is_named_and_not_taken_for_done(tmp_path: Path) -> None:
     assert (tmp_path / "ran").read_text() == "xx" and not record.exists()
 
 
-def test_the_summary_holds_the_three_rows_and_the_counts(tmp_path: Path) -> None:
+def test_the_summary_holds_the_four_rows_and_the_counts(tmp_path: Path) -> None:
     row = dict.fromkeys(METRICS, 12.3456)
     report = {"corrected": {**row, "frames": 7}, "official": row, "mean_pose": row, "untrained": row}
+    report["linear_probe"] = {name: value for name, value in row.items() if name != "mpvpe"}  # a probe has no vertices
     (tmp_path / "evaluation.json").write_text(json.dumps(report))
     for split, rows in (("train", 30), ("test", 12)):
         folder = tmp_path / "features" / "3dpw" / split
@@ -48,6 +49,7 @@ def test_the_summary_holds_the_three_rows_and_the_counts(tmp_path: Path) -> None
     (tmp_path / "sweep" / "mask_ratio.json").write_text(json.dumps({"0": row, "0.5": row}))
     summary = summarise(tmp_path, {"train": 61.23})
     assert summary["test"] == summary["mean_pose"] == summary["untrained"] == dict.fromkeys(METRICS, 12.35)
+    assert summary["linear_probe"] == {"pa_mpjpe": 12.35, "mpjpe": 12.35, "accel": 12.35}
     assert (summary["frames"], summary["tracks"], summary["sweep_runs"]) == (42, 4, 2)
     assert summary["seconds"] == {"train": 61.2}
 

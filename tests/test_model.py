@@ -8,6 +8,7 @@ from torch import nn
 
 from glot.config import ModelConfig
 from glot.model import ANCESTORS, GLoT, KinematicRegressor, to_params
+from glot.sliding import SlidingGLoT
 from tests.small_model import EXACT, SMALL, features, small_model, tensors
 
 ABLATIONS = [
@@ -55,11 +56,14 @@ def test_every_ablation_trains_and_evaluates(changes: dict) -> None:
 
 
 @pytest.mark.parametrize("changes", NAMED)
-def test_the_short_way_to_the_middle_frame_is_the_long_one(changes: dict) -> None:
+def test_sliding_over_rows_gives_the_middle_frame_of_every_window(changes: dict) -> None:
     config = replace(SMALL, **changes)
     model = small_model(config).eval()
+    rows = features(config).flatten(0, 1)  # more than a window, an odd number too
     with torch.no_grad():
-        for short, long in zip(model.predict(features(config)), model.middle(model(features(config))), strict=True):
+        windows = rows.unfold(0, config.frames, 1).transpose(1, 2)
+        for short, long in zip(SlidingGLoT(model)(rows), model.middle(model(windows)), strict=True):
+            assert len(short) == len(rows) - config.frames + 1
             torch.testing.assert_close(short, long, rtol=0, atol=1e-4)  # 6D vectors of random weights are short
 
 

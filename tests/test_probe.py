@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.probe import errors, probe, ridge
+from benchmarks.probe import errors, probe
+from glot.linear_probe import ridge
 
 
 @pytest.fixture

@@ -1,0 +1,66 @@
+"""A trained GLoT and the rows of a track in, the body at the middle of the window around each out, nothing done twice.
+
+Windows one row apart share all but one row. What depends on a row alone is computed once for the row; what only the
+other frames of a window would need is left out; and layers with nothing but sums between them become one.
+"""
+
+import copy
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glot.model import GLoT, SMPLParams, to_params
+
+
+class SlidingGLoT:
+    """``model`` as it is now, in evaluation: equal to ``model.middle(model(windows))`` up to rounding (1e-4 in pose).
+
+    The regressors have no non-linearity (three iterations from the mean body, and the kinematic chain): each is one
+    affine map, folded here in double precision. Make a new one when the weights have changed.
+    """
+
+    @torch.no_grad()
+    def __init__(self, model: GLoT) -> None:
+        self.model = model
+        config, mean = model.config, model.mean.double()
+        iterative, widen = _frozen(model.iterative), _frozen(model.motion.widen)
+        self.estimate = _affine(lambda hidden: iterative(hidden, mean, widen), config.decoder_width, mean.device)
+        if model.correction is not None:
+            regressor, width = _frozen(model.correction.regressor), config.local_width
+            size = width + len(mean)
+            self.correct = _affine(lambda x: regressor(x[:, :width], x[:, width:]), size, mean.device)
+
+    @torch.no_grad()
+    def __call__(self, rows: Tensor) -> SMPLParams:
+        """Features (N + T - 1, F) of consecutive rows -> the bodies of the N rows that have a whole window: those from
+        T // 2 on; rotmats (N, 24, 3, 3), betas (N, 10), cam (N, 3). The model must be in evaluation mode."""
+        model, motion = self.model, self.model.motion
+        frames = model.config.frames
+        windows = motion.project(rows).unfold(0, frames, 1).transpose(1, 2)  # (N, T, C), overlapping in memory
+        memory = motion.remember(motion.positions(windows))
+        hidden = motion.decoder_positions(motion.narrow(memory))
+        for block in motion.decoder_blocks[:-1]:
+            hidden = block(hidden)
+        hidden = motion.decoder_norm(motion.decoder_blocks[-1](hidden, slice(frames // 2, frames // 2 + 1)))
+        estimate = F.linear(hidden, *self.estimate)  # (N, 1, 157)
+        if model.correction is not None:
+            near = model.config.nearby_frames
+            first = frames // 2 - near
+            last = len(rows) - (frames - (frames // 2 + near + 1))
+            around = model.correction.project(rows[first:last]).unfold(0, 2 * near + 1, 1).transpose(1, 2)
+            found = model.correction.look(around, memory, slice(near, near + 1))
+            estimate = F.linear(torch.cat((found, estimate), dim=-1), *self.correct)
+        return SMPLParams(*(values[:, 0] for values in to_params(estimate)))
+
+
+def _frozen(module: nn.Module) -> nn.Module:
+    return copy.deepcopy(module).double().eval()
+
+
+def _affine(function: Callable[[Tensor], Tensor], size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Weight (out, size) and bias (out,) of an affine function of (B, size), in single precision."""
+    bias = function(torch.zeros(1, size, dtype=torch.float64, device=device))
+    columns = function(torch.eye(size, dtype=torch.float64, device=device)) - bias
+    return columns.T.float().contiguous(), bias[0].float()
