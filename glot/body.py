@@ -80,9 +80,9 @@ def require_body(body: "Body", made_with: dict[str, Any], what: str) -> None:
 class Body(nn.Module):
     """Linear blend skinning (SMPL, Loper et al. 2015) of rotation matrices. Nothing here is trained or saved.
 
-    Attributes: ``faces`` (F, 3) int64, ``parents`` (24,), ``mean_pose`` (144,), ``mean_shape`` (10,),
-    ``mean_cam`` (3,), ``name``, ``file_hash``, ``is_open``; ``vertex_part`` (V,) with ``part_names`` where the
-    file says which part of the person a vertex belongs to.
+    Attributes: ``faces`` (F, 3) int64, ``joint_regressor`` (24, V), ``parents`` (24,), ``mean_pose`` (144,),
+    ``mean_shape`` (10,), ``mean_cam`` (3,), ``name``, ``file_hash``, ``is_open``; ``vertex_part`` (V,) with
+    ``part_names`` where the file says which part of the person a vertex belongs to.
     """
 
     mean_pose: Tensor
@@ -106,6 +106,7 @@ class Body(nn.Module):
     def __init__(self, arrays: dict[str, np.ndarray], *, name: str, file_hash: str, is_open: bool) -> None:
         super().__init__()
         self.faces = arrays["f"].astype(np.int64)
+        self.joint_regressor = arrays["J_regressor"].astype(np.float32)
         self.parents: tuple[int, ...] = SMPL_PARENTS
         self.name, self.file_hash, self.is_open = name, file_hash, is_open
         self.vertex_part = arrays.get("vertex_part")

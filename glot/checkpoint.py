@@ -1,7 +1,4 @@
-"""A folder with model.safetensors and config.json: the model, its recipe, and where both came from. Read and written.
-
-Also reads what others wrote: official GLoT checkpoints and SPIN's regressor weights.
-"""
+"""A folder with model.safetensors and config.json: a model, its recipe, and where both came from. Read and written."""
 
 import json
 import os
@@ -18,46 +15,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from glot.config import ModelConfig, Recipe, from_dict, table1_3dpw, to_dict
+from glot.config import Recipe, from_dict, to_dict
 from glot.errors import InputError
 from glot.model import ESTIMATE, GLoT
 from glot.schema import Manifest
 
 VERSION = 1
 WEIGHTS, CONFIG, TRAINING = "model.safetensors", "config.json", "training.pt"
-
-# Official name -> ours, longest prefix first; what follows the prefix is kept.
-OFFICIAL_NAMES = {
-    "global_modeling.proj.": "motion.project.",
-    "global_modeling.trans.pos_embed": "motion.positions.vectors",
-    "global_modeling.trans.decoder_pos_embed": "motion.decoder_positions.vectors",
-    "global_modeling.trans.mask_token_mlp.": "motion.token.mlp.",
-    "global_modeling.trans.blocks.": "motion.blocks.",
-    "global_modeling.trans.norm.": "motion.norm.",
-    "global_modeling.trans.decoder_embed.": "motion.narrow.",
-    "global_modeling.trans.decoder_blocks.": "motion.decoder_blocks.",
-    "global_modeling.trans.decoder_norm.": "motion.decoder_norm.",
-    "global_modeling.out_proj.": "motion.widen.",
-    "global_modeling.regressor.fc1.": "iterative.fc1.",
-    "global_modeling.regressor.decpose.": "iterative.pose.",
-    "global_modeling.regressor.decshape.": "iterative.shape.",
-    "global_modeling.regressor.deccam.": "iterative.cam.",
-    "proj_short.": "correction.project.",
-    "proj_mem.": "correction.project_memory.",
-    "local_trans_en.pos_embed": "correction.positions.vectors",
-    "local_trans_en.blocks.": "correction.blocks.",
-    "local_trans_en.norm.": "correction.norm.",
-    "local_trans_de.q_l.": "correction.attend.query.",
-    "local_trans_de.kv_l.": "correction.attend.key_value.",
-    "local_trans_de.proj.": "correction.attend.proj.",
-    "regressor.fc1.": "correction.regressor.fc_shape.",
-    "regressor.fc2.": "correction.regressor.fc_pose.",
-    "regressor.decshape.": "correction.regressor.shape.",
-    "regressor.deccam.": "correction.regressor.cam.",
-    "regressor.local_reg.joint_regs.": "correction.regressor.joints.",
-}
-# Trained by nobody: these layers exist in official checkpoints and no output depends on them.
-OFFICIAL_DEAD = ("global_modeling.regressor.fc2.", "regressor.local_reg.decshape.", "regressor.local_reg.deccam.")
 
 
 @dataclass
@@ -150,76 +114,12 @@ def load_training_state(folder: Path, *, model: GLoT, optimiser: torch.optim.Opt
             f"{folder / CONFIG}: its model is configured differently from this run's; start over elsewhere"
         )
     _load_weights(model, folder / WEIGHTS)
-    state = _torch_load(folder / TRAINING)
+    state = read_torch_file(folder / TRAINING)
     names = [name for name, _ in model.named_parameters()]
     if not isinstance(state, dict) or state.get("version") != VERSION or state.get("names") != names:
         raise InputError(f"{folder / TRAINING}: written by another version; start the run over")
     optimiser.load_state_dict(state["optimiser"])
     return int(state["epoch"])
-
-
-def from_official(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """An official GLoT state dict under our names, and the names left out: body model buffers and dead layers.
-
-    Raises InputError at the first name that belongs to neither.
-    """
-    ours: dict[str, Tensor] = {}
-    left_out: list[str] = []
-    mean: dict[str, Tensor] = {}
-    for name, tensor in state.items():
-        name = name.removeprefix("module.")
-        if ".smpl." in name or name.startswith(OFFICIAL_DEAD):
-            left_out.append(name)
-        elif name.startswith("global_modeling.regressor.init_"):
-            mean[name.rpartition("_")[2]] = tensor.flatten().float()
-        else:
-            prefix = next((prefix for prefix in OFFICIAL_NAMES if name.startswith(prefix)), None)
-            if prefix is None:
-                raise InputError(f"{name}: no such tensor in a GLoT checkpoint")
-            ours[(OFFICIAL_NAMES[prefix] + name.removeprefix(prefix)).replace(".mlp.fc", ".fc")] = tensor
-    if len(mean) == 3:
-        ours["mean"] = torch.cat((mean["pose"], mean["shape"], mean["cam"]))
-    return ours, left_out
-
-
-def load_official(path: Path) -> Checkpoint:
-    """A published GLoT checkpoint (``model_best.pth.tar``); window length and nearby frames follow from its tensors.
-
-    It computes what the official code computes, the sliced pose of its kinematic regressor included.
-    """
-    state = _torch_load(path)
-    if not isinstance(state, dict) or not isinstance(state.get("gen_state_dict"), dict):
-        raise InputError(f"{path}: no gen_state_dict in it, so it is no GLoT checkpoint")
-    weights, _ = from_official(state["gen_state_dict"])
-    positions = ("motion.positions.vectors", "correction.positions.vectors")
-    missing = [name for name in (*positions, "mean") if name not in weights]
-    if missing:
-        raise InputError(f"{path}: lacks what we call {missing[0]}, so it is no whole GLoT checkpoint")
-    frames, around = (weights[name].shape[1] for name in positions)
-    config = ModelConfig(frames=frames, nearby_frames=around // 2, hscr_global_pose="official")
-    mean = weights["mean"]
-    model = GLoT(config, mean_pose=mean[:144], mean_shape=mean[144:154], mean_cam=mean[154:])
-    _assign(model, weights, path)
-    info = {"body": {}, "features": {"backbone": {"name": "spin", "feature_size": config.feature_size}}, "metrics": {}}
-    return Checkpoint(model.eval(), replace(table1_3dpw(), model=config), info)
-
-
-def load_spin_regressor(model: GLoT, path: Path) -> None:
-    """Starts the iterative regressor from SPIN's (``spin_model_checkpoint.pth.tar``), as the official training does."""
-    state = _torch_load(path)
-    weights = state.get("model") if isinstance(state, dict) else None
-    if not isinstance(weights, dict):
-        raise InputError(f"{path}: no SPIN checkpoint, it has no entry 'model'")
-    wanted = {"fc1": "fc1", "pose": "decpose", "shape": "decshape", "cam": "deccam"}
-    own = model.iterative.state_dict()
-    for name in own:
-        layer, _, kind = name.partition(".")
-        theirs = weights.get(f"{wanted[layer]}.{kind}")
-        if theirs is None or theirs.shape != own[name].shape:
-            found = "missing" if theirs is None else tuple(theirs.shape)
-            raise InputError(f"{path}: {wanted[layer]}.{kind} is {found}, this model needs {tuple(own[name].shape)}")
-        own[name] = theirs
-    model.iterative.load_state_dict(own)
 
 
 def _swap_in(temporary: Path, folder: Path) -> None:
@@ -255,10 +155,10 @@ def _load_weights(model: GLoT, path: Path) -> None:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: damaged or cut short ({error})") from None
-    _assign(model, tensors, path)
+    assign(model, tensors, path)
 
 
-def _assign(model: GLoT, tensors: Mapping[str, Tensor], path: Path) -> None:
+def assign(model: GLoT, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Loads the tensors, or names the first that does not fit the model."""
     expected = model.state_dict()
     for name in sorted(expected.keys() | tensors.keys()):
@@ -272,7 +172,7 @@ def _assign(model: GLoT, tensors: Mapping[str, Tensor], path: Path) -> None:
     model.load_state_dict(dict(tensors))
 
 
-def _torch_load(path: Path) -> Any:
+def read_torch_file(path: Path) -> Any:
     """A torch file without running anything in it."""
     if not path.is_file():
         raise InputError(f"{path}: there is no such file")

@@ -24,10 +24,13 @@ from rich.table import Table
 from glot import cli
 from glot.body import Body, load_body, require_body
 from glot.checkpoint import Checkpoint
+from glot.config import ModelConfig
+from glot.cost import PAPER as PAPER_MACS
+from glot.cost import cost_of
 from glot.errors import InputError
 from glot.linear_probe import LinearProbe
-from glot.model import GLoT, SMPLParams, to_params
-from glot.predict import load_model_for, predict_track
+from glot.model import ESTIMATE, GLoT, SMPLParams, to_params
+from glot.predict import load_model, load_model_for, predict_track
 from glot.schema import Manifest
 from glot.scoring import score, track_truth
 from glot.store import FeatureStore
@@ -176,8 +179,10 @@ def check_body(saved: Checkpoint, manifest: Manifest, body: Body) -> None:
 
 
 def main(
-    checkpoint: Annotated[Path, typer.Option(help="Folder of a checkpoint, e.g. runs/first/best.")],
-    features: Annotated[Path, typer.Option(help="Folder of the feature sets: FEATURES/DATASET/SPLIT.")],
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Folder of a checkpoint, e.g. runs/first/best, or a published .pth.tar file.")
+    ] = None,
+    features: Annotated[Path | None, typer.Option(help="Folder of the feature sets: FEATURES/DATASET/SPLIT.")] = None,
     dataset: Annotated[str, typer.Option(help="Which dataset's features.")] = "3dpw",
     split: Annotated[str, typer.Option(help="Which split of it.")] = "test",
     protocol: Annotated[str, typer.Option(help="corrected, official, or both.")] = "both",
@@ -189,6 +194,9 @@ def main(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all numbers here.")] = None,
     table: Annotated[Path | None, typer.Option(help="Write errors per track here (.csv or .parquet).")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Windows at once.")] = 64,
+    cost: Annotated[
+        bool, typer.Option("--cost", help="Only count parameters and multiply-accumulates (paper's Table 10).")
+    ] = False,
 ) -> None:
     """Evaluate a checkpoint: MPJPE, PA-MPJPE, MPVPE (mm) and Accel (mm/frame^2) beside the mean pose and the paper.
 
@@ -197,6 +205,13 @@ def main(
 
     Example: `python -m glot.evaluate --checkpoint runs/demo/train/best --features runs/demo/features`
     """
+    if cost:
+        show_cost(checkpoint)
+        return
+    for option, value in (("--checkpoint", checkpoint), ("--features", features)):
+        if value is None:
+            raise InputError(f"{option} is missing; the example below python -m glot.evaluate --help shows both")
+    assert checkpoint is not None and features is not None
     protocols = PROTOCOLS if protocol == "both" else (protocol,)
     for name in protocols:
         check_protocol(name)
@@ -248,6 +263,28 @@ def main(
         _write(json_file, (json.dumps(report, indent=1) + "\n").encode())
     if table is not None:
         _write(table, _table_bytes(results, parquet=table.suffix == ".parquet"))
+
+
+def show_cost(checkpoint: Path | None) -> None:
+    """Prints what a checkpoint's model costs, or what the paper's does."""
+    if checkpoint is None:
+        zeros = torch.zeros(ESTIMATE)
+        model = GLoT(ModelConfig(), mean_pose=zeros[:144], mean_shape=zeros[144:154], mean_cam=zeros[154:])
+    else:
+        model = load_model(checkpoint).model
+    found, frames = cost_of(model), model.config.frames
+    table = Table(title="what the model costs, backbone and body apart")
+    table.add_column("")
+    table.add_column("millions", justify="right")
+    for name, count in found.parameters.items():
+        table.add_row(f"parameters: {name}", f"{count / 1e6:.2f}")
+    table.add_row("parameters", f"{found.total / 1e6:.2f}", style="bold")
+    table.add_row(f"MACs of a window, all its {frames} frames", f"{found.window / 1e6:.1f}", style="bold")
+    table.add_row("MACs of a frame in a long track", f"{found.sliding / 1e6:.1f}", style="bold")
+    for name, macs in PAPER_MACS.items():
+        table.add_row(f"MACs of a window, {name} in the paper's Table 10", f"{macs:.1f}", style="dim")
+    Console().print(table)
+    print("counted: matrix products, attention's included; not norms, activations, sums, backbone or body")
 
 
 def _show(

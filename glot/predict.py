@@ -16,9 +16,10 @@ import typer
 from numpy.typing import NDArray
 
 from glot import cli
-from glot.checkpoint import Checkpoint, check_features, load_checkpoint, load_official
+from glot.checkpoint import Checkpoint, check_features, load_checkpoint
 from glot.errors import InputError
 from glot.model import GLoT, SMPLParams
+from glot.official import load_official
 from glot.rotation import rotmat_to_axis_angle
 from glot.schema import Manifest
 from glot.sliding import SlidingGLoT
@@ -38,18 +39,24 @@ PREDICTIONS = pa.schema(
 )
 
 
+def load_model(path: Path) -> Checkpoint:
+    """The checkpoint at ``path``: our folder or a published .pth.tar file."""
+    if path.is_file():
+        return load_official(path)
+    if not path.is_dir():
+        raise InputError(f"--checkpoint {path}: there is no such folder; train one with python -m glot.train_ray")
+    return load_checkpoint(path)
+
+
 def load_model_for(path: Path, manifest: Manifest) -> Checkpoint:
-    """The checkpoint at ``path``, our folder or a published .pth.tar file; InputError if the features do not suit it.
+    """``load_model``, and an InputError if the features do not suit it.
 
     Nobody recorded which weights made the features of a published model, so only their size is checked there.
     """
-    if not path.is_file():
-        if not path.is_dir():
-            raise InputError(f"--checkpoint {path}: there is no such folder; train one with python -m glot.train_ray")
-        saved = load_checkpoint(path)
+    saved = load_model(path)
+    if path.is_dir():
         check_features(saved, manifest)
         return saved
-    saved = load_official(path)
     size = manifest.backbone["feature_size"]
     if size != saved.model.config.feature_size:
         raise InputError(f"{path}: takes {saved.model.config.feature_size} numbers a frame, the features have {size}")

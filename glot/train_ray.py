@@ -30,13 +30,14 @@ import typer
 from ray.train.torch import TorchTrainer, prepare_model
 
 from glot import cli, config, ray_session, tracking
-from glot.body import load_body, require_body
+from glot.body import Body, load_body, require_body
 from glot.checkpoint import load_training_state, save_checkpoint, save_training_state
 from glot.config import Recipe
 from glot.errors import InputError
 from glot.evaluate import evaluate_split
 from glot.losses import glot_loss
 from glot.model import GLoT
+from glot.official import load_spin_regressor
 from glot.run_state import feature_lineage, open_state, training_folders, validation_folder, write_state
 from glot.sampler import Sampler
 from glot.store import FeatureStore
@@ -53,6 +54,7 @@ class Job:
     features: Path
     out: Path
     body: Path | None
+    spin_regressor: Path | None
     mlflow_uri: str
     run_id: str
     threads: int
@@ -66,6 +68,16 @@ def learning_rate(recipe: Recipe, epoch: int) -> float:
     return low + span * (1 + math.cos(math.pi * (epoch - warmup) / (recipe.epochs - warmup))) / 2
 
 
+def first_model(recipe: Recipe, body: Body, spin_regressor: Path | None) -> GLoT:
+    """The model that training starts from: the same everywhere, with one worker or many."""
+    torch.manual_seed(recipe.seed)
+    mean = (body.mean_pose.cpu(), body.mean_shape.cpu(), body.mean_cam.cpu())
+    model = GLoT(recipe.model, mean_pose=mean[0], mean_shape=mean[1], mean_cam=mean[2])
+    if spin_regressor is not None:
+        load_spin_regressor(model, spin_regressor)
+    return model
+
+
 def train_loop(settings: dict[str, Any]) -> None:
     """What every worker runs."""
     job: Job = settings["job"]
@@ -75,8 +87,7 @@ def train_loop(settings: dict[str, Any]) -> None:
     device = ray.train.torch.get_device()
 
     body = load_body(job.body).to(device)
-    torch.manual_seed(recipe.seed)  # same initial weights everywhere, with one worker or many
-    model = GLoT(recipe.model, mean_pose=body.mean_pose, mean_shape=body.mean_shape, mean_cam=body.mean_cam).to(device)
+    model = first_model(recipe, body, job.spin_regressor).to(device)
     # When nothing is masked the mask token gets no gradient, and DDP would wait for it.
     unused = {"find_unused_parameters": recipe.model.mask_ratio == 0}
     ddp = prepare_model(model, parallel_strategy_kwargs=unused) if world > 1 else model
@@ -207,6 +218,7 @@ def fit(
     gpus: int = 0,
     cpus_per_worker: float = 1.0,
     body: Path | None = None,
+    spin_regressor: Path | None = None,
     mlflow: str = "",
     experiment: str = "glot",
     parent: str = "",
@@ -220,10 +232,16 @@ def fit(
     features, out = features.resolve(), out.resolve()
     lineage = feature_lineage(recipe, features)
     recipe = replace(recipe, model=replace(recipe.model, feature_size=lineage["backbone"]["feature_size"]))
-    require_body(load_body(body), lineage["body"], "features")  # here, not in a worker
+    the_body = load_body(body)
+    require_body(the_body, lineage["body"], "features")  # here, not in a worker
+    start = ""
+    if spin_regressor is not None:
+        first_model(recipe, the_body, spin_regressor)
+        start = hashlib.sha256(spin_regressor.read_bytes()).hexdigest()[:16]
     preflight(workers=workers, gpus=gpus)
     stored = json.loads(json.dumps(config.to_dict(recipe)))
-    state = open_state(out, {"recipe": stored, "features": lineage, "status": "running"}, fresh=fresh)
+    state = {"recipe": stored, "features": lineage, "spin_regressor": start, "status": "running"}
+    state = open_state(out, state, fresh=fresh)
     if state["status"] == "finished":
         print(f"{out}: already trained, nothing to do (--fresh trains it anew)")
         return state["metrics"]
@@ -243,7 +261,16 @@ def fit(
         )
     total = gpus or workers
     threads = max(1, int(cpus_per_worker))
-    job = Job(recipe, features, out, body.resolve() if body else None, mlflow, run_id, threads)
+    job = Job(
+        recipe,
+        features,
+        out,
+        body=body.resolve() if body else None,
+        spin_regressor=spin_regressor.resolve() if spin_regressor else None,
+        mlflow_uri=mlflow,
+        run_id=run_id,
+        threads=threads,
+    )
     trainer = TorchTrainer(
         train_loop,
         train_loop_config={"job": job},
@@ -307,6 +334,9 @@ def main(
         list[str] | None, typer.Option("--set", help="field=value of the recipe; may be repeated.")
     ] = None,
     body: Annotated[Path | None, typer.Option(help="SMPL file or folder; the open body when left out.")] = None,
+    spin_regressor: Annotated[
+        Path | None, typer.Option(help="Start the iterative regressor from SPIN's (spin_model_checkpoint.pth.tar).")
+    ] = None,
     mlflow: Annotated[str, typer.Option(help="MLflow tracking URI, or 'none'; OUT/../mlflow.db when left out.")] = "",
     experiment: Annotated[str, typer.Option(help="MLflow experiment.")] = "glot",
     fresh: Annotated[bool, typer.Option("--fresh", help="Throw away what an earlier run left in OUT.")] = False,
@@ -336,6 +366,7 @@ def main(
         gpus=gpus,
         cpus_per_worker=1 if gpus else max(1, cores // total),
         body=body,
+        spin_regressor=spin_regressor,
         mlflow=uri,
         experiment=experiment,
         fresh=fresh,

@@ -1,4 +1,4 @@
-"""Checkpoints survive the round trip and damage is named; official files load under our names."""
+"""Checkpoints survive the round trip and damage is named."""
 
 import json
 import multiprocessing
@@ -6,31 +6,25 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 import glot.checkpoint
 from glot.body import load_body
 from glot.checkpoint import (
-    Checkpoint,
     check_features,
-    from_official,
     load_checkpoint,
-    load_official,
-    load_spin_regressor,
     load_training_state,
     save_checkpoint,
     save_training_state,
 )
-from glot.config import LossConfig, ModelConfig, open_sample
+from glot.config import LossConfig, open_sample
 from glot.errors import InputError
 from glot.losses import glot_loss
 from glot.model import GLoT
 from glot.schema import Manifest
 from tests.small_model import SMALL, features, random_targets, small_model, tensors
 from tests.test_model import NAMED
-from tests.test_official_parity import official_name
 
 BACKBONE = {"name": "resnet50", "hash": "0123456789abcdef", "feature_size": 40}
 
@@ -191,80 +185,3 @@ def test_training_state_is_checked(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(InputError, match=r"training\.pt: not a readable torch file"):
         load_training_state(folder, model=model, optimiser=optimiser)
-
-
-class Hostile:
-    def __reduce__(self) -> tuple:
-        return os.mkdir, ("made-by-a-pickle",)
-
-
-def test_torch_files_are_never_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    torch.save({"gen_state_dict": Hostile()}, tmp_path / "hostile.pth.tar")
-    with pytest.raises(InputError, match=r"hostile\.pth\.tar: not a readable torch file"):
-        load_official(tmp_path / "hostile.pth.tar")
-    assert not (tmp_path / "made-by-a-pickle").exists()
-
-
-def official_state(config: ModelConfig) -> tuple[GLoT, dict[str, torch.Tensor]]:
-    """A model and the state dict the official code would have saved for it, dead layers and body buffers included."""
-    model = small_model(config).eval()
-    state = {official_name(name): parameter.detach() for name, parameter in model.named_parameters()}
-    pose, shape, cam = model.mean.split((144, 10, 3))
-    for name, value in (("init_pose", pose), ("init_shape", shape), ("init_cam", cam)):
-        state[f"global_modeling.regressor.{name}"] = value[None]
-    state["global_modeling.regressor.fc2.weight"] = torch.zeros(1024, 1024)
-    state["regressor.local_reg.decshape.bias"] = torch.zeros(10)
-    state["regressor.smpl.v_template"] = torch.zeros(6890, 3)
-    return model, state
-
-
-def test_official_checkpoint(tmp_path: Path) -> None:
-    config = ModelConfig(frames=24, nearby_frames=6, hscr_global_pose="official")
-    model, state = official_state(config)
-    path = tmp_path / "model_best.pth.tar"
-    # "performance" is a numpy scalar there, which weights_only refuses unless told.
-    torch.save({"epoch": 30, "gen_state_dict": state, "performance": np.float32(50.6)}, path)
-    loaded = load_official(path)
-    assert isinstance(loaded, Checkpoint) and loaded.model.config == config
-    x = torch.randn(1, 24, 2048, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        for a, b in zip(tensors(model(x)), tensors(loaded.model(x)), strict=True):
-            assert torch.equal(a, b)
-    del state["proj_mem.bias"]
-    torch.save({"gen_state_dict": state}, path)
-    with pytest.raises(InputError, match=r"lacks correction\.project_memory\.bias"):
-        load_official(path)
-
-
-def test_official_names(tmp_path: Path) -> None:
-    model, state = official_state(replace(SMALL, hscr_global_pose="official"))
-    weights, left_out = from_official({f"module.{name}": tensor for name, tensor in state.items()})
-    assert weights.keys() == model.state_dict().keys()
-    assert all(torch.equal(weights[name], tensor) for name, tensor in model.state_dict().items())
-    assert sorted(left_out) == [
-        "global_modeling.regressor.fc2.weight",
-        "regressor.local_reg.decshape.bias",
-        "regressor.smpl.v_template",
-    ]
-    with pytest.raises(InputError, match=r"encoder\.gru: no such tensor"):
-        from_official({"encoder.gru": torch.zeros(1)})
-    torch.save({"model": {}}, tmp_path / "spin.pth.tar")
-    with pytest.raises(InputError, match="no gen_state_dict"):
-        load_official(tmp_path / "spin.pth.tar")
-
-
-def test_spin_regressor(tmp_path: Path) -> None:
-    model = small_model()
-    spin = {
-        f"{layer}.weight": torch.randn(size, 24) for layer, size in (("decpose", 144), ("decshape", 10), ("deccam", 3))
-    }
-    spin |= {f"{layer}.bias": torch.randn(size) for layer, size in (("decpose", 144), ("decshape", 10), ("deccam", 3))}
-    spin |= {"fc1.weight": torch.randn(24, 40 + 157), "fc1.bias": torch.randn(24), "conv1.weight": torch.zeros(2)}
-    torch.save({"model": spin}, tmp_path / "spin.pth.tar")
-    load_spin_regressor(model, tmp_path / "spin.pth.tar")
-    assert torch.equal(model.iterative.cam.weight, spin["deccam.weight"])
-    assert torch.equal(model.iterative.fc1.weight, spin["fc1.weight"])
-    torch.save({"model": spin | {"fc1.weight": torch.zeros(24, 2205)}}, tmp_path / "spin.pth.tar")
-    with pytest.raises(InputError, match=r"fc1\.weight is \(24, 2205\), this model needs \(24, 197\)"):
-        load_spin_regressor(model, tmp_path / "spin.pth.tar")

@@ -12,6 +12,7 @@ LAYERS = (
     {"body", "backbone", "windows", "store", "metrics", "scene", "run_state"},
     {"model", "linear_probe"},
     {"losses", "checkpoint", "sliding"},
+    {"official", "cost"},
     {"predict", "scoring", "sampler"},
     {"evaluate"},
     {"render"},

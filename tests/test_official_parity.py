@@ -15,10 +15,10 @@ from torch import Tensor
 
 from glot.body import Body, load_body
 from glot.camera import project
-from glot.checkpoint import OFFICIAL_NAMES, from_official
 from glot.config import LossConfig, ModelConfig
 from glot.losses import Targets, glot_loss
 from glot.model import GLoT, SMPLParams
+from glot.official import from_official, official_name, to_official
 from glot.rotation import axis_angle_to_rotmat, rotmat_to_axis_angle
 from glot.sliding import SlidingGLoT
 from tests import synthetic_body
@@ -56,14 +56,6 @@ def config_of(golden: dict[str, np.ndarray]) -> ModelConfig:
         regressor_dropout=0,
         hscr_dropout=0,
     )
-
-
-def official_name(ours: str) -> str:
-    """The official name of one of our parameters."""
-    if "blocks." in ours:
-        ours = ours.replace(".fc", ".mlp.fc")
-    official, prefix = next((theirs, prefix) for theirs, prefix in OFFICIAL_NAMES.items() if ours.startswith(prefix))
-    return official + ours.removeprefix(prefix)
 
 
 def official_model(config: ModelConfig, body: Body) -> GLoT:
@@ -130,6 +122,22 @@ def test_evaluation_outputs(path: Path, body: Body) -> None:
         for number, window in enumerate(features):
             for quick, slow in zip(sliding(window), model.middle(output), strict=True):
                 torch.testing.assert_close(quick[0], slow[number], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("path", files("official_state_dict*.tsv"))
+def test_the_official_layout_is_exported_whole(path: Path, body: Body) -> None:
+    lines = [line.split("\t") for line in path.read_text().splitlines()[1:]]
+    state = to_official(official_model(ModelConfig(hscr_global_pose="official"), body), body)
+    assert {name: (str(tuple(t.shape)), str(t.dtype)) for name, t in state.items()} == {
+        name: (shape, f"torch.{dtype}") for name, shape, dtype, *_ in lines
+    }
+    assert len(state) == 198
+    dead = [name for name, _, _, _, smpl, used in lines if used == "no" and smpl != "SMPL"]
+    for name in state:
+        if ".smpl." not in name and "init_" not in name and name not in dead:
+            drawn = (0.02 * synthetic_body.generator(name).standard_normal(state[name].shape)).astype(np.float32)
+            drawn += "norm" in name.split(".")[-2] and name.endswith(".weight")
+            np.testing.assert_array_equal(state[name].numpy(), drawn, err_msg=name)
 
 
 def targets_of(golden: dict[str, np.ndarray], *, only_3d: bool) -> tuple[Targets, slice]:

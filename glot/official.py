@@ -1,0 +1,234 @@
+"""The official release's files: its GLoT checkpoints read and written, SPIN's regressor weights read.
+
+`python -m glot.official` writes a checkpoint of ours as one that the official evaluation loads.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from torch import Tensor
+
+from glot import cli
+from glot.body import JOINTS, Body, load_body, require_body
+from glot.checkpoint import Checkpoint, assign, load_checkpoint, read_torch_file
+from glot.config import ModelConfig, table1_3dpw
+from glot.errors import InputError
+from glot.model import GLoT, Positions
+
+# Official name -> ours, longest prefix first; what follows the prefix is kept.
+OFFICIAL_NAMES = {
+    "global_modeling.proj.": "motion.project.",
+    "global_modeling.trans.pos_embed": "motion.positions.vectors",
+    "global_modeling.trans.decoder_pos_embed": "motion.decoder_positions.vectors",
+    "global_modeling.trans.mask_token_mlp.": "motion.token.mlp.",
+    "global_modeling.trans.blocks.": "motion.blocks.",
+    "global_modeling.trans.norm.": "motion.norm.",
+    "global_modeling.trans.decoder_embed.": "motion.narrow.",
+    "global_modeling.trans.decoder_blocks.": "motion.decoder_blocks.",
+    "global_modeling.trans.decoder_norm.": "motion.decoder_norm.",
+    "global_modeling.out_proj.": "motion.widen.",
+    "global_modeling.regressor.fc1.": "iterative.fc1.",
+    "global_modeling.regressor.decpose.": "iterative.pose.",
+    "global_modeling.regressor.decshape.": "iterative.shape.",
+    "global_modeling.regressor.deccam.": "iterative.cam.",
+    "proj_short.": "correction.project.",
+    "proj_mem.": "correction.project_memory.",
+    "local_trans_en.pos_embed": "correction.positions.vectors",
+    "local_trans_en.blocks.": "correction.blocks.",
+    "local_trans_en.norm.": "correction.norm.",
+    "local_trans_de.q_l.": "correction.attend.query.",
+    "local_trans_de.kv_l.": "correction.attend.key_value.",
+    "local_trans_de.proj.": "correction.attend.proj.",
+    "regressor.fc1.": "correction.regressor.fc_shape.",
+    "regressor.fc2.": "correction.regressor.fc_pose.",
+    "regressor.decshape.": "correction.regressor.shape.",
+    "regressor.deccam.": "correction.regressor.cam.",
+    "regressor.local_reg.joint_regs.": "correction.regressor.joints.",
+}
+# Trained by nobody: these layers exist in official checkpoints and no output depends on them.
+OFFICIAL_DEAD = ("global_modeling.regressor.fc2.", "regressor.local_reg.decshape.", "regressor.local_reg.deccam.")
+# Their shapes, in case somebody asks for them: zeros do.
+DEAD_SHAPES = {
+    "global_modeling.regressor.fc2.weight": (1024, 1024),
+    "global_modeling.regressor.fc2.bias": (1024,),
+    "regressor.local_reg.decshape.weight": (10, 1024),
+    "regressor.local_reg.decshape.bias": (10,),
+    "regressor.local_reg.deccam.weight": (3, 1024),
+    "regressor.local_reg.deccam.bias": (3,),
+}
+BODIES = 64  # official checkpoints hold empty poses for a batch of so many
+FREE = ("frames", "nearby_frames", "mask_ratio", "detach_global", "local_supervised_frames")  # say nothing about layers
+
+
+def from_official(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """An official GLoT state dict under our names, and the names left out: body model buffers and dead layers.
+
+    Raises InputError at the first name that belongs to neither.
+    """
+    ours: dict[str, Tensor] = {}
+    left_out: list[str] = []
+    mean: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        name = name.removeprefix("module.")
+        if ".smpl." in name or name.startswith(OFFICIAL_DEAD):
+            left_out.append(name)
+        elif name.startswith("global_modeling.regressor.init_"):
+            mean[name.rpartition("_")[2]] = tensor.flatten().float()
+        else:
+            prefix = next((prefix for prefix in OFFICIAL_NAMES if name.startswith(prefix)), None)
+            if prefix is None:
+                raise InputError(f"{name}: no such tensor in a GLoT checkpoint")
+            ours[(OFFICIAL_NAMES[prefix] + name.removeprefix(prefix)).replace(".mlp.fc", ".fc")] = tensor
+    if len(mean) == 3:
+        ours["mean"] = torch.cat((mean["pose"], mean["shape"], mean["cam"]))
+    return ours, left_out
+
+
+def load_official(path: Path) -> Checkpoint:
+    """A published GLoT checkpoint (``model_best.pth.tar``); window length and nearby frames follow from its tensors.
+
+    It computes what the official code computes, the sliced pose of its kinematic regressor included.
+    """
+    state = read_torch_file(path)
+    if not isinstance(state, dict) or not isinstance(state.get("gen_state_dict"), dict):
+        raise InputError(f"{path}: no gen_state_dict in it, so it is no GLoT checkpoint")
+    weights, _ = from_official(state["gen_state_dict"])
+    positions = ("motion.positions.vectors", "correction.positions.vectors")
+    missing = [name for name in (*positions, "mean") if name not in weights]
+    if missing:
+        raise InputError(f"{path}: lacks what we call {missing[0]}, so it is no whole GLoT checkpoint")
+    frames, around = (weights[name].shape[1] for name in positions)
+    config = ModelConfig(frames=frames, nearby_frames=around // 2, hscr_global_pose="official")
+    mean = weights["mean"]
+    model = GLoT(config, mean_pose=mean[:144], mean_shape=mean[144:154], mean_cam=mean[154:])
+    assign(model, weights, path)
+    info = {"body": {}, "features": {"backbone": {"name": "spin", "feature_size": config.feature_size}}, "metrics": {}}
+    return Checkpoint(model.eval(), replace(table1_3dpw(), model=config), info)
+
+
+def load_spin_regressor(model: GLoT, path: Path) -> None:
+    """Starts the iterative regressor from SPIN's (``spin_model_checkpoint.pth.tar``), as the official training does."""
+    state = read_torch_file(path)
+    weights = state.get("model") if isinstance(state, dict) else None
+    if not isinstance(weights, dict):
+        raise InputError(f"{path}: no SPIN checkpoint, it has no entry 'model'")
+    wanted = {"fc1": "fc1", "pose": "decpose", "shape": "decshape", "cam": "deccam"}
+    own = model.iterative.state_dict()
+    for name in own:
+        layer, _, kind = name.partition(".")
+        theirs = weights.get(f"{wanted[layer]}.{kind}")
+        if theirs is None or theirs.shape != own[name].shape:
+            found = "missing" if theirs is None else tuple(theirs.shape)
+            raise InputError(f"{path}: {wanted[layer]}.{kind} is {found}, this model needs {tuple(own[name].shape)}")
+        own[name] = theirs
+    model.iterative.load_state_dict(own)
+
+
+def to_official(model: GLoT, body: Body) -> dict[str, Tensor]:
+    """The state dict the official code would have saved for ``model``: 198 tensors, ``body`` and dead layers included.
+
+    The official evaluation loads strictly, so all of it has to be there. Raises InputError where the official code
+    has no such model: its own slicing of the global pose, kinematic regressor, sizes and both branches are needed.
+    """
+    like = ModelConfig(hscr_global_pose="official")
+    free = {name: getattr(model.config, name) for name in FREE}
+    for name, wanted in vars(replace(like, **free)).items():
+        found = getattr(model.config, name)
+        if found != wanted and not name.endswith(("dropout", "drop_path")) and name != "positions":
+            raise InputError(f"the official code has no model with {name}={found}, only {wanted}")
+    own = {name: tensor.detach().clone() for name, tensor in model.state_dict().items() if name != "mean"}
+    state = {official_name(name): tensor for name, tensor in own.items()}
+    for ours in ("motion.positions", "motion.decoder_positions", "correction.positions"):
+        # Fixed sines are no parameters of ours; over there they are values of the learned ones.
+        place = model.get_submodule(ours)
+        assert isinstance(place, Positions)
+        state[official_name(f"{ours}.vectors")] = place.vectors.detach().clone()
+    if model.config.frames == model.motion.kept:  # never masks, so it has no token; evaluation does not ask for it
+        sizes = {"0": (256, 157), "2": (512, 256), "4": (model.config.decoder_width, 512)}
+        for layer, size in sizes.items():
+            state[f"global_modeling.trans.mask_token_mlp.{layer}.weight"] = torch.zeros(size)
+            state[f"global_modeling.trans.mask_token_mlp.{layer}.bias"] = torch.zeros(size[0])
+    pose, shape, cam = model.mean.detach().split((144, 10, 3))
+    for name, values in (("pose", pose), ("shape", shape), ("cam", cam)):
+        state[f"global_modeling.regressor.init_{name}"] = values[None].clone()
+    state |= {name: torch.zeros(size) for name, size in DEAD_SHAPES.items()}
+    for owner in ("regressor", "global_modeling.regressor"):
+        state |= {f"{owner}.smpl.{name}": tensor for name, tensor in _official_body(body).items()}
+    return {name: tensor.cpu().contiguous() for name, tensor in state.items()}
+
+
+def official_name(ours: str) -> str:
+    """The official name of one of our parameters."""
+    ours = re.sub(r"(blocks\.\d+)\.fc", r"\1.mlp.fc", ours)
+    theirs, prefix = next((theirs, prefix) for theirs, prefix in OFFICIAL_NAMES.items() if ours.startswith(prefix))
+    return theirs + ours.removeprefix(prefix)
+
+
+def _official_body(body: Body) -> dict[str, Tensor]:
+    """What smplx's SMPL keeps of a body, under its names."""
+    vertices = len(body.template)
+    poses = body.pose_basis if body.pose_basis is not None else torch.zeros(9 * (JOINTS - 1), 3 * vertices)
+    return {
+        "betas": torch.zeros(BODIES, 10),
+        "global_orient": torch.zeros(BODIES, 3),
+        "body_pose": torch.zeros(BODIES, 3 * (JOINTS - 1)),
+        "faces_tensor": torch.from_numpy(body.faces),
+        "v_template": body.template,
+        "shapedirs": body.shape_basis.T.reshape(vertices, 3, -1),
+        "J_regressor": torch.from_numpy(body.joint_regressor),
+        "posedirs": poses,
+        "parents": torch.tensor([-1, *body.parents[1:]]),
+        "lbs_weights": body.weights,
+        "J_regressor_extra": body.regressors[:-17],
+        "vertex_joint_selector.extra_joints_idxs": body.picked,
+    }
+
+
+def main(
+    checkpoint: Annotated[Path, typer.Option(help="Folder of a checkpoint of ours, e.g. runs/first/best.")],
+    body: Annotated[Path, typer.Option(help="SMPL file or folder; it becomes part of the file, as in official ones.")],
+    out: Annotated[Path, typer.Option(help="The file to write, e.g. model_best.pth.tar.")],
+) -> None:
+    """Write a checkpoint as the official code would have saved it, so that its evaluation can read it.
+
+    Possible for models that the official code can compute: train with --set model.hscr_global_pose=official. The file
+    holds your copy of SMPL (the official layout does), so SMPL's licence applies to it.
+
+    Example: `python -m glot.official --checkpoint runs/table1/best --body data/smpl --out model_best.pth.tar`
+    """
+    saved, the_body = load_checkpoint(checkpoint), load_body(body)
+    require_body(the_body, saved.info["body"], "model")
+    state = to_official(saved.model, the_body)
+    content = {
+        "epoch": int(saved.info["step"]) // max(saved.recipe.steps_per_epoch, 1),
+        "gen_state_dict": state,
+        "performance": float(saved.info["metrics"].get("pa_mpjpe", 0.0)),
+        "gen_optimizer": {},
+    }
+    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(content, temporary)
+        os.replace(temporary, out)
+    except (OSError, RuntimeError) as error:  # torch's writer raises the latter where the disk is full
+        raise InputError(f"--out {out}: cannot be written ({error}); choose another place") from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+    print(f"{out}: {len(state)} tensors of {checkpoint}")
+
+
+def command() -> None:
+    """Entry point of ``glot-official``."""
+    cli.run(main)
+
+
+if __name__ == "__main__":
+    command()
