@@ -1,0 +1,127 @@
+"""GLoT as one would first write it, from the same weights: what the speed of ours is measured against.
+
+Whole windows through every layer, three passes of the iterative regressor over [feature, estimate], one small layer a
+joint in kinematic order, and all vertices of the body through smplx to get a few joints, for both branches.
+"""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from smplx.lbs import lbs
+from torch import Tensor
+
+from glot.body import OPEN_BODY, Body, load_body
+from glot.model import ANCESTORS, GLoT, GLoTOutput, KinematicRegressor, SMPLParams, to_params
+
+PARTS = (144, 10, 3)
+
+
+def body_with_pose_blendshapes() -> Body:
+    """The open body with made-up pose blendshapes: SMPL has some, and they are most of its work."""
+    with np.load(OPEN_BODY, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    size = (len(arrays["v_template"]), 3, 207)
+    arrays["posedirs"] = (0.002 * np.random.default_rng(0).standard_normal(size)).astype(np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        np.savez(Path(folder) / "body.npz", **arrays)
+        return load_body(Path(folder) / "body.npz")
+
+
+class PlainBody:
+    """The joints of ``body`` by way of its vertices, with smplx."""
+
+    def __init__(self, body: Body) -> None:
+        self.body = body
+        self.fixed = {
+            "v_template": body.template,
+            "shapedirs": body.shape_basis.T.reshape(len(body.template), 3, -1),
+            "posedirs": body.pose_basis,
+            "J_regressor": torch.from_numpy(body.joint_regressor),
+            "parents": torch.tensor([-1, *body.parents[1:]]),
+            "lbs_weights": body.weights,
+        }
+
+    def vertices(self, rotmats: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, V, 3) and the 24 joints (B, 24, 3)."""
+        return lbs(betas, rotmats, **self.fixed, pose2rot=False)
+
+    def joints(self, rotmats: Tensor, betas: Tensor) -> Tensor:
+        """(B, 49, 3)."""
+        vertices, joints = self.vertices(rotmats, betas)
+        extra = torch.einsum("bvc,jv->bjc", vertices, self.body.regressors[:-17])
+        return torch.cat((joints, vertices[:, self.body.picked], extra), dim=1)[:, self.body.from54]
+
+    def joints14(self, rotmats: Tensor, betas: Tensor) -> Tensor:
+        """(B, 14, 3)."""
+        vertices, _ = self.vertices(rotmats, betas)
+        return torch.einsum("bvc,jv->bjc", vertices, self.body.regressors[-17:])[:, self.body.from_h36m]
+
+
+def forward(model: GLoT, features: Tensor, noise: Tensor | None, *, frames: slice) -> GLoTOutput:
+    """features (B, T, F) -> both branches; the local one of ``frames``. In evaluation only these of the global one."""
+    motion, correction, mean = model.motion, model.correction, model.mean
+    assert correction is not None and isinstance(correction.regressor, KinematicRegressor)
+    batch, length = features.shape[:2]
+    tokens = motion.positions(motion.project(features))
+    mask = torch.zeros(batch, length, dtype=torch.bool)
+    if noise is not None:
+        keep = noise.argsort(dim=1)[:, : motion.kept]
+        mask = ~mask.scatter(1, keep, True)
+        tokens = tokens.gather(1, keep[..., None].expand(-1, -1, tokens.shape[-1]))
+    for block in motion.blocks:
+        tokens = block(tokens)
+    memory = motion.norm(tokens)
+    hidden = motion.narrow(memory)
+    if noise is not None:
+        filled = motion.token(mean).expand(batch, length, -1)
+        hidden = filled.scatter(1, keep[..., None].expand_as(hidden), hidden)
+    hidden = motion.decoder_positions(hidden)
+    for block in motion.decoder_blocks:
+        hidden = block(hidden)
+    widened = motion.widen(motion.decoder_norm(hidden))
+    everything = iterate(model, widened if noise is not None else widened[:, frames])
+    middle = everything[:, frames] if noise is not None else everything
+
+    first = length // 2 - correction.nearby
+    near = correction.positions(correction.project(features[:, first : first + 2 * correction.nearby + 1]))
+    for block in correction.blocks:
+        near = block(near)
+    queries = correction.norm(near)[:, frames.start - first : frames.stop - first]
+    found = correction.attend(queries, correction.project_memory(memory))
+    return GLoTOutput(to_params(everything), to_params(correct(correction.regressor, found, middle.detach())), mask)
+
+
+def iterate(model: GLoT, features: Tensor) -> Tensor:
+    """The iterative regressor: (B, K, F) -> (B, K, 157)."""
+    regressor = model.iterative
+    pose, shape, cam = (part.expand(*features.shape[:-1], -1) for part in model.mean.split(PARTS))
+    for _ in range(regressor.iterations):
+        said = regressor.dropout(regressor.fc1(torch.cat((features, pose, shape, cam), dim=-1)))
+        pose, shape, cam = pose + regressor.pose(said), shape + regressor.shape(said), cam + regressor.cam(said)
+    return torch.cat((pose, shape, cam), dim=-1)
+
+
+def correct(regressor: KinematicRegressor, tokens: Tensor, estimate: Tensor) -> Tensor:
+    """The kinematic regressor, joint by joint: (B, K, C), (B, K, 157) -> (B, K, 157)."""
+    pose, shape, cam = estimate.split(PARTS, dim=-1)
+    shape_feature = regressor.dropout(regressor.fc_shape(torch.cat((tokens, shape), dim=-1)))
+    pose_feature = regressor.dropout(regressor.fc_pose(torch.cat((tokens, pose), dim=-1)))
+    turns: list[Tensor] = []
+    for joint, chain in enumerate(ANCESTORS):
+        start = joint if regressor.official_slices else 6 * joint
+        above = [turns[ancestor] for ancestor in chain]
+        turns.append(regressor.joints[joint](torch.cat((pose_feature, *above, pose[..., start : start + 6]), dim=-1)))
+    moved = regressor.cam(torch.cat((pose_feature, shape_feature, cam), dim=-1))
+    return estimate + torch.cat((*turns, regressor.shape(shape_feature), moved), dim=-1)
+
+
+def evaluate(model: GLoT, body: PlainBody, windows: Tensor) -> tuple[SMPLParams, Tensor]:
+    """Windows (B, T, F) -> the corrected middle frames and their 14 joints; the global body is computed as well, as the
+    official evaluation does."""
+    middle = model.config.frames // 2
+    output = forward(model, windows, None, frames=slice(middle, middle + 1))
+    first, last = (SMPLParams(*(values[:, 0] for values in branch)) for branch in (output.global_, output.local))
+    body.joints14(first.rotmats, first.betas)
+    return last, body.joints14(last.rotmats, last.betas)

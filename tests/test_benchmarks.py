@@ -1,0 +1,30 @@
+"""The benchmarks of the model end, and find the plain formulation's outputs and gradients equal to ours."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "speedups", "differences"),
+    [
+        ("train_step", ["speedup"], {"loss_relative_difference": 1e-4, "gradient_relative_difference": 1e-4}),
+        ("evaluate", [f"speedup_batch{n}" for n in (1, 8, 64)], {f"difference_m_batch{n}": 1e-4 for n in (1, 8, 64)}),
+    ],
+)
+def test_the_plain_formulation_is_equal(
+    tmp_path: Path, name: str, speedups: list[str], differences: dict[str, float]
+) -> None:
+    pytest.importorskip("smplx")
+    command = [sys.executable, f"benchmarks/{name}.py", "--repeats", "1", "--out", str(tmp_path / "figures.json")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert all(figures[speedup] > 0 for speedup in speedups)
+    assert all(figures[difference] <= limit for difference, limit in differences.items())
