@@ -79,11 +79,15 @@ class Decoded(NamedTuple):
     counts: dict[str, int]
 
 
+PREPROCESSING = ("corrected", "reference")  # as it should be, or as the published features were made
+
+
 class Decoder(NamedTuple):
     """A dataset. ``find(root, split)`` lists its units; InputError if there is no such data.
-    ``decode(root, unit, body, crop_scale)`` reads one; InputError if it is unreadable, with the reason."""
+    ``decode(root, unit, body, preprocessing)`` reads one; InputError if it is unreadable, with the reason.
+    preprocessing is one of PREPROCESSING."""
 
     splits: tuple[str, ...]
     find: Callable[[Path, str], list[Unit]]
-    decode: Callable[[Path, Unit, Body, float], Decoded]
+    decode: Callable[[Path, Unit, Body, str], Decoded]
     box_rule: str

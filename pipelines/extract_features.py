@@ -222,7 +222,7 @@ def extract_unit(
     """Decodes a unit, runs the network over its crops, writes its part. What cannot be read becomes ``skipped``."""
     sources = list(unit.sources)
     try:
-        clips, counts = DECODERS[job.dataset].decode(job.root, unit, body, DEFAULT_CROP_SCALE)
+        clips, counts = DECODERS[job.dataset].decode(job.root, unit, body, "corrected")
     except InputError as error:
         report(unit.frames, unit.frames)
         skipped = [{"what": unit.annotation, "reason": str(error), "frames": unit.frames}]

@@ -50,7 +50,7 @@ def test_rows_labels_and_order(tmp_path: Path, body: Body) -> None:
     data["poses2d"][1][0:2] = data["poses2d"][1][-1] = 0
     data["poses2d"][1][2:, :, :2] = 20
     data["poses2d"][1][2:-1, :2, 10] = 60
-    (first, second), counts = decode(tmp_path, unit_of(tmp_path, data), body, 1.2)
+    (first, second), counts = decode(tmp_path, unit_of(tmp_path, data), body, "corrected")
     assert [first.track_id, second.track_id] == ["walk_00_0", "walk_00_1"]
     assert first.frame_index.tolist() == [0, 1, 2, 4, 6, 7, 8, 9, 10, 11]  # 3: nobody there, 5: six limb joints
     assert second.frame_index.tolist() == [2, 3, 4, 5, 6, 7, 8, 9, 10]
@@ -73,14 +73,14 @@ def test_exactly_seven_visible_limb_joints_are_enough(tmp_path: Path, body: Body
     limbs = [THREEDPW_2D.index(name) for name in COMMON14 if name in THREEDPW_2D]
     data["poses2d"][0][7, 2, limbs[:5]] = 0.3  # 7 left
     data["poses2d"][0][8, 2, limbs[:6]] = 0.3  # 6 left
-    clip = decode(tmp_path, unit_of(tmp_path, data), body, 1.2).clips[0]
+    clip = decode(tmp_path, unit_of(tmp_path, data), body, "corrected").clips[0]
     assert 7 in clip.frame_index and 8 not in clip.frame_index
     assert clip.keypoints2d[clip.frame_index.tolist().index(7), 25:37, 2].sum() == 7
 
 
 def test_the_pose_is_the_worlds_seen_from_the_camera(tmp_path: Path, body: Body) -> None:
     data = sequence("walk_00", people=1)
-    clip = decode(tmp_path, unit_of(tmp_path, data), body, 1.2).clips[0]
+    clip = decode(tmp_path, unit_of(tmp_path, data), body, "corrected").clips[0]
     world = data["poses"][0][clip.frame_index].reshape(-1, 24, 3)
     cameras = data["cam_poses"][clip.frame_index, :3, :3]
     seen = Rotation.from_rotvec(clip.pose[:, 0]).as_matrix()
@@ -97,7 +97,7 @@ def test_a_camera_that_is_no_rotation_gives_up_its_frame_only(tmp_path: Path, bo
     data = sequence("walk_00", people=1)
     data["cam_poses"][2, 0, 0] = np.nan
     data["cam_poses"][6, :3, :3] *= 2
-    clip, counts = decode(tmp_path, unit_of(tmp_path, data), body, 1.2)
+    clip, counts = decode(tmp_path, unit_of(tmp_path, data), body, "corrected")
     lost = np.isin(clip[0].frame_index, [2, 6])
     assert np.array_equal(clip[0].has_3d, ~lost) and np.array_equal(clip[0].has_smpl, ~lost)
     assert not clip[0].valid[lost].any() and np.isfinite(clip[0].pose).all() and counts["cameras_not_rigid"] == 2
@@ -106,13 +106,13 @@ def test_a_camera_that_is_no_rotation_gives_up_its_frame_only(tmp_path: Path, bo
 def test_a_person_nobody_sees_has_no_clip(tmp_path: Path, body: Body) -> None:
     data = sequence("walk_00")
     data["poses2d"][0][:] = 0
-    assert [clip.track_id for clip in decode(tmp_path, unit_of(tmp_path, data), body, 1.2).clips] == ["walk_00_1"]
+    assert [clip.track_id for clip in decode(tmp_path, unit_of(tmp_path, data), body, "corrected").clips] == ["walk_00_1"]
 
 
 def test_longer_betas_are_cut_to_ten(tmp_path: Path, body: Body) -> None:
     data = sequence("walk_00", people=1)
     data["betas"] = [np.arange(300) / 1000]
-    assert np.array_equal(decode(tmp_path, unit_of(tmp_path, data), body, 1.2).clips[0].betas[0], np.arange(10) / 1000)
+    assert np.array_equal(decode(tmp_path, unit_of(tmp_path, data), body, "corrected").clips[0].betas[0], np.arange(10) / 1000)
 
 
 def broken(**changes: Any) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def broken(**changes: Any) -> dict[str, Any]:
 )
 def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, body: Body, data: Any, reason: str) -> None:
     with pytest.raises(InputError, match=reason) as error:
-        decode(tmp_path, unit_of(tmp_path, data), body, 1.2)
+        decode(tmp_path, unit_of(tmp_path, data), body, "corrected")
     assert "walk_00.pkl" in str(error.value)
 
 
@@ -158,4 +158,4 @@ def test_missing_folders_and_an_empty_split_are_said(tmp_path: Path, body: Body)
     unit = unit_of(tmp_path, sequence("walk_00"))
     (tmp_path / "imageFiles" / "walk_00").rename(tmp_path / "imageFiles" / "gone")
     with pytest.raises(InputError, match="imageFiles/walk_00: there is no such folder"):
-        decode(tmp_path, unit, body, 1.2)
+        decode(tmp_path, unit, body, "corrected")

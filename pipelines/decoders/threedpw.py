@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from glot.body import Body
+from glot.crop import DEFAULT_CROP_SCALE
 from glot.errors import InputError
 from glot.joints import COMMON14, SPIN49, THREEDPW_2D, match
 from glot.safe_pickle import load_pickle
@@ -46,7 +47,7 @@ def find_units(root: Path, split: str) -> list[Unit]:
     return [_unit(root, file) for file in files]
 
 
-def decode(root: Path, unit: Unit, body: Body, crop_scale: float) -> Decoded:
+def decode(root: Path, unit: Unit, body: Body, preprocessing: str) -> Decoded:
     """Clips of everybody in a sequence who is ever visible.
 
     Rows: from the first to the last visible frame, those with 7 of 12 limb joints above confidence 0.3.
@@ -83,7 +84,7 @@ def decode(root: Path, unit: Unit, body: Body, crop_scale: float) -> Decoded:
             Clip(
                 track_id=f"{unit.name}_{person}",
                 fps=FPS,
-                crop_scale=crop_scale,
+                crop_scale=DEFAULT_CROP_SCALE,
                 gender=data["genders"][person],
                 frame_index=frames,
                 image=[f"{unit.images}/image_{frame:05d}.jpg" for frame in frames],
