@@ -248,7 +248,10 @@ def main(
     first = results[protocols[0]]
     if json_file is not None:
         report = {
-            **{name: {**result.metrics, "frames": result.frames} for name, result in results.items()},
+            **{
+                name: {**result.metrics, "frames": result.frames, "per_track": result.per_track}
+                for name, result in results.items()
+            },
             **{name: result.metrics for name, result in baselines.items()},
             "frames": first.frames,
             "tracks": first.tracks,

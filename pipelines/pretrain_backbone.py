@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from glot import cli
-from glot.backbone import FEATURE_SIZE
+from glot.backbone import FEATURE_SIZE, load_backbone
 from glot.crop import CROP_SIZE, normalise
 from glot.errors import InputError
 from glot.joints import COMMON14_IN_SPIN49
@@ -61,6 +61,7 @@ class Recipe:
         Stage(0.82, 160, 32),
         Stage(1.0, CROP_SIZE, 32),
     )
+    start: str = ""  # hash of the weights it starts from; "" for random ones
     precision: str = "float32"  # or bfloat16: what convolutions are computed in; weights and losses stay float32
     learning_rate: float = 1e-3
     warmup: float = 0.02
@@ -77,6 +78,10 @@ class Recipe:
             return self.learning_rate * max(progress / self.warmup, 0.02)
         fall = min(1.0, max(0.0, (progress - self.decay_from) / (1 - self.decay_from)))
         return self.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * fall)))
+
+
+# Of a run that starts from the weights of another.
+LATER_STAGES = (Stage(0.4, 112, 32), Stage(0.7, 160, 32), Stage(1.0, CROP_SIZE, 32))
 
 
 class PoseNet(nn.Module):
@@ -363,6 +368,9 @@ def main(
     precision: Annotated[
         str | None, typer.Option(help="float32 or bfloat16; left out: bfloat16 where the chip has instructions for it")
     ] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="weights to go on from (another run's safetensors), its heads anew")
+    ] = None,
     save_minutes: Annotated[float, typer.Option(help="between checkpoints", min=0.0)] = 4.0,
 ) -> None:
     """Trains the ResNet-50 whose features the open stack uses, from scratch, on rendered people only.
@@ -379,6 +387,7 @@ def main(
         raise InputError(f"--device {device}: not here; there is cpu" + (", cuda" if torch.cuda.is_available() else ""))
     if precision not in (None, "float32", "bfloat16"):
         raise InputError(f"--precision {precision}: there is float32 and bfloat16")
+    begun = load_backbone(weights=start) if start else None
     workers = workers or len(os.sched_getaffinity(0))
     clips = load_motions(motions)
     splits = split_clips(sorted(clips), seed=seed)
@@ -395,10 +404,14 @@ def main(
         for split, count in (("validation", min(VALIDATION_IMAGES, images)), ("train", images))
     }
     recipe = Recipe(megapixels=megapixels, seed=seed, precision=precision or best_precision(device))
+    if begun:
+        recipe = replace(recipe, start=begun.hash, stages=LATER_STAGES, learning_rate=5e-4, decay_from=0.15)
     if device == "cuda":
         stages = tuple(stage._replace(batch=256) for stage in recipe.stages)
         recipe = replace(recipe, stages=stages, learning_rate=2e-3)
     run = Run(out, recipe, device=torch.device(device))
+    if begun:
+        run.net.trunk.load_state_dict(begun.module.state_dict())
     if run.resume():
         print(f"{out / 'checkpoint.pt'}: going on from step {run.step}", file=sys.stderr)
     crops = Crops(caches["train"], recipe, threads=workers)

@@ -11,13 +11,21 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from torch import nn
 
 from glot.body import Body, load_body
 from glot.checkpoint import load_checkpoint, save_checkpoint
 from glot.config import ModelConfig, open_sample
 from glot.errors import InputError
-from glot.evaluate import METRICS, evaluate_predictor, evaluate_split, main, mean_pose_predictor
+from glot.evaluate import (
+    METRICS,
+    Evaluation,
+    Predictor,
+    evaluate_predictor,
+    evaluate_split,
+    linear_predictor,
+    main,
+    mean_pose_predictor,
+)
 from glot.metrics import mpjpe
 from glot.model import GLoT, SMPLParams
 from glot.rotation import axis_angle_to_rotmat
@@ -27,20 +35,20 @@ from glot.store import FeatureStore
 from tests.feature_fixture import write_feature_set
 
 
-class Oracle(nn.Module):
-    """Knows the pose and shape behind every feature vector; answers for the middle of the window it is shown."""
+def oracle(store: FeatureStore) -> Predictor:
+    """Knows the pose and shape behind every feature vector."""
+    known = {row.tobytes(): i for i, row in enumerate(store.features)}
 
-    def __init__(self, store: FeatureStore, *, frames: int = 16) -> None:
-        super().__init__()
-        self.config = ModelConfig(frames=frames, nearby_frames=1)
-        self.register_parameter("weight", nn.Parameter(torch.zeros(1)))
-        self.known = {row.tobytes(): i for i, row in enumerate(store.features)}
-        self.store = store
-
-    def predict(self, windows: torch.Tensor) -> SMPLParams:
-        rows = [self.known[row.numpy().tobytes()] for row in windows[:, self.config.frames // 2]]
-        pose, betas = torch.from_numpy(self.store.pose[rows]), torch.from_numpy(self.store.betas[rows])
+    def predict(features: np.ndarray) -> SMPLParams:
+        rows = [known[row.tobytes()] for row in features]
+        pose, betas = torch.from_numpy(store.pose[rows]), torch.from_numpy(store.betas[rows])
         return SMPLParams(axis_angle_to_rotmat(pose), betas, torch.zeros(len(rows), 3))
+
+    return predict
+
+
+def judged(store: FeatureStore, body: Body, *, frames: int = 16, vertices: bool = False) -> dict[str, Evaluation]:
+    return evaluate_predictor(oracle(store), store, body, frames=frames, vertices=vertices)
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +63,12 @@ def opened(folder: Path, body: Body, **settings) -> FeatureStore:
 
 def test_oracle_is_perfect_and_the_official_protocol_says_otherwise(tmp_path: Path, body: Body) -> None:
     store = opened(tmp_path, body, tracks=[30, 16, 40])
-    model = Oracle(store)
-    corrected = evaluate_split(model, store, body, vertices=True)
+    both = judged(store, body, vertices=True)
+    corrected = both["corrected"]
     assert corrected.metrics.keys() == {"mpjpe", "pa_mpjpe", "mpvpe", "accel"}
     assert max(corrected.metrics.values()) < 1e-3  # a micrometre
     assert (corrected.frames, corrected.tracks, corrected.skipped_tracks) == (86, 3, [])
-    official = evaluate_split(model, store, body, protocol="official", vertices=True)
+    official = both["official"]
     assert min(official.metrics.values()) > 0.5
     # Six of the last seven frames of a track are wrong, all others right.
     truth = track_truth(store, store.track("clip00_0"), body).joints
@@ -69,9 +77,9 @@ def test_oracle_is_perfect_and_the_official_protocol_says_otherwise(tmp_path: Pa
     assert official.per_track[0]["mpjpe"] == pytest.approx(1000 * tail.sum() / 30, rel=1e-3)
 
 
-def test_windows_of_another_length_come_from_the_model(tmp_path: Path, body: Body) -> None:
+def test_tracks_shorter_than_a_window_are_skipped(tmp_path: Path, body: Body) -> None:
     store = opened(tmp_path, body, tracks=[24, 23, 40])
-    result = evaluate_split(Oracle(store, frames=24), store, body)
+    result = judged(store, body, frames=24)["corrected"]
     assert result.skipped_tracks == ["clip01_0"]
     assert result.metrics["mpjpe"] < 1e-3
 
@@ -103,11 +111,11 @@ def test_only_valid_rows_count_and_corrected_accelerations_stay_off_gaps(tmp_pat
     assert both["official"].metrics["mpjpe"] == pytest.approx(both["corrected"].metrics["mpjpe"])
 
     partly = opened(tmp_path / "partly", body, tracks=[60], invalid=0.4)
-    result = evaluate_split(Oracle(partly), partly, body)
+    result = judged(partly, body)["corrected"]
     assert result.frames == int(partly.valid.sum()) < 60
     nothing = opened(tmp_path / "nothing", body, tracks=[60, 30], invalid=1.0)
     with pytest.raises(InputError, match="none of its 2 tracks"):
-        evaluate_split(Oracle(nothing), nothing, body)
+        judged(nothing, body)
 
 
 def mean_pose_at(store: FeatureStore):
@@ -126,7 +134,7 @@ def test_3dhp_windows_all_rows_scores_17_joints_of_the_valid_ones(tmp_path: Path
     assert truth.joints.shape == (40, 17, 3)
     assert len(truth.rows) == 40
     assert 0 < truth.scored.sum() == store.valid.sum() < 40
-    result = evaluate_split(Oracle(store), store, body)
+    result = judged(store, body)["corrected"]
     assert result.frames == store.valid.sum()
     # The fixture's joints3d are the body's own, so that the oracle is right here too.
     assert max(result.metrics.values()) < 1e-3
@@ -136,9 +144,24 @@ def test_human36m_is_scored_against_its_motion_capture(tmp_path: Path, body: Bod
     store = opened(tmp_path, body, tracks=[40], dataset="human36m")
     truth = track_truth(store, store.tracks[0], body)
     np.testing.assert_allclose(truth.joints, store.joints3d[:, 25:39], atol=1e-6)
-    result = evaluate_split(Oracle(store), store, body)
+    result = judged(store, body)["corrected"]
     assert 1 < result.metrics["mpjpe"] < 100  # regressed joints against picked ones: near, not equal
     assert result.metrics.keys() == {"mpjpe", "pa_mpjpe", "accel"}
+
+
+def test_a_linear_map_finds_what_is_linear_in_the_features(tmp_path: Path, body: Body) -> None:
+    for number, (split, tracks) in enumerate((("train", [60] * 12), ("validation", [60] * 3), ("test", [60] * 3))):
+        write_feature_set(
+            tmp_path / split, body=body, split=split, tracks=tracks, seed=number, feature_size=256, invalid=0.1
+        )
+    store = FeatureStore.open(tmp_path / "test")
+    linear = evaluate_predictor(linear_predictor(tmp_path, body), store, body, frames=16)["corrected"]
+    still = evaluate_predictor(mean_pose_at(store), store, body, frames=16)["corrected"]
+    # The fixture's features are linear in the rotations, its joints nearly so.
+    assert linear.metrics["pa_mpjpe"] < 0.5 * still.metrics["pa_mpjpe"]
+    assert linear.metrics.keys() == {"mpjpe", "pa_mpjpe", "accel"} and linear.frames == int(store.valid.sum())
+    with pytest.raises(InputError, match="--probe learns on .*elsewhere/train, which is not there"):
+        linear_predictor(tmp_path / "elsewhere", body)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from glot.backbone import load_backbone
 from glot.body import Body, load_body
@@ -26,6 +27,8 @@ from pipelines.pretrain_backbone import (
     PoseNet,
     Recipe,
     Run,
+    Stage,
+    best_precision,
     collate,
     export,
     heatmap_surprise,
@@ -36,7 +39,7 @@ from pipelines.pretrain_backbone import (
 from pipelines.renders import MID_HIP, MIRROR49, Renders, Settings, fill_cache, render, take_crop, write_shard
 
 SHARD = 4
-TINY = Recipe(megapixels=5.5 * 2 * 32 * 32 / 1e6, stages=((0.5, 32), (1.0, 32)), batch=2, seed=3)  # six steps
+TINY = Recipe(megapixels=5.5 * 2 * 32 * 32 / 1e6, stages=(Stage(0.5, 32, 2), Stage(1.0, 32, 2)), seed=3)  # six steps
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +82,10 @@ def test_poses_stay_within_what_the_clips_show_and_vary_beyond_it(clips: dict[st
     poses = renders.Poses(clips)
     rng = np.random.default_rng(0)
     drawn = np.stack([poses.draw(rng) for _ in range(60)])
-    assert (drawn[:, 1:] >= poses.low[1:] - 1e-6).all() and (drawn[:, 1:] <= poses.high[1:] + 1e-6).all()
+    low, high = np.minimum(poses.low, renders.STANDING), np.maximum(poses.high, renders.STANDING)
+    assert (drawn[:, 1:] >= low[1:] - 1e-6).all() and (drawn[:, 1:] <= high[1:] + 1e-6).all()
+    upright = Rotation.from_rotvec(drawn[:, 0]).apply([0, 1, 0])[:, 1] > np.cos(0.5)
+    assert 0.6 < upright.mean() < 1, "most people stand"
     nearest = np.abs(drawn[:, None, 1:] - poses.frames[None, ::4, 1:]).mean((2, 3)).min(1)
     assert np.median(nearest) > 0.03
 
@@ -162,11 +168,39 @@ def test_heatmaps_cost_nothing_where_the_joint_is_and_as_much_as_a_guess_where_t
 def test_crop_sizes_grow_to_224_and_the_rate_falls_to_a_hundredth() -> None:
     recipe = Recipe()
     progress = np.linspace(0, 1, 201)
-    sizes = [recipe.size(p) for p in progress]
-    assert sizes[0] == 80 and sizes[-1] == 224 and sizes == sorted(sizes)
+    sizes = [recipe.stage(p).size for p in progress]
+    assert sizes[0] == 64 and sizes[-1] == 224 and sizes == sorted(sizes)
     rates = np.array([recipe.rate(p) for p in progress])
     assert rates.max() == recipe.learning_rate and rates[-1] == pytest.approx(0.01 * recipe.learning_rate)
     assert (np.diff(rates[progress > recipe.decay_from]) < 0).all()
+
+
+def test_standing_people_have_their_arms_down(body: Body) -> None:
+    rotmats = axis_angle_to_rotmat(torch.from_numpy(renders.STANDING).float())[None]
+    joints = body(rotmats, torch.zeros(1, 10)).smpl_joints[0]
+    names = renders.SMPL_JOINTS
+    for side in ("left", "right"):
+        shoulder, wrist = (joints[names.index(f"{side}_{part}")] for part in ("shoulder", "wrist"))
+        assert wrist[1] < shoulder[1] - 0.3 and abs(wrist[0] - shoulder[0]) < 0.3
+
+
+def test_nobody_is_hidden_more_than_extraction_would_accept(cache: Path) -> None:
+    labels = Renders(cache, images=8).labels["keypoints2d"]
+    assert ((labels[:, renders.LIMBS_IN_SPIN49, 2] > 0).sum(1) >= renders.FEWEST_VISIBLE).all()
+
+
+@pytest.mark.skipif(best_precision("cpu") == "float32", reason="no bfloat16 instructions here")
+def test_bfloat16_takes_nearly_the_same_step(cache: Path, tmp_path: Path) -> None:
+    found = Renders(cache, images=8)
+    crops = [take_crop(found, i, size=64) for i in range(8)]
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        (tmp_path / precision).mkdir()
+        run = Run(tmp_path / precision, replace(TINY, precision=precision), device=torch.device("cpu"))
+        losses[precision] = [run.train_step(crops, rate=1e-4)["loss"] for _ in range(2)]
+        assert all(p.dtype == torch.float32 for p in run.net.parameters())
+    np.testing.assert_allclose(losses["bfloat16"], losses["float32"], rtol=0.03)
+    assert losses["bfloat16"] != losses["float32"]
 
 
 def _finish(out: Path, cache: Path, *, save_every: float = 1e9) -> list[float]:
