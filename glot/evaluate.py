@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,7 +31,7 @@ from glot.errors import InputError
 from glot.linear_probe import LinearProbe
 from glot.model import ESTIMATE, GLoT, SMPLParams, to_params
 from glot.predict import load_model, load_model_for, predict_track
-from glot.schema import Manifest
+from glot.schema import Manifest, parts
 from glot.scoring import score, track_truth
 from glot.store import FeatureStore
 from glot.windows import PROTOCOLS, check_protocol
@@ -93,8 +93,12 @@ def evaluate_predictor(
     protocols: Sequence[str] = PROTOCOLS,
     vertices: bool = True,
     what: str = "",
+    true_bodies: Mapping[str, Body] | None = None,
 ) -> dict[str, Evaluation]:
     """The evaluation of any predictor under several protocols, predicting once; tracks below ``frames`` are skipped.
+
+    The truth is of the same ``body`` as the prediction, or of the one among ``true_bodies`` that is called as the
+    gender of a track's person.
 
     "corrected" and "official" differ in the order of each track's last predictions (glot.windows.prediction_order) and
     in whether an acceleration may be taken across a gap in time (official: yes, over the rows as they are).
@@ -104,8 +108,9 @@ def evaluate_predictor(
     errors: dict[str, list[dict[str, Any]]] = {protocol: [] for protocol in protocols}
     skipped = []
     tracks = sorted(store.tracks)
+    genders = genders_of(store) if true_bodies else {}
     for track in cli.progress(tracks, total=len(tracks), what=what) if what else tracks:
-        truth = track_truth(store, track, body)
+        truth = track_truth(store, track, (true_bodies or {}).get(genders.get(track.track_id, ""), body))
         if len(truth.rows) < frames or not truth.scored.any():
             skipped.append(track.track_id)
             continue
@@ -150,6 +155,15 @@ def mean_pose_predictor(model: GLoT) -> Predictor:
     return predict
 
 
+def genders_of(store: FeatureStore) -> dict[str, str]:
+    """The gender that the dataset says of each track's person, by track_id."""
+    found: dict[str, str] = {}
+    for path in parts(store.folder, store.manifest):
+        columns = pq.read_table(path, columns=["track_id", "gender"]).to_pydict()
+        found.update(zip(columns["track_id"], columns["gender"], strict=True))
+    return found
+
+
 def linear_predictor(folder: Path, body: Body) -> Predictor:
     """A linear map from each frame's features to its joints, learnt on the "train" split below ``folder``; its strength
     is chosen on "validation"."""
@@ -188,6 +202,12 @@ def main(
     protocol: Annotated[str, typer.Option(help="corrected, official, or both.")] = "both",
     body: Annotated[Path | None, typer.Option(help="SMPL file or folder; the open body when left out.")] = None,
     untrained: Annotated[bool, typer.Option("--untrained", help="Also score the same model before training.")] = False,
+    gendered: Annotated[
+        bool,
+        typer.Option(
+            "--gendered", help="Also score against SMPL_MALE and SMPL_FEMALE in --body, as a person's gender is."
+        ),
+    ] = False,
     probe: Annotated[
         bool, typer.Option("--probe", help="Also score a linear map from each frame's features, learnt on train.")
     ] = False,
@@ -217,6 +237,8 @@ def main(
         check_protocol(name)
     if table is not None and table.suffix not in (".csv", ".parquet"):
         raise InputError(f"--table {table}: must end in .csv or .parquet")
+    if gendered and (body is None or not body.is_dir()):
+        raise InputError("--gendered needs --body FOLDER with SMPL_NEUTRAL, SMPL_MALE and SMPL_FEMALE")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     the_body = load_body(body).to(device)
     store = FeatureStore.open(features / dataset / split)
@@ -232,6 +254,18 @@ def main(
         return lambda rows: predict_track(net, rows, batch_size=batch_size)
 
     results = rows_of(with_model(model), "evaluating", protocols)
+    if gendered:
+        # 3DPW's shapes were fitted with gendered bodies; published numbers put them on the neutral one.
+        bodies = {gender: load_body(body, gender=gender).to(device) for gender in ("male", "female")}
+        results["gendered"] = evaluate_predictor(
+            with_model(model),
+            store,
+            the_body,
+            frames=model.config.frames,
+            protocols=protocols[:1],
+            what="against gendered bodies",
+            true_bodies=bodies,
+        )[protocols[0]]
     baselines = {"mean_pose": rows_of(mean_pose_predictor(model), "mean pose", protocols[:1])[protocols[0]]}
     if probe:
         linear = linear_predictor(features / dataset, the_body)
@@ -309,10 +343,11 @@ def _show(
         table.add_row(name, *cells, style=style)
 
     names = {"mean_pose": "mean pose", "linear_probe": "linear probe, no video", "untrained": "before training"}
+    names["gendered"] = f"{first.protocol}, truth with gendered bodies"
     for key, result in baselines.items():
         row(names[key], result.metrics)
     for key, result in results.items():
-        row(f"this checkpoint, {key}", result.metrics, "bold")
+        row(f"this checkpoint, {names.get(key, key)}", result.metrics, "bold")
     if paper:
         dataset = title.split("/")[0]
         note = "the paper, official" if comparable else f"the paper on {dataset}, not comparable"

@@ -38,15 +38,16 @@ class Truth:
     pelvis: tuple[int, ...]  # among the J joints
     slots: tuple[int, ...] | None  # J of the 49 joints; None: the 14 of the H36M regressor
     smpl: SMPLParams | None  # the true parameters, where there are some
+    body: Body  # that they belong to
 
 
 def track_truth(store: FeatureStore, track: Track, body: Body) -> Truth:
     """Ground truth as the paper's evaluation takes it; it differs by dataset.
 
-    3dpw, and any other set with SMPL parameters: the 14 regressed joints of the neutral body in the true pose and shape
-    (3DPW's shapes are of gendered bodies; kept for parity), on rows whose camera is valid, which are dropped *before*
-    windows are formed. human36m: 14 motion-capture joints. mpi_inf_3dhp: 17 joints, and frames that are not
-    valid are windowed but not scored.
+    3dpw, and any other set with SMPL parameters: the 14 regressed joints of ``body`` in the true pose and shape (3DPW's
+    shapes are of gendered bodies; published numbers take the neutral one), on rows whose camera is valid, which are
+    dropped *before* windows are formed. human36m: 14 motion-capture joints. mpi_inf_3dhp: 17 joints, and frames that
+    are not valid are windowed but not scored.
     """
     rows = np.arange(track.start, track.stop)
     valid = store.valid[track.rows]
@@ -61,12 +62,12 @@ def track_truth(store: FeatureStore, track: Track, body: Body) -> Truth:
         joints = store.joints3d[rows][:, list(slots)].astype(np.float64)
         scored = valid & store.has_3d[rows] & store.joints3d_valid[rows][:, list(slots)].all(axis=1)
         # Human3.6M: the *predicted* 14 joints come from the regressor that was made for its markers.
-        return Truth(rows, scored, frame_index, joints, pelvis, slots if names is MPI17 else None, None)
+        return Truth(rows, scored, frame_index, joints, pelvis, slots if names is MPI17 else None, None, body)
     cam = torch.zeros(len(rows), 3)
     smpl = SMPLParams(
         axis_angle_to_rotmat(torch.from_numpy(store.pose[rows])), torch.from_numpy(store.betas[rows]), cam
     )
-    return Truth(rows, valid & store.has_smpl[rows], frame_index, _joints(body, smpl, None), HIPS, None, smpl)
+    return Truth(rows, valid & store.has_smpl[rows], frame_index, _joints(body, smpl, None), HIPS, None, smpl, body)
 
 
 def score(
@@ -96,7 +97,7 @@ def score(
             "accel": accel_error(joints, truth.joints, pelvis=truth.pelvis)[_accelerations(truth, protocol)],
         }
         if vertices and truth.smpl is not None and not isinstance(answer, np.ndarray):
-            found["mpvpe"] = _vertex_errors(body, answer, truth.smpl, order)[scored]
+            found["mpvpe"] = _vertex_errors(body, answer, truth, order)[scored]
         out[protocol] = found
     return out
 
@@ -123,13 +124,14 @@ def _joints(body: Body, params: SMPLParams, slots: tuple[int, ...] | None) -> ND
 
 
 @torch.no_grad()
-def _vertex_errors(body: Body, pred: SMPLParams, truth: SMPLParams, order: NDArray[np.int64]) -> NDArray[np.float64]:
+def _vertex_errors(body: Body, pred: SMPLParams, truth: Truth, order: NDArray[np.int64]) -> NDArray[np.float64]:
     """MPVPE (N,) of pred[order] against truth, some bodies at a time."""
-    device = body.mean_pose.device
+    device, smpl = body.mean_pose.device, truth.smpl
+    assert smpl is not None
     errors = []
     for rows in torch.arange(len(order)).split(BODIES_AT_ONCE // 8):
         mine = torch.from_numpy(order)[rows]
         p = body(pred.rotmats[mine].to(device), pred.betas[mine].to(device)).vertices
-        t = body(truth.rotmats[rows].to(device), truth.betas[rows].to(device)).vertices
+        t = truth.body(smpl.rotmats[rows].to(device), smpl.betas[rows].to(device)).vertices
         errors.append(mpvpe(p.cpu().numpy(), t.cpu().numpy()))
     return np.concatenate(errors)
