@@ -313,9 +313,14 @@ def test_a_joint_that_is_not_a_number_is_that_joints_affair(root: Path, body: Bo
     knee, hip = list(RELEASE).index("R_Knee"), list(RELEASE).index("L_Hip")
     edit(root, "joint_3d", lambda d: d["2"]["1"]["4"].__setitem__(knee, [float("nan"), 1.0, 2.0]))
     edit(root, "joint_3d", lambda d: d["2"]["1"]["6"].__setitem__(hip, [None] * 3))
+    edit(root, "joint_3d", lambda d: d["2"]["1"]["8"].__setitem__(knee, [float("inf"), 1.0, 2.0]))
     clip, counts = decoded(root, body)
     slot = SPIN49.index("rknee")
-    assert counts["joints_not_finite"] == 2 and clip.frame_index.tolist() == list(range(0, 24, 2))
+    assert (
+        counts["joints_not_finite"] == 3
+        and not clip.joints3d_valid[4, slot]
+        and clip.frame_index.tolist() == list(range(0, 24, 2))
+    )
     assert not clip.joints3d_valid[2, slot] and not clip.joints3d[2, slot].any() and clip.has_3d.all()
     assert not clip.keypoints2d[2, slot].any() and clip.joints3d_valid[2].sum() == 16
     # With a hip missing the pelvis is the joint of that name, not half of the hips.

@@ -106,6 +106,7 @@ def test_labels_stay_with_their_own_pictures(root: Path, body: Body) -> None:
     (root / "frames" / "0001" / "000012.jpg").rename(root / "frames" / "0001" / "000013.jpg")
     clip, counts = decoded(root, body)
     assert clip.frame_index.tolist() == [0, 1, 2, *range(4, 11)]
+    assert clip.image[3] == "frames/0001/000005.jpg" and clip.image[-1] == "frames/0001/000011.jpg"
     assert clip.keypoints2d[-1, SPIN49.index("headtop"), 0] == labels()["x"][10, 0]
     assert (counts["labels_without_picture"], counts["pictures_without_labels"], counts["rows"]) == (2, 1, 10)
 
