@@ -338,21 +338,15 @@ def test_a_frame_without_a_pelvis_has_no_3d(root: Path, body: Body) -> None:
 
 
 def test_labels_and_pictures_without_each_other_are_counted(root: Path, body: Body) -> None:
+    pixels = by_hand(root)[1]
     edit(root, "joint_3d", lambda d: d["2"]["1"].update({str(i): d["2"]["1"]["0"] for i in (24, 25, 26)}))
     edit(root, "joint_3d", lambda d: [d["2"]["1"].pop(str(i)) for i in (4, 5)] and None)
     (root / "images" / NAME / f"{NAME}_000011.jpg").unlink()  # frame 10
     clip, counts = decoded(root, body)
     assert clip.frame_index.tolist() == [0, 2, 6, 8, *range(12, 24, 2)]  # labels stay with their own pictures
-    assert np.allclose(clip.keypoints2d[-1, SLOTS, :2], by_hand_of(root, 22))
+    assert np.allclose(clip.keypoints2d[-1, SLOTS, :2], pixels[22])
     assert counts["pictures"] == 23 and counts["pictures_without_joints"] == 2
     assert counts["joints_without_picture"] == 4 and counts["rows"] == 10
-
-
-def by_hand_of(root: Path, frame: int) -> np.ndarray:
-    one = camera(1)
-    joints = np.array(json.loads(annotations(root, 1, "joint_3d").read_text())["2"]["1"][str(frame)])
-    points = (joints - one["centre"]) @ np.array(one["R"]).T
-    return points[:, :2] / points[:, 2:] * one["f"] + one["c"]
 
 
 def test_reference_boxes_have_the_zero_padded_median(root: Path, body: Body) -> None:
