@@ -29,6 +29,7 @@ TEST_FOLDER = "mpi_inf_3dhp_test_set"
 ENLARGE = 1.1
 WINDOW = 16  # frames; shorter runs give no window
 MID_HIP, R_HIP, L_HIP = (SPIN49.index(name) for name in ("hip", "rhip", "lhip"))
+FARTHEST = 1e6  # m; what is beyond it, or NaN, is no position
 LONGEST = 1_000_000  # frames; a video's header may say anything
 PICTURES = (".jpg", ".jpeg", ".png")
 
@@ -218,7 +219,7 @@ def _clip(frames: Frames, run: NDArray[np.intp], track_id: str, source: Source, 
     count, labels = len(run), frames.labels
     known = np.broadcast_to(labels.known, (count, len(SPIN49)))
     taken = Labels(labels.keypoints2d[run], labels.joints3d[run], labels.valid[run], labels.known)
-    has_3d: NDArray[np.bool_] = np.asarray(np.isfinite(taken.joints3d).all((1, 2)) & taken.joints3d.any((1, 2)))
+    has_3d: NDArray[np.bool_] = np.asarray((np.abs(taken.joints3d) < FARTHEST).all((1, 2)) & taken.joints3d.any((1, 2)))
     pelvis = taken.joints3d[:, [R_HIP, L_HIP] if corrected else [MID_HIP]].mean(1, keepdims=True)
     with np.errstate(invalid="ignore"):
         joints3d = taken.joints3d - pelvis
