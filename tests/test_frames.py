@@ -16,7 +16,7 @@ from glot.crop import crop_image
 from pipelines import frames
 from pipelines.clips import Clip
 from pipelines.decoders.threedpw import decode, find_units
-from pipelines.frames import Unreadable, Video, read_crops, read_picture, video_frame
+from pipelines.frames import Unreadable, Video, Videos, read_crops, read_picture, video_frame
 from tests.threedpw_fixture import write_sequence
 
 
@@ -119,9 +119,9 @@ def packets_of(path: Path) -> list[tuple[int, int]]:
         return [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
 
 
-def numbers_read(path: Path, wanted: int = 24) -> tuple[list[int], str]:
+def numbers_read(path: Path, wanted: int = 24, *, threads: int = 1) -> tuple[list[int], str]:
     """What the pictures that can be had show, and why there are no more; each must be the one asked for."""
-    video, seen = Video(path), []
+    video, seen = Video(path, threads=threads), []
     with closing(video):
         for number in range(wanted):
             try:
@@ -145,7 +145,8 @@ def test_pictures_of_a_video_are_those_asked_for(
     tmp_path: Path, codec: str, options: dict[str, str], ending: str
 ) -> None:
     path = write_video(tmp_path / f"a{ending}", codec=codec, options=options)
-    assert numbers_read(path, 25) == (list(range(24)), "the video ends after 24 frames")
+    for threads in (1, 3):
+        assert numbers_read(path, 25, threads=threads) == (list(range(24)), "the video ends after 24 frames")
     with closing(Video(path)) as video:
         assert [number_in(video.read(number)) for number in (3, 4, 11, 11, 23)] == [3, 4, 11, 11, 23]
         assert (video.width, video.height) == (128, 96) and video.frames == (0 if ending == ".mkv" else 24)
@@ -165,9 +166,10 @@ def test_a_cut_video_gives_the_pictures_before_the_cut(
 
 
 @pytest.mark.parametrize(("codec", "options"), CODECS, ids=lambda value: str(value))
+@pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("harm", ["picture", "half a picture", "header"])
 def test_after_damage_no_picture_is_taken_for_another(
-    tmp_path: Path, codec: str, options: dict[str, str], harm: str
+    tmp_path: Path, codec: str, options: dict[str, str], harm: str, threads: int
 ) -> None:
     path = write_video(tmp_path / "a.avi", codec=codec, options=options)
     start, size = packets_of(path)[16]
@@ -179,9 +181,10 @@ def test_after_damage_no_picture_is_taken_for_another(
     else:
         content[start - 8 : start - 4] = b"JUNK"  # the reader jumps over it without a word
     path.write_bytes(content)
-    seen, reason = numbers_read(path)
+    seen, reason = numbers_read(path, threads=threads)
     assert seen == list(range(len(seen))) and f"damaged after {len(seen)} frames" in reason
-    assert len(seen) == 16 or (10 <= len(seen) < 16 and reorders(codec, options))
+    # Decoders of several threads are some pictures ahead when they meet the damage.
+    assert len(seen) == 16 or (10 <= len(seen) < 16 and (threads > 1 or reorders(codec, options)))
 
 
 def test_a_video_that_is_none_says_so(tmp_path: Path) -> None:
@@ -239,6 +242,16 @@ def test_a_video_that_cannot_be_opened_costs_its_frames_and_is_tried_once(tmp_pa
     seen = list(read_crops(tmp_path, film_clips(clips)))
     assert {frame.reason for frame in seen} == {"", "No such file or directory"}
     assert sum(not frame.reason for frame in seen) == len(clips[0])
+
+
+def test_going_back_opens_the_video_again(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.avi")
+    write_video(tmp_path / "b.avi", frames=4)
+    with closing(Videos(tmp_path)) as videos:
+        order = [("a.avi", 5), ("a.avi", 2), ("b.avi", 3), ("a.avi", 7), ("a.avi", 7)]
+        assert [number_in(videos.read(name, number)) for name, number in order] == [number for _, number in order]
+        with pytest.raises(Unreadable, match="ends after 4 frames"):
+            videos.read("b.avi", 4)
 
 
 def test_a_hash_in_a_name_makes_no_video() -> None:
