@@ -27,13 +27,21 @@ from glot.ray_session import connect
 from glot.schema import Manifest
 from pipelines.clips import Decoder, Unit
 from pipelines.decoders.human36m import HUMAN36M
+from pipelines.decoders.mpi_inf_3dhp import MPI_INF_3DHP
 from pipelines.decoders.penn_action import PENN_ACTION
+from pipelines.decoders.posetrack import POSETRACK
 from pipelines.decoders.threedpw import THREEDPW
 from pipelines.frames import read_crops
 from pipelines.shards import Record, finished, open_set, publish, write_part, write_record
 from pipelines.tally import Display, Tally
 
-DECODERS: dict[str, Decoder] = {"3dpw": THREEDPW, "human36m": HUMAN36M, "penn_action": PENN_ACTION}
+DECODERS: dict[str, Decoder] = {
+    "3dpw": THREEDPW,
+    "human36m": HUMAN36M,
+    "mpi_inf_3dhp": MPI_INF_3DHP,
+    "penn_action": PENN_ACTION,
+    "posetrack": POSETRACK,
+}
 CPU_OF_A_WORKER = 0.9  # a worker keeps a core busy; all CPUs claimed whole, Ray Data can wait for ever without a word
 REPORT_FRAMES = 8  # a worker reports after this many
 SHOWN_SKIPS = 5

@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from glot.crop import crop_image
 from pipelines.clips import Clip
 
 START, SCAN, END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"  # of a JPEG file, of its picture data, of the file
+# A video is read as what its name says. Left to guess, FFmpeg would also follow a playlist to other files and hosts.
+VIDEOS = {".avi": "avi", ".mp4": "mov", ".m4v": "mov", ".mov": "mov", ".mkv": "matroska", ".webm": "matroska"}
 
 
 class Unreadable(Exception):
@@ -47,30 +50,150 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     return picture  # type: ignore[return-value]
 
 
+def video_frame(image: str) -> tuple[str, int] | None:
+    """("walk.avi", 12) of "walk.avi#12", the picture that video shows after 12 others; None for a picture's path."""
+    name, _, number = image.rpartition("#")
+    return (name, int(number)) if number.isdecimal() and Path(name).suffix.lower() in VIDEOS else None
+
+
+class Video:
+    """An open video, read forwards: one decoded picture is in memory. ``frames`` is what its header says, 0: nothing.
+
+    Pictures are numbered by counting them, which fails silently when one is lost. So the first damage ends the video:
+    what follows is Unreadable rather than perhaps its neighbour. Raises Unreadable where the file cannot be opened.
+    """
+
+    def __init__(self, path: Path, *, threads: int = 1) -> None:
+        try:
+            self.container = av.open(str(path), format=VIDEOS[path.suffix.lower()])
+        except OSError as error:
+            raise Unreadable(error.strerror or type(error).__name__) from None
+        except (av.FFmpegError, ValueError) as error:
+            raise Unreadable(f"not a readable video ({_said(error)})") from None
+        if not self.container.streams.video:
+            self.close()
+            raise Unreadable("no pictures in this video")
+        self.stream = self.container.streams.video[0]
+        self.frames, self.width, self.height = self.stream.frames, self.stream.width, self.stream.height
+        self.stream.codec_context.options = {"err_detect": "explode"}  # rather than painting broken parts over
+        self.stream.codec_context.thread_count = threads
+        if threads > 1:
+            self.stream.thread_type = "AUTO"
+        # With B-frames, pictures are stored in another order than shown.
+        self.reordered = bool(self.stream.codec_context.has_b_frames)
+        self.number = -1
+        self.shown: av.VideoFrame | None = None  # the latest picture decoded, of that number
+        self.ended = ""  # the reason why there are no more
+        self.pictures = self._decode()
+
+    def read(self, number: int) -> NDArray[np.uint8]:
+        """Picture ``number`` (0-based), not before the one read last: (H, W, 3) BGR. Raises Unreadable."""
+        assert number >= self.number
+        while self.number < number and not self.ended:
+            try:
+                shown = next(self.pictures)
+                if shown.is_corrupt:  # broken parts painted over
+                    raise Unreadable("the next one is broken")
+                self.shown = shown
+                self.number += 1
+            except StopIteration:
+                self.ended = f"the video ends after {self.number + 1} frames"
+            except Unreadable as error:
+                self.ended = f"the video is damaged after {self.number + 1} frames ({error})"
+            except (av.FFmpegError, ValueError, MemoryError) as error:
+                self.ended = f"the video is damaged after {self.number + 1} frames ({_said(error)})"
+        if self.number < number or self.shown is None:
+            raise Unreadable(self.ended)
+        return self.shown.to_ndarray(format="bgr24")  # type: ignore[return-value]
+
+    def close(self) -> None:
+        self.container.close()
+
+    def _decode(self) -> Iterator[av.VideoFrame]:
+        # The index of an AVI tells where each picture starts: a lost one shows. (PyAV before 17 does not have it.)
+        index = getattr(self.stream, "index_entries", ()) if self.container.format.name == "avi" else ()
+        for packets, packet in enumerate(self.container.demux(self.stream)):
+            if packet.size == 0 and packet.pos is None:  # the last: tells the decoder to give what it holds back
+                if self.reordered and packets < self.frames:
+                    return  # cut short: among the pictures held back some are missing
+                yield from packet.decode()
+                return
+            lost, start = False, (packet.pos or 0) - 8  # of the chunk, with its name and size
+            if packets < len(index) and index[packets].pos != start:
+                lost = any(index[i].pos == start for i in range(packets + 1, len(index)))
+                index = ()  # an index of other places says nothing
+            if packet.is_corrupt or lost:
+                if not self.reordered:
+                    yield from self.stream.decode(None)
+                raise Unreadable("one is lost" if lost else "the file is cut")
+            yield from packet.decode()
+
+
+class Videos:
+    """Reads "walk.avi#12" below ``root``, with one video open at a time."""
+
+    def __init__(self, root: Path, *, threads: int = 1) -> None:
+        self.root, self.threads = root, threads
+        self.name = ""
+        self.video: Video | None = None
+        self.reason = ""
+
+    def read(self, name: str, number: int) -> NDArray[np.uint8]:
+        """(H, W, 3) BGR. Raises Unreadable. Going back opens the video again."""
+        if name != self.name or (self.video and number < self.video.number):
+            self.close()
+            self.name, self.reason = name, ""
+            try:
+                self.video = Video(self.root / name, threads=self.threads)
+            except Unreadable as error:
+                self.reason = str(error)
+        if self.video is None:
+            raise Unreadable(self.reason)
+        return self.video.read(number)
+
+    def close(self) -> None:
+        if self.video:
+            self.video.close()
+        self.name, self.video = "", None
+
+
 def read_crops(root: Path, clips: Sequence[Clip], *, threads: int = 1, ahead: int = 16) -> Iterator[Frame]:
-    """Frames in time order; up to ``ahead`` pictures are read and cropped in the background while one is worked on."""
+    """Frames in time order, of videos one video after the other; up to ``ahead`` pictures are read and cropped in the
+    background while one is worked on."""
     people: dict[str, list[tuple[int, int]]] = {}
     when: dict[str, int] = {}
     for number, clip in enumerate(clips):
         for row, image in enumerate(clip.image):
             people.setdefault(image, []).append((number, row))
             when[image] = min(int(clip.frame_index[row]), when.get(image, 2**31))
+    order = sorted(people, key=lambda image: (*(video_frame(image) or ("", when[image])), image))
     pending: deque[Future[Frame]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="read") as pool:
+    videos = Videos(root, threads=threads)
+    # A video is read forwards, so by one thread; its decoder has the others.
+    with ThreadPoolExecutor(threads, thread_name_prefix="read") as pool, ThreadPoolExecutor(1, "read-video") as single:
         try:
-            for image in sorted(people, key=lambda image: (when[image], image)):
-                pending.append(pool.submit(_frame, root, clips, image, people[image]))
+            for image in order:
+                to = single if video_frame(image) else pool
+                pending.append(to.submit(_frame, root, videos, clips, image, people[image]))
                 if len(pending) > ahead:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+            single.shutdown(wait=True, cancel_futures=True)
+            videos.close()
 
 
-def _frame(root: Path, clips: Sequence[Clip], image: str, people: list[tuple[int, int]]) -> Frame:
+def _frame(root: Path, videos: Videos, clips: Sequence[Clip], image: str, people: list[tuple[int, int]]) -> Frame:
     try:
-        picture = read_picture(root / image)
+        part = video_frame(image)
+        picture = videos.read(*part) if part else read_picture(root / image)
     except Unreadable as error:
         return Frame(image, people, [], str(error))
     return Frame(image, people, [crop_image(picture, clips[c].bbox[row], clips[c].crop_scale) for c, row in people])
+
+
+def _said(error: Exception) -> str:
+    """FFmpeg's words without the number and the path around them."""
+    return getattr(error, "strerror", None) or type(error).__name__

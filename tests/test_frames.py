@@ -1,9 +1,12 @@
 """Reading pictures: whole ones exactly, cut ones never, and each only once however many people are in it."""
 
 import threading
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ from glot.crop import crop_image
 from pipelines import frames
 from pipelines.clips import Clip
 from pipelines.decoders.threedpw import decode, find_units
-from pipelines.frames import Unreadable, read_crops, read_picture
+from pipelines.frames import Unreadable, Video, Videos, read_crops, read_picture, video_frame
 from tests.threedpw_fixture import write_sequence
 
 
@@ -90,3 +93,168 @@ def test_reading_stays_a_few_pictures_ahead_and_ends_with_its_reader(
     crops.close()
     assert len(read) <= 3
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("read")]
+
+
+def write_video(path: Path, *, codec: str = "mjpeg", frames: int = 24, options: dict[str, str] | None = None) -> Path:
+    """A white bar over black, 4 px longer in every frame; some noise makes the frames large."""
+    noise = np.random.default_rng(0).integers(0, 60, (frames, 96, 128, 3), np.uint8)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25, options=options or {})
+        stream.width, stream.height = 128, 96
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        for number, picture in enumerate(noise):
+            picture[:48, : 4 * number + 8] = 255
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def number_in(picture: np.ndarray) -> int:
+    return round(((picture[24, :, 1] > 150).sum() - 8) / 4)
+
+
+def packets_of(path: Path) -> list[tuple[int, int]]:
+    """(position, size) of the compressed pictures in the file."""
+    with av.open(str(path)) as container:
+        return [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+
+
+def numbers_read(path: Path, wanted: int = 24, *, threads: int = 1) -> tuple[list[int], str]:
+    """What the pictures that can be had show, and why there are no more; each must be the one asked for."""
+    video, seen = Video(path, threads=threads), []
+    with closing(video):
+        for number in range(wanted):
+            try:
+                seen.append(number_in(video.read(number)))
+            except Unreadable as error:
+                return seen, str(error)
+    return seen, ""
+
+
+def reorders(codec: str, options: dict[str, str]) -> bool:
+    """B-frames: the pictures before a damage cannot all be had."""
+    return options.get("bf", "2" if codec == "libx264" else "0") != "0"
+
+
+CODECS = [("mjpeg", {}), ("mpeg4", {}), ("mpeg4", {"bf": "2"}), ("libx264", {"bf": "0"}), ("libx264", {})]
+
+
+@pytest.mark.parametrize(("codec", "options"), CODECS, ids=lambda value: str(value))
+@pytest.mark.parametrize("ending", [".avi", ".mp4", ".mkv"])
+def test_pictures_of_a_video_are_those_asked_for(
+    tmp_path: Path, codec: str, options: dict[str, str], ending: str
+) -> None:
+    path = write_video(tmp_path / f"a{ending}", codec=codec, options=options)
+    for threads in (1, 3):
+        assert numbers_read(path, 25, threads=threads) == (list(range(24)), "the video ends after 24 frames")
+    with closing(Video(path)) as video:
+        assert [number_in(video.read(number)) for number in (3, 4, 11, 11, 23)] == [3, 4, 11, 11, 23]
+        assert (video.width, video.height) == (128, 96) and video.frames == (0 if ending == ".mkv" else 24)
+
+
+@pytest.mark.parametrize(("codec", "options"), CODECS, ids=lambda value: str(value))
+@pytest.mark.parametrize("inside", [0, 0.5], ids=["between pictures", "inside one"])
+def test_a_cut_video_gives_the_pictures_before_the_cut(
+    tmp_path: Path, codec: str, options: dict[str, str], inside: float
+) -> None:
+    path = write_video(tmp_path / "a.avi", codec=codec, options=options)
+    start, size = packets_of(path)[16]
+    path.write_bytes(path.read_bytes()[: start + int(inside * size) - (8 if not inside else 0)])
+    seen, reason = numbers_read(path)
+    assert seen == list(range(len(seen))) and f"after {len(seen)} frames" in reason
+    assert len(seen) == 16 or (10 <= len(seen) < 16 and reorders(codec, options))
+
+
+@pytest.mark.parametrize(("codec", "options"), CODECS, ids=lambda value: str(value))
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("harm", ["picture", "half a picture", "header"])
+def test_after_damage_no_picture_is_taken_for_another(
+    tmp_path: Path, codec: str, options: dict[str, str], harm: str, threads: int
+) -> None:
+    path = write_video(tmp_path / "a.avi", codec=codec, options=options)
+    start, size = packets_of(path)[16]
+    content = bytearray(path.read_bytes())
+    if harm == "picture":
+        content[start : start + size] = np.random.default_rng(1).bytes(size)
+    elif harm == "half a picture":  # decoders paint over it, unless told not to
+        content[start + size // 2 : start + size] = np.random.default_rng(1).bytes(size - size // 2)
+    else:
+        content[start - 8 : start - 4] = b"JUNK"  # the reader jumps over it without a word
+    path.write_bytes(content)
+    seen, reason = numbers_read(path, threads=threads)
+    assert seen == list(range(len(seen))) and f"damaged after {len(seen)} frames" in reason
+    # Decoders of several threads are some pictures ahead when they meet the damage.
+    assert len(seen) == 16 or (10 <= len(seen) < 16 and (threads > 1 or reorders(codec, options)))
+
+
+def test_a_video_that_is_none_says_so(tmp_path: Path) -> None:
+    (tmp_path / "text.avi").write_text("#EXTM3U\n#EXTINF:1,\n/etc/hostname\n")  # FFmpeg would follow a playlist
+    write_video(tmp_path / "film.mp4").rename(tmp_path / "film.avi")
+    for name, reason in (("gone.avi", "No such file"), ("text.avi", "not a readable"), ("film.avi", "not a readable")):
+        with pytest.raises(Unreadable, match=reason):
+            Video(tmp_path / name)
+
+
+def film_clips(clips: list[Clip]) -> list[Clip]:
+    """Person 0 in a.avi and person 1 in b.avi, at the same times."""
+    return [
+        replace(clip, image=[f"{name}.avi#{frame}" for frame in clip.frame_index])
+        for clip, name in zip(clips, "ab", strict=True)
+    ]
+
+
+def test_crops_come_from_videos_one_after_the_other(
+    tmp_path: Path, clips: list[Clip], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now: list[str] = []
+    opened: list[str] = []
+    opens, closes = Video.__init__, Video.close
+
+    def watched_open(self: Video, path: Path, *, threads: int = 1) -> None:
+        assert not now, "two open videos"
+        now.append(path.name)
+        opened.append(path.name)
+        opens(self, path, threads=threads)
+
+    def watched_close(self: Video) -> None:
+        now.clear()
+        closes(self)
+
+    monkeypatch.setattr(Video, "__init__", watched_open)
+    monkeypatch.setattr(Video, "close", watched_close)
+    first, second = (write_video(tmp_path / f"{name}.avi") for name in "ab")
+    start, _ = packets_of(second)[7]
+    second.write_bytes(second.read_bytes()[:start])
+    films = film_clips(clips)
+    seen = list(read_crops(tmp_path, films, threads=3, ahead=2))
+    assert [frame.image for frame in seen] == [*films[0].image, *films[1].image]
+    assert opened == ["a.avi", "b.avi"] and not now
+    assert all(frame.reason for frame in seen[-5:]) and not any(frame.reason for frame in seen[:-5])
+    assert seen[-1].reason.startswith("the video ends after 7 frames") and not seen[-1].crops
+    with closing(Video(first)) as video:
+        expected = crop_image(video.read(films[0].frame_index[5]), films[0].bbox[5], 1.2)
+    assert np.array_equal(seen[5].crops[0], expected)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("read")]
+
+
+def test_a_video_that_cannot_be_opened_costs_its_frames_and_is_tried_once(tmp_path: Path, clips: list[Clip]) -> None:
+    write_video(tmp_path / "a.avi")
+    seen = list(read_crops(tmp_path, film_clips(clips)))
+    assert {frame.reason for frame in seen} == {"", "No such file or directory"}
+    assert sum(not frame.reason for frame in seen) == len(clips[0])
+
+
+def test_going_back_opens_the_video_again(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.avi")
+    write_video(tmp_path / "b.avi", frames=4)
+    with closing(Videos(tmp_path)) as videos:
+        order = [("a.avi", 5), ("a.avi", 2), ("b.avi", 3), ("a.avi", 7), ("a.avi", 7)]
+        assert [number_in(videos.read(name, number)) for name, number in order] == [number for _, number in order]
+        with pytest.raises(Unreadable, match="ends after 4 frames"):
+            videos.read("b.avi", 4)
+
+
+def test_a_hash_in_a_name_makes_no_video() -> None:
+    assert video_frame("a/b.avi#12") == ("a/b.avi", 12) and video_frame("b.AVI#0") == ("b.AVI", 0)
+    assert video_frame("a.avi") is None and video_frame("a#1.jpg") is None and video_frame("a.jpg#1") is None
+    assert video_frame("a.avi#-1") is None and video_frame("a.avi#²") is None
