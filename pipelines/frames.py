@@ -1,7 +1,7 @@
 """Clips in, crops out: every picture is read and decoded once for all its people, ahead of whoever works on them."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +14,9 @@ from glot.crop import crop_image
 from pipelines.clips import Clip
 
 START, SCAN, END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"  # of a JPEG file, of its picture data, of the file
+
+
+Alter = Callable[[NDArray[np.uint8], Clip, int], NDArray[np.uint8]]
 
 
 class Unreadable(Exception):
@@ -47,8 +50,13 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     return picture  # type: ignore[return-value]
 
 
-def read_crops(root: Path, clips: Sequence[Clip], *, threads: int = 1, ahead: int = 16) -> Iterator[Frame]:
-    """Frames in time order; up to ``ahead`` pictures are read and cropped in the background while one is worked on."""
+def read_crops(
+    root: Path, clips: Sequence[Clip], *, alter: Alter | None = None, threads: int = 1, ahead: int = 16
+) -> Iterator[Frame]:
+    """Frames in time order; up to ``ahead`` pictures are read and cropped in the background while one is worked on.
+
+    ``alter(crop, clip, row)`` returns what to put in the place of a crop; it runs in the reading threads.
+    """
     people: dict[str, list[tuple[int, int]]] = {}
     when: dict[str, int] = {}
     for number, clip in enumerate(clips):
@@ -59,7 +67,7 @@ def read_crops(root: Path, clips: Sequence[Clip], *, threads: int = 1, ahead: in
     with ThreadPoolExecutor(threads, thread_name_prefix="read") as pool:
         try:
             for image in sorted(people, key=lambda image: (when[image], image)):
-                pending.append(pool.submit(_frame, root, clips, image, people[image]))
+                pending.append(pool.submit(_frame, root, clips, image, people[image], alter))
                 if len(pending) > ahead:
                     yield pending.popleft().result()
             while pending:
@@ -68,9 +76,14 @@ def read_crops(root: Path, clips: Sequence[Clip], *, threads: int = 1, ahead: in
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _frame(root: Path, clips: Sequence[Clip], image: str, people: list[tuple[int, int]]) -> Frame:
+def _frame(root: Path, clips: Sequence[Clip], image: str, people: list[tuple[int, int]], alter: Alter | None) -> Frame:
     try:
         picture = read_picture(root / image)
     except Unreadable as error:
         return Frame(image, people, [], str(error))
-    return Frame(image, people, [crop_image(picture, clips[c].bbox[row], clips[c].crop_scale) for c, row in people])
+    crops = []
+    for number, row in people:
+        clip = clips[number]
+        crop = crop_image(picture, clip.bbox[row], clip.feature_scale or clip.crop_scale)
+        crops.append(alter(crop, clip, row) if alter else crop)
+    return Frame(image, people, crops)
