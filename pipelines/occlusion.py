@@ -175,7 +175,8 @@ def _cut_out(folder: Path, name: str, wanted: list[tuple[int, tuple[int, int, in
         mask = (labels[y0:y1, x0:x1] == _colour(value)).all(-1).astype(np.uint8)
         if mask.sum() < FEWEST_PIXELS:
             continue
-        inside = cv2.erode(mask, RIM)
+        # Objects touch their box, beyond which OpenCV would otherwise take them to go on.
+        inside = cv2.erode(mask, RIM, borderType=cv2.BORDER_CONSTANT, borderValue=0)
         alpha = np.where(inside > 0, 255, RIM_ALPHA * mask)[..., None]
         # Times alpha: what surrounds an object in its own picture must not bleed into its edge as it is made smaller.
         whole = np.concatenate([picture[y0:y1, x0:x1] * (alpha / 255), alpha], -1).round().astype(np.uint8)
