@@ -36,7 +36,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     units, body = find_units(root, "test"), load_body()
     with open_set(folder, settings):
         for unit in units:
-            clips = decode(root, unit, body, 1.2).clips
+            clips = decode(root, unit, body, "corrected").clips
             features = [np.random.default_rng(0).normal(size=(len(clip), 8)).astype(np.float32) for clip in clips]
             part = write_part(folder, unit, clips, features, dataset="3dpw", split="test")
             write_record(folder, Record(unit.name, list(unit.sources), part))
