@@ -59,7 +59,7 @@ def test_rows_labels_and_order(tmp_path: Path, body: Body) -> None:
     assert first.frame_index.tolist() == [0, 1, 2, 4, 6, 7, 8, 9, 10, 11]  # 3: nobody there, 5: six limb joints
     assert second.frame_index.tolist() == [2, 3, 4, 5, 6, 7, 8, 9, 10]
     assert counts == {
-        "person_frames": 24, "rows": 19, "outside_visible": 3, "too_few_joints": 2, "without_box": 0,
+        "person_frames": 24, "rows": 19, "rows_outside_visible": 3, "rows_too_few_joints": 2, "rows_without_box": 0,
         "cameras_not_rigid": 0,
     }  # fmt: skip
     assert first.image[3] == "imageFiles/walk_00/image_00004.jpg"
@@ -157,12 +157,12 @@ def test_reference_boxes_are_late_by_the_frames_before_a_person_is_seen(tmp_path
     unit = find_units(tmp_path, "test")[0]
     dump(seen_late(7), pickle)
     corrected, counts = decode(tmp_path, unit, body, "corrected")
-    assert counts["without_box"] == 0 and corrected[0].frame_index[0] == 7
+    assert counts["rows_without_box"] == 0 and corrected[0].frame_index[0] == 7
     reference, counts = decode(tmp_path, unit, body, "reference")
     # The first 7 have an infinite box in the reference: such rows hold nothing and would break every reader.
-    assert counts["without_box"] == 7 and reference[0].frame_index.tolist() == list(range(14, 40))
+    assert counts["rows_without_box"] == 7 and reference[0].frame_index.tolist() == list(range(14, 40))
     assert counts["person_frames"] == sum(
-        counts[why] for why in ("rows", "outside_visible", "too_few_joints", "without_box")
+        counts[why] for why in ("rows", "rows_outside_visible", "rows_too_few_joints", "rows_without_box")
     )
     late = keypoint_boxes(seen_late(7)["poses2d"][0].transpose(0, 2, 1), zero_padded=True).bbox[:-7]
     assert np.array_equal(reference[0].bbox, late)
@@ -181,7 +181,7 @@ def test_reference_has_nothing_of_somebody_seen_for_less_than_six_frames(tmp_pat
     unit = unit_of(tmp_path, data)
     assert len(decode(tmp_path, unit, body, "corrected").clips[0]) == 4
     clips, counts = decode(tmp_path, unit, body, "reference")
-    assert not clips and counts["without_box"] == 4
+    assert not clips and counts["rows_without_box"] == 4
 
 
 def test_only_reference_needs_the_translation(tmp_path: Path, body: Body) -> None:

@@ -71,7 +71,7 @@ def decode(root: Path, unit: Unit, body: Body, preprocessing: str) -> Decoded:
     data = _read(root, unit, with_trans=reference)
     cameras, rigid = _camera_rotations(data["cam_poses"])
     clips = []
-    counts = {"person_frames": 0, "rows": 0, "outside_visible": 0, "too_few_joints": 0, "without_box": 0}
+    counts = {"person_frames": 0, "rows": 0, "rows_outside_visible": 0, "rows_too_few_joints": 0, "rows_without_box": 0}
     counts["cameras_not_rigid"] = int((~rigid).sum())
     for person, keypoints in enumerate(data["poses2d"]):
         counts["person_frames"] += len(keypoints)
@@ -81,9 +81,9 @@ def decode(root: Path, unit: Unit, body: Body, preprocessing: str) -> Decoded:
         visible = keypoints[frames][:, LIMBS_IN_2D, 2] > VISIBLE  # (n, 12)
         enough, boxed = visible.sum(1) >= FEWEST_VISIBLE, np.isfinite(bbox).all(1)
         kept = enough & boxed
-        counts["outside_visible"] += len(keypoints) - len(frames)
-        counts["too_few_joints"] += int((~enough).sum())
-        counts["without_box"] += int((enough & ~boxed).sum())
+        counts["rows_outside_visible"] += len(keypoints) - len(frames)
+        counts["rows_too_few_joints"] += int((~enough).sum())
+        counts["rows_without_box"] += int((enough & ~boxed).sum())
         frames, visible = frames[kept], visible[kept]
         if not len(frames):
             continue
