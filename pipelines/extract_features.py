@@ -121,9 +121,11 @@ def main(
         raise InputError(f"--split {split}: {dataset} has {', '.join(decoder.splits)}; or say all")
     if preprocessing not in PREPROCESSING:
         raise InputError(f"--preprocessing {preprocessing}: there is {' and '.join(PREPROCESSING)}")
-    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not (root.is_absolute() and out.is_absolute()):
+    given = [path for path in (root, out, occluders) if path]
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not all(path.is_absolute() for path in given):
         raise InputError(
-            "--root and --out must be absolute in a Ray job: it runs in a copy of your folder, which is thrown away"
+            "--root, --out and --occluders must be absolute in a Ray job: it runs in a copy of your folder, which is "
+            "thrown away"
         )
     root, out = root.absolute(), out.absolute()
     weights, body = (path and path.absolute() for path in (weights, body))

@@ -115,7 +115,9 @@ def test_reference_rounds_what_loaders_round_and_leaves_the_test_split(root: Pat
         assert (rows["crop_scale"] == np.float32(1.2)).all()
         targets = keypoints_to_crop(rows["keypoints2d"], rows["bbox"], rows["crop_scale"])[:, 25:37, :2]
         assert (np.abs(targets - targets.astype(np.float16)).max() < 1e-6) == rounded
+        assert np.linalg.norm(rows["joints3d"][:, 27:29].mean(1), axis=1).min() > 0.1  # the world's translation
     corrected = rows_of(root, tmp_path / "corrected", body)
+    assert np.abs(corrected["joints3d"][:, 27:29].mean(1)).max() < 1e-6
     assert not np.array_equal(corrected["joints3d"], corrected["joints3d"].astype(np.float16))
 
 
