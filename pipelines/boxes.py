@@ -29,9 +29,9 @@ def keypoint_boxes(
     No visible person at all gives start = stop = 0.
 
     Corrected against the code of VIBE and its heirs: the median repeats the edge frames where theirs pads with zeros
-    (which pulls boxes of the last 5 frames aside and makes infinite ones of clips under 6 frames), and boxes are cut to
-    [start, stop) as everything else is. ``zero_padded`` brings the old median back. Kept: the Gaussian mirrors at the
-    ends, so that a box that moves steadily there lags by up to 0.8 sigma of motion.
+    (which pulls boxes of the first and last 5 frames aside and makes infinite ones of clips under 6 frames), and boxes
+    are cut to [start, stop) as everything else is (see ``misaligned``). ``zero_padded`` brings the old median back.
+    Kept: the Gaussian mirrors at the ends, so that a box that moves steadily there lags by up to 0.8 sigma of motion.
     """
     keypoints2d = np.asarray(keypoints2d, np.float64)
     seen = keypoints2d[..., 2] > VISIBLE
@@ -53,3 +53,13 @@ def keypoint_boxes(
     with np.errstate(divide="ignore"):  # only the old median can make a zero
         side = enlarge * 150.0 / smooth[:, 2]
     return Boxes(start, stop, np.column_stack([smooth[:, :2], side, side]))
+
+
+def misaligned(boxes: Boxes) -> NDArray[np.float64]:
+    """(stop - start, 4) boxes as VIBE and its heirs pair them with 3DPW's pictures; NaN for a picture that has none.
+
+    Their smoother returns ``start`` empty rows and then the boxes, while all else of a person is cut to [start, stop):
+    the first ``start`` crops have no box, and every later one is of where the person was ``start`` frames before.
+    """
+    rows = np.concatenate([np.full((boxes.start, 4), np.nan), boxes.bbox])[: boxes.stop - boxes.start]
+    return np.where(np.isfinite(rows).all(1, keepdims=True), rows, np.nan)

@@ -38,7 +38,7 @@ class Clip:
 
     track_id: str
     fps: float
-    crop_scale: float
+    crop_scale: float  # of 2D targets, and of features unless feature_scale says otherwise
     gender: str  # male, female or neutral
     frame_index: NDArray[np.integer]  # (N,), 0-based
     image: Sequence[str]  # N paths below the root
@@ -51,6 +51,7 @@ class Clip:
     has_3d: NDArray[np.bool_]  # (N,)
     has_smpl: NDArray[np.bool_]  # (N,)
     valid: NDArray[np.bool_]  # (N,)
+    feature_scale: float | None = None  # the reference crops some sets wider or closer than it places 2D targets
 
     def __post_init__(self) -> None:
         shapes = {
@@ -91,3 +92,4 @@ class Decoder(NamedTuple):
     find: Callable[[Path, str], list[Unit]]
     decode: Callable[[Path, Unit, Body, str], Decoded]
     box_rule: str
+    reference: str = ""  # what decode does otherwise when told "reference", in words for the manifest

@@ -25,13 +25,15 @@ from glot.crop import CROP_SIZE, DEFAULT_CROP_SCALE
 from glot.errors import InputError
 from glot.ray_session import connect
 from glot.schema import Manifest
-from pipelines.clips import Decoder, Unit
+from pipelines.clips import PREPROCESSING, Decoder, Unit
 from pipelines.decoders.human36m import HUMAN36M
 from pipelines.decoders.mpi_inf_3dhp import MPI_INF_3DHP
 from pipelines.decoders.penn_action import PENN_ACTION
 from pipelines.decoders.posetrack import POSETRACK
 from pipelines.decoders.threedpw import THREEDPW
 from pipelines.frames import read_crops
+from pipelines.occlusion import Occlusion, load_occlusion
+from pipelines.reference import round_targets
 from pipelines.shards import Record, finished, open_set, publish, write_part, write_record
 from pipelines.tally import Display, Tally
 
@@ -59,6 +61,7 @@ class Job:
     weights: Path | None
     body: Path | None
     batch_size: int
+    preprocessing: str
     settings: dict[str, Any]
 
     @property
@@ -67,7 +70,7 @@ class Job:
 
 
 def main(
-    dataset: Annotated[str, typer.Option(help="What the root holds: 3dpw.")],
+    dataset: Annotated[str, typer.Option(help=f"What the root holds: {', '.join(DECODERS)}.")],
     root: Annotated[
         Path, typer.Option(help="The dataset's folder; for 3dpw the one with imageFiles/, sequenceFiles/.")
     ],
@@ -87,6 +90,28 @@ def main(
     workers: Annotated[int, typer.Option(min=0, help="Extraction actors; 0: one a CPU core, or one a GPU.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Crops in one forward pass.")] = 8,
     allow_skips: Annotated[bool, typer.Option(help="Unreadable pictures and sequences are fine: exit with 0.")] = False,
+    preprocessing: Annotated[
+        str,
+        typer.Option(
+            help="corrected, or reference: with what is wrong or inconsistent in the published inputs (shifted boxes, "
+            "crops of another scale than their 2D targets, float16 targets, ...), to compare with models made of them."
+        ),
+    ] = "corrected",
+    occluders: Annotated[
+        Path | None,
+        typer.Option(
+            help="Pascal VOC's folder (VOCdevkit/VOC2012): its objects are pasted over the crops, labels stay as they "
+            "are. People are not, except with --preprocessing reference. Give such a set an --out of its own."
+        ),
+    ] = None,
+    occluders_per: Annotated[
+        str | None,
+        typer.Option(
+            help="frame: other objects in every frame, as published; track: they pass by along a track. Default: "
+            "track, or frame with --preprocessing reference."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the occluders; the same seed gives the same crops.")] = 0,
 ) -> int:
     """Extracts per-frame features and labels from a video dataset, as a Ray Data job.
 
@@ -95,35 +120,52 @@ def main(
     Run it again after any interruption: it goes on where it was, and says so when there is nothing left to do. With
     RAY_ADDRESS set, or under `ray job submit`, it joins that cluster; otherwise it starts a local Ray. What cannot be
     read is skipped and named in manifest.json; the exit code is then 1, unless `--allow-skips`.
+
+    **What a set was made with** is in its manifest. A folder that was begun otherwise is refused, half done or done:
+    `--preprocessing reference` and `--occluders` need an `--out` of their own.
     """
     if dataset not in DECODERS:
         raise InputError(f"--dataset {dataset}: not known; there is {', '.join(DECODERS)}")
     decoder = DECODERS[dataset]
     if split != "all" and split not in decoder.splits:
         raise InputError(f"--split {split}: {dataset} has {', '.join(decoder.splits)}; or say all")
-    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not (root.is_absolute() and out.is_absolute()):
+    if preprocessing not in PREPROCESSING:
+        raise InputError(f"--preprocessing {preprocessing}: there is {' and '.join(PREPROCESSING)}")
+    given = [path for path in (root, out, occluders) if path]
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not all(path.is_absolute() for path in given):
         raise InputError(
-            "--root and --out must be absolute in a Ray job: it runs in a copy of your folder, which is thrown away"
+            "--root, --out and --occluders must be absolute in a Ray job: it runs in a copy of your folder, which is "
+            "thrown away"
         )
     root, out = root.absolute(), out.absolute()
     weights, body = (path and path.absolute() for path in (weights, body))
     splits = decoder.splits if split == "all" else (split,)
     units = {name: decoder.find(root, name) for name in splits}
-    settings = describe(backbone, weights, body, decoder)
+    occlusion = load_occlusion(occluders, occluders_per, seed, preprocessing=preprocessing, split=split)
+    if occlusion:
+        say(f"occluders: {len(occlusion.objects)} objects of {occluders}, for every {occlusion.per}")
+    settings = describe(backbone, weights, body, decoder, preprocessing, occlusion)
     jobs = {
         name: Job(
-            dataset, name, root, out / dataset / name, backbone, weights, body, batch_size,
+            dataset, name, root, out / dataset / name, backbone, weights, body, batch_size, preprocessing,
             {"dataset": dataset, "split": name, **settings},
         )
         for name in splits
     }  # fmt: skip
-    manifests = extract(jobs, units, workers)
+    manifests = extract(jobs, units, workers, occlusion)
     for name, manifest in manifests.items():
         say_skipped(jobs[name], manifest)
     return 1 if not allow_skips and any(manifest.skipped for manifest in manifests.values()) else 0
 
 
-def describe(backbone: str, weights: Path | None, body: Path | None, decoder: Decoder) -> dict[str, Any]:
+def describe(
+    backbone: str,
+    weights: Path | None,
+    body: Path | None,
+    decoder: Decoder,
+    preprocessing: str,
+    occlusion: Occlusion | None,
+) -> dict[str, Any]:
     """What a feature set is made with; two runs may share a folder only if these agree."""
     network, person = load_backbone(backbone, weights), load_body(body)
     return {
@@ -139,11 +181,16 @@ def describe(backbone: str, weights: Path | None, body: Path | None, decoder: De
             "scale": DEFAULT_CROP_SCALE,
             "box": decoder.box_rule,
             "rule": "square of side scale * width, bilinear, black outside",
+            "preprocessing": preprocessing,
+            "reference": decoder.reference if preprocessing == "reference" else "",
+            "occluders": occlusion.describe() if occlusion else None,
         },
     }
 
 
-def extract(jobs: Mapping[str, Job], units: Mapping[str, Sequence[Unit]], workers: int) -> dict[str, Manifest]:
+def extract(
+    jobs: Mapping[str, Job], units: Mapping[str, Sequence[Unit]], workers: int, occlusion: Occlusion | None
+) -> dict[str, Manifest]:
     """Extracts what is missing of the splits, in one go, and publishes each."""
     with ExitStack() as folders:
         missing: list[tuple[Job, Unit]] = []
@@ -155,7 +202,7 @@ def extract(jobs: Mapping[str, Job], units: Mapping[str, Sequence[Unit]], worker
             say(f"{job.what}: {len(units[split])} sequences" + (f", {state}" if done else ""))
             missing += [(job, unit) for unit in todo]
         if missing:
-            run(missing, workers)
+            run(missing, workers, occlusion)
         manifests, errors = {}, []
         for split, job in jobs.items():
             try:
@@ -170,7 +217,7 @@ def extract(jobs: Mapping[str, Job], units: Mapping[str, Sequence[Unit]], worker
     return manifests
 
 
-def run(work: Sequence[tuple[Job, Unit]], workers: int) -> None:
+def run(work: Sequence[tuple[Job, Unit]], workers: int, occlusion: Occlusion | None) -> None:
     """The Ray Data job: names of units -> a pool of actors that decode, crop, run the network and write."""
     with ray_session() as ray:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -183,12 +230,13 @@ def run(work: Sequence[tuple[Job, Unit]], workers: int) -> None:
         work = sorted(work, key=lambda item: -item[1].frames)
         items = [{"split": job.split, "unit": unit.to_json()} for job, unit in work]
         jobs = {job.split: job for job, _ in work}
+        shared = ray.put(occlusion) if occlusion else None  # hundreds of MB; once on a node, not once in every worker
         total, what = sum(unit.frames for _, unit in work), f"extract {work[0][0].dataset}"
         try:
             with Display(lambda: ray.get(tally.read.remote()), total=total, what=what):
                 ray.data.from_items(items, override_num_blocks=len(items)).map(
                     ExtractUnit,
-                    fn_constructor_kwargs={"jobs": jobs, "tally": tally, "threads": threads},
+                    fn_constructor_kwargs={"jobs": jobs, "tally": tally, "threads": threads, "occlusion": shared},
                     compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1),
                     **resources,
                 ).materialize()
@@ -202,7 +250,10 @@ def run(work: Sequence[tuple[Job, Unit]], workers: int) -> None:
 class ExtractUnit:
     """What an actor runs: ``__call__`` does one unit and leaves its part and its record."""
 
-    def __init__(self, jobs: Mapping[str, Job], tally: Any, threads: int) -> None:
+    def __init__(self, jobs: Mapping[str, Job], tally: Any, threads: int, occlusion: Any) -> None:
+        import ray
+
+        self.occlusion: Occlusion | None = ray.get(occlusion) if occlusion else None
         self.jobs, self.tally, self.threads = jobs, tally, threads
         torch.set_num_threads(1)
         cv2.setNumThreads(1)
@@ -218,7 +269,10 @@ class ExtractUnit:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         job, unit = self.jobs[str(row["split"])], Unit.from_json(str(row["unit"]))
-        record = extract_unit(job, unit, self.extractor, self.body, threads=self.threads, report=self._report)
+        record = extract_unit(
+            job, unit, self.extractor, self.body,
+            occlusion=self.occlusion, threads=self.threads, report=self._report,
+        )  # fmt: skip
         write_record(job.folder, record)
         return {"unit": unit.name}
 
@@ -227,16 +281,25 @@ class ExtractUnit:
 
 
 def extract_unit(
-    job: Job, unit: Unit, extractor: Extractor, body: Body, *, threads: int, report: Callable[[int, int], None]
+    job: Job,
+    unit: Unit,
+    extractor: Extractor,
+    body: Body,
+    *,
+    occlusion: Occlusion | None,
+    threads: int,
+    report: Callable[[int, int], None],
 ) -> Record:
     """Decodes a unit, runs the network over its crops, writes its part. What cannot be read becomes ``skipped``."""
     sources = list(unit.sources)
     try:
-        clips, counts = DECODERS[job.dataset].decode(job.root, unit, body, "corrected")
+        clips, counts = DECODERS[job.dataset].decode(job.root, unit, body, job.preprocessing)
     except InputError as error:
         report(unit.frames, unit.frames)
         skipped = [{"what": unit.annotation, "reason": str(error), "frames": unit.frames}]
         return Record(unit.name, sources, None, skipped=skipped)
+    if job.preprocessing == "reference" and not job.split.startswith("test"):  # evaluation reads them as stored
+        clips = [round_targets(clip) for clip in clips]
     features = [np.zeros((len(clip), job.settings["backbone"]["feature_size"]), np.float32) for clip in clips]
     there = [np.zeros(len(clip), bool) for clip in clips]
     crops: list[NDArray[np.uint8]] = []
@@ -251,7 +314,9 @@ def extract_unit(
         places.clear()
 
     told = told_skipped = 0
-    for frames, frame in enumerate(read_crops(job.root, clips, threads=threads, ahead=2 * job.batch_size), 1):
+    alter = occlusion.over(f"{job.dataset}/{job.split}") if occlusion else None
+    pictures = read_crops(job.root, clips, alter=alter, threads=threads, ahead=2 * job.batch_size)
+    for frames, frame in enumerate(pictures, 1):
         if frame.reason:
             skipped.append({"what": frame.image, "reason": frame.reason, "frames": 1})
         for place, crop in zip(frame.people, frame.crops, strict=False):

@@ -1,7 +1,7 @@
 """Clips in, crops out: every picture is read and decoded once for all its people, ahead of whoever works on them."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +17,9 @@ from pipelines.clips import Clip
 START, SCAN, END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"  # of a JPEG file, of its picture data, of the file
 # A video is read as what its name says. Left to guess, FFmpeg would also follow a playlist to other files and hosts.
 VIDEOS = {".avi": "avi", ".mp4": "mov", ".m4v": "mov", ".mov": "mov", ".mkv": "matroska", ".webm": "matroska"}
+
+
+Alter = Callable[[NDArray[np.uint8], Clip, int], NDArray[np.uint8]]
 
 
 class Unreadable(Exception):
@@ -157,9 +160,14 @@ class Videos:
         self.name, self.video = "", None
 
 
-def read_crops(root: Path, clips: Sequence[Clip], *, threads: int = 1, ahead: int = 16) -> Iterator[Frame]:
+def read_crops(
+    root: Path, clips: Sequence[Clip], *, alter: Alter | None = None, threads: int = 1, ahead: int = 16
+) -> Iterator[Frame]:
     """Frames in time order, of videos one video after the other; up to ``ahead`` pictures are read and cropped in the
-    background while one is worked on."""
+    background while one is worked on.
+
+    ``alter(crop, clip, row)`` returns what to put in the place of a crop; it runs in the reading threads.
+    """
     people: dict[str, list[tuple[int, int]]] = {}
     when: dict[str, int] = {}
     for number, clip in enumerate(clips):
@@ -174,7 +182,7 @@ def read_crops(root: Path, clips: Sequence[Clip], *, threads: int = 1, ahead: in
         try:
             for image in order:
                 to = single if video_frame(image) else pool
-                pending.append(to.submit(_frame, root, videos, clips, image, people[image]))
+                pending.append(to.submit(_frame, root, videos, clips, image, people[image], alter))
                 if len(pending) > ahead:
                     yield pending.popleft().result()
             while pending:
@@ -185,13 +193,20 @@ def read_crops(root: Path, clips: Sequence[Clip], *, threads: int = 1, ahead: in
             videos.close()
 
 
-def _frame(root: Path, videos: Videos, clips: Sequence[Clip], image: str, people: list[tuple[int, int]]) -> Frame:
+def _frame(
+    root: Path, videos: Videos, clips: Sequence[Clip], image: str, people: list[tuple[int, int]], alter: Alter | None
+) -> Frame:
     try:
         part = video_frame(image)
         picture = videos.read(*part) if part else read_picture(root / image)
     except Unreadable as error:
         return Frame(image, people, [], str(error))
-    return Frame(image, people, [crop_image(picture, clips[c].bbox[row], clips[c].crop_scale) for c, row in people])
+    crops = []
+    for number, row in people:
+        clip = clips[number]
+        crop = crop_image(picture, clip.bbox[row], clip.feature_scale or clip.crop_scale)
+        crops.append(alter(crop, clip, row) if alter else crop)
+    return Frame(image, people, crops)
 
 
 def _said(error: Exception) -> str:

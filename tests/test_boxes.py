@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipelines.boxes import keypoint_boxes
+from pipelines.boxes import keypoint_boxes, misaligned
 
 
 def track(centres: np.ndarray, half: float = 30.0) -> np.ndarray:
@@ -52,3 +52,19 @@ def test_nobody_and_a_single_point_give_no_boxes() -> None:
     assert keypoint_boxes(np.zeros((8, 18, 3)))[:2] == (0, 0)
     dot = np.tile([50.0, 50.0, 1.0], (8, 18, 1))
     assert len(keypoint_boxes(dot).bbox) == 0
+
+
+def test_misaligned_boxes_are_those_of_start_frames_ago_and_nobodys_at_first() -> None:
+    keypoints = track(moving(30))
+    keypoints[:4] = 0
+    boxes = keypoint_boxes(keypoints)
+    late = misaligned(boxes)
+    assert len(late) == 26 and np.isnan(late[:4]).all() and np.array_equal(late[4:], boxes.bbox[:-4])
+    assert np.array_equal(misaligned(keypoint_boxes(track(moving(30)))), keypoint_boxes(track(moving(30))).bbox)
+    keypoints[:20] = 0  # seen for 10 frames after 20: no picture has a box
+    assert (
+        misaligned(keypoint_boxes(keypoints)).shape == (10, 4) and np.isnan(misaligned(keypoint_boxes(keypoints))).all()
+    )
+    short = misaligned(keypoint_boxes(track(moving(5)), zero_padded=True))
+    assert np.isnan(short).all()  # an infinite side is none either
+    assert misaligned(keypoint_boxes(np.zeros((8, 18, 3)))).shape == (0, 4)

@@ -26,6 +26,7 @@ from pipelines.extract_features import main, plan
 from pipelines.legacy_pickle import dump
 from pipelines.tally import Counts, Display
 from tests.threedpw_fixture import write_sequence
+from tests.voc_fixture import write_voc
 
 SCRIPT = Path(extract_features.__file__)
 torch.set_num_threads(1)  # two threads on busy cores spin at each other
@@ -82,7 +83,7 @@ def test_features_are_those_of_a_plain_loop(undisturbed: tuple[Path, Path]) -> N
     module, body = load_backbone().module, load_body()
     row = 0
     for unit in find_units(root, "test"):
-        for clip in decode(root, unit, body, 1.2).clips:
+        for clip in decode(root, unit, body, "corrected").clips:
             pictures = [cv2.imread(str(root / image)) for image in clip.image]
             crops = [crop_image(picture, box, 1.2) for picture, box in zip(pictures, clip.bbox, strict=True)]
             with torch.no_grad():
@@ -250,7 +251,20 @@ def test_progress_in_a_log_says_speed_time_left_and_skips(capsys: pytest.Capture
     assert "60/240 frames" in second and second.endswith("20.0 frames/s, about 9 s left, 2 skipped")
 
 
+def test_occluders_travel_to_the_workers(undisturbed: tuple[Path, Path], tmp_path: Path) -> None:
+    root, out = undisturbed
+    options: dict[str, Any] = {"occluders": write_voc(tmp_path / "VOC2012"), "occluders_per": "frame"}
+    assert run(root, tmp_path / "two", **options) == 0
+    assert run(root, tmp_path / "one", workers=1, **options) == 0
+    assert same_rows(tmp_path / "one", tmp_path / "two") and not same_rows(tmp_path / "one", out)
+    plain, covered = (read_table(folder / "3dpw" / "test") for folder in (out, tmp_path / "one"))
+    assert covered.drop_columns("feature").equals(plain.drop_columns("feature"))
+    said = read_manifest(tmp_path / "one" / "3dpw" / "test").crop["occluders"]
+    assert (said["objects"], said["people"], said["per"], said["seed"]) == (3, False, "frame", 0)
+
+
 def test_the_settings_say_what_made_the_set(undisturbed: tuple[Path, Path]) -> None:
     values = json.loads((undisturbed[1] / "3dpw" / "test" / MANIFEST).read_text())
     assert values["backbone"]["hash"] == load_backbone().hash and values["body"]["open"] is True
+    assert values["crop"]["preprocessing"] == "corrected" and values["crop"]["occluders"] is None
     assert values["crop"]["scale"] == 1.2 and values["code_version"] and values["skipped"] == []

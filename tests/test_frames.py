@@ -23,7 +23,7 @@ from tests.threedpw_fixture import write_sequence
 @pytest.fixture
 def clips(tmp_path: Path) -> list[Clip]:
     write_sequence(tmp_path, "walk_00")
-    return decode(tmp_path, find_units(tmp_path, "test")[0], load_body(), 1.2).clips
+    return decode(tmp_path, find_units(tmp_path, "test")[0], load_body(), "corrected").clips
 
 
 def picture(path: Path) -> bytes:

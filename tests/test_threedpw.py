@@ -3,16 +3,20 @@
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
 from glot.body import Body, load_body
+from glot.crop import crop_image
 from glot.errors import InputError
 from glot.joints import COMMON14, SPIN49, THREEDPW_2D
+from pipelines.boxes import keypoint_boxes
 from pipelines.clips import Unit
 from pipelines.decoders.threedpw import decode, find_units
+from pipelines.frames import read_crops
 from pipelines.legacy_pickle import dump
 from tests.threedpw_fixture import sequence, write_sequence
 
@@ -54,7 +58,10 @@ def test_rows_labels_and_order(tmp_path: Path, body: Body) -> None:
     assert [first.track_id, second.track_id] == ["walk_00_0", "walk_00_1"]
     assert first.frame_index.tolist() == [0, 1, 2, 4, 6, 7, 8, 9, 10, 11]  # 3: nobody there, 5: six limb joints
     assert second.frame_index.tolist() == [2, 3, 4, 5, 6, 7, 8, 9, 10]
-    assert counts == {"person_frames": 24, "rows": 19, "cameras_not_rigid": 0}
+    assert counts == {
+        "person_frames": 24, "rows": 19, "rows_outside_visible": 3, "rows_too_few_joints": 2, "rows_without_box": 0,
+        "cameras_not_rigid": 0,
+    }  # fmt: skip
     assert first.image[3] == "imageFiles/walk_00/image_00004.jpg"
     assert (first.gender, second.gender, first.fps, first.crop_scale) == ("male", "female", 30.0, 1.2)
     assert first.valid.tolist() == [True] * 8 + [False] * 2 and second.valid.all()
@@ -103,6 +110,87 @@ def test_a_camera_that_is_no_rotation_gives_up_its_frame_only(tmp_path: Path, bo
     assert not clip[0].valid[lost].any() and np.isfinite(clip[0].pose).all() and counts["cameras_not_rigid"] == 2
 
 
+def test_reference_crops_features_wider_than_it_places_their_2d_targets(tmp_path: Path, body: Body) -> None:
+    unit = unit_of(tmp_path, sequence("walk_00", people=1))
+    crops = {}
+    for preprocessing, scale in (("corrected", 1.2), ("reference", 1.3)):
+        clip = decode(tmp_path, unit, body, preprocessing).clips[0]
+        assert clip.crop_scale == 1.2  # what stored 2D targets are turned into crop units with
+        crops[preprocessing] = crop = next(read_crops(tmp_path, [clip])).crops[0]
+        picture = cv2.imread(str(tmp_path / clip.image[0]))
+        assert np.array_equal(crop, crop_image(picture, clip.bbox[0], scale))
+    assert not np.array_equal(*crops.values())
+
+
+def test_reference_joints_are_moved_by_the_worlds_translation_and_differ_in_nothing_else(
+    tmp_path: Path, body: Body
+) -> None:
+    data = sequence("walk_00", people=1)
+    unit = unit_of(tmp_path, data)
+    corrected, reference = (decode(tmp_path, unit, body, name).clips[0] for name in ("corrected", "reference"))
+    assert np.array_equal(corrected.frame_index, reference.frame_index)
+    hips = [SPIN49.index("rhip"), SPIN49.index("lhip")]
+    assert np.abs(corrected.joints3d[:, hips].mean(1)).max() < 1e-6
+    pelvis = reference.joints3d[:, hips].mean(1)
+    assert np.allclose(reference.joints3d - pelvis[:, None], corrected.joints3d, atol=1e-5)
+    # The offset is the world's translation as it is, not turned into the camera, plus SMPL's own of the hips.
+    trans = data["trans"][0][reference.frame_index]
+    assert np.linalg.norm(pelvis - trans, axis=1).max() < 0.6 < np.linalg.norm(pelvis, axis=1).max()
+    without = {**data, "trans": [np.zeros_like(data["trans"][0])]}
+    dump(without, tmp_path / unit.annotation)
+    still = decode(tmp_path, unit, body, "reference").clips[0]
+    assert np.allclose(reference.joints3d - still.joints3d, trans[:, None], atol=1e-5)
+
+
+def seen_late(start: int, frames: int = 40) -> dict[str, Any]:
+    """A person who walks to the right and is first seen in frame ``start``."""
+    data = sequence("walk_00", people=1, frames=frames)
+    data["poses2d"][0][:] = data["poses2d"][0][:1]
+    data["poses2d"][0][:, 0] += 2.0 * np.arange(frames)[:, None]
+    data["poses2d"][0][:start] = 0
+    return data
+
+
+def test_reference_boxes_are_late_by_the_frames_before_a_person_is_seen(tmp_path: Path, body: Body) -> None:
+    write_sequence(tmp_path, "walk_00", frames=40)
+    pickle = tmp_path / "sequenceFiles" / "test" / "walk_00.pkl"
+    unit = find_units(tmp_path, "test")[0]
+    dump(seen_late(7), pickle)
+    corrected, counts = decode(tmp_path, unit, body, "corrected")
+    assert counts["rows_without_box"] == 0 and corrected[0].frame_index[0] == 7
+    reference, counts = decode(tmp_path, unit, body, "reference")
+    # The first 7 have an infinite box in the reference: such rows hold nothing and would break every reader.
+    assert counts["rows_without_box"] == 7 and reference[0].frame_index.tolist() == list(range(14, 40))
+    assert counts["person_frames"] == sum(
+        counts[why] for why in ("rows", "rows_outside_visible", "rows_too_few_joints", "rows_without_box")
+    )
+    late = keypoint_boxes(seen_late(7)["poses2d"][0].transpose(0, 2, 1), zero_padded=True).bbox[:-7]
+    assert np.array_equal(reference[0].bbox, late)
+    middle = slice(10, 16)  # frames 24 to 29 of the reference, far from the ends
+    assert np.allclose(corrected[0].bbox[17:23, 0] - reference[0].bbox[middle, 0], 14, atol=1.5)  # 7 frames of 2 px
+    # Somebody who is seen at once has the same rows in both, and other boxes only at the ends.
+    dump(seen_late(0), pickle)
+    ours, theirs = (decode(tmp_path, unit, body, name).clips[0] for name in ("corrected", "reference"))
+    assert np.array_equal(ours.frame_index, theirs.frame_index)
+    assert np.abs(ours.bbox[:, 0] - theirs.bbox[:, 0]).max() > 1
+
+
+def test_reference_has_nothing_of_somebody_seen_for_less_than_six_frames(tmp_path: Path, body: Body) -> None:
+    data = sequence("walk_00", people=1)
+    data["poses2d"][0][5:] = 0
+    unit = unit_of(tmp_path, data)
+    assert len(decode(tmp_path, unit, body, "corrected").clips[0]) == 4
+    clips, counts = decode(tmp_path, unit, body, "reference")
+    assert not clips and counts["rows_without_box"] == 4
+
+
+def test_only_reference_needs_the_translation(tmp_path: Path, body: Body) -> None:
+    unit = unit_of(tmp_path, broken(trans=None))
+    assert len(decode(tmp_path, unit, body, "corrected").clips) == 2
+    with pytest.raises(InputError, match="no trans in it"):
+        decode(tmp_path, unit, body, "reference")
+
+
 def test_a_person_nobody_sees_has_no_clip(tmp_path: Path, body: Body) -> None:
     data = sequence("walk_00")
     data["poses2d"][0][:] = 0
@@ -140,6 +228,8 @@ def broken(**changes: Any) -> dict[str, Any]:
         (broken(cam_poses=["a"]), "cam_poses is not an array of numbers"),
         (broken(img_frame_ids=np.zeros(0)), "0 frames"),
         (broken(genders=["m"]), "1 genders"),
+        (broken(poses=5), "poses is a int, not a list"),
+        (broken(poses2d=[np.full((12, 3, 18), np.nan)] * 2), r"poses2d\[0\] holds NaN"),
     ],
     ids=lambda value: value[:20] if isinstance(value, str) else "",
 )

@@ -17,13 +17,18 @@ from glot.crop import DEFAULT_CROP_SCALE
 from glot.errors import InputError
 from glot.joints import COMMON14, SPIN49, THREEDPW_2D, match
 from glot.safe_pickle import load_pickle
-from pipelines.boxes import VISIBLE, keypoint_boxes
+from pipelines.boxes import VISIBLE, keypoint_boxes, misaligned
 from pipelines.clips import Clip, Decoded, Decoder, Unit
 
 SPLITS = ("train", "validation", "test")
 FPS = 30.0
 ENLARGE = 1.1
+REFERENCE_FEATURE_SCALE = 1.3  # of the published features, whose 2D targets are at 1.2
 FEWEST_VISIBLE = 7  # of the 12 limb joints; the published counts follow from this rule
+REFERENCE = (
+    f"features cropped at {REFERENCE_FEATURE_SCALE}, 2D targets at {DEFAULT_CROP_SCALE}; median padded with zeros; "
+    "boxes late by the frames before a person is first seen; joints3d with the world's translation; targets of float16"
+)
 LIMBS = match(THREEDPW_2D, COMMON14)  # 12 pairs; eyes, ears, nose and OpenPose's neck have no counterpart
 LIMBS_IN_2D = [source for source, _ in LIMBS]
 LIMBS_IN_SPIN49 = [SPIN49.index(COMMON14[target]) for _, target in LIMBS]
@@ -50,36 +55,40 @@ def find_units(root: Path, split: str) -> list[Unit]:
 def decode(root: Path, unit: Unit, body: Body, preprocessing: str) -> Decoded:
     """Clips of everybody in a sequence who is ever visible.
 
+    ``preprocessing`` "reference" makes what TCMR's and GLoT's published inputs contain (REFERENCE says what).
+
     Rows: from the first to the last visible frame, those with 7 of 12 limb joints above confidence 0.3.
     keypoints2d: those 12 joints in slots 25-36, confidence 1 above 0.3 and else 0.
     pose: the root turned into the camera, R_camera R_root; betas: the gendered body's, as everywhere in the field.
     joints3d: the 49 joints of the neutral body with them, metres, camera frame, relative to the pelvis (the mean of the
-    hips, slots 27 and 28). The reference stores a hybrid frame, turned into the camera about SMPL's origin and moved by
-    the world's translation, where only differences between joints of one frame have a meaning; ours has no translation.
+    hips, slots 27 and 28). The reference's are in a hybrid frame, turned into the camera about SMPL's origin and moved
+    by the world's translation, where only differences between joints of one frame have a meaning.
+    Its boxes may be shifted or infinite (see pipelines.boxes); a row with an infinite box is left out and counted. The
+    shift that it passes on to the stored boxes of all later people follows the order of a directory listing: not made.
     valid: 3DPW's campose_valid. Where a camera pose is no rotation at all, has_3d and has_smpl are false too.
     """
-    data = _read(root, unit)
+    reference = preprocessing == "reference"
+    data = _read(root, unit, with_trans=reference)
     cameras, rigid = _camera_rotations(data["cam_poses"])
-    clips, counts = [], {"person_frames": 0, "rows": 0, "cameras_not_rigid": int((~rigid).sum())}
+    clips = []
+    counts = {"person_frames": 0, "rows": 0, "rows_outside_visible": 0, "rows_too_few_joints": 0, "rows_without_box": 0}
+    counts["cameras_not_rigid"] = int((~rigid).sum())
     for person, keypoints in enumerate(data["poses2d"]):
         counts["person_frames"] += len(keypoints)
-        boxes = keypoint_boxes(keypoints, enlarge=ENLARGE)
+        boxes = keypoint_boxes(keypoints, enlarge=ENLARGE, zero_padded=reference)
+        bbox = misaligned(boxes) if reference else boxes.bbox
         frames = np.arange(boxes.start, boxes.stop)
         visible = keypoints[frames][:, LIMBS_IN_2D, 2] > VISIBLE  # (n, 12)
-        kept = visible.sum(1) >= FEWEST_VISIBLE
+        enough, boxed = visible.sum(1) >= FEWEST_VISIBLE, np.isfinite(bbox).all(1)
+        kept = enough & boxed
+        counts["rows_outside_visible"] += len(keypoints) - len(frames)
+        counts["rows_too_few_joints"] += int((~enough).sum())
+        counts["rows_without_box"] += int((enough & ~boxed).sum())
         frames, visible = frames[kept], visible[kept]
         if not len(frames):
             continue
         counts["rows"] += len(frames)
-        keypoints2d = np.zeros((len(frames), len(SPIN49), 3))
-        keypoints2d[:, LIMBS_IN_SPIN49, :2] = keypoints[frames][:, LIMBS_IN_2D, :2]
-        keypoints2d[:, LIMBS_IN_SPIN49, 2] = visible
-        pose = data["poses"][person][frames].reshape(-1, 24, 3)
-        rotmats = Rotation.from_rotvec(pose.reshape(-1, 3)).as_matrix().reshape(-1, 24, 3, 3)
-        rotmats[:, 0] = cameras[frames] @ rotmats[:, 0]
-        pose[:, 0] = Rotation.from_matrix(rotmats[:, 0]).as_rotvec()
-        betas = np.repeat(data["betas"][person][None, :10], len(frames), 0)
-        joints3d = _joints(body, rotmats, betas)
+        pose, betas, joints3d = _labels(data, person, frames, cameras, body, reference=reference)
         clips.append(
             Clip(
                 track_id=f"{unit.name}_{person}",
@@ -88,18 +97,48 @@ def decode(root: Path, unit: Unit, body: Body, preprocessing: str) -> Decoded:
                 gender=data["genders"][person],
                 frame_index=frames,
                 image=[f"{unit.images}/image_{frame:05d}.jpg" for frame in frames],
-                bbox=boxes.bbox[kept],
-                keypoints2d=keypoints2d,
-                joints3d=joints3d - joints3d[:, HIPS].mean(1, keepdims=True),
+                bbox=bbox[kept],
+                keypoints2d=_keypoints(keypoints[frames], visible),
+                joints3d=joints3d,
                 joints3d_valid=np.ones(joints3d.shape[:2], bool),
                 pose=pose,
                 betas=betas,
                 has_3d=rigid[frames],
                 has_smpl=rigid[frames],
                 valid=data["campose_valid"][person][frames] & rigid[frames],
+                feature_scale=REFERENCE_FEATURE_SCALE if reference else None,
             )
         )
     return Decoded(clips, counts)
+
+
+def _keypoints(keypoints: NDArray[np.float64], visible: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(n, 18, 3) of the file, (n, 12) limbs that are seen -> (n, 49, 3), confidence 0 or 1."""
+    keypoints2d = np.zeros((len(keypoints), len(SPIN49), 3))
+    keypoints2d[:, LIMBS_IN_SPIN49, :2] = keypoints[:, LIMBS_IN_2D, :2]
+    keypoints2d[:, LIMBS_IN_SPIN49, 2] = visible
+    return keypoints2d
+
+
+def _labels(
+    data: dict[str, Any],
+    person: int,
+    frames: NDArray[np.integer],
+    cameras: NDArray[np.float64],
+    body: Body,
+    *,
+    reference: bool,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """pose (n, 24, 3) seen from the cameras, betas (n, 10), joints3d (n, 49, 3) of a person at n frames."""
+    pose = data["poses"][person][frames].reshape(-1, 24, 3)
+    rotmats = Rotation.from_rotvec(pose.reshape(-1, 3)).as_matrix().reshape(-1, 24, 3, 3)
+    rotmats[:, 0] = cameras[frames] @ rotmats[:, 0]
+    pose[:, 0] = Rotation.from_matrix(rotmats[:, 0]).as_rotvec()
+    betas = np.repeat(data["betas"][person][None, :10], len(frames), 0)
+    joints3d = _joints(body, rotmats, betas)
+    if reference:
+        return pose, betas, joints3d + data["trans"][person][frames, None]
+    return pose, betas, joints3d - joints3d[:, HIPS].mean(1, keepdims=True)
 
 
 def _unit(root: Path, file: Path) -> Unit:
@@ -116,26 +155,35 @@ def _unit(root: Path, file: Path) -> Unit:
     return Unit(file.stem, annotation, images, len(sizes), sources)
 
 
-def _read(root: Path, unit: Unit) -> dict[str, Any]:
+def _read(root: Path, unit: Unit, *, with_trans: bool) -> dict[str, Any]:
     """The fields we use, checked and uniform: N frames, P people.
 
-    cam_poses (N, 4, 4); P times poses (N, 72), betas (10+,), poses2d (N, 18, 3), campose_valid (N,) bool, genders.
+    cam_poses (N, 4, 4); P times poses (N, 72), betas (10+,), poses2d (N, 18, 3), campose_valid (N,) bool, genders;
+    trans (N, 3) if asked for.
     """
     raw = load_pickle(root / unit.annotation)
     if not isinstance(raw, dict):
         raise InputError(f"{unit.annotation}: holds a {type(raw).__name__}, not a 3DPW sequence")
-    needed = ("poses", "betas", "poses2d", "campose_valid", "cam_poses", "img_frame_ids")
+    per_frame: dict[str, tuple[int, ...]] = {"poses": (72,), "poses2d": (3, 18), "campose_valid": ()}  # and person
+    if with_trans:
+        per_frame["trans"] = (3,)
+    needed = (*per_frame, "betas", "cam_poses", "img_frame_ids")
     if missing := [key for key in needed if key not in raw]:
         raise InputError(f"{unit.annotation}: no {', '.join(missing)} in it, so not a 3DPW sequence")
+    for key in (*per_frame, "betas"):
+        if not isinstance(raw[key], (list, tuple, np.ndarray)):
+            raise InputError(
+                f"{unit.annotation}: {key} is a {type(raw[key]).__name__}, not a list with an item a person"
+            )
     frames, people = np.asarray(raw["img_frame_ids"]).size, len(raw["poses"])
-    for key in ("betas", "poses2d", "campose_valid"):
+    for key in (*per_frame, "betas"):
         if len(raw[key]) != people:
             raise InputError(f"{unit.annotation}: {people} people have poses, {len(raw[key])} have {key}")
     if not people or not frames:
         raise InputError(f"{unit.annotation}: {people} people, {frames} frames, so nothing to extract")
     data: dict[str, Any] = {"cam_poses": _numbers(unit, "cam_poses", raw["cam_poses"], (frames, 4, 4), finite=False)}
-    for key, shape in (("poses", (frames, 72)), ("poses2d", (frames, 3, 18)), ("campose_valid", (frames,))):
-        data[key] = [_numbers(unit, f"{key}[{i}]", value, shape) for i, value in enumerate(raw[key])]
+    for key, shape in per_frame.items():
+        data[key] = [_numbers(unit, f"{key}[{i}]", value, (frames, *shape)) for i, value in enumerate(raw[key])]
     data["betas"] = [_numbers(unit, f"betas[{i}]", value, None).ravel() for i, value in enumerate(raw["betas"])]
     if min(map(len, data["betas"])) < 10:
         raise InputError(f"{unit.annotation}: fewer than 10 betas")
@@ -188,4 +236,5 @@ THREEDPW = Decoder(
     find=find_units,
     decode=decode,
     box_rule=f"{ENLARGE} x diagonal of joints above {VISIBLE}; median 11 frames, edges repeated; Gaussian 8 frames",
+    reference=REFERENCE,
 )

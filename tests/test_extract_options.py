@@ -1,0 +1,182 @@
+"""What --preprocessing and --occluders do to a unit, and that sets made differently never share a folder. No Ray."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from glot.body import Body, load_body
+from glot.crop import keypoints_to_crop
+from glot.errors import InputError
+from pipelines import extract_features
+from pipelines.clips import Unit
+from pipelines.decoders.threedpw import THREEDPW, decode, find_units
+from pipelines.extract_features import Job, describe, extract_unit, main
+from pipelines.frames import read_crops
+from pipelines.occlusion import Occlusion, load_occlusion
+from pipelines.shards import open_set
+from tests.threedpw_fixture import write_sequence
+from tests.voc_fixture import write_voc
+
+SIZE = 12 * 12 * 3  # of a feature: every 19th pixel of the crop
+
+
+def pixels(crops: np.ndarray) -> np.ndarray:
+    """In the place of a backbone, so that features show what it was given: (B, SIZE)."""
+    return crops[:, ::19, ::19].reshape(len(crops), SIZE).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def body() -> Body:
+    return load_body()
+
+
+@pytest.fixture(scope="module")
+def voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_voc(tmp_path_factory.mktemp("VOCdevkit") / "VOC2012")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("3dpw")
+    for split in ("train", "validation", "test"):
+        write_sequence(root, f"{split}_00", split=split, frames=20)
+        write_sequence(root, f"{split}_01", split=split, frames=20, seed=1)
+    return root
+
+
+def rows_of(
+    root: Path, folder: Path, body: Body, *, split: str = "train", unit: int = 0, batch_size: int = 8, **options: Any
+) -> dict[str, np.ndarray]:
+    """Columns of a unit's part."""
+    folder.mkdir(parents=True, exist_ok=True)
+    preprocessing = options.pop("preprocessing", "corrected")
+    settings = {"backbone": {"feature_size": SIZE}}
+    job = Job("3dpw", split, root, folder, "", None, None, batch_size, preprocessing, settings)
+    one: Unit = find_units(root, split)[unit]
+    record = extract_unit(
+        job, one, pixels, body, occlusion=options.pop("occlusion", None), report=lambda *_: None,  # type: ignore[arg-type]
+        **{"threads": 1, **options},
+    )  # fmt: skip
+    assert record.part is not None and not record.skipped
+    table = pq.read_table(folder / record.part["name"])
+    return {name: np.array(table[name].to_pylist()) for name in table.column_names}
+
+
+def occlusion(voc: Path, per: str, seed: int = 0) -> Occlusion:
+    made = load_occlusion(voc, per, seed, preprocessing="corrected", split="train")
+    assert made is not None
+    return made
+
+
+@pytest.mark.parametrize("per", ["frame", "track"])
+def test_occluders_change_features_and_no_label(root: Path, tmp_path: Path, body: Body, voc: Path, per: str) -> None:
+    plain = rows_of(root, tmp_path / "plain", body)
+    covered = rows_of(root, tmp_path / "covered", body, occlusion=occlusion(voc, per, seed=2))
+    assert (plain["feature"] != covered["feature"]).any(1).mean() > 0.4
+    for name in plain:
+        assert name == "feature" or np.array_equal(plain[name], covered[name])
+
+
+@pytest.mark.parametrize("per", ["frame", "track"])
+def test_covered_features_do_not_depend_on_the_order_of_work(
+    root: Path, tmp_path: Path, body: Body, voc: Path, per: str
+) -> None:
+    first = [rows_of(root, tmp_path / "a", body, unit=unit, occlusion=occlusion(voc, per)) for unit in (0, 1)]
+    again = [
+        rows_of(root, tmp_path / "b", body, unit=unit, occlusion=occlusion(voc, per), threads=3, batch_size=3)
+        for unit in (1, 0)
+    ]
+    for one, other in zip(first, reversed(again), strict=True):
+        assert np.array_equal(one["feature"], other["feature"])
+    assert not np.array_equal(first[0]["feature"], first[1]["feature"])
+
+
+def test_other_splits_and_seeds_are_covered_otherwise(root: Path, tmp_path: Path, body: Body, voc: Path) -> None:
+    clips = decode(root, find_units(root, "train")[0], body, "corrected").clips
+    crops = [
+        np.array([crop for frame in read_crops(root, clips, alter=alter) for crop in frame.crops])
+        for alter in (
+            occlusion(voc, "frame").over("3dpw/train"),
+            occlusion(voc, "frame").over("3dpw/test"),
+            occlusion(voc, "frame", seed=1).over("3dpw/train"),
+        )
+    ]
+    assert not np.array_equal(crops[0], crops[1]) and not np.array_equal(crops[0], crops[2])
+
+
+def test_reference_rounds_what_loaders_round_and_leaves_the_test_split(root: Path, tmp_path: Path, body: Body) -> None:
+    for split, rounded in (("train", True), ("test", False)):
+        rows = rows_of(root, tmp_path / split, body, split=split, preprocessing="reference")
+        for name in ("joints3d", "pose"):
+            assert np.array_equal(rows[name], rows[name].astype(np.float16)) == rounded
+        assert (rows["crop_scale"] == np.float32(1.2)).all()
+        targets = keypoints_to_crop(rows["keypoints2d"], rows["bbox"], rows["crop_scale"])[:, 25:37, :2]
+        assert (np.abs(targets - targets.astype(np.float16)).max() < 1e-6) == rounded
+        assert np.linalg.norm(rows["joints3d"][:, 27:29].mean(1), axis=1).min() > 0.1  # the world's translation
+    corrected = rows_of(root, tmp_path / "corrected", body)
+    assert np.abs(corrected["joints3d"][:, 27:29].mean(1)).max() < 1e-6
+    assert not np.array_equal(corrected["joints3d"], corrected["joints3d"].astype(np.float16))
+
+
+def test_a_folder_begun_in_one_way_is_refused_in_another(
+    root: Path, tmp_path: Path, voc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extract_features, "run", lambda *_: pytest.fail("it went on"))
+
+    def begin(name: str, **options: Any) -> Path:
+        made = load_occlusion(options.get("occluders"), options.get("occluders_per"), options.get("seed", 0),
+                              preprocessing=options.get("preprocessing", "corrected"), split="train")  # fmt: skip
+        settings = describe("resnet50", None, None, THREEDPW, options.get("preprocessing", "corrected"), made)
+        with open_set(tmp_path / name / "3dpw" / "train", {"dataset": "3dpw", "split": "train", **settings}):
+            pass  # and killed
+        return tmp_path / name
+
+    def go_on(out: Path, **options: Any) -> None:
+        main(dataset="3dpw", root=root, out=out, split="train", **options)
+
+    ours, theirs = begin("ours"), begin("theirs", preprocessing="reference")
+    covered = begin("covered", occluders=voc, occluders_per="frame", seed=1)
+    for out, options, reason in (
+        (ours, {"preprocessing": "reference"}, "begun with crop preprocessing corrected.*now asked for.*reference"),
+        (theirs, {}, "begun with crop preprocessing reference.*now asked for.*corrected"),
+        (ours, {"occluders": voc}, "begun with crop occluders None"),
+        (covered, {}, "now asked for occluders None"),
+        (covered, {"occluders": voc, "occluders_per": "frame"}, "'seed': 1.*'seed': 0"),
+        (covered, {"occluders": voc, "seed": 1}, "'per': 'frame'.*'per': 'track'"),
+    ):
+        with pytest.raises(InputError, match=reason):
+            go_on(out, **options)
+    moved = voc.parent / "moved"
+    voc.rename(moved)  # the same objects from another place are the same
+    try:
+        for out, options in (
+            (ours, {}),
+            (theirs, {"preprocessing": "reference"}),
+            (covered, {"occluders": moved, "occluders_per": "frame", "seed": 1}),
+        ):
+            with pytest.raises(pytest.fail.Exception, match="it went on"):
+                go_on(out, **options)
+    finally:
+        moved.rename(voc)
+
+
+def test_mistakes_are_said(root: Path, tmp_path: Path, voc: Path) -> None:
+    for options, reason in (
+        ({"preprocessing": "vibe"}, "--preprocessing vibe: there is corrected and reference"),
+        ({"occluders_per": "frame"}, "without --occluders"),
+        ({"occluders": tmp_path}, "give VOCdevkit/VOC2012"),
+        ({"occluders": voc, "occluders_per": "video"}, "--occluders-per video"),
+        ({"occluders": voc, "split": "all"}, "name one --split"),
+    ):
+        with pytest.raises(InputError, match=reason):
+            main(**{"dataset": "3dpw", "root": root, "out": tmp_path / "out", "split": "train", **options})
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_manifest_says_what_reference_was(root: Path) -> None:
+    crop = describe("resnet50", None, None, THREEDPW, "reference", None)["crop"]
+    assert crop["preprocessing"] == "reference" and "1.3" in crop["reference"] and "float16" in crop["reference"]
+    assert describe("resnet50", None, None, THREEDPW, "corrected", None)["crop"]["reference"] == ""
