@@ -26,12 +26,13 @@ from glot.errors import InputError
 from glot.ray_session import connect
 from glot.schema import Manifest
 from pipelines.clips import Decoder, Unit
+from pipelines.decoders.insta_variety import INSTA_VARIETY
 from pipelines.decoders.threedpw import THREEDPW
 from pipelines.frames import read_crops
 from pipelines.shards import Record, finished, open_set, publish, write_part, write_record
 from pipelines.tally import Display, Tally
 
-DECODERS: dict[str, Decoder] = {"3dpw": THREEDPW}
+DECODERS: dict[str, Decoder] = {"3dpw": THREEDPW, "insta_variety": INSTA_VARIETY}
 CPU_OF_A_WORKER = 0.9  # a worker keeps a core busy; all CPUs claimed whole, Ray Data can wait for ever without a word
 REPORT_FRAMES = 8  # a worker reports after this many
 SHOWN_SKIPS = 5
@@ -222,16 +223,17 @@ def extract_unit(
     """Decodes a unit, runs the network over its crops, writes its part. What cannot be read becomes ``skipped``."""
     sources = list(unit.sources)
     try:
-        clips, counts = DECODERS[job.dataset].decode(job.root, unit, body, "corrected")
+        decoded = DECODERS[job.dataset].decode(job.root, unit, body, "corrected")
     except InputError as error:
         report(unit.frames, unit.frames)
         skipped = [{"what": unit.annotation, "reason": str(error), "frames": unit.frames}]
         return Record(unit.name, sources, None, skipped=skipped)
+    clips, counts = decoded
     features = [np.zeros((len(clip), job.settings["backbone"]["feature_size"]), np.float32) for clip in clips]
     there = [np.zeros(len(clip), bool) for clip in clips]
     crops: list[NDArray[np.uint8]] = []
     places: list[tuple[int, int]] = []  # (clip, row) of each of them
-    skipped = []
+    skipped = list(decoded.skipped)
 
     def forward() -> None:
         for (clip, row), feature in zip(places, extractor(np.stack(crops)), strict=True):

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glot.crop import crop_image
+from glot.errors import InputError
 from pipelines.clips import Clip
+from pipelines.decoders.insta_variety import MARK, read_record_picture
 
 START, SCAN, END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"  # of a JPEG file, of its picture data, of the file
 
@@ -35,6 +37,11 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
         content = path.read_bytes()
     except OSError as error:
         raise Unreadable(error.strerror or type(error).__name__) from None
+    return decode_picture(content)
+
+
+def decode_picture(content: bytes) -> NDArray[np.uint8]:
+    """A picture file's content -> (H, W, 3) BGR; raises Unreadable as ``read_picture`` does."""
     # Inside picture data neither marker can occur by chance; an embedded thumbnail has both, before the main picture's.
     if content.startswith(START) and content.rfind(END) <= content.rfind(SCAN):
         raise Unreadable("truncated JPEG")
@@ -70,7 +77,7 @@ def read_crops(root: Path, clips: Sequence[Clip], *, threads: int = 1, ahead: in
 
 def _frame(root: Path, clips: Sequence[Clip], image: str, people: list[tuple[int, int]]) -> Frame:
     try:
-        picture = read_picture(root / image)
-    except Unreadable as error:
+        picture = decode_picture(read_record_picture(root, image)) if MARK in image else read_picture(root / image)
+    except (Unreadable, InputError) as error:
         return Frame(image, people, [], str(error))
     return Frame(image, people, [crop_image(picture, clips[c].bbox[row], clips[c].crop_scale) for c, row in people])
