@@ -119,9 +119,9 @@ def crc32c(data: bytes) -> int:
 @lru_cache(maxsize=1)
 def _byte_table() -> NDArray[np.uint32]:
     """(256,) what a byte in the lowest place becomes when it is shifted out."""
-    table = np.arange(256, dtype=np.uint32)
+    table: NDArray[np.uint32] = np.arange(256, dtype=np.uint32)
     for _ in range(8):
-        table = (table >> 1) ^ np.where(table & 1, np.uint32(0x82F63B78), np.uint32(0))
+        table = ((table >> 1) ^ np.where(table & 1, 0x82F63B78, 0)).astype(np.uint32)
     return table
 
 

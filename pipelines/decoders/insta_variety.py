@@ -141,7 +141,7 @@ def _clip(data: bytes, frames: int, record: int, unit: Unit, preprocessing: str)
     points = points.transpose(0, 2, 1)  # (N, 25, 3)
     if "image/phis" in features:  # without them, the writer leaves pixels
         points[..., :2] = (points[..., :2] + 1) / 2 * CROP_SIZE
-    finite = np.isfinite(points).all(2)
+    finite: NDArray[np.bool_] = np.isfinite(points).all(axis=2)
     seen = finite & (points[..., 2] > 0)
     points[..., 2] = seen
     points[~finite if preprocessing == "reference" else ~seen] = 0
@@ -155,7 +155,8 @@ def _clip(data: bytes, frames: int, record: int, unit: Unit, preprocessing: str)
     keypoints2d[:, IN_SPIN49] = points[:rows]
     other = 0
     if "image/heightwidths" in features:
-        other = int((values("image/heightwidths", 2, whole=True)[:rows] != CROP_SIZE).any(1).sum())
+        sizes = values("image/heightwidths", 2, whole=True)
+        other = int(np.count_nonzero((sizes[:rows] != CROP_SIZE).any(axis=1)))
     nothing, none = np.zeros((rows, len(SPIN49), 3)), np.zeros(rows, bool)
     clip = Clip(
         track_id=f"{Path(unit.annotation).name}-{record}",
