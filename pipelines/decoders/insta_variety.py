@@ -141,7 +141,7 @@ def _clip(data: bytes, frames: int, record: int, unit: Unit, preprocessing: str)
     points = points.transpose(0, 2, 1)  # (N, 25, 3)
     if "image/phis" in features:  # without them, the writer leaves pixels
         points[..., :2] = (points[..., :2] + 1) / 2 * CROP_SIZE
-    finite: NDArray[np.bool_] = np.isfinite(points).all(axis=2)
+    finite: NDArray[np.bool_] = np.asarray(np.isfinite(points).all(axis=2))
     seen = finite & (points[..., 2] > 0)
     points[..., 2] = seen
     points[~finite if preprocessing == "reference" else ~seen] = 0
