@@ -141,6 +141,7 @@ def test_a_wrong_checksum_costs_its_record_and_is_named(tmp_path: Path, body: Bo
     assert [clip.track_id for clip in found.clips] == [f"{name_of(0)}-0", f"{name_of(0)}-2"]
     assert found.skipped == [{"what": f"{unit.annotation}#1", "reason": "wrong checksum", "frames": 0}]
     assert found.counts["records"] == 3 and found.counts["records_skipped"] == 1
+    assert found.counts["frames_lost"] == 20
 
 
 def test_a_cut_file_gives_its_whole_records(tmp_path: Path, body: Body) -> None:

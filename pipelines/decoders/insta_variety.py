@@ -77,6 +77,7 @@ def decode(root: Path, unit: Unit, body: Body, preprocessing: str) -> Decoded:
     except OSError as error:
         raise InputError(f"{unit.annotation}: {error.strerror or error}") from None
     counts["records_skipped"] = len(skipped)
+    counts["frames_lost"] = max(unit.frames - counts["person_frames"], 0)  # as far as damaged records still tell
     if not counts["records"]:
         raise InputError(f"{unit.annotation}: an empty file, no records in it; fetch it again")
     return Decoded(clips, counts, skipped)
