@@ -6,8 +6,9 @@ from their bytes, chumpy objects give the raw array they hold, any other class i
 
 import pickle
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -22,22 +23,39 @@ def load_pickle(path: Path | str, *, encoding: str = "latin1") -> Any:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: there is no such file")
+    with path.open("rb") as file:
+        return load_stream(file, source=path, encoding=encoding)
+
+
+def load_stream(
+    file: BinaryIO,
+    *,
+    source: Path,
+    encoding: str = "latin1",
+    classes: Mapping[tuple[str, str], type["Held"]] | None = None,
+) -> Any:
+    """One pickle from where ``file`` stands, with the promises of ``load_pickle``; ``source`` is its name in errors.
+
+    ``classes`` are further stand-ins, by (module, name). Of an unbuffered file no byte behind the pickle is read, and
+    none behind an object's state before that object's ``__setstate__`` returns.
+    """
     try:
-        with path.open("rb") as file:
-            return _resolve(_Unpickler(file, encoding=encoding, source=path).load(), {})
+        return _resolve(_Unpickler(file, encoding=encoding, source=source, classes=classes or {}).load(), {})
     except InputError:
         raise
     except Exception as error:  # a hostile or cut file can fail anywhere in the decoder, and all of it means one thing
         reason = f"{type(error).__name__}: {error}"
-        raise InputError(f"{path}: not a readable pickle file ({reason}); fetch it again") from None
+        raise InputError(f"{source}: not a readable pickle file ({reason}); fetch it again") from None
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: Any, *, encoding: str, source: Path) -> None:
+    def __init__(self, file: Any, *, encoding: str, source: Path, classes: Mapping[tuple[str, str], Any]) -> None:
         super().__init__(file, encoding=encoding)
-        self.source = source
+        self.source, self.classes = source, classes
 
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in self.classes:
+            return self.classes[module, name]
         if (module, name) in _ALLOWED:
             return _ALLOWED[module, name]
         if module.split(".")[0] == "chumpy":
@@ -47,7 +65,7 @@ class _Unpickler(pickle.Unpickler):
         raise InputError(f"{self.source}: refused, it asks for {module}.{name}, which plain data does not need")
 
 
-class _Held:
+class Held:
     """Stands in for an instance of a class we do not trust: keeps its state, runs none of its code."""
 
     def __init__(self, *_: Any) -> None:
@@ -61,7 +79,7 @@ class _Held:
         raise NotImplementedError
 
 
-class _Chumpy(_Held):
+class _Chumpy(Held):
     def value(self, resolve: Any) -> Any:
         state = getattr(self, "state", {})
         if "x" in state:
@@ -72,7 +90,7 @@ class _Chumpy(_Held):
         raise ValueError(f"a chumpy object holds no array, only {sorted(state)}")
 
 
-class _ColumnSparse(_Held):
+class _ColumnSparse(Held):
     rows = False
 
     def value(self, resolve: Any) -> Any:
@@ -157,7 +175,7 @@ def _encode(text: str, encoding: str = "latin1") -> bytes:
 
 
 def _reconstructor(kind: type, *_: Any) -> Any:
-    if not issubclass(kind, _Held):
+    if not issubclass(kind, Held):
         raise ValueError(f"{kind.__name__} cannot be rebuilt")
     return kind()
 
@@ -197,7 +215,7 @@ def _resolve(node: Any, done: dict[int, Any]) -> Any:
         result = type(node)((key, resolve(value)) for key, value in node.items())
     elif isinstance(node, (list, tuple)):
         result = type(node)(resolve(item) for item in node)
-    elif isinstance(node, (_Held, _Array, _Scalar)):
+    elif isinstance(node, (Held, _Array, _Scalar)):
         result = node.value(resolve)
     elif isinstance(node, _Dtype):
         result = node.dtype()

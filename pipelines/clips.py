@@ -1,8 +1,8 @@
 """What decoders hand over: the units of work of a dataset, and from each unit the clips of its people."""
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,11 +73,17 @@ class Clip:
         return replace(self, image=[image for image, kept in zip(self.image, keep, strict=True) if kept], **columns)
 
 
-class Decoded(NamedTuple):
-    """A unit's clips, and what there was to decode: {person_frames, rows, ...} for the manifest."""
+@dataclass(frozen=True)
+class Decoded:
+    """A unit's clips, and what there was to decode: {person_frames, rows, ...} for the manifest. Where some of a unit
+    is unreadable and the rest is not, ``skipped`` names it: {what, reason, frames} each."""
 
     clips: list[Clip]
     counts: dict[str, int]
+    skipped: list[dict[str, Any]] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.clips, self.counts))
 
 
 PREPROCESSING = ("corrected", "reference")  # as it should be, or as the published features were made

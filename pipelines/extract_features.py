@@ -27,6 +27,7 @@ from glot.ray_session import connect
 from glot.schema import Manifest
 from pipelines.clips import PREPROCESSING, Decoder, Unit
 from pipelines.decoders.human36m import HUMAN36M
+from pipelines.decoders.insta_variety import INSTA_VARIETY
 from pipelines.decoders.mpi_inf_3dhp import MPI_INF_3DHP
 from pipelines.decoders.penn_action import PENN_ACTION
 from pipelines.decoders.posetrack import POSETRACK
@@ -40,6 +41,7 @@ from pipelines.tally import Display, Tally
 DECODERS: dict[str, Decoder] = {
     "3dpw": THREEDPW,
     "human36m": HUMAN36M,
+    "insta_variety": INSTA_VARIETY,
     "mpi_inf_3dhp": MPI_INF_3DHP,
     "penn_action": PENN_ACTION,
     "posetrack": POSETRACK,
@@ -293,18 +295,19 @@ def extract_unit(
     """Decodes a unit, runs the network over its crops, writes its part. What cannot be read becomes ``skipped``."""
     sources = list(unit.sources)
     try:
-        clips, counts = DECODERS[job.dataset].decode(job.root, unit, body, job.preprocessing)
+        decoded = DECODERS[job.dataset].decode(job.root, unit, body, job.preprocessing)
     except InputError as error:
         report(unit.frames, unit.frames)
         skipped = [{"what": unit.annotation, "reason": str(error), "frames": unit.frames}]
         return Record(unit.name, sources, None, skipped=skipped)
+    clips, counts = decoded
     if job.preprocessing == "reference" and not job.split.startswith("test"):  # evaluation reads them as stored
         clips = [round_targets(clip) for clip in clips]
     features = [np.zeros((len(clip), job.settings["backbone"]["feature_size"]), np.float32) for clip in clips]
     there = [np.zeros(len(clip), bool) for clip in clips]
     crops: list[NDArray[np.uint8]] = []
     places: list[tuple[int, int]] = []  # (clip, row) of each of them
-    skipped = []
+    skipped = list(decoded.skipped)
 
     def forward() -> None:
         for (clip, row), feature in zip(places, extractor(np.stack(crops)), strict=True):

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glot.crop import crop_image
+from glot.errors import InputError
 from pipelines.clips import Clip
+from pipelines.decoders.insta_variety import MARK, read_record_picture
 
 START, SCAN, END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"  # of a JPEG file, of its picture data, of the file
 # A video is read as what its name says. Left to guess, FFmpeg would also follow a playlist to other files and hosts.
@@ -41,6 +43,11 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
         content = path.read_bytes()
     except OSError as error:
         raise Unreadable(error.strerror or type(error).__name__) from None
+    return decode_picture(content)
+
+
+def decode_picture(content: bytes) -> NDArray[np.uint8]:
+    """A picture file's content -> (H, W, 3) BGR; raises Unreadable as ``read_picture`` does."""
     # Inside picture data neither marker can occur by chance; an embedded thumbnail has both, before the main picture's.
     if content.startswith(START) and content.rfind(END) <= content.rfind(SCAN):
         raise Unreadable("truncated JPEG")
@@ -197,9 +204,13 @@ def _frame(
     root: Path, videos: Videos, clips: Sequence[Clip], image: str, people: list[tuple[int, int]], alter: Alter | None
 ) -> Frame:
     try:
-        part = video_frame(image)
-        picture = videos.read(*part) if part else read_picture(root / image)
-    except Unreadable as error:
+        if MARK in image:
+            picture = decode_picture(read_record_picture(root, image))
+        elif part := video_frame(image):
+            picture = videos.read(*part)
+        else:
+            picture = read_picture(root / image)
+    except (Unreadable, InputError) as error:
         return Frame(image, people, [], str(error))
     crops = []
     for number, row in people:

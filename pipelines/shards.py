@@ -9,7 +9,7 @@ import json
 import os
 import socket
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -49,20 +49,38 @@ def write_part(
     folder: Path, unit: Unit, clips: Sequence[Clip], features: Sequence[NDArray], *, dataset: str, split: str
 ) -> dict[str, Any] | None:
     """Writes a unit's rows, track after track, with (N, F) float32 ``features`` for each clip; returns its record."""
-    clips_features = [(clip, values) for clip, values in zip(clips, features, strict=True) if len(clip)]
-    if not clips_features:
-        return None
+    return write_pieces(folder, unit, zip(clips, features, strict=True), dataset=dataset, split=split)
+
+
+def write_pieces(
+    folder: Path, unit: Unit, pieces: Iterable[tuple[Clip, NDArray]], *, dataset: str, split: str
+) -> dict[str, Any] | None:
+    """The same for clips and features that come one after the other, of which one is held at a time; a track may come
+    in several pieces, one right behind the other. None, and no file, where not one row came."""
     path = folder / part_name(unit)
     temporary = _temporary(path)
-    columns = schema(clips_features[0][1].shape[1])
-    with pq.ParquetWriter(temporary, columns, compression="zstd", use_dictionary=WORDS) as writer:
-        for clip, values in clips_features:
+    rows, tracks, last = 0, 0, None
+    writer: pq.ParquetWriter | None = None
+    try:
+        for clip, values in pieces:
+            if not len(clip):
+                continue
+            columns = schema(values.shape[1])
+            if writer is None:
+                writer = pq.ParquetWriter(temporary, columns, compression="zstd", use_dictionary=WORDS)
             table = pa.table(_columns(clip, values, dataset=dataset, split=split), schema=columns)
             writer.write_table(table, row_group_size=ROW_GROUP)
+            rows += len(clip)
+            tracks += clip.track_id != last
+            last = clip.track_id
+    finally:
+        if writer is not None:
+            writer.close()
+    if writer is None:
+        return None
     size = temporary.stat().st_size
     os.replace(temporary, path)
-    rows = sum(len(clip) for clip, _ in clips_features)
-    return {"name": path.name, "rows": rows, "tracks": len(clips_features), "bytes": size}
+    return {"name": path.name, "rows": rows, "tracks": tracks, "bytes": size}
 
 
 def write_record(folder: Path, record: Record) -> None:

@@ -1,0 +1,105 @@
+"""How much memory importing takes: a synthetic db of so many gigabytes, imported in a process of its own.
+
+Prints and writes benchmarks/out/import_memory.json: ``{"peak_rss_gb", "gigabytes", "rows", "seconds", "set_gb"}``.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import joblib
+import numpy as np
+import typer
+
+from glot import cli
+from glot.errors import InputError
+from glot.schema import read_manifest
+
+OUT = Path(__file__).parent / "out"
+ROW_BYTES = 2048 * 4 + 49 * 3 * 4 + 14 * 3 * 8 + 72 * 4 + 10 * 4 + 4 * 8 + 8 + 8 + 4 * (20 + 68)
+TRACK_ROWS = 700  # of all tracks but the first, which has half of all rows: the worst case is one long track
+# What the process itself says at its end; what its parent is told would begin with the parent's own memory.
+IMPORT = """
+import atexit, re, sys
+atexit.register(lambda: print("VmHWM", re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]))
+from pipelines.import_features import command
+sys.argv[0] = "import_features"
+command()
+"""
+
+
+def make_db(path: Path, rows: int, folder: Path) -> None:
+    """A 3DPW training file as TCMR writes it, of ``rows`` rows."""
+    rng = np.random.default_rng(0)
+    raw = folder / "features.raw"
+    block = rng.normal(0, 1, (4096, 2048)).astype(np.float32)
+    with raw.open("wb") as file:
+        for start in range(0, rows, len(block)):
+            block[:, 0] = np.arange(start, start + len(block))
+            block[: min(len(block), rows - start)].tofile(file)
+    long = rows // 2
+    track = np.where(np.arange(rows) < long, 0, 1 + (np.arange(rows) - long) // TRACK_ROWS)
+    frame = np.arange(rows) - np.searchsorted(track, track)
+    content: dict[str, Any] = {
+        "vid_name": np.char.add("sequence_", np.char.zfill(track.astype(str), 11)),
+        "frame_id": frame.astype(np.int64),
+        "img_name": np.char.add(
+            "data/3dpw/imageFiles/courtyard_rangeOfMotions_00/image_", np.char.zfill(frame.astype(str), 10)
+        ),
+        "joints2D": rng.uniform(0, 1, (rows, 14, 3)),
+        "joints3D": rng.normal(0, 1, (rows, 49, 3)).astype(np.float32),
+        "pose": rng.normal(0, 1, (rows, 72)).astype(np.float32),
+        "shape": rng.normal(0, 1, (rows, 10)).astype(np.float32),
+        "bbox": np.tile([100.0, 100.0, 50.0, 50.0], (rows, 1)),
+        "valid": np.ones(rows, np.int64),
+        "features": np.asarray(np.memmap(raw, np.float32, "r", shape=(rows, 2048))),
+    }
+    joblib.dump(content, path)
+    raw.unlink()
+
+
+def main(
+    gigabytes: Annotated[float, typer.Option(help="size of the file", min=0.01)] = 5.0,
+    scratch: Annotated[Path | None, typer.Option(help="folder for it; needs twice its size. Default: /tmp")] = None,
+    out: Annotated[Path, typer.Option(help="where the figures go")] = OUT / "import_memory.json",
+) -> None:
+    """Makes a file of random features with joblib, imports it in another process, and says how much memory that took.
+
+    `python benchmarks/import_memory.py --gigabytes 5`
+    """
+    rows = int(gigabytes * 1e9 / ROW_BYTES)
+    with tempfile.TemporaryDirectory(prefix="import-memory-", dir=scratch) as name:
+        folder = Path(name)
+        if shutil.disk_usage(folder).free < 2.2e9 * gigabytes:
+            raise InputError(f"--scratch {folder.parent}: {2.2 * gigabytes:.1f} GB are needed there")
+        db = folder / "3dpw_train_db.pt"
+        make_db(db, rows, folder)
+        size = db.stat().st_size
+        command = [sys.executable, "-c", IMPORT, "--dataset", "3dpw", "--split", "train", "--src", str(db)]
+        start = time.perf_counter()
+        done = subprocess.run([*command, "--out", str(folder / "features")], stdout=subprocess.PIPE, text=True)
+        seconds = time.perf_counter() - start
+        if done.returncode:
+            raise InputError(f"the import ended with code {done.returncode}: {done.stdout.strip()}")
+        manifest = read_manifest(folder / "features" / "3dpw" / "train")
+    if manifest.rows != rows:
+        raise InputError(f"{manifest.rows} rows imported of {rows}")
+    figures = {
+        "peak_rss_gb": round(int(done.stdout.split()[-1]) * 1024 / 1e9, 3),
+        "gigabytes": round(size / 1e9, 3),
+        "rows": rows,
+        "seconds": round(seconds, 1),
+        "set_gb": round(sum(part["bytes"] for part in manifest.parts) / 1e9, 3),
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(figures, indent=1) + "\n")
+    print(out.read_text(), end="")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,111 @@
+"""A file of ready-made features in, joblib or HDF5, its arrays out as columns that are read a few rows at a time."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from glot.errors import InputError
+from pipelines.joblib_file import LazyArray, open_joblib
+
+NAMES = ("vid_name", "frame_id", "img_name")  # what is used of a file: one name a row, or a number of the frame
+NUMBERS = ("features", "joints2D", "joints3D", "pose", "shape", "bbox", "valid", "valid_i")
+BLOCK_BYTES = 1 << 28  # of a chunked HDF5 dataset, read at once
+
+
+class Column(Protocol):
+    """An array of which some rows can be had without the others."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype: ...
+
+    def rows(self, start: int, stop: int) -> NDArray[Any]: ...
+
+
+@contextmanager
+def open_columns(path: Path, *, scratch: Path) -> Iterator[dict[str, Column]]:
+    """Those of NAMES and NUMBERS that are in the file; ``scratch`` is a folder for what must be uncompressed first.
+    InputError with the reason where it is no such file, is cut, or would have something executed or fetched."""
+    if not path.is_file():
+        raise InputError(f"--src {path}: there is no such file")
+    if h5py.is_hdf5(path):
+        with _open_h5(path) as columns:
+            yield columns
+        return
+    with open_joblib(path, scratch=scratch) as content:
+        if not isinstance(content, dict):
+            raise InputError(f"{path}: holds a {type(content).__name__}, not a dict of arrays")
+        yield {
+            name: value if isinstance(value, LazyArray) else _InMemory(value)
+            for name, value in content.items()
+            if name in (*NAMES, *NUMBERS) and isinstance(value, (LazyArray, np.ndarray))
+        }
+
+
+class _InMemory:
+    def __init__(self, values: NDArray[Any]) -> None:
+        self.values, self.shape, self.dtype = values, values.shape, values.dtype
+
+    def rows(self, start: int, stop: int) -> NDArray[Any]:
+        return self.values[start:stop]
+
+
+class _Chunked:
+    """A dataset of an HDF5 file. One stored in chunks is read in blocks of them, or each would be unpacked many times:
+    h5py's usual chunks are some thousand rows high and few columns wide."""
+
+    def __init__(self, dataset: h5py.Dataset) -> None:
+        self.dataset, self.shape, self.dtype = dataset, dataset.shape, dataset.dtype
+        row_bytes = max(int(np.prod(self.shape[1:])) * self.dtype.itemsize, 1)
+        self.block = 0
+        if dataset.chunks:
+            height = dataset.chunks[0]
+            self.block = height * max(1, min(8192, BLOCK_BYTES // row_bytes) // height)
+        self.first, self.values = 0, np.empty((0, *self.shape[1:]), self.dtype)
+
+    def rows(self, start: int, stop: int) -> NDArray[Any]:
+        if not self.block:
+            return self._read(start, stop)
+        if start < self.first or stop > self.first + len(self.values):
+            self.first = start // self.block * self.block
+            self.values = self._read(self.first, max(stop, self.first + self.block))
+        return self.values[start - self.first : stop - self.first]
+
+    def _read(self, start: int, stop: int) -> NDArray[Any]:
+        try:
+            return self.dataset[start:stop]
+        except OSError as error:
+            name = f"{self.dataset.file.filename}: {self.dataset.name[1:]}"
+            raise InputError(f"{name}: rows {start} to {stop} cannot be read ({error}); fetch the file again") from None
+
+
+@contextmanager
+def _open_h5(path: Path) -> Iterator[dict[str, Column]]:
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read as HDF5 ({error}); fetch it again") from None
+    with file:
+        columns: dict[str, Column] = {}
+        for name in set(file) & {*NAMES, *NUMBERS}:
+            # Links and external storage would read other files of this machine.
+            if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+                raise InputError(f"{path}: {name} is a link to somewhere else; refused")
+            dataset = file[name]
+            if not isinstance(dataset, h5py.Dataset):
+                raise InputError(f"{path}: {name} is a group, not an array")
+            if dataset.external or dataset.is_virtual:
+                raise InputError(f"{path}: {name} keeps its values in other files; refused")
+            if dataset.dtype.kind not in "biufSU" and not h5py.check_string_dtype(dataset.dtype):
+                raise InputError(f"{path}: {name} holds {dataset.dtype}, neither numbers nor names")
+            if dataset.chunks and np.prod(dataset.chunks) * dataset.dtype.itemsize > BLOCK_BYTES:
+                raise InputError(f"{path}: {name} has chunks of more than {BLOCK_BYTES >> 20} MB; write it anew")
+            columns[name] = _Chunked(dataset)
+        yield columns

@@ -1,0 +1,186 @@
+"""A joblib dump in, its content out with the arrays left in the file until rows are asked for. Nothing is executed.
+
+joblib writes a pickle in which every array is a small description, with the array's bytes right behind it. The pickle
+goes through glot.safe_pickle; of joblib's own classes only that description is known, and it becomes a LazyArray.
+"""
+
+import bz2
+import lzma
+import math
+import shutil
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glot.errors import InputError
+from glot.safe_pickle import Held, load_stream
+
+COPY_BYTES = 1 << 24
+SPARE_BYTES = 1 << 30  # of the disk, that uncompressing leaves alone
+
+
+@dataclass(frozen=True)
+class LazyArray:
+    """An array in a file: where, of what type and shape, in what order ("C" row after row, "F" column after column)."""
+
+    path: Path
+    offset: int
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    order: str
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def rows(self, start: int, stop: int) -> NDArray[Any]:
+        """Rows [start, stop) in this machine's byte order; nothing else of the array is read.
+
+        Read, not mapped: pages of a mapped file count as memory of the process for as long as there is room.
+        """
+        stop = min(stop, len(self))
+        shape = (max(stop - start, 0), *self.shape[1:])
+        width = math.prod(self.shape[1:])
+        native = self.dtype.newbyteorder("=")
+        if not self.dtype.itemsize or not math.prod(shape):
+            return np.zeros(shape, native)
+        if self.order == "C" or len(self.shape) == 1:
+            return self._read(start * width, shape[0] * width).reshape(shape).astype(native, copy=False)
+        # The rows of every column lie together; columns count fastest along the second axis.
+        columns = np.stack([self._read(column * len(self) + start, shape[0]) for column in range(width)], axis=1)
+        return np.ascontiguousarray(columns.reshape(shape, order="F").astype(native, copy=False))
+
+    def _read(self, first: int, count: int) -> NDArray[Any]:
+        found = np.fromfile(self.path, self.dtype, count, offset=self.offset + first * self.dtype.itemsize)
+        if len(found) < count:
+            raise InputError(f"{self.path}: was cut while it was read")
+        return found
+
+
+@contextmanager
+def open_joblib(path: Path, *, scratch: Path) -> Iterator[Any]:
+    """The content of a dump, arrays as LazyArray (those of objects whole); a compressed file is uncompressed into
+    ``scratch`` first and removed in the end. InputError if it is missing, cut, no such dump, or asks for any class that
+    plain data does not need."""
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file")
+    with path.open("rb") as file:
+        head = file.read(6)
+    if head.startswith(b"ZF"):
+        raise InputError(f"{path}: written by a joblib before 0.10; load and dump it again with a newer one")
+    if head.startswith(b"\x04\x22\x4d\x18"):
+        raise InputError(f"{path}: compressed with lz4, which is not read here; dump it again uncompressed")
+    if head.startswith(b"PK"):
+        raise InputError(f"{path}: a zip archive, as torch.save makes, and not a joblib dump")
+    reader = next((make for magic, make in _COMPRESSED.items() if head.startswith(magic)), None)
+    if reader is None:
+        yield _load(path)
+        return
+    with tempfile.TemporaryDirectory(prefix=".uncompressed-", dir=scratch) as folder:
+        plain = Path(folder) / path.name
+        print(
+            f"{path.name}: compressed; uncompressing it into {scratch} first, arrays cannot be read in part", flush=True
+        )
+        _uncompress(path, plain, reader)
+        yield _load(plain)
+
+
+def _load(path: Path) -> Any:
+    size = path.stat().st_size
+    with path.open("rb", buffering=0) as file:
+        wrapper = _wrapper(path, file, size)
+        names = [
+            (module, "NumpyArrayWrapper") for module in ("joblib.numpy_pickle", "sklearn.externals.joblib.numpy_pickle")
+        ]
+        return load_stream(file, source=path, classes={**dict.fromkeys(names, wrapper), **_SUBCLASSES})
+
+
+def _wrapper(path: Path, file: BinaryIO, size: int) -> type[Held]:
+    """The stand-in for joblib's description of an array. The array's bytes follow right behind its state, so the file
+    stands before them when that is set; they are stepped over."""
+
+    class Wrapper(Held):
+        def __setstate__(self, state: Any) -> None:
+            super().__setstate__(state)
+            described = self.state
+            dtype, shape, order = described["dtype"].dtype(), described["shape"], described["order"]
+            if order not in ("C", "F") or not isinstance(shape, tuple):
+                raise ValueError(f"an array of order {order!r} and shape {shape!r}")
+            if not all(type(length) is int and length >= 0 for length in shape):
+                raise ValueError(f"an array of shape {shape!r}")
+            self.array: Any
+            if dtype.hasobject:  # a pickle of its own
+                self.array = load_stream(file, source=path, classes=_SUBCLASSES)
+                return
+            # Since joblib 1.2 there is a byte that says how many follow it before the array, for alignment.
+            if described.get("numpy_array_alignment_bytes") is not None:
+                file.seek(int.from_bytes(file.read(1), "little"), 1)
+            offset = file.tell()
+            end = offset + math.prod(shape) * dtype.itemsize
+            if end > size:
+                raise InputError(f"{path}: cut, an array needs {end} bytes and the file has {size}; fetch it again")
+            file.seek(end)
+            self.array = LazyArray(path, offset, dtype, shape, order)
+
+        def value(self, resolve: Any) -> Any:
+            return self.array
+
+    return Wrapper
+
+
+class _Subclass(Held):
+    """numpy.memmap as the kind of array that was dumped: an array like any other, and only ever named."""
+
+    def value(self, resolve: Any) -> Any:
+        raise ValueError("an array of a class that is no plain array")
+
+
+_SUBCLASSES: dict[tuple[str, str], type[Held]] = {
+    (module, "memmap"): _Subclass for module in ("numpy", "numpy.memmap", "numpy.core.memmap", "numpy._core.memmap")
+}
+
+
+def _inflated(file: BinaryIO) -> Iterator[bytes]:
+    """The content of a file in zlib's or gzip's format, in pieces."""
+    stream = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+    while not stream.eof:
+        content = stream.unconsumed_tail or file.read(COPY_BYTES)
+        piece = stream.decompress(content, COPY_BYTES)
+        if not content and not piece:
+            raise EOFError("it ends too early")
+        yield piece
+
+
+def _unpacked(module: ModuleType) -> Callable[[BinaryIO], Iterator[bytes]]:
+    def pieces(file: BinaryIO) -> Iterator[bytes]:
+        with module.open(file) as opened:
+            yield from iter(lambda: opened.read(COPY_BYTES), b"")
+
+    return pieces
+
+
+_COMPRESSED: dict[bytes, Callable[[BinaryIO], Iterator[bytes]]] = {
+    b"\x78": _inflated,
+    b"\x1f\x8b": _inflated,
+    b"BZ": _unpacked(bz2),
+    b"\xfd7zXZ": _unpacked(lzma),
+    b"\x5d\x00": _unpacked(lzma),
+}
+
+
+def _uncompress(source: Path, target: Path, reader: Callable[[BinaryIO], Iterator[bytes]]) -> None:
+    with source.open("rb") as packed, target.open("wb") as plain:
+        try:
+            for piece in reader(packed):
+                if shutil.disk_usage(target.parent).free < SPARE_BYTES:
+                    raise InputError(f"{target.parent.parent}: too little room to uncompress {source}")
+                plain.write(piece)
+        except (zlib.error, lzma.LZMAError, EOFError, OSError) as error:
+            raise InputError(f"{source}: cannot be uncompressed ({error}); fetch it again") from None
