@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glot.body import Body
+from glot.crop import DEFAULT_CROP_SCALE
 from glot.schema import KEYPOINTS
 
 
@@ -98,4 +99,5 @@ class Decoder(NamedTuple):
     find: Callable[[Path, str], list[Unit]]
     decode: Callable[[Path, Unit, Body, str], Decoded]
     box_rule: str
+    crop_scale: float = DEFAULT_CROP_SCALE  # of its clips
     reference: str = ""  # what decode does otherwise when told "reference", in words for the manifest

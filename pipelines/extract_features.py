@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from glot import cli
 from glot.backbone import Extractor, load_backbone
 from glot.body import OPEN_BODY, Body, load_body
-from glot.crop import CROP_SIZE, DEFAULT_CROP_SCALE
+from glot.crop import CROP_SIZE
 from glot.errors import InputError
 from glot.ray_session import connect
 from glot.schema import Manifest
@@ -180,7 +180,7 @@ def describe(
         "body": {"name": (body or OPEN_BODY).name, "hash": person.file_hash, "open": person.is_open},
         "crop": {
             "size": CROP_SIZE,
-            "scale": DEFAULT_CROP_SCALE,
+            "scale": decoder.crop_scale,
             "box": decoder.box_rule,
             "rule": "square of side scale * width, bilinear, black outside",
             "preprocessing": preprocessing,

@@ -152,9 +152,11 @@ def publish(folder: Path, units: Sequence[Unit], records: dict[str, Record], set
             raise InputError(
                 f"{folder / part['name']}: {found} rows, its record says {part['rows']}; remove the folder"
             )
-    sources = [dict(source) for record in ordered for source in record.sources]
+    sources = []
     for record, unit in zip(ordered, units, strict=True):
-        next(source for source in sources if source["path"] == unit.annotation).update(record.counts)
+        own = [dict(source) for source in record.sources]  # units may share an annotation file, each with its counts
+        next(source for source in own if source["path"] == unit.annotation).update(record.counts)
+        sources += own
     manifest = Manifest(
         dataset=settings["dataset"],
         split=settings["split"],

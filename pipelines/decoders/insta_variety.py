@@ -206,4 +206,6 @@ INSTA_VARIETY = Decoder(
     find=find_units,
     decode=decode,
     box_rule="none: the pictures are stored as 224-pixel crops and taken as they are",
+    crop_scale=STORED_SCALE,
+    reference="joints nobody saw are kept where the records put them, (112, 112)",
 )

@@ -232,4 +232,6 @@ POSETRACK = Decoder(
     find=find_units,
     decode=decode,
     box_rule=f"{ENLARGE} x larger side of the labelled box, cropped at {CROP_SCALE}",
+    crop_scale=CROP_SCALE,
+    reference=f"2D targets placed as if the features saw {REFERENCE_SCALE} boxes; float16",
 )
