@@ -33,6 +33,7 @@ from glot.scene import Scene
 from glot.schema import parts
 from glot.scoring import Truth, score, track_truth
 from glot.store import FeatureStore, Track
+from glot.windows import usual_step
 
 Picture = NDArray[np.uint8]  # (H, W, 3) RGB
 
@@ -58,7 +59,8 @@ class Clip:
     ) -> None:
         rows = truth.rows
         self.body, self.params, self.truth = body, params, truth
-        self.frame_index, self.fps = truth.frame_index, float(store.fps[rows[0]])
+        self.frame_index = truth.frame_index
+        self.fps = float(store.fps[rows[0]]) / usual_step(self.frame_index)  # of the rows
         self.boxes, self.scales = store.bbox[rows], store.crop_scale[rows]
         self.pictures = Pictures(root, images)
         self._blocks: dict[bool, tuple[int, NDArray, NDArray]] = {}

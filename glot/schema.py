@@ -34,7 +34,7 @@ def schema(feature_size: int = 2048) -> pa.Schema:
             ("track_id", pa.string()),
             ("frame_index", pa.int32()),  # 0-based, at the rate of the source
             ("image", pa.string()),  # path below the root, or video#frame
-            ("fps", pa.float32()),
+            ("fps", pa.float32()),  # of the source, what frame_index counts
             ("bbox", vector(4)),  # centre x, centre y, width, height: px, without the crop scale
             ("crop_scale", pa.float32()),  # the crop's side is crop_scale * width
             ("feature", vector(feature_size)),

@@ -37,8 +37,8 @@ from pipelines.decoders.human36m_files import (
 
 SUBJECTS = {"train": (1, 5, 6, 7, 8), "test": (9, 11), "test_front": (9, 11)}
 FRONT_CAMERA = 4  # 60457274, the only one of "test_front", as in the older protocols
-STEP = 2  # of 50 fps
-FPS = 25.0  # of the rows; frame_index keeps the numbers of the 50-fps video
+FPS = 50.0  # what frame_index counts
+STEP = 2  # rows are every second frame, 25 a second
 ENLARGE = 1.1
 BROKEN = "s_11_act_02_subact_02_ca_01"  # its video is damaged in the source; everybody leaves it out
 SLOTS = [SPIN49.index(name) for name in JOINTS]
