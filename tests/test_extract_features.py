@@ -169,7 +169,7 @@ def test_broken_files_are_skipped_counted_and_named(tmp_path: Path, capsys: pyte
         ("imageFiles/walk_01/image_00002.jpg", 1),
         ("sequenceFiles/test/walk_02.pkl", 6),
     ]
-    assert "no poses, betas" in manifest.skipped[2]["reason"]
+    assert "no poses, poses2d" in manifest.skipped[2]["reason"]
     frames = read_table(folder).to_pandas().groupby("track_id")["frame_index"].apply(list)
     assert frames["walk_01_1"] == [0, 3, 4, 5] and list(frames.index) == [
         "walk_00_0", "walk_00_1", "walk_01_0", "walk_01_1",

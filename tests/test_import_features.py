@@ -21,6 +21,7 @@ from glot.store import FeatureStore
 from pipelines import import_features
 from pipelines.check_features import check
 from pipelines.decoders.insta_variety import INSTA25
+from pipelines.feature_summary import Summary
 from pipelines.import_features import main
 from tests.feature_db_fixture import KNOWN, database, write_db
 from tests.insta_variety_fixture import name_of, write_h5
@@ -39,7 +40,7 @@ def run(src: Path, out: Path, dataset: str, split: str = "train", **options: Any
 def rows_of(out: Path, dataset: str, split: str = "train") -> dict[str, Any]:
     """{column: (N, ...)} of a set that check_features finds nothing wrong with."""
     folder = out / dataset / split
-    assert check(folder, read_manifest(folder)) == []
+    assert check(folder, read_manifest(folder), Summary()) == []
     table = read_table(folder)
     return {name: column(table[name]) for name in table.column_names}
 
