@@ -1,6 +1,7 @@
 """What decoders hand over: the units of work of a dataset, and from each unit the clips of its people."""
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -31,6 +32,20 @@ class Unit:
     def from_json(cls, text: str) -> "Unit":
         values = json.loads(text)
         return cls(**{**values, "sources": tuple(values["sources"])})
+
+
+def unit_of_pictures(root: Path, file: Path, images: str) -> Unit:
+    """The unit of an annotation ``file`` and its folder ``images`` of .jpg below ``root``, which may be missing."""
+    sizes = []
+    if (root / images).is_dir():
+        with os.scandir(root / images) as entries:
+            sizes = [entry.stat().st_size for entry in entries if entry.name.endswith(".jpg")]
+    annotation = file.relative_to(root).as_posix()
+    sources = (
+        {"path": annotation, "bytes": file.stat().st_size},
+        {"path": images, "bytes": sum(sizes), "files": len(sizes)},
+    )
+    return Unit(file.stem, annotation, images, len(sizes), sources)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ posetrack_data/annotations/{train,val}/<sequence>.json (like COCO's) and images/
 """
 
 import json
-import os
 import re
 from collections import Counter
 from pathlib import Path, PurePosixPath
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from glot.body import Body
 from glot.errors import InputError
 from glot.joints import SPIN49
-from pipelines.clips import Clip, Decoded, Decoder, Unit
+from pipelines.clips import Clip, Decoded, Decoder, Unit, unit_of_pictures
 
 SPLITS = {"train": "train", "validation": "val"}  # and their folders; the test videos' labels are not public
 ANNOTATIONS = ("posetrack_data/annotations", "annotations")
@@ -54,7 +53,7 @@ def find_units(root: Path, split: str) -> list[Unit]:
         raise InputError(f"{folders[0]}: no .json files there; unpack PoseTrack 2018's annotations into --root")
     if not (root / "images").is_dir():
         raise InputError(f"{root / 'images'}: there is no such folder; unpack PoseTrack 2018's images into --root")
-    return [_unit(root, file, f"images/{name}/{file.stem}") for file in files]
+    return [unit_of_pictures(root, file, f"images/{name}/{file.stem}") for file in files]
 
 
 def decode(root: Path, unit: Unit, body: Body, preprocessing: str) -> Decoded:
@@ -85,19 +84,6 @@ def decode(root: Path, unit: Unit, body: Body, preprocessing: str) -> Decoded:
         counts["rows"] += len(rows)
         clips.append(_clip(f"{unit.name}_{track}", rows, names, reference=preprocessing == "reference"))
     return Decoded(clips, dict(counts))
-
-
-def _unit(root: Path, file: Path, images: str) -> Unit:
-    sizes = []
-    if (root / images).is_dir():
-        with os.scandir(root / images) as entries:
-            sizes = [entry.stat().st_size for entry in entries if entry.name.endswith(".jpg")]
-    annotation = file.relative_to(root).as_posix()
-    sources = (
-        {"path": annotation, "bytes": file.stat().st_size},
-        {"path": images, "bytes": sum(sizes), "files": len(sizes)},
-    )
-    return Unit(file.stem, annotation, images, len(sizes), sources)
 
 
 def _load(root: Path, unit: Unit) -> dict[str, list[dict[str, Any]]]:

@@ -3,7 +3,6 @@
 imageFiles/<sequence>/image_00000.jpg and sequenceFiles/{train,validation,test}/<sequence>.pkl (Python-2 pickles).
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from glot.errors import InputError
 from glot.joints import COMMON14, SPIN49, THREEDPW_2D, match
 from glot.safe_pickle import load_pickle
 from pipelines.boxes import VISIBLE, keypoint_boxes, misaligned
-from pipelines.clips import Clip, Decoded, Decoder, Unit
+from pipelines.clips import Clip, Decoded, Decoder, Unit, unit_of_pictures
 
 SPLITS = ("train", "validation", "test")
 FPS = 30.0
@@ -49,7 +48,7 @@ def find_units(root: Path, split: str) -> list[Unit]:
         raise InputError(f"{folder}: no .pkl files in it; unpack 3DPW's sequenceFiles.zip there")
     if not (root / "imageFiles").is_dir():
         raise InputError(f"{root / 'imageFiles'}: there is no such folder; unpack 3DPW's imageFiles.zip into --root")
-    return [_unit(root, file) for file in files]
+    return [unit_of_pictures(root, file, f"imageFiles/{file.stem}") for file in files]
 
 
 def decode(root: Path, unit: Unit, body: Body, preprocessing: str) -> Decoded:
@@ -139,20 +138,6 @@ def _labels(
     if reference:
         return pose, betas, joints3d + data["trans"][person][frames, None]
     return pose, betas, joints3d - joints3d[:, HIPS].mean(1, keepdims=True)
-
-
-def _unit(root: Path, file: Path) -> Unit:
-    images = f"imageFiles/{file.stem}"
-    sizes = []
-    if (root / images).is_dir():
-        with os.scandir(root / images) as entries:
-            sizes = [entry.stat().st_size for entry in entries if entry.name.endswith(".jpg")]
-    annotation = file.relative_to(root).as_posix()
-    sources = (
-        {"path": annotation, "bytes": file.stat().st_size},
-        {"path": images, "bytes": sum(sizes), "files": len(sizes)},
-    )
-    return Unit(file.stem, annotation, images, len(sizes), sources)
 
 
 def _read(root: Path, unit: Unit, *, with_trans: bool) -> dict[str, Any]:
