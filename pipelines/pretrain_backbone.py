@@ -7,7 +7,6 @@ Crops grow from 64 to 224 px. Every crop follows from the seed and its number: a
 import json
 import math
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -37,7 +36,10 @@ from pipelines.renders import Crop, Renders, fill_cache, take_crop
 
 VALIDATION_IMAGES = 300
 VALIDATION_BATCH = 25
+SPREAD_IMAGES = 500
 HEADS = {"keypoints2d": (49, 3), "joints3d": (49, 3), "rot6d": (24, 6), "betas": (10,)}
+SPREAD = 0.5  # standard deviation that every feature is brought to; those of networks for photographs are much like it
+LARGEST_FACTOR = 50.0  # what hardly ever moves stays small
 MAPS = {"layer2": 512, "layer3": 1024, "layer4": FEATURE_SIZE}  # the layers that also say heatmaps; their channels
 
 
@@ -318,6 +320,37 @@ def export(trunk: nn.Module, path: Path) -> None:
     partial.rename(path)
 
 
+@torch.no_grad()
+def feature_spread(trunk: nn.Module, renders: Renders, *, device: torch.device) -> Tensor:
+    """(2048,) standard deviations of the features of some hundred pictures."""
+    trunk.eval()
+    features = []
+    for start in range(0, min(SPREAD_IMAGES, len(renders)), VALIDATION_BATCH):
+        numbers = range(start, min(start + VALIDATION_BATCH, len(renders)))
+        images, _ = collate([take_crop(renders, i, size=CROP_SIZE) for i in numbers], device)
+        features.append(trunk(images))
+    return torch.cat(features).std(0)
+
+
+@torch.no_grad()
+def scale_features(trunk: nn.Module, factors: Tensor) -> None:
+    """Multiplies every feature by its positive factor (2048,), exactly: a ReLU lets it through, so the last layer's
+    norms and what reads them can be changed to the same effect.
+
+    Training leaves most features within a few hundredths. What reads them, linear layers drawn at random beside
+    positions of size one, would have to learn first that there is anything.
+    """
+    for block in trunk.get_submodule("layer4").children():
+        norms = [block.get_submodule("bn3")]
+        if isinstance(shortcut := getattr(block, "downsample", None), nn.Sequential):
+            norms.append(shortcut[1])
+        else:  # reads what the block before has scaled
+            block.get_parameter("conv1.weight").div_(factors[:, None, None])
+        for norm in norms:
+            norm.get_parameter("weight").mul_(factors)
+            norm.get_parameter("bias").mul_(factors)
+
+
 def train(run: Run, crops: Crops, validation: Renders, *, hours: float | None, save_every: float) -> Iterator[str]:
     """Trains to the end of the recipe, or of the ``hours`` if these end first; yields a line to show now and then."""
     recipe, began = run.recipe, time.monotonic() - run.seconds
@@ -437,8 +470,9 @@ def main(
     crops = Crops(caches["train"], recipe, threads=workers)
     for line in train(run, crops, caches["validation"], hours=hours, save_every=60 * save_minutes):
         print(line, file=sys.stderr, flush=True)
-    shutil.copyfile(out / "latest.safetensors", out / "resnet50.safetensors.partial")
-    (out / "resnet50.safetensors.partial").rename(out / "resnet50.safetensors")
+    spread = feature_spread(run.net.trunk, caches["train"], device=run.device)
+    scale_features(run.net.trunk, SPREAD / spread.clamp(min=SPREAD / LARGEST_FACTOR))
+    export(run.net.trunk, out / "resnet50.safetensors")
     print(f"{out / 'resnet50.safetensors'}: {run.step} steps, {run.seconds / 3600:.2f} h; see benchmarks/probe.py")
 
 

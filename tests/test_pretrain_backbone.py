@@ -22,6 +22,8 @@ from pipelines import renders
 from pipelines.make_sample import motions_hash
 from pipelines.motions import Motion, load_motions
 from pipelines.pretrain_backbone import (
+    LARGEST_FACTOR,
+    SPREAD,
     Crops,
     PoseNet,
     Recipe,
@@ -30,9 +32,12 @@ from pipelines.pretrain_backbone import (
     best_precision,
     collate,
     export,
+    feature_spread,
     heatmap_surprise,
+    later,
     main,
     pose_loss,
+    scale_features,
     train,
 )
 from pipelines.renders import MID_HIP, MIRROR49, Renders, Settings, fill_cache, render, take_crop, write_shard
@@ -322,3 +327,35 @@ def test_a_device_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--device tpu"):
         main(tmp_path / "out", device="tpu")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_later_run_keeps_the_first_layers_and_trains_the_others(cache: Path, tmp_path: Path) -> None:
+    recipe = replace(later(TINY, start="abc"), stages=TINY.stages)
+    run = Run(tmp_path, recipe, device=torch.device("cpu"))
+    before = {name: value.clone() for name, value in run.net.state_dict().items()}
+    found = Renders(cache, images=8)
+    run.train_step([take_crop(found, i, size=32) for i in range(4)], rate=1e-3)
+    kept = {f"trunk.{part}." for part in recipe.frozen}
+    for name, value in run.net.state_dict().items():
+        if name.startswith("trunk.") and not name.endswith("num_batches_tracked"):
+            is_kept = any(name.startswith(part) for part in kept)
+            assert torch.equal(value, before[name]) == is_kept, name
+
+
+def test_features_are_brought_to_one_spread_and_say_the_same(cache: Path) -> None:
+    torch.manual_seed(0)
+    trunk = PoseNet().trunk
+    found = Renders(cache, images=8)
+    images, _ = collate([take_crop(found, i, size=96) for i in range(8)], torch.device("cpu"))
+    trunk.train()
+    with torch.no_grad():
+        trunk(images)  # batch statistics of its own
+        trunk.eval()
+        before = trunk(images)
+        factors = torch.rand(2048) * 20 + 0.1
+        scale_features(trunk, factors)
+        torch.testing.assert_close(trunk(images), before * factors, rtol=2e-4, atol=1e-5)
+    spread = feature_spread(trunk, found, device=torch.device("cpu"))
+    scale_features(trunk, SPREAD / spread.clamp(min=SPREAD / LARGEST_FACTOR))
+    spread = feature_spread(trunk, found, device=torch.device("cpu"))
+    assert float(spread.median()) == pytest.approx(SPREAD, rel=1e-3) and float(spread.max()) < 1.001 * SPREAD
