@@ -24,7 +24,7 @@ from pipelines.clips import PREPROCESSING, Clip, Unit
 from pipelines.feature_columns import open_columns
 from pipelines.feature_dbs import LAYOUTS, Database, Run, crop_scale_of
 from pipelines.reference import round_targets
-from pipelines.shards import RECORDS, Record, code_version, finished, open_set, write_pieces, write_record
+from pipelines.shards import RECORDS, Record, code_version, finished, open_set, write_part, write_record
 
 SPLITS = ("train", "validation", "test")
 PART_ROWS = 16_384  # a part ends with the track that reaches them: about 130 MB
@@ -181,7 +181,7 @@ def import_unit(database: Database, unit: Unit, share: Sequence[Run], folder: Pa
                     lost[run.track_id, reason] = lost.get((run.track_id, reason), 0) + count
                 yield round_targets(clip) if rounded and len(clip) else clip, features
 
-    part = write_pieces(folder, unit, pieces(), dataset=settings["dataset"], split=settings["split"])
+    part = write_part(folder, unit, pieces(), dataset=settings["dataset"], split=settings["split"])
     skipped = [
         {"what": f"{unit.annotation}: {track}", "reason": reason, "frames": count}
         for (track, reason), count in lost.items()

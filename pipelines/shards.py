@@ -46,17 +46,11 @@ def part_name(unit: Unit) -> str:
 
 
 def write_part(
-    folder: Path, unit: Unit, clips: Sequence[Clip], features: Sequence[NDArray], *, dataset: str, split: str
-) -> dict[str, Any] | None:
-    """Writes a unit's rows, track after track, with (N, F) float32 ``features`` for each clip; returns its record."""
-    return write_pieces(folder, unit, zip(clips, features, strict=True), dataset=dataset, split=split)
-
-
-def write_pieces(
     folder: Path, unit: Unit, pieces: Iterable[tuple[Clip, NDArray]], *, dataset: str, split: str
 ) -> dict[str, Any] | None:
-    """The same for clips and features that come one after the other, of which one is held at a time; a track may come
-    in several pieces, one right behind the other. None, and no file, where not one row came."""
+    """Writes a unit's rows, of which one piece is held at a time: clips with their (N, F) float32 features. A track may
+    come in several pieces, one right behind the other. Returns its record; None, and no file, where not one row came.
+    """
     path = folder / part_name(unit)
     temporary = _temporary(path)
     rows, tracks, last = 0, 0, None
@@ -81,6 +75,22 @@ def write_pieces(
     size = temporary.stat().st_size
     os.replace(temporary, path)
     return {"name": path.name, "rows": rows, "tracks": tracks, "bytes": size}
+
+
+def begin(folder: Path, unit: Unit, *, run: str, tries: int) -> bool:
+    """Notes that a worker begins with a unit; False where ``tries`` of this ``run`` have begun and none came to an end.
+
+    Ray starts a worker that died anew, with the unit it died on. Without this, a file that crashes a decoder would
+    keep the whole job for ever.
+    """
+    for number in range(tries):
+        try:
+            with (folder / RECORDS / f"{unit.name}.try-{run}-{number}").open("x") as note:
+                note.write(f"{os.getpid()} on {socket.gethostname()}\n")
+            return True
+        except FileExistsError:
+            continue
+    return False
 
 
 def write_record(folder: Path, record: Record) -> None:
@@ -108,7 +118,7 @@ def open_set(folder: Path, settings: dict[str, Any]) -> Iterator[None]:
         except OSError:
             pass  # a file system without locks; whole files and renames keep the set right, work may be done twice
         _check_settings(folder, settings)
-        for leftover in [*folder.glob(".part-*"), *records.glob(".*.json.*")]:
+        for leftover in [*folder.glob(".part-*"), *records.glob(".*.json.*"), *records.glob("*.try-*")]:
             leftover.unlink(missing_ok=True)
         yield
 
@@ -171,6 +181,8 @@ def publish(folder: Path, units: Sequence[Unit], records: dict[str, Record], set
         code_version=code_version(),
     )
     write_manifest(folder, manifest)
+    for note in (folder / RECORDS).glob("*.try-*"):
+        note.unlink()
     for stray in set(folder.glob("part-*.parquet")) - {folder / part["name"] for part in parts}:
         stray.unlink()  # of a unit that lost all its rows in a second run; readers of part-*.parquet must not see it
     return manifest
