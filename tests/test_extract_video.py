@@ -62,7 +62,7 @@ def test_people_in_videos_have_the_features_of_a_plain_loop(tmp_path: Path) -> N
     assert np.abs(np.array(table["feature"].to_pylist()[4:7]) - wanted).max() < 1e-5 * np.abs(wanted).max()
     with pytest.raises(InputError, match="begun with crop box"):
         run(root, tmp_path / "out")  # without boxes it would be another set
-    people["a.mp4"]["1"]["bbox"][0][0] = 5.25
+    people["a.mp4"]["1"]["bbox"][0][0] = 5
     (tmp_path / "boxes.json").write_text(json.dumps(people))
     with pytest.raises(InputError, match="extracted from files of other sizes"):
         run(root, tmp_path / "out", tracks=tmp_path / "boxes.json")

@@ -216,7 +216,8 @@ def _unit(root: Path, file: Path, tracks: Path | None) -> Unit:
     video = file.relative_to(root).as_posix()
     sources: list[dict[str, Any]] = [{"path": video, "bytes": file.stat().st_size}]
     if tracks is not None and (boxes := _track_file(video, tracks)):
-        sources.append({"path": boxes.name, "bytes": boxes.stat().st_size})
+        content = boxes.read_bytes()
+        sources.append({"path": boxes.name, "bytes": len(content), "hash": hashlib.sha256(content).hexdigest()[:16]})
     name = quote(video, safe=" ")
     if len(name) > LONGEST_NAME:  # file systems end at 255
         name = f"{name[: LONGEST_NAME - 17]}-{hashlib.sha256(video.encode()).hexdigest()[:16]}"
