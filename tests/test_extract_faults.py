@@ -1,4 +1,4 @@
-"""Extraction while things break: nodes that go, workers that are killed, a disk that is full; the rows stay the same."""
+"""Extraction while things break: nodes that go, workers that are killed, a full disk; the rows stay the same."""
 
 import json
 import os
