@@ -1,6 +1,6 @@
 """How much memory a worker takes for a short and for a long video: everything it does but the network itself.
 
-Prints and writes benchmarks/out/video_memory.json: ``{"peak_rss_mb": {"1": …, "30": …}, "rows": {…}, "over_short": …}``.
+Prints and writes benchmarks/out/video_memory.json: ``{"peak_rss_mb": {"1", "30"}, "rows": {…}, "over_short"}``.
 The network's own memory does not depend on the video, and would make this take an hour.
 """
 
