@@ -26,6 +26,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 import ray
 import ray.train
 import torch
+import torch.distributed as dist
 import typer
 from ray.train.torch import TorchTrainer, prepare_model
 
@@ -78,6 +79,14 @@ def first_model(recipe: Recipe, body: Body, spin_regressor: Path | None) -> GLoT
     return model
 
 
+def over_workers(values: torch.Tensor) -> torch.Tensor:
+    """The mean of the workers' values; every worker must ask."""
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        dist.all_reduce(values)
+        values = values / dist.get_world_size()
+    return values
+
+
 def train_loop(settings: dict[str, Any]) -> None:
     """What every worker runs."""
     job: Job = settings["job"]
@@ -107,7 +116,7 @@ def train_loop(settings: dict[str, Any]) -> None:
     with ThreadPoolExecutor(1) as loader:  # reads the next batch while this one is trained on
         coming = loader.submit(sampler.batch, first_epoch * recipe.steps_per_epoch)
         for epoch in range(first_epoch, recipe.epochs):
-            # Dropout and masking differ by rank and epoch, and are the same again after a restart.
+            # Dropout differs by rank and epoch, and is the same again after a restart. Masking comes with the windows.
             torch.manual_seed((recipe.seed * 1_000_003 + epoch) * 1_009 + rank)
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(recipe, epoch)
@@ -117,17 +126,19 @@ def train_loop(settings: dict[str, Any]) -> None:
             for inner in range(recipe.steps_per_epoch):
                 step = epoch * recipe.steps_per_epoch + inner
                 asked = time.monotonic()
-                features, targets = coming.result()
+                batch = coming.result()
                 waited += time.monotonic() - asked
                 coming = loader.submit(sampler.batch, step + 1)
 
-                output = ddp(features.to(device))
-                loss, terms = glot_loss(output, targets.to(device), body=body, config=recipe.loss)
+                output = ddp(batch.features.to(device), batch.noise.to(device))
+                targets = batch.targets.to(device)
+                loss, terms = glot_loss(output, targets, body=body, config=recipe.loss, average=over_workers)
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 optimiser.step()
 
-                values = {"loss": float(loss.detach()), **{name: float(term) for name, term in terms.items()}}
+                said = over_workers(torch.stack([loss.detach(), *terms.values()]))
+                values = dict(zip(("loss", *terms), said.tolist(), strict=True))
                 if not math.isfinite(values["loss"]):
                     raise FloatingPointError(f"the loss is {values['loss']} at step {step}: {values}")
                 sums = {name: sums.get(name, 0.0) + value for name, value in values.items()}
@@ -186,14 +197,14 @@ def report_epoch(
         ray.train.get_all_reported_checkpoints(consistency_mode=ray.train.CheckpointConsistencyMode.COMMITTED)
 
 
-def preflight(*, workers: int, gpus: int) -> None:
+def preflight(*, workers: int, gpus: int, cpus_per_worker: float) -> None:
     """InputError when the cluster can never hold the workers: Ray would wait for them without an end, and silently."""
     have = ray.cluster_resources()
     if gpus > have.get("GPU", 0):
         raise InputError(
             f"--gpus {gpus}: this cluster has {have.get('GPU', 0):.0f}; ask for fewer, or use --workers N on CPUs"
         )
-    if not gpus and workers > have.get("CPU", 0):
+    if not gpus and workers * cpus_per_worker > have.get("CPU", 0):
         raise InputError(
             f"--workers {workers}: this cluster has {have.get('CPU', 0):.0f} CPU cores; ask for fewer workers"
         )
@@ -238,7 +249,7 @@ def fit(
     if spin_regressor is not None:
         first_model(recipe, the_body, spin_regressor)
         start = hashlib.sha256(spin_regressor.read_bytes()).hexdigest()[:16]
-    preflight(workers=workers, gpus=gpus)
+    preflight(workers=workers, gpus=gpus, cpus_per_worker=cpus_per_worker)
     stored = json.loads(json.dumps(config.to_dict(recipe)))
     state = {"recipe": stored, "features": lineage, "spin_regressor": start, "status": "running"}
     state = open_state(out, state, fresh=fresh)

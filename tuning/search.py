@@ -241,7 +241,7 @@ def parse_values(text: str, space: Space) -> list[float]:
 def sweep(plan: dict[str, Any], values: list[float], concurrent: int) -> None:
     """Runs the trials, as many at a time as the cluster holds."""
     train_ray.connect(workers=plan["workers"], gpus=plan["gpus"])
-    train_ray.preflight(workers=plan["workers"], gpus=plan["gpus"])
+    train_ray.preflight(workers=plan["workers"], gpus=plan["gpus"], cpus_per_worker=1)
     have = ray.cluster_resources()
     fit_at_once = int(have["GPU"] // plan["gpus"]) if plan["gpus"] else int(have["CPU"] // plan["workers"])
     at_once = min(concurrent or fit_at_once, fit_at_once, len(values))
