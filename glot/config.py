@@ -106,6 +106,7 @@ class Recipe:
     steps_per_epoch: int = 1000
     lr: float = 1e-4  # maximum; the schedule starts and ends at a tenth of it
     weight_decay: float = 0.0
+    clip_norm: float = 0.0  # gradients longer than this are shortened to it; 0, as officially: never
     warmup_epochs: int = 5
     first_eval_epoch: int = 25
     seed: int = 1

@@ -135,10 +135,12 @@ def train_loop(settings: dict[str, Any]) -> None:
                 loss, terms = glot_loss(output, targets, body=body, config=recipe.loss, average=over_workers)
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
+                # Once DDP has averaged the gradients, so that all workers do the same.
+                norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm or math.inf)
                 optimiser.step()
 
                 said = over_workers(torch.stack([loss.detach(), *terms.values()]))
-                values = dict(zip(("loss", *terms), said.tolist(), strict=True))
+                values = dict(zip(("loss", *terms), said.tolist(), strict=True)) | {"gradient_norm": float(norm)}
                 if not math.isfinite(values["loss"]):
                     raise FloatingPointError(f"the loss is {values['loss']} at step {step}: {values}")
                 sums = {name: sums.get(name, 0.0) + value for name, value in values.items()}
