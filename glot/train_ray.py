@@ -53,6 +53,7 @@ class Job:
 
     recipe: Recipe
     features: Path
+    lineage: dict[str, Any]  # what the features are (glot.run_state)
     out: Path
     body: Path | None
     spin_regressor: Path | None
@@ -187,7 +188,7 @@ def report_epoch(
                 model=model,
                 recipe=job.recipe,
                 body={"name": "open" if body.is_open else str(job.body), "hash": body.file_hash, "open": body.is_open},
-                features=feature_lineage(job.recipe, job.features),
+                features=job.lineage,
                 metrics={k: v for k, v in metrics.items() if math.isfinite(v)},
                 step=(epoch + 1) * job.recipe.steps_per_epoch,
             )
@@ -277,6 +278,7 @@ def fit(
     job = Job(
         recipe,
         features,
+        lineage,
         out,
         body=body.resolve() if body else None,
         spin_regressor=spin_regressor.resolve() if spin_regressor else None,
