@@ -36,6 +36,7 @@ from glot.checkpoint import load_training_state, save_checkpoint, save_training_
 from glot.config import Recipe
 from glot.errors import InputError
 from glot.evaluate import evaluate_split
+from glot.location import location
 from glot.losses import glot_loss
 from glot.model import GLoT
 from glot.official import load_spin_regressor
@@ -340,7 +341,9 @@ def connect(*, workers: int, gpus: int) -> None:
 
 
 def main(
-    features: Annotated[Path, typer.Option(help="Folder of feature sets: DIR/<dataset>/<split>.")],
+    features: Annotated[
+        Path, typer.Option(parser=location, help="Folder or URI of feature sets: DIR/<dataset>/<split>.")
+    ],
     out: Annotated[Path, typer.Option(help="Where checkpoints and the state of this run go. One folder, one run.")],
     recipe: Annotated[str, typer.Option(help=f"What to train: {', '.join(config.RECIPES)}.")] = "open_sample",
     gpus: Annotated[int, typer.Option(min=0, help="GPUs, one DDP worker each (nccl).")] = 0,

@@ -24,6 +24,7 @@ from glot.backbone import PRECISIONS, Extractor, deviation, load_backbone
 from glot.body import OPEN_BODY, Body, load_body
 from glot.crop import CROP_SIZE
 from glot.errors import InputError
+from glot.location import location
 from glot.ray_session import connect
 from glot.schema import Manifest
 from pipelines.clips import PREPROCESSING, Clip, Decoder, Unit
@@ -84,7 +85,13 @@ def main(
     root: Annotated[
         Path, typer.Option(help="The dataset's folder; for 3dpw the one with imageFiles/, sequenceFiles/.")
     ],
-    out: Annotated[Path, typer.Option(help="Feature sets go to OUT/DATASET/SPLIT/.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            parser=location,
+            help="Feature sets go to OUT/DATASET/SPLIT/: a folder, or a URI such as s3://bucket/features.",
+        ),
+    ],
     split: Annotated[str, typer.Option(help="train, validation, test, or all of them.")] = "all",
     backbone: Annotated[str, typer.Option(help="The network: resnet50.")] = "resnet50",
     weights: Annotated[

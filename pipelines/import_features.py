@@ -39,7 +39,7 @@ def main(
     dataset: Annotated[str, typer.Option(help=f"What the features are of: {', '.join(LAYOUTS)}.")],
     split: Annotated[str, typer.Option(help='train, validation or test. MPI-INF-3DHP\'s files of "val" are its test.')],
     src: Annotated[Path, typer.Option(help="A *_db.pt of TCMR, VIBE or GLoT, or insta_train_db.h5.")],
-    out: Annotated[Path, typer.Option(help="The feature set goes to OUT/DATASET/SPLIT/.")],
+    out: Annotated[Path, typer.Option(help="The feature set goes to OUT/DATASET/SPLIT/, a folder.")],
     crop_scale: Annotated[
         float | None,
         typer.Option(

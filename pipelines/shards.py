@@ -4,13 +4,13 @@ A unit is done when its record is there; the record is written after its part, a
 killed, whenever: the next run finds whole units only, does the missing ones, and the rows are the same.
 """
 
-import fcntl
 import json
 import os
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,8 +22,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from glot.errors import InputError
+from glot.location import is_remote, move_in, open_parquet, temporary_of, write_whole
 from glot.schema import MANIFEST, SCHEMA_VERSION, Manifest, schema, write_manifest
 from pipelines.clips import Clip, Unit
+from pipelines.lease import hold
 
 RECORDS = ".extraction"  # folder of records beside the parts
 ROW_GROUP = 2048  # rows; a shorter track is one row group
@@ -52,7 +54,8 @@ def write_part(
     come in several pieces, one right behind the other. Returns its record; None, and no file, where not one row came.
     """
     path = folder / part_name(unit)
-    temporary = _temporary(path)
+    # What goes to an object store is made on this machine first.
+    temporary = temporary_of(Path(tempfile.gettempdir()) / path.name if is_remote(folder) else path)
     rows, tracks, last = 0, 0, None
     writer: pq.ParquetWriter | None = None
     try:
@@ -67,13 +70,16 @@ def write_part(
             rows += len(clip)
             tracks += clip.track_id != last
             last = clip.track_id
+        if writer is None:
+            return None
+        writer.close()
+        size = temporary.stat().st_size
+        move_in(temporary, path)
     finally:
-        if writer is not None:
-            writer.close()
-    if writer is None:
-        return None
-    size = temporary.stat().st_size
-    os.replace(temporary, path)
+        if writer is not None and writer.is_open:
+            with suppress(OSError):  # of a full disk, which has been said
+                writer.close()
+        temporary.unlink(missing_ok=True)
     return {"name": path.name, "rows": rows, "tracks": tracks, "bytes": size}
 
 
@@ -84,12 +90,10 @@ def begin(folder: Path, unit: Unit, *, run: str, tries: int) -> bool:
     keep the whole job for ever.
     """
     for number in range(tries):
-        try:
-            with (folder / RECORDS / f"{unit.name}.try-{run}-{number}").open("x") as note:
-                note.write(f"{os.getpid()} on {socket.gethostname()}\n")
+        note = folder / RECORDS / f"{unit.name}.try-{run}-{number}"
+        if not note.exists():
+            write_whole(note, f"{os.getpid()} on {socket.gethostname()}\n".encode())
             return True
-        except FileExistsError:
-            continue
     return False
 
 
@@ -108,15 +112,7 @@ def open_set(folder: Path, settings: dict[str, Any]) -> Iterator[None]:
     if (folder / MANIFEST).exists() and not records.is_dir():
         raise InputError(f"{folder}: holds a feature set that was not extracted here; give another --out")
     records.mkdir(parents=True, exist_ok=True)
-    with (records / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"{folder}: another extraction is writing it; wait for it, or give another --out"
-            ) from None
-        except OSError:
-            pass  # a file system without locks; whole files and renames keep the set right, work may be done twice
+    with hold(records / "lock", folder):
         _check_settings(folder, settings)
         for leftover in [*folder.glob(".part-*"), *records.glob(".*.json.*"), *records.glob("*.try-*")]:
             leftover.unlink(missing_ok=True)
@@ -157,7 +153,8 @@ def publish(folder: Path, units: Sequence[Unit], records: dict[str, Record], set
         )
         raise InputError(f"{folder}: nothing could be extracted from {len(units)} sequences{why}")
     for part in parts:
-        found = pq.read_metadata(folder / part["name"]).num_rows
+        with open_parquet(folder / part["name"]) as file:
+            found = file.metadata.num_rows
         if found != part["rows"]:
             raise InputError(
                 f"{folder / part['name']}: {found} rows, its record says {part['rows']}; remove the folder"
@@ -264,11 +261,5 @@ def _difference(old: Any, new: Any) -> tuple[str, str]:
     return tuple(", ".join(f"{key} {value.get(key)}" for key in keys) for value in (old, new))  # type: ignore[return-value]
 
 
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}")
-
-
 def _write_json(path: Path, content: Any) -> None:
-    temporary = _temporary(path)
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(temporary, path)
+    write_whole(path, (json.dumps(content, indent=1) + "\n").encode())
