@@ -21,7 +21,8 @@ from glot.rotation import axis_angle_to_rotmat
 from glot.store import FeatureStore
 from glot.windows import training_windows
 
-NOISE = 7  # apart from the streams' seeds
+NOISE, DISTURBANCE = 7, 8  # apart from the streams' seeds
+LASTING = np.float32(0.8)  # the part of a window's disturbance that all its frames share
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class Sampler:
         world: int = 1,
     ) -> None:
         self.frames, self.seed, self.rank, self.world = frames, seed, rank, world
+        self.feature_noise = config.feature_noise
         count_2d = int(config.batch_size * config.fraction_2d) if config.sets_2d else 0
         self.counts = (count_2d, config.batch_size - count_2d)
         if any(0 < count < world for count in self.counts):
@@ -118,7 +120,7 @@ class Sampler:
 
     def batch(self, step: int) -> Batch:
         """This rank's share of the global batch of a step (0-based)."""
-        loaded, noise = [], []
+        loaded, noise, disturbance = [], [], []
         for kind, (stream, count) in enumerate(zip(self.streams, self.counts, strict=True)):
             if not count:
                 continue
@@ -127,6 +129,9 @@ class Sampler:
             for window_set, starts, positions in stream.take(mine):
                 loaded.append((window_set, window_set.store.batch(starts, self.frames)))
                 noise.append(of_step[positions - step * count])
+                if self.feature_noise:
+                    size = window_set.store.features.shape[1]
+                    disturbance.append(np.stack([self._disturbance(kind, int(p), size) for p in positions]))
 
         def gather(column: str) -> Tensor:
             return torch.from_numpy(np.concatenate([batch[column] for _, batch in loaded])).float()
@@ -148,4 +153,15 @@ class Sampler:
             w_smpl=flag("has_smpl", "use_smpl"),
             is_3d=torch.from_numpy(is_3d),
         )
-        return Batch(gather("features"), targets, torch.from_numpy(np.concatenate(noise)))
+        features = gather("features")
+        if self.feature_noise:
+            features += self.feature_noise * torch.from_numpy(np.concatenate(disturbance))
+        return Batch(features, targets, torch.from_numpy(np.concatenate(noise)))
+
+    def _disturbance(self, kind: int, position: int, size: int) -> np.ndarray:
+        """(T, F) of unit variance for the window at a position of a stream: most of it stays the same all through the
+        window, as what is wrong with features does, or frames would average it away."""
+        values = np.random.default_rng([self.seed, DISTURBANCE, kind, position]).standard_normal(
+            (self.frames + 1, size), np.float32
+        )
+        return LASTING * values[:1] + np.sqrt(1 - LASTING**2, dtype=np.float32) * values[1:]
