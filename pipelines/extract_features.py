@@ -293,9 +293,10 @@ def run(work: Sequence[tuple[Job, Unit]], workers: int, occlusion: Occlusion | N
                     **resources,
                 ).materialize()
         except ray.exceptions.RayError as error:
-            cause = getattr(error, "cause", None)
-            if isinstance(cause, (InputError, OSError)):  # a full disk, weights that differ between nodes
-                raise InputError(f"{cause}; what is done is kept, run the same command again") from None
+            cause = getattr(error, "cause", None)  # weights that differ between nodes
+            reason = str(cause) if isinstance(cause, InputError) else ray.get(tally.failed.remote())  # a full disk
+            if reason:
+                raise InputError(f"{reason}; what is done is kept, run the same command again") from None
             raise
 
 
@@ -328,11 +329,17 @@ class ExtractUnit:
             write_record(job.folder, Record(unit.name, list(unit.sources), None, skipped=skipped))
             self._report(unit.frames, unit.frames)
             return {"unit": unit.name}
-        record = extract_unit(
-            job, unit, self.extractor, self.body,
-            occlusion=self.occlusion, threads=self.threads, report=self._report,
-        )  # fmt: skip
-        write_record(job.folder, record)
+        try:
+            record = extract_unit(
+                job, unit, self.extractor, self.body,
+                occlusion=self.occlusion, threads=self.threads, report=self._report,
+            )  # fmt: skip
+            write_record(job.folder, record)
+        except OSError as error:
+            import ray
+
+            ray.get(self.tally.fail.remote(f"{job.folder}: {error}"))
+            raise
         return {"unit": unit.name}
 
     def _report(self, frames: int, skipped: int) -> None:

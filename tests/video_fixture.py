@@ -30,7 +30,7 @@ def write_film(
         if turned:
             stream.set_display_rotation(turned)
         for number in range(frames):
-            picture = np.full((size[1], size[0], 3), 10 + 2 * number, np.uint8)
+            picture = np.full((size[1], size[0], 3), 10 + 2 * (number % 100), np.uint8)
             picture[: size[1] // 4, : size[0] // 4] = 255
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             if ticks:
