@@ -24,6 +24,7 @@ from glot.errors import InputError
 
 OPEN_WEIGHTS = Path(__file__).parent / "assets" / "resnet50_open.safetensors"
 FEATURE_SIZE = 2048
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -78,26 +79,51 @@ class Extractor:
     On a CPU, batch norms are folded into the convolutions and these run in oneDNN's own layout: 1.7 times as fast as
     the plain module, within 1e-6 of its features relative to the largest. On a GPU it is the plain module in true
     float32 (TF32 off), so that features do not depend on where they were made.
+
+    ``precision`` "bfloat16": convolutions in bfloat16, on chips with instructions for it about twice as fast, features
+    off by about a hundredth (``deviation`` tells). Only for those who ask for it.
     """
 
-    def __init__(self, backbone: Backbone, *, device: str = "cpu") -> None:
-        self.device = torch.device(device)
-        self.blocked = self.device.type == "cpu" and torch.backends.mkldnn.is_available()
+    def __init__(self, backbone: Backbone, *, device: str = "cpu", precision: str = "float32") -> None:
+        assert precision in PRECISIONS
+        self.device, self.precision = torch.device(device), precision
+        on_cpu = self.device.type == "cpu"
+        self.blocked = on_cpu and precision == "float32" and torch.backends.mkldnn.is_available()
         if self.blocked:
-            self.module = _blocked(backbone.module)
-        else:
-            self.module = backbone.module.to(self.device)
-            torch.backends.cudnn.allow_tf32 = False
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # torch's own use of torch.jit inside this module
+                from torch.utils.mkldnn import to_mkldnn
+
+                self.module = to_mkldnn(_folded(backbone.module))
+            return
+        self.module = _folded(backbone.module) if on_cpu else copy.deepcopy(backbone.module)
+        layout = torch.channels_last if precision == "bfloat16" else torch.preserve_format
+        self.module.to(self.device, PRECISIONS[precision], memory_format=layout)
+        torch.backends.cudnn.allow_tf32 = False
 
     @torch.no_grad()
     def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        images = normalise(torch.from_numpy(crops).to(self.device, non_blocking=True))
-        features = self.module(images.to_mkldnn()).to_dense() if self.blocked else self.module(images)
-        return features.cpu().numpy()
+        pixels = torch.from_numpy(crops)
+        if self.device.type == "cuda":
+            pixels = pixels.pin_memory()  # or the copy is not asynchronous
+        images = normalise(pixels.to(self.device, non_blocking=True))
+        if self.blocked:
+            return self.module(images.to_mkldnn()).to_dense().numpy()
+        if self.precision == "bfloat16":
+            images = images.to(torch.bfloat16, memory_format=torch.channels_last)
+        return self.module(images).float().cpu().numpy()
 
 
-def _blocked(module: nn.Module) -> nn.Module:
-    """A copy with batch norms folded away and weights in oneDNN's blocked layout."""
+def deviation(backbone: Backbone, crops: NDArray[np.uint8], *, device: str, precision: str) -> float:
+    """How far features in ``precision`` are from those in float32: the norm of the difference by that of the features,
+    the mean feature taken off both."""
+    exact = Extractor(backbone, device=device)(crops)
+    other = Extractor(backbone, device=device, precision=precision)(crops)
+    return float(np.linalg.norm(other - exact) / np.linalg.norm(exact - exact.mean(0)))
+
+
+def _folded(module: nn.Module) -> nn.Module:
+    """A copy with batch norms folded into the convolutions."""
     module = copy.deepcopy(module)
     for block in list(module.modules()):
         for number in "123":
@@ -106,11 +132,7 @@ def _blocked(module: nn.Module) -> nn.Module:
                 setattr(block, f"bn{number}", nn.Identity())
         if isinstance(shortcut := getattr(block, "downsample", None), nn.Sequential):
             block.downsample = fuse_conv_bn_eval(*shortcut)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch's own use of torch.jit inside this module
-        from torch.utils.mkldnn import to_mkldnn
-
-        return to_mkldnn(module)
+    return module
 
 
 def _random_resnet50(*, seed: int) -> nn.Module:

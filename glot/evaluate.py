@@ -29,6 +29,7 @@ from glot.cost import PAPER as PAPER_MACS
 from glot.cost import cost_of
 from glot.errors import InputError
 from glot.linear_probe import LinearProbe
+from glot.location import location, open_parquet
 from glot.model import ESTIMATE, GLoT, SMPLParams, to_params
 from glot.predict import load_model, load_model_for, predict_track
 from glot.schema import Manifest, parts
@@ -159,7 +160,8 @@ def genders_of(store: FeatureStore) -> dict[str, str]:
     """The gender that the dataset says of each track's person, by track_id."""
     found: dict[str, str] = {}
     for path in parts(store.folder, store.manifest):
-        columns = pq.read_table(path, columns=["track_id", "gender"]).to_pydict()
+        with open_parquet(path) as file:
+            columns = file.read(columns=["track_id", "gender"]).to_pydict()
         found.update(zip(columns["track_id"], columns["gender"], strict=True))
     return found
 
@@ -196,7 +198,9 @@ def main(
     checkpoint: Annotated[
         Path | None, typer.Option(help="Folder of a checkpoint, e.g. runs/first/best, or a published .pth.tar file.")
     ] = None,
-    features: Annotated[Path | None, typer.Option(help="Folder of the feature sets: FEATURES/DATASET/SPLIT.")] = None,
+    features: Annotated[
+        Path | None, typer.Option(parser=location, help="Folder or URI of the feature sets: FEATURES/DATASET/SPLIT.")
+    ] = None,
     dataset: Annotated[str, typer.Option(help="Which dataset's features.")] = "3dpw",
     split: Annotated[str, typer.Option(help="Which split of it.")] = "test",
     protocol: Annotated[str, typer.Option(help="corrected, official, or both.")] = "both",

@@ -1,7 +1,8 @@
 """A GLoT output and its targets in, one number and its named terms out (paper equations 6 to 9, official weights)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,9 +37,18 @@ class Targets:
 
 
 def glot_loss(
-    output: GLoTOutput, targets: Targets, *, body: Body, config: LossConfig
+    output: GLoTOutput,
+    targets: Targets,
+    *,
+    body: Body,
+    config: LossConfig,
+    average: Callable[[Tensor], Tensor] = lambda counts: counts,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The total and its weighted terms, "global/…" and "local/…", which sum to it (detached, for logging).
+
+    Terms are means over the frames that know something, of which DDP's workers have different numbers. ``average``
+    takes such numbers (n,) to their means over all workers: the mean of the workers' losses, and so their gradient, is
+    then that of one worker with the whole batch.
 
     The global branch is supervised on the frames that were hidden from it, or on all of them where none was (official
     code multiplies by the mask, so that a mask ratio of 0 would train nothing). A term without any target is 0.
@@ -54,19 +64,44 @@ def glot_loss(
     betas = torch.cat([params.betas for params in branches.values()], dim=1)
     joints = body.joints(rotmats.flatten(0, 1), betas.flatten(0, 1)).unflatten(0, (batch, -1))
 
-    hidden = output.mask | ~output.mask.any()
-    terms = _branch(output.global_, joints[:, :frames], targets, hidden.float(), config, "global")
+    hidden = (output.mask | ~output.mask.any()).float()
+    parts = [("global", output.global_, joints[:, :frames], targets, hidden)]
     if output.has_local:
         count = output.local.betas.shape[1]
         middle = targets.frames(slice(frames // 2 - count // 2, frames // 2 + count // 2 + 1))
-        every = torch.ones_like(hidden[:, :count], dtype=torch.float32)
-        terms |= _branch(output.local, joints[:, frames:], middle, every, config, "local")
+        parts.append(("local", output.local, joints[:, frames:], middle, torch.ones_like(hidden[:, :count])))
+    counts = average(torch.stack([n for *_, known, supervised in parts for n in _counts(known, supervised)]))
+    terms: dict[str, Tensor] = {}
+    for (name, params, points, known, supervised), of_part in zip(parts, counts.view(len(parts), -1), strict=True):
+        terms |= _branch(params, points, known, supervised, config, Counts(*of_part), name)
     total = torch.stack(list(terms.values())).sum()
     return total, {name: term.detach() for name, term in terms.items()}
 
 
+class Counts(NamedTuple):
+    """Numbers of frames, 0-d float tensors."""
+
+    every: Tensor
+    knows_3d: Tensor
+    knows_smpl: Tensor
+    supervised_3d: Tensor  # of those that know 3D
+
+
+def _counts(targets: Targets, supervised: Tensor) -> Counts:
+    knows_3d = targets.is_3d[:, None] & targets.w_3d.bool()
+    knows_smpl = targets.is_3d[:, None] & targets.w_smpl.bool()
+    every = torch.tensor(float(knows_3d.numel()), device=knows_3d.device)
+    return Counts(every, knows_3d.sum().float(), knows_smpl.sum().float(), (supervised * knows_3d).sum())
+
+
 def _branch(
-    params: SMPLParams, joints: Tensor, targets: Targets, supervised: Tensor, config: LossConfig, name: str
+    params: SMPLParams,
+    joints: Tensor,
+    targets: Targets,
+    supervised: Tensor,
+    config: LossConfig,
+    counts: Counts,
+    name: str,
 ) -> dict[str, Tensor]:
     """The six terms of one branch; ``supervised`` (B, K) is 1 on the frames that count."""
     points = project(joints, params.cam)
@@ -79,33 +114,35 @@ def _branch(
     everywhere = torch.ones_like(knows_3d)
     weights2d = supervised[..., None] * confidence  # (B, K, 49)
     terms = {
-        "keypoints2d": config.keypoints2d * _mean_square(points, known, everywhere, weights2d),
-        "joints3d": config.joints3d * _mean_square(centred, known_centred, knows_3d, supervised),
-        "pose": config.pose * _mean_square(params.rotmats, targets.rotmats, knows_smpl, supervised),
-        "shape": config.shape * _mean_square(params.betas, targets.betas, knows_smpl, supervised),
+        "keypoints2d": config.keypoints2d * _mean_square(points, known, everywhere, weights2d, counts.every),
+        "joints3d": config.joints3d * _mean_square(centred, known_centred, knows_3d, supervised, counts.knows_3d),
+        "pose": config.pose * _mean_square(params.rotmats, targets.rotmats, knows_smpl, supervised, counts.knows_smpl),
+        "shape": config.shape * _mean_square(params.betas, targets.betas, knows_smpl, supervised, counts.knows_smpl),
     }
 
     def change(x: Tensor) -> Tensor:
         return _differences(x, use_accel=config.use_accel)
 
     # Official code weights a 2D velocity by the confidence of its own frame alone, not of the next; kept.
-    terms["velocity2d"] = config.velocity2d * _mean_square(change(points), change(known), everywhere, weights2d)
+    velocity2d = _mean_square(change(points), change(known), everywhere, weights2d, counts.every)
+    terms["velocity2d"] = config.velocity2d * velocity2d
     if config.velocity3d_root == "centred":
         body14, known14 = centred, known_centred
     if config.velocity3d_mask == "official":
-        share = _share(supervised, knows_3d)
+        share = counts.supervised_3d / counts.knows_3d.clamp(min=1)
         plain = torch.ones_like(supervised)
-        velocity3d = share * _mean_square(change(body14), change(known14), knows_3d, plain)
+        velocity3d = share * _mean_square(change(body14), change(known14), knows_3d, plain, counts.knows_3d)
     else:
         # A difference counts where all frames it is taken from are known.
         together = supervised * _has_neighbours(knows_3d, use_accel=config.use_accel)
-        velocity3d = _mean_square(change(body14), change(known14), knows_3d, together)
+        velocity3d = _mean_square(change(body14), change(known14), knows_3d, together, counts.knows_3d)
     terms["velocity3d"] = config.velocity3d * velocity3d
     return {f"{name}/{term}": value for term, value in terms.items()}
 
 
-def _mean_square(predicted: Tensor, target: Tensor, known: Tensor, weights: Tensor) -> Tensor:
-    """Mean over the ``known`` (B, K) frames of weights x squared error; 0, still part of the graph, if there are none.
+def _mean_square(predicted: Tensor, target: Tensor, known: Tensor, weights: Tensor, count: Tensor) -> Tensor:
+    """Sum over the ``known`` (B, K) frames of weights x squared error by their ``count``; 0, still part of the graph,
+    if there are none.
 
     Official code averages over all known frames, not over the supervised ones; kept.
     """
@@ -115,12 +152,7 @@ def _mean_square(predicted: Tensor, target: Tensor, known: Tensor, weights: Tens
     # Left out before squaring, so that an unknown target may be anything, NaN included.
     error = torch.where(counted, predicted - target, 0.0)
     per_frame = predicted[0, 0].numel()
-    return (weights * error.square()).sum() / (known.sum() * per_frame).clamp(min=1)
-
-
-def _share(supervised: Tensor, known: Tensor) -> Tensor:
-    """The mean of ``supervised`` over the known frames."""
-    return (supervised * known).sum() / known.sum().clamp(min=1)
+    return (weights * error.square()).sum() / (count * per_frame).clamp(min=1)
 
 
 def _root_centred(joints14: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from glot import cli
 from glot.checkpoint import Checkpoint, check_features, load_checkpoint
 from glot.errors import InputError
+from glot.location import location
 from glot.model import GLoT, SMPLParams
 from glot.official import load_official
 from glot.rotation import rotmat_to_axis_angle
@@ -89,7 +90,9 @@ def predict_track(model: GLoT, features: NDArray, *, protocol: str = "corrected"
 
 def main(
     checkpoint: Annotated[Path, typer.Option(help="Folder of a checkpoint, or a published .pth.tar file.")],
-    features: Annotated[Path, typer.Option(help="Folder of the feature sets: FEATURES/DATASET/SPLIT.")],
+    features: Annotated[
+        Path, typer.Option(parser=location, help="Folder or URI of the feature sets: FEATURES/DATASET/SPLIT.")
+    ],
     out: Annotated[Path, typer.Option(help="The .parquet file to write.")],
     dataset: Annotated[str, typer.Option(help="Which dataset's features.")] = "3dpw",
     split: Annotated[str, typer.Option(help="Which split of it.")] = "test",

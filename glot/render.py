@@ -14,7 +14,7 @@ from typing import Annotated
 import av
 import cv2
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 import torch
 import typer
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from glot.crop import crop_matrix, keypoints_to_crop
 from glot.errors import InputError
 from glot.evaluate import Predictor, check_body, evaluate_predictor
 from glot.joints import COMMON14, COMMON14_BONES
+from glot.location import location, open_parquet
 from glot.metrics import HIPS
 from glot.model import SMPLParams
 from glot.predict import load_model_for, predict_track
@@ -280,14 +281,17 @@ def images_of(store: FeatureStore, track: Track) -> list[str]:
     """The ``image`` column of a track's rows."""
     found: list[str] = []
     for path in parts(store.folder, store.manifest):
-        table = pq.read_table(path, columns=["image", "track_id"], filters=[("track_id", "==", track.track_id)])
-        found += table["image"].to_pylist()
+        with open_parquet(path) as file:
+            table = file.read(columns=["image", "track_id"])
+        found += table.filter(pc.equal(table["track_id"], track.track_id))["image"].to_pylist()
     return found
 
 
 def main(
     checkpoint: Annotated[Path, typer.Option(help="Folder of a checkpoint, e.g. runs/first/best.")],
-    features: Annotated[Path, typer.Option(help="Folder of the feature sets: FEATURES/DATASET/SPLIT.")],
+    features: Annotated[
+        Path, typer.Option(parser=location, help="Folder or URI of the feature sets: FEATURES/DATASET/SPLIT.")
+    ],
     root: Annotated[Path, typer.Option(help="Folder of the pictures or videos the features were extracted from.")],
     out: Annotated[Path, typer.Option(help="Where TRACK.png and TRACK.mp4 go.")],
     dataset: Annotated[str, typer.Option(help="Which dataset's features.")] = "3dpw",

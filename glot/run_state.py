@@ -65,7 +65,7 @@ def open_state(out: Path, state: dict[str, Any], *, fresh: bool) -> dict[str, An
             difference = (
                 first_difference(old["recipe"], state["recipe"], "")
                 or first_difference(old["features"], state["features"], "features.")
-                or first_difference(old["spin_regressor"], state["spin_regressor"], "spin_regressor")
+                or first_difference(old.get("spin_regressor", ""), state["spin_regressor"], "spin_regressor")
             )
         except (ValueError, KeyError, TypeError):
             raise InputError(f"{path}: not readable; start over with --fresh or choose another --out") from None

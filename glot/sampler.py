@@ -8,6 +8,7 @@ can be taken up at any step without replaying it.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +20,9 @@ from glot.losses import Targets
 from glot.rotation import axis_angle_to_rotmat
 from glot.store import FeatureStore
 from glot.windows import training_windows
+
+NOISE, DISTURBANCE = 7, 8  # apart from the streams' seeds
+LASTING = np.float32(0.8)  # the part of a window's disturbance that all its frames share
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,8 @@ class Stream:
     def _shuffled(self, number: int) -> np.ndarray:
         return np.random.default_rng([*self._seed, number]).permutation(len(self))
 
-    def take(self, positions: np.ndarray) -> list[tuple[WindowSet, np.ndarray]]:
-        """(set, first rows) of the windows at these positions, grouped by set, in order of position within a set.
+    def take(self, positions: np.ndarray) -> list[tuple[WindowSet, np.ndarray, np.ndarray]]:
+        """(set, first rows, positions) of the windows at these positions, grouped by set, in order within a set.
 
         A pass is never cut short: the official loader lets the last batch of a pass be smaller, here it flows into the
         next pass, so that all steps and all ranks are of one size.
@@ -56,14 +60,22 @@ class Stream:
         owner = np.searchsorted(self._bounds, windows, side="right") - 1
         picked = []
         for i, window_set in enumerate(self.sets):
-            mine = windows[owner == i] - self._bounds[i]
-            if len(mine):
-                picked.append((window_set, window_set.starts[mine]))
+            mine = owner == i
+            if mine.any():
+                picked.append((window_set, window_set.starts[windows[mine] - self._bounds[i]], positions[mine]))
         return picked
 
 
+class Batch(NamedTuple):
+    """A worker's share of a step: 2D items first, then 3D items."""
+
+    features: Tensor  # (B, T, F)
+    targets: Targets
+    noise: Tensor  # (B, T) uniform, which decides the frames that are hidden; a window's own, whoever has the window
+
+
 class Sampler:
-    """Batches of a run: features (B, T, F) and their targets, 2D items first, then 3D items."""
+    """Batches of a run."""
 
     def __init__(
         self,
@@ -75,7 +87,8 @@ class Sampler:
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        self.frames, self.rank, self.world = frames, rank, world
+        self.frames, self.seed, self.rank, self.world = frames, seed, rank, world
+        self.feature_noise = config.feature_noise
         count_2d = int(config.batch_size * config.fraction_2d) if config.sets_2d else 0
         self.counts = (count_2d, config.batch_size - count_2d)
         if any(0 < count < world for count in self.counts):
@@ -105,13 +118,20 @@ class Sampler:
         """Windows of all sets together."""
         return sum(len(stream) for stream in self.streams)
 
-    def batch(self, step: int) -> tuple[Tensor, Targets]:
+    def batch(self, step: int) -> Batch:
         """This rank's share of the global batch of a step (0-based)."""
-        picked = []
-        for stream, count in zip(self.streams, self.counts, strict=True):
-            if count:
-                picked += stream.take(np.arange(step * count, (step + 1) * count)[self.rank :: self.world])
-        loaded = [(window_set, window_set.store.batch(starts, self.frames)) for window_set, starts in picked]
+        loaded, noise, disturbance = [], [], []
+        for kind, (stream, count) in enumerate(zip(self.streams, self.counts, strict=True)):
+            if not count:
+                continue
+            mine = np.arange(step * count, (step + 1) * count)[self.rank :: self.world]
+            of_step = np.random.default_rng([self.seed, NOISE, kind, step]).random((count, self.frames), np.float32)
+            for window_set, starts, positions in stream.take(mine):
+                loaded.append((window_set, window_set.store.batch(starts, self.frames)))
+                noise.append(of_step[positions - step * count])
+                if self.feature_noise:
+                    size = window_set.store.features.shape[1]
+                    disturbance.append(np.stack([self._disturbance(kind, int(p), size) for p in positions]))
 
         def gather(column: str) -> Tensor:
             return torch.from_numpy(np.concatenate([batch[column] for _, batch in loaded])).float()
@@ -133,4 +153,15 @@ class Sampler:
             w_smpl=flag("has_smpl", "use_smpl"),
             is_3d=torch.from_numpy(is_3d),
         )
-        return gather("features"), targets
+        features = gather("features")
+        if self.feature_noise:
+            features += self.feature_noise * torch.from_numpy(np.concatenate(disturbance))
+        return Batch(features, targets, torch.from_numpy(np.concatenate(noise)))
+
+    def _disturbance(self, kind: int, position: int, size: int) -> np.ndarray:
+        """(T, F) of unit variance for the window at a position of a stream: most of it stays the same all through the
+        window, as what is wrong with features does, or frames would average it away."""
+        values = np.random.default_rng([self.seed, DISTURBANCE, kind, position]).standard_normal(
+            (self.frames + 1, size), np.float32
+        )
+        return LASTING * values[:1] + np.sqrt(1 - LASTING**2, dtype=np.float32) * values[1:]

@@ -6,15 +6,14 @@ and ordered, and a track never crosses a part. The manifest says what is in ther
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from glot.errors import InputError
+from glot.location import open_parquet, write_whole
 
 SCHEMA_VERSION = 1
 KEYPOINTS = 49  # SPIN's order, glot.joints.SPIN49
@@ -78,9 +77,7 @@ class Manifest:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Publishes the manifest last and at once: a folder without one is not a feature set."""
-    temporary = folder / f".{MANIFEST}.{os.getpid()}"
-    temporary.write_text(json.dumps(asdict(manifest), indent=1, sort_keys=True) + "\n")
-    os.replace(temporary, folder / MANIFEST)
+    write_whole(folder / MANIFEST, (json.dumps(asdict(manifest), indent=1, sort_keys=True) + "\n").encode())
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -125,9 +122,12 @@ def read_table(folder: Path, columns: list[str] | None = None) -> pa.Table:
     tables = []
     for path in parts(folder, manifest):
         try:
-            if not pq.read_schema(path).remove_metadata().equals(expected):
-                raise InputError(f"{path}: its columns are not those of schema version {SCHEMA_VERSION}; extract again")
-            tables.append(pq.read_table(path, columns=columns))
+            with open_parquet(path) as file:
+                if not file.schema_arrow.remove_metadata().equals(expected):
+                    raise InputError(
+                        f"{path}: its columns are not those of schema version {SCHEMA_VERSION}; extract again"
+                    )
+                tables.append(file.read(columns=columns))
         except pa.ArrowInvalid as error:
             raise InputError(f"{path}: not readable as Parquet ({error}); extract the features again") from None
     names = columns or expected.names

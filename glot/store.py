@@ -18,13 +18,13 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from glot.cli import progress
 from glot.crop import keypoints_to_crop
 from glot.errors import InputError
+from glot.location import open_parquet
 from glot.schema import KEYPOINTS, SCHEMA_VERSION, Manifest, parts, read_manifest, schema
 
 LAYOUT = 1  # of the copy; part of its folder's name
@@ -98,7 +98,6 @@ class FeatureStore:
         ``cache`` is $GLOT_CACHE or ~/.cache/glot by default. Any number of processes may open the same set at once:
         one builds, the others wait. InputError where the feature set is missing, broken, or does not fit on disk.
         """
-        folder = Path(folder)
         manifest = read_manifest(folder)
         cache = Path(cache or os.environ.get("GLOT_CACHE") or Path.home() / ".cache" / "glot").expanduser()
         return cls(folder, manifest, _local_copy(folder, manifest, cache))
@@ -286,7 +285,7 @@ def _copy_rows(
 
 def _batches(path: Path, expected: pa.Schema, columns: list[str]) -> Iterator[pa.RecordBatch]:
     try:
-        with pq.ParquetFile(path) as file:
+        with open_parquet(path) as file:
             if not file.schema_arrow.remove_metadata().equals(expected):
                 raise InputError(f"{path}: its columns are not those of schema version {SCHEMA_VERSION}; extract again")
             yield from file.iter_batches(batch_size=ROWS_AT_ONCE, columns=columns)

@@ -26,6 +26,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 import ray
 import ray.train
 import torch
+import torch.distributed as dist
 import typer
 from ray.train.torch import TorchTrainer, prepare_model
 
@@ -35,6 +36,7 @@ from glot.checkpoint import load_training_state, save_checkpoint, save_training_
 from glot.config import Recipe
 from glot.errors import InputError
 from glot.evaluate import evaluate_split
+from glot.location import location
 from glot.losses import glot_loss
 from glot.model import GLoT
 from glot.official import load_spin_regressor
@@ -52,6 +54,7 @@ class Job:
 
     recipe: Recipe
     features: Path
+    lineage: dict[str, Any]  # what the features are (glot.run_state)
     out: Path
     body: Path | None
     spin_regressor: Path | None
@@ -76,6 +79,14 @@ def first_model(recipe: Recipe, body: Body, spin_regressor: Path | None) -> GLoT
     if spin_regressor is not None:
         load_spin_regressor(model, spin_regressor)
     return model
+
+
+def over_workers(values: torch.Tensor) -> torch.Tensor:
+    """The mean of the workers' values; every worker must ask."""
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        dist.all_reduce(values)
+        values = values / dist.get_world_size()
+    return values
 
 
 def train_loop(settings: dict[str, Any]) -> None:
@@ -107,7 +118,7 @@ def train_loop(settings: dict[str, Any]) -> None:
     with ThreadPoolExecutor(1) as loader:  # reads the next batch while this one is trained on
         coming = loader.submit(sampler.batch, first_epoch * recipe.steps_per_epoch)
         for epoch in range(first_epoch, recipe.epochs):
-            # Dropout and masking differ by rank and epoch, and are the same again after a restart.
+            # Dropout differs by rank and epoch, and is the same again after a restart. Masking comes with the windows.
             torch.manual_seed((recipe.seed * 1_000_003 + epoch) * 1_009 + rank)
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(recipe, epoch)
@@ -117,17 +128,21 @@ def train_loop(settings: dict[str, Any]) -> None:
             for inner in range(recipe.steps_per_epoch):
                 step = epoch * recipe.steps_per_epoch + inner
                 asked = time.monotonic()
-                features, targets = coming.result()
+                batch = coming.result()
                 waited += time.monotonic() - asked
                 coming = loader.submit(sampler.batch, step + 1)
 
-                output = ddp(features.to(device))
-                loss, terms = glot_loss(output, targets.to(device), body=body, config=recipe.loss)
+                output = ddp(batch.features.to(device), batch.noise.to(device))
+                targets = batch.targets.to(device)
+                loss, terms = glot_loss(output, targets, body=body, config=recipe.loss, average=over_workers)
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
+                # Once DDP has averaged the gradients, so that all workers do the same.
+                norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm or math.inf)
                 optimiser.step()
 
-                values = {"loss": float(loss.detach()), **{name: float(term) for name, term in terms.items()}}
+                said = over_workers(torch.stack([loss.detach(), *terms.values()]))
+                values = dict(zip(("loss", *terms), said.tolist(), strict=True)) | {"gradient_norm": float(norm)}
                 if not math.isfinite(values["loss"]):
                     raise FloatingPointError(f"the loss is {values['loss']} at step {step}: {values}")
                 sums = {name: sums.get(name, 0.0) + value for name, value in values.items()}
@@ -174,7 +189,7 @@ def report_epoch(
                 model=model,
                 recipe=job.recipe,
                 body={"name": "open" if body.is_open else str(job.body), "hash": body.file_hash, "open": body.is_open},
-                features=feature_lineage(job.recipe, job.features),
+                features=job.lineage,
                 metrics={k: v for k, v in metrics.items() if math.isfinite(v)},
                 step=(epoch + 1) * job.recipe.steps_per_epoch,
             )
@@ -186,14 +201,14 @@ def report_epoch(
         ray.train.get_all_reported_checkpoints(consistency_mode=ray.train.CheckpointConsistencyMode.COMMITTED)
 
 
-def preflight(*, workers: int, gpus: int) -> None:
+def preflight(*, workers: int, gpus: int, cpus_per_worker: float) -> None:
     """InputError when the cluster can never hold the workers: Ray would wait for them without an end, and silently."""
     have = ray.cluster_resources()
     if gpus > have.get("GPU", 0):
         raise InputError(
             f"--gpus {gpus}: this cluster has {have.get('GPU', 0):.0f}; ask for fewer, or use --workers N on CPUs"
         )
-    if not gpus and workers > have.get("CPU", 0):
+    if not gpus and workers * cpus_per_worker > have.get("CPU", 0):
         raise InputError(
             f"--workers {workers}: this cluster has {have.get('CPU', 0):.0f} CPU cores; ask for fewer workers"
         )
@@ -238,7 +253,7 @@ def fit(
     if spin_regressor is not None:
         first_model(recipe, the_body, spin_regressor)
         start = hashlib.sha256(spin_regressor.read_bytes()).hexdigest()[:16]
-    preflight(workers=workers, gpus=gpus)
+    preflight(workers=workers, gpus=gpus, cpus_per_worker=cpus_per_worker)
     stored = json.loads(json.dumps(config.to_dict(recipe)))
     state = {"recipe": stored, "features": lineage, "spin_regressor": start, "status": "running"}
     state = open_state(out, state, fresh=fresh)
@@ -264,6 +279,7 @@ def fit(
     job = Job(
         recipe,
         features,
+        lineage,
         out,
         body=body.resolve() if body else None,
         spin_regressor=spin_regressor.resolve() if spin_regressor else None,
@@ -325,7 +341,9 @@ def connect(*, workers: int, gpus: int) -> None:
 
 
 def main(
-    features: Annotated[Path, typer.Option(help="Folder of feature sets: DIR/<dataset>/<split>.")],
+    features: Annotated[
+        Path, typer.Option(parser=location, help="Folder or URI of feature sets: DIR/<dataset>/<split>.")
+    ],
     out: Annotated[Path, typer.Option(help="Where checkpoints and the state of this run go. One folder, one run.")],
     recipe: Annotated[str, typer.Option(help=f"What to train: {', '.join(config.RECIPES)}.")] = "open_sample",
     gpus: Annotated[int, typer.Option(min=0, help="GPUs, one DDP worker each (nccl).")] = 0,

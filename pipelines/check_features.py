@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from glot import cli
 from glot.errors import InputError
+from glot.location import location, open_parquet
 from glot.schema import MANIFEST, Manifest, parts, read_manifest, schema
 from pipelines.contact_sheet import write_sheet
 from pipelines.feature_summary import Summary, numbers
@@ -27,7 +28,9 @@ WIDEST = 100.0  # m between joints of one person; more, and they are millimetres
 
 
 def main(
-    folder: Annotated[Path, typer.Argument(help="A feature set, or a folder with sets below it.")],
+    folder: Annotated[
+        Path, typer.Argument(parser=location, help="A feature set, or a folder or URI with sets below it.")
+    ],
     sheet: Annotated[
         Path | None, typer.Option(help="Write a picture of crops from all over the set, joints drawn; needs --root.")
     ] = None,
@@ -91,26 +94,37 @@ def check(folder: Path, manifest: Manifest, summary: Summary) -> list[str]:
     rows = 0
     for path, part in zip(files, manifest.parts, strict=True):
         try:
-            file = pq.ParquetFile(path)
-            if not file.schema_arrow.remove_metadata().equals(expected):
-                problems.append(f"{path.name}: its columns are not those of schema version {manifest.schema_version}")
-                continue
-            if file.metadata.num_rows != part["rows"]:
-                problems.append(f"{path.name}: {file.metadata.num_rows} rows, the manifest says {part['rows']}")
-            rows += file.metadata.num_rows
-            for group in range(file.metadata.num_row_groups):
-                table = file.read_row_group(group)
-                if empty := [name for name in table.column_names if table[name].null_count]:
-                    problems.append(f"{path.name}: column {empty[0]} has empty values near {place(table, 0)}")
-                    continue
-                problems += [f"{path.name}: {problem}" for problem in check_rows(table, manifest)]
-                problems += [f"{path.name}: {problem}" for problem in summary.add(table)]
+            with open_parquet(path) as file:
+                if file.schema_arrow.remove_metadata().equals(expected):
+                    rows += file.metadata.num_rows
+                    problems += check_part(file, path.name, part, manifest, summary)
+                else:
+                    problems.append(
+                        f"{path.name}: its columns are not those of schema version {manifest.schema_version}"
+                    )
         except (pa.ArrowInvalid, OSError) as error:
             problems.append(f"{path.name}: not readable as Parquet ({str(error).splitlines()[0]}); extract again")
     if rows != manifest.rows:
         problems.append(f"{rows} rows, the manifest says {manifest.rows}")
     if len(summary.frames) != manifest.tracks:
         problems.append(f"{len(summary.frames)} tracks, the manifest says {manifest.tracks}")
+    return problems
+
+
+def check_part(
+    file: pq.ParquetFile, name: str, part: dict[str, Any], manifest: Manifest, summary: Summary
+) -> list[str]:
+    """The same of one part."""
+    problems = []
+    if file.metadata.num_rows != part["rows"]:
+        problems.append(f"{name}: {file.metadata.num_rows} rows, the manifest says {part['rows']}")
+    for group in range(file.metadata.num_row_groups):
+        table = file.read_row_group(group)
+        if empty := [column for column in table.column_names if table[column].null_count]:
+            problems.append(f"{name}: column {empty[0]} has empty values near {place(table, 0)}")
+            continue
+        problems += [f"{name}: {problem}" for problem in check_rows(table, manifest)]
+        problems += [f"{name}: {problem}" for problem in summary.add(table)]
     return problems
 
 

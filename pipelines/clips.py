@@ -81,12 +81,13 @@ class Clip:
     def __len__(self) -> int:
         return len(self.image)
 
-    def take(self, keep: NDArray[np.bool_]) -> "Clip":
-        """The frames where ``keep`` (N,) is true."""
+    def take(self, rows: NDArray[np.bool_] | NDArray[np.integer]) -> "Clip":
+        """The frames where ``rows`` (N,) is true, or those of these numbers."""
+        numbers = np.arange(len(self))[rows]
         columns: dict[str, Any] = {
-            name: value[keep] for name, value in vars(self).items() if isinstance(value, np.ndarray)
+            name: value[numbers] for name, value in vars(self).items() if isinstance(value, np.ndarray)
         }
-        return replace(self, image=[image for image, kept in zip(self.image, keep, strict=True) if kept], **columns)
+        return replace(self, image=[self.image[number] for number in numbers], **columns)
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from glot.crop import CROP_SIZE, crop_matrix
 from glot.errors import InputError
 from glot.joints import COMMON14_BONES, SPIN49
+from glot.location import open_parquet
 from glot.schema import Manifest, parts
 from pipelines.clips import Clip
 from pipelines.frames import Frame, read_crops
@@ -66,13 +66,13 @@ def choose(folder: Path, manifest: Manifest) -> list[Clip]:
     clips: list[Clip] = []
     start = 0
     for path in parts(folder, manifest):
-        file = pq.ParquetFile(path)
-        for group in range(file.metadata.num_row_groups):
-            stop = start + file.metadata.row_group(group).num_rows
-            if len(here := wanted[(wanted >= start) & (wanted < stop)]):
-                table = file.read_row_group(group, columns=list(COLUMNS_READ)).take(pa.array(here - start))
-                clips += [_clip(row) for row in table.to_pylist()]
-            start = stop
+        with open_parquet(path) as file:
+            for group in range(file.metadata.num_row_groups):
+                stop = start + file.metadata.row_group(group).num_rows
+                if len(here := wanted[(wanted >= start) & (wanted < stop)]):
+                    table = file.read_row_group(group, columns=list(COLUMNS_READ)).take(pa.array(here - start))
+                    clips += [_clip(row) for row in table.to_pylist()]
+                start = stop
     if not clips:
         raise InputError(f"{folder}: no rows in it, so no sheet")
     return clips

@@ -6,6 +6,7 @@ all its people, crops, runs the frozen backbone and writes the unit's part: no p
 
 import logging
 import os
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,23 +20,26 @@ import typer
 from numpy.typing import NDArray
 
 from glot import cli
-from glot.backbone import Extractor, load_backbone
+from glot.backbone import PRECISIONS, Extractor, deviation, load_backbone
 from glot.body import OPEN_BODY, Body, load_body
 from glot.crop import CROP_SIZE
 from glot.errors import InputError
+from glot.location import location
 from glot.ray_session import connect
 from glot.schema import Manifest
-from pipelines.clips import PREPROCESSING, Decoder, Unit
+from pipelines.clips import PREPROCESSING, Clip, Decoder, Unit
 from pipelines.decoders.human36m import HUMAN36M
 from pipelines.decoders.insta_variety import INSTA_VARIETY
 from pipelines.decoders.mpi_inf_3dhp import MPI_INF_3DHP
 from pipelines.decoders.penn_action import PENN_ACTION
 from pipelines.decoders.posetrack import POSETRACK
 from pipelines.decoders.threedpw import THREEDPW
-from pipelines.frames import read_crops
+from pipelines.decoders.video import VIDEO, video_decoder
+from pipelines.frames import read_crops, video_frame
 from pipelines.occlusion import Occlusion, load_occlusion
 from pipelines.reference import round_targets
-from pipelines.shards import Record, finished, open_set, publish, write_part, write_record
+from pipelines.shards import Record, begin, finished, open_set, publish, write_part, write_record
+from pipelines.spool import Spool
 from pipelines.tally import Display, Tally
 
 DECODERS: dict[str, Decoder] = {
@@ -45,9 +49,12 @@ DECODERS: dict[str, Decoder] = {
     "mpi_inf_3dhp": MPI_INF_3DHP,
     "penn_action": PENN_ACTION,
     "posetrack": POSETRACK,
+    "video": VIDEO,
 }
 CPU_OF_A_WORKER = 0.9  # a worker keeps a core busy; all CPUs claimed whole, Ray Data can wait for ever without a word
 REPORT_FRAMES = 8  # a worker reports after this many
+PIECE_ROWS = 2048  # labels and features that are in memory at once as a part is written
+MOST_TRIES = 3  # of a unit in one run, when its worker dies
 SHOWN_SKIPS = 5
 
 
@@ -64,6 +71,8 @@ class Job:
     body: Path | None
     batch_size: int
     preprocessing: str
+    tracks: Path | None
+    run: str  # names this run of the command
     settings: dict[str, Any]
 
     @property
@@ -76,7 +85,13 @@ def main(
     root: Annotated[
         Path, typer.Option(help="The dataset's folder; for 3dpw the one with imageFiles/, sequenceFiles/.")
     ],
-    out: Annotated[Path, typer.Option(help="Feature sets go to OUT/DATASET/SPLIT/.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            parser=location,
+            help="Feature sets go to OUT/DATASET/SPLIT/: a folder, or a URI such as s3://bucket/features.",
+        ),
+    ],
     split: Annotated[str, typer.Option(help="train, validation, test, or all of them.")] = "all",
     backbone: Annotated[str, typer.Option(help="The network: resnet50.")] = "resnet50",
     weights: Annotated[
@@ -91,6 +106,13 @@ def main(
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Extraction actors; 0: one a CPU core, or one a GPU.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Crops in one forward pass.")] = 8,
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="float32, or bfloat16: about twice as fast on chips with instructions for it, features a little off; "
+            "how much is said."
+        ),
+    ] = "float32",
     allow_skips: Annotated[bool, typer.Option(help="Unreadable pictures and sequences are fine: exit with 0.")] = False,
     preprocessing: Annotated[
         str,
@@ -113,6 +135,13 @@ def main(
             "track, or frame with --preprocessing reference."
         ),
     ] = None,
+    tracks: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of --dataset video: where people are, as JSON or in the MOT format; a file, or a folder with one for "
+            "each video. Default: one person, who fills the picture."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the occluders; the same seed gives the same crops.")] = 0,
 ) -> int:
     """Extracts per-frame features and labels from a video dataset, as a Ray Data job.
@@ -128,36 +157,46 @@ def main(
     """
     if dataset not in DECODERS:
         raise InputError(f"--dataset {dataset}: not known; there is {', '.join(DECODERS)}")
-    decoder = DECODERS[dataset]
+    if tracks and dataset != "video":
+        raise InputError(f"--tracks: goes with --dataset video; {dataset} says itself where people are")
+    decoder = decoder_of(dataset, tracks and tracks.absolute())
     if split != "all" and split not in decoder.splits:
         raise InputError(f"--split {split}: {dataset} has {', '.join(decoder.splits)}; or say all")
     if preprocessing not in PREPROCESSING:
         raise InputError(f"--preprocessing {preprocessing}: there is {' and '.join(PREPROCESSING)}")
-    given = [path for path in (root, out, occluders) if path]
+    if precision not in PRECISIONS:
+        raise InputError(f"--precision {precision}: there is {' and '.join(PRECISIONS)}")
+    given = [path for path in (root, out, occluders, tracks) if path]
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not all(path.is_absolute() for path in given):
         raise InputError(
-            "--root, --out and --occluders must be absolute in a Ray job: it runs in a copy of your folder, which is "
-            "thrown away"
+            "--root, --out, --occluders and --tracks must be absolute in a Ray job: it runs in a copy of your folder, "
+            "which is thrown away"
         )
     root, out = root.absolute(), out.absolute()
-    weights, body = (path and path.absolute() for path in (weights, body))
+    weights, body, tracks = (path and path.absolute() for path in (weights, body, tracks))
     splits = decoder.splits if split == "all" else (split,)
     units = {name: decoder.find(root, name) for name in splits}
     occlusion = load_occlusion(occluders, occluders_per, seed, preprocessing=preprocessing, split=split)
     if occlusion:
         say(f"occluders: {len(occlusion.objects)} objects of {occluders}, for every {occlusion.per}")
-    settings = describe(backbone, weights, body, decoder, preprocessing, occlusion)
+    settings = describe(backbone, weights, body, decoder, preprocessing, occlusion, precision)
     jobs = {
         name: Job(
-            dataset, name, root, out / dataset / name, backbone, weights, body, batch_size, preprocessing,
-            {"dataset": dataset, "split": name, **settings},
+            dataset, name, root, out / dataset / name, backbone, weights, body, batch_size, preprocessing, tracks,
+            uuid.uuid4().hex[:8], {"dataset": dataset, "split": name, **settings},
         )
         for name in splits
     }  # fmt: skip
+    if precision != "float32":
+        say_deviation(backbone, weights, precision)
     manifests = extract(jobs, units, workers, occlusion)
     for name, manifest in manifests.items():
         say_skipped(jobs[name], manifest)
     return 1 if not allow_skips and any(manifest.skipped for manifest in manifests.values()) else 0
+
+
+def decoder_of(dataset: str, tracks: Path | None) -> Decoder:
+    return video_decoder(tracks) if dataset == "video" else DECODERS[dataset]
 
 
 def describe(
@@ -167,6 +206,7 @@ def describe(
     decoder: Decoder,
     preprocessing: str,
     occlusion: Occlusion | None,
+    precision: str,
 ) -> dict[str, Any]:
     """What a feature set is made with; two runs may share a folder only if these agree."""
     network, person = load_backbone(backbone, weights), load_body(body)
@@ -176,7 +216,9 @@ def describe(
             "weights": network.weights_name,
             "hash": network.hash,
             "feature_size": network.feature_size,
+            "precision": precision,
         },
+        "precision": precision,  # by itself, too: of two backbones only the hashes are compared
         "body": {"name": (body or OPEN_BODY).name, "hash": person.file_hash, "open": person.is_open},
         "crop": {
             "size": CROP_SIZE,
@@ -188,6 +230,14 @@ def describe(
             "occluders": occlusion.describe() if occlusion else None,
         },
     }
+
+
+def say_deviation(backbone: str, weights: Path | None, precision: str) -> None:
+    """What the precision costs, on pictures of nothing in particular."""
+    coarse = np.random.default_rng(0).integers(0, 256, (16, 7, 7, 3), np.uint8)
+    crops = np.stack([cv2.resize(picture, (CROP_SIZE, CROP_SIZE), interpolation=cv2.INTER_CUBIC) for picture in coarse])
+    off = deviation(load_backbone(backbone, weights), crops, device="cpu", precision=precision)
+    say(f"{precision}: features are {off:.1e} off those of float32, by the norm of what differs between pictures")
 
 
 def extract(
@@ -243,9 +293,10 @@ def run(work: Sequence[tuple[Job, Unit]], workers: int, occlusion: Occlusion | N
                     **resources,
                 ).materialize()
         except ray.exceptions.RayError as error:
-            cause = getattr(error, "cause", None)
-            if isinstance(cause, (InputError, OSError)):  # a full disk, weights that differ between nodes
-                raise InputError(f"{cause}; what is done is kept, run the same command again") from None
+            cause = getattr(error, "cause", None)  # weights that differ between nodes
+            reason = str(cause) if isinstance(cause, InputError) else ray.get(tally.failed.remote())  # a full disk
+            if reason:
+                raise InputError(f"{reason}; what is done is kept, run the same command again") from None
             raise
 
 
@@ -265,17 +316,30 @@ class ExtractUnit:
             raise InputError(
                 f"--weights {job.weights}: not the same file on every node; put it on a shared file system"
             )
-        self.extractor = Extractor(backbone, device="cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.extractor = Extractor(backbone, device=device, precision=job.settings["precision"])
         self.body = load_body(job.body)
         tally.add.remote(workers=1)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         job, unit = self.jobs[str(row["split"])], Unit.from_json(str(row["unit"]))
-        record = extract_unit(
-            job, unit, self.extractor, self.body,
-            occlusion=self.occlusion, threads=self.threads, report=self._report,
-        )  # fmt: skip
-        write_record(job.folder, record)
+        if not begin(job.folder, unit, run=job.run, tries=MOST_TRIES):
+            reason = f"the worker died on it {MOST_TRIES} times: a decoder that crashes, or too little memory"
+            skipped = [{"what": unit.annotation, "reason": reason, "frames": unit.frames}]
+            write_record(job.folder, Record(unit.name, list(unit.sources), None, skipped=skipped))
+            self._report(unit.frames, unit.frames)
+            return {"unit": unit.name}
+        try:
+            record = extract_unit(
+                job, unit, self.extractor, self.body,
+                occlusion=self.occlusion, threads=self.threads, report=self._report,
+            )  # fmt: skip
+            write_record(job.folder, record)
+        except OSError as error:
+            import ray
+
+            ray.get(self.tally.fail.remote(f"{job.folder}: {error}"))
+            raise
         return {"unit": unit.name}
 
     def _report(self, frames: int, skipped: int) -> None:
@@ -295,50 +359,71 @@ def extract_unit(
     """Decodes a unit, runs the network over its crops, writes its part. What cannot be read becomes ``skipped``."""
     sources = list(unit.sources)
     try:
-        decoded = DECODERS[job.dataset].decode(job.root, unit, body, job.preprocessing)
+        decoded = decoder_of(job.dataset, job.tracks).decode(job.root, unit, body, job.preprocessing)
     except InputError as error:
         report(unit.frames, unit.frames)
         skipped = [{"what": unit.annotation, "reason": str(error), "frames": unit.frames}]
         return Record(unit.name, sources, None, skipped=skipped)
     clips, counts = decoded
-    if job.preprocessing == "reference" and not job.split.startswith("test"):  # evaluation reads them as stored
-        clips = [round_targets(clip) for clip in clips]
-    features = [np.zeros((len(clip), job.settings["backbone"]["feature_size"]), np.float32) for clip in clips]
-    there = [np.zeros(len(clip), bool) for clip in clips]
+    skipped = list(decoded.skipped)
+    with Spool([len(clip) for clip in clips], job.settings["backbone"]["feature_size"]) as features:
+        told = 0
+        for frames, lost in fill(features, clips, job, extractor, occlusion=occlusion, threads=threads):
+            if lost:
+                add_lost(skipped, *lost)
+            if lost or frames - told >= REPORT_FRAMES:
+                report(frames - told, int(lost is not None))
+                told = frames
+        part = write_part(job.folder, unit, pieces(clips, features, job), dataset=job.dataset, split=job.split)
+        rows = sum(int(there.sum()) for there in features.there)
+    report(max(unit.frames - told, 0), 0)  # frames without a visible person were never read
+    return Record(unit.name, sources, part, {**counts, "rows": rows}, skipped)
+
+
+def fill(
+    features: Spool, clips: Sequence[Clip], job: Job, extractor: Extractor, *, occlusion: Occlusion | None, threads: int
+) -> Iterator[tuple[int, tuple[str, str] | None]]:
+    """Runs the network over all crops; yields how many frames were read, and of the latest (image, reason) if lost."""
     crops: list[NDArray[np.uint8]] = []
     places: list[tuple[int, int]] = []  # (clip, row) of each of them
-    skipped = list(decoded.skipped)
 
     def forward() -> None:
         for (clip, row), feature in zip(places, extractor(np.stack(crops)), strict=True):
-            features[clip][row] = feature
-            there[clip][row] = True
+            features.put(clip, row, feature)
         crops.clear()
         places.clear()
 
-    told = told_skipped = 0
     alter = occlusion.over(f"{job.dataset}/{job.split}") if occlusion else None
     pictures = read_crops(job.root, clips, alter=alter, threads=threads, ahead=2 * job.batch_size)
     for frames, frame in enumerate(pictures, 1):
-        if frame.reason:
-            skipped.append({"what": frame.image, "reason": frame.reason, "frames": 1})
         for place, crop in zip(frame.people, frame.crops, strict=False):
             places.append(place)
             crops.append(crop)
             if len(crops) == job.batch_size:
                 forward()
-        if frames - told >= REPORT_FRAMES:
-            report(frames - told, len(skipped) - told_skipped)
-            told, told_skipped = frames, len(skipped)
+        yield frames, (frame.image, frame.reason) if frame.reason else None
     if crops:
         forward()
-    kept = [clip.take(mask) for clip, mask in zip(clips, there, strict=True)]
-    part = write_part(
-        job.folder, unit, kept, [values[mask] for values, mask in zip(features, there, strict=True)],
-        dataset=job.dataset, split=job.split,
-    )  # fmt: skip
-    report(unit.frames - told, len(skipped) - told_skipped)  # frames without a visible person were never read
-    return Record(unit.name, sources, part, {**counts, "rows": sum(map(len, kept))}, skipped)
+
+
+def pieces(clips: Sequence[Clip], features: Spool, job: Job) -> Iterator[tuple[Clip, NDArray[np.float32]]]:
+    """Rows that have features, some thousand at a time: labels of a long video are made as they are written."""
+    rounded = job.preprocessing == "reference" and not job.split.startswith("test")  # evaluation reads them as stored
+    for number, (clip, there) in enumerate(zip(clips, features.there, strict=True)):
+        kept = np.flatnonzero(there)
+        for start in range(0, len(kept), PIECE_ROWS):
+            rows = kept[start : start + PIECE_ROWS]
+            piece = clip.take(rows)
+            yield round_targets(piece) if rounded else piece, features.take(number, rows)
+
+
+def add_lost(skipped: list[dict[str, Any]], image: str, reason: str) -> None:
+    """Adds a picture that could not be read; of a video, which is lost from there on, only the first one is named."""
+    part, last = video_frame(image), skipped[-1] if skipped else None
+    if part and last and last["reason"] == reason and last["what"].startswith(f"{part[0]}#"):
+        last["frames"] += 1
+    else:
+        skipped.append({"what": image, "reason": reason, "frames": 1})
 
 
 def plan(nodes: Sequence[Mapping[str, float]], workers: int, units: int) -> tuple[int, dict[str, float], int]:

@@ -1,5 +1,7 @@
 """Clips in, crops out: every picture is read and decoded once for all its people, ahead of whoever works on them."""
 
+import heapq
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +21,8 @@ from pipelines.decoders.insta_variety import MARK, read_record_picture
 START, SCAN, END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"  # of a JPEG file, of its picture data, of the file
 # A video is read as what its name says. Left to guess, FFmpeg would also follow a playlist to other files and hosts.
 VIDEOS = {".avi": "avi", ".mp4": "mov", ".m4v": "mov", ".mov": "mov", ".mkv": "matroska", ".webm": "matroska"}
+REORDERED = 32  # pictures; codecs store one at most 16 places from where it is shown
+NOMINAL_FPS = 30.0  # of a video that does not say
 
 
 Alter = Callable[[NDArray[np.uint8], Clip, int], NDArray[np.uint8]]
@@ -66,6 +70,78 @@ def video_frame(image: str) -> tuple[str, int] | None:
     return (name, int(number)) if number.isdecimal() and Path(name).suffix.lower() in VIDEOS else None
 
 
+class Timeline(NamedTuple):
+    """What a video shows, and when."""
+
+    frames: int  # pictures in the file
+    fps: float  # mean
+    even: bool  # whether pictures follow each other in even steps
+    width: int  # as shown, px
+    height: int
+
+
+def read_timeline(path: Path) -> Timeline:
+    """Walks through a whole video; only its first picture is decoded. Raises Unreadable."""
+    video = Video(path)
+    try:
+        height, width = video.read(0).shape[:2]
+    finally:
+        video.close()
+    steps: list[float] = []  # shortest and longest
+    frames = 0
+    with _opened(path) as container:
+        stream = container.streams.video[0]
+        unit = float(stream.time_base or 0)
+        last = None
+        for when in _times(container):
+            frames += 1
+            if last is not None:
+                step = unit * (when - last)
+                steps = [min([*steps[:1], step]), max([*steps[1:], step])]
+            last = when
+        rate = stream.average_rate or stream.guessed_rate
+    # Times are whole units, so even steps may differ by one.
+    even = not steps or steps[1] - steps[0] <= max(1.5 * unit, 0.02 * steps[1])
+    return Timeline(max(frames, 1), float(rate) if rate else NOMINAL_FPS, even, width, height)
+
+
+def _times(container: "av.container.InputContainer") -> Iterator[int]:
+    """When the pictures are shown, in order; they are stored in the order in which they can be decoded."""
+    waiting: list[int] = []
+    try:
+        for packet in container.demux(container.streams.video[0]):
+            when = packet.pts if packet.pts is not None else packet.dts
+            if packet.size == 0 or when is None:
+                continue
+            if len(waiting) < REORDERED:
+                heapq.heappush(waiting, when)
+            else:
+                yield heapq.heappushpop(waiting, when)
+    except (av.FFmpegError, ValueError):
+        pass  # the file is cut: reading its pictures says where
+    yield from sorted(waiting)
+
+
+def frames_said(path: Path) -> int:
+    """How many pictures a video's header says, or its length suggests; 0 where it cannot be opened. Reads no more."""
+    try:
+        video = Video(path)
+    except Unreadable:
+        return 0
+    with video.container as container:
+        seconds = (container.duration or 0) / av.time_base
+        return video.frames or round(seconds * float(video.stream.average_rate or NOMINAL_FPS))
+
+
+def _opened(path: Path) -> "av.container.InputContainer":
+    try:
+        return av.open(str(path), format=VIDEOS[path.suffix.lower()])
+    except OSError as error:
+        raise Unreadable(error.strerror or type(error).__name__) from None
+    except (av.FFmpegError, ValueError) as error:
+        raise Unreadable(f"not a readable video ({_said(error)})") from None
+
+
 class Video:
     """An open video, read forwards: one decoded picture is in memory. ``frames`` is what its header says, 0: nothing.
 
@@ -74,12 +150,7 @@ class Video:
     """
 
     def __init__(self, path: Path, *, threads: int = 1) -> None:
-        try:
-            self.container = av.open(str(path), format=VIDEOS[path.suffix.lower()])
-        except OSError as error:
-            raise Unreadable(error.strerror or type(error).__name__) from None
-        except (av.FFmpegError, ValueError) as error:
-            raise Unreadable(f"not a readable video ({_said(error)})") from None
+        self.container = _opened(path)
         if not self.container.streams.video:
             self.close()
             raise Unreadable("no pictures in this video")
@@ -97,7 +168,7 @@ class Video:
         self.pictures = self._decode()
 
     def read(self, number: int) -> NDArray[np.uint8]:
-        """Picture ``number`` (0-based), not before the one read last: (H, W, 3) BGR. Raises Unreadable."""
+        """Picture ``number`` (0-based), not before the one read last, upright: (H, W, 3) BGR. Raises Unreadable."""
         assert number >= self.number
         while self.number < number and not self.ended:
             try:
@@ -114,7 +185,10 @@ class Video:
                 self.ended = f"the video is damaged after {self.number + 1} frames ({_said(error)})"
         if self.number < number or self.shown is None:
             raise Unreadable(self.ended)
-        return self.shown.to_ndarray(format="bgr24")  # type: ignore[return-value]
+        picture: NDArray[np.uint8] = self.shown.to_ndarray(format="bgr24")  # type: ignore[assignment]
+        # Phones film sideways and say so: a quarter turn counterclockwise for every 90 degrees.
+        turns = round(getattr(self.shown, "rotation", 0) / 90) % 4
+        return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
 
     def close(self) -> None:
         self.container.close()
@@ -175,21 +249,14 @@ def read_crops(
 
     ``alter(crop, clip, row)`` returns what to put in the place of a crop; it runs in the reading threads.
     """
-    people: dict[str, list[tuple[int, int]]] = {}
-    when: dict[str, int] = {}
-    for number, clip in enumerate(clips):
-        for row, image in enumerate(clip.image):
-            people.setdefault(image, []).append((number, row))
-            when[image] = min(int(clip.frame_index[row]), when.get(image, 2**31))
-    order = sorted(people, key=lambda image: (*(video_frame(image) or ("", when[image])), image))
     pending: deque[Future[Frame]] = deque()
     videos = Videos(root, threads=threads)
     # A video is read forwards, so by one thread; its decoder has the others.
     with ThreadPoolExecutor(threads, thread_name_prefix="read") as pool, ThreadPoolExecutor(1, "read-video") as single:
         try:
-            for image in order:
+            for image, people in _in_order(clips):
                 to = single if video_frame(image) else pool
-                pending.append(to.submit(_frame, root, videos, clips, image, people[image], alter))
+                pending.append(to.submit(_frame, root, videos, clips, image, people, alter))
                 if len(pending) > ahead:
                     yield pending.popleft().result()
             while pending:
@@ -198,6 +265,18 @@ def read_crops(
             pool.shutdown(wait=True, cancel_futures=True)
             single.shutdown(wait=True, cancel_futures=True)
             videos.close()
+
+
+def _in_order(clips: Sequence[Clip]) -> Iterator[tuple[str, list[tuple[int, int]]]]:
+    """Pictures with their people, (clip, row) each: clips are in time order, so they are merged, and none is listed."""
+
+    def rows(number: int, clip: Clip) -> Iterator[tuple[tuple[str, int, str], int, int]]:
+        for row, image in enumerate(clip.image):
+            yield (*(video_frame(image) or ("", int(clip.frame_index[row]))), image), number, row
+
+    merged = heapq.merge(*(rows(number, clip) for number, clip in enumerate(clips)))
+    for (_, _, image), group in itertools.groupby(merged, key=lambda item: item[0]):
+        yield image, [(number, row) for _, number, row in group]
 
 
 def _frame(

@@ -24,7 +24,7 @@ from pipelines.clips import PREPROCESSING, Clip, Unit
 from pipelines.feature_columns import open_columns
 from pipelines.feature_dbs import LAYOUTS, Database, Run, crop_scale_of
 from pipelines.reference import round_targets
-from pipelines.shards import RECORDS, Record, code_version, finished, open_set, write_pieces, write_record
+from pipelines.shards import RECORDS, Record, code_version, finished, open_set, write_part, write_record
 
 SPLITS = ("train", "validation", "test")
 PART_ROWS = 16_384  # a part ends with the track that reaches them: about 130 MB
@@ -39,7 +39,7 @@ def main(
     dataset: Annotated[str, typer.Option(help=f"What the features are of: {', '.join(LAYOUTS)}.")],
     split: Annotated[str, typer.Option(help='train, validation or test. MPI-INF-3DHP\'s files of "val" are its test.')],
     src: Annotated[Path, typer.Option(help="A *_db.pt of TCMR, VIBE or GLoT, or insta_train_db.h5.")],
-    out: Annotated[Path, typer.Option(help="The feature set goes to OUT/DATASET/SPLIT/.")],
+    out: Annotated[Path, typer.Option(help="The feature set goes to OUT/DATASET/SPLIT/, a folder.")],
     crop_scale: Annotated[
         float | None,
         typer.Option(
@@ -181,7 +181,7 @@ def import_unit(database: Database, unit: Unit, share: Sequence[Run], folder: Pa
                     lost[run.track_id, reason] = lost.get((run.track_id, reason), 0) + count
                 yield round_targets(clip) if rounded and len(clip) else clip, features
 
-    part = write_pieces(folder, unit, pieces(), dataset=settings["dataset"], split=settings["split"])
+    part = write_part(folder, unit, pieces(), dataset=settings["dataset"], split=settings["split"])
     skipped = [
         {"what": f"{unit.annotation}: {track}", "reason": reason, "frames": count}
         for (track, reason), count in lost.items()

@@ -4,13 +4,13 @@ A unit is done when its record is there; the record is written after its part, a
 killed, whenever: the next run finds whole units only, does the missing ones, and the rows are the same.
 """
 
-import fcntl
 import json
 import os
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,8 +22,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from glot.errors import InputError
+from glot.location import is_remote, move_in, open_parquet, temporary_of, write_whole
 from glot.schema import MANIFEST, SCHEMA_VERSION, Manifest, schema, write_manifest
 from pipelines.clips import Clip, Unit
+from pipelines.lease import hold
 
 RECORDS = ".extraction"  # folder of records beside the parts
 ROW_GROUP = 2048  # rows; a shorter track is one row group
@@ -46,19 +48,14 @@ def part_name(unit: Unit) -> str:
 
 
 def write_part(
-    folder: Path, unit: Unit, clips: Sequence[Clip], features: Sequence[NDArray], *, dataset: str, split: str
-) -> dict[str, Any] | None:
-    """Writes a unit's rows, track after track, with (N, F) float32 ``features`` for each clip; returns its record."""
-    return write_pieces(folder, unit, zip(clips, features, strict=True), dataset=dataset, split=split)
-
-
-def write_pieces(
     folder: Path, unit: Unit, pieces: Iterable[tuple[Clip, NDArray]], *, dataset: str, split: str
 ) -> dict[str, Any] | None:
-    """The same for clips and features that come one after the other, of which one is held at a time; a track may come
-    in several pieces, one right behind the other. None, and no file, where not one row came."""
+    """Writes a unit's rows, of which one piece is held at a time: clips with their (N, F) float32 features. A track may
+    come in several pieces, one right behind the other. Returns its record; None, and no file, where not one row came.
+    """
     path = folder / part_name(unit)
-    temporary = _temporary(path)
+    # What goes to an object store is made on this machine first.
+    temporary = temporary_of(Path(tempfile.gettempdir()) / path.name if is_remote(folder) else path)
     rows, tracks, last = 0, 0, None
     writer: pq.ParquetWriter | None = None
     try:
@@ -73,14 +70,31 @@ def write_pieces(
             rows += len(clip)
             tracks += clip.track_id != last
             last = clip.track_id
+        if writer is None:
+            return None
+        writer.close()
+        size = temporary.stat().st_size
+        move_in(temporary, path)
     finally:
-        if writer is not None:
-            writer.close()
-    if writer is None:
-        return None
-    size = temporary.stat().st_size
-    os.replace(temporary, path)
+        if writer is not None and writer.is_open:
+            with suppress(OSError):  # of a full disk, which has been said
+                writer.close()
+        temporary.unlink(missing_ok=True)
     return {"name": path.name, "rows": rows, "tracks": tracks, "bytes": size}
+
+
+def begin(folder: Path, unit: Unit, *, run: str, tries: int) -> bool:
+    """Notes that a worker begins with a unit; False where ``tries`` of this ``run`` have begun and none came to an end.
+
+    Ray starts a worker that died anew, with the unit it died on. Without this, a file that crashes a decoder would
+    keep the whole job for ever.
+    """
+    for number in range(tries):
+        note = folder / RECORDS / f"{unit.name}.try-{run}-{number}"
+        if not note.exists():
+            write_whole(note, f"{os.getpid()} on {socket.gethostname()}\n".encode())
+            return True
+    return False
 
 
 def write_record(folder: Path, record: Record) -> None:
@@ -98,17 +112,9 @@ def open_set(folder: Path, settings: dict[str, Any]) -> Iterator[None]:
     if (folder / MANIFEST).exists() and not records.is_dir():
         raise InputError(f"{folder}: holds a feature set that was not extracted here; give another --out")
     records.mkdir(parents=True, exist_ok=True)
-    with (records / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"{folder}: another extraction is writing it; wait for it, or give another --out"
-            ) from None
-        except OSError:
-            pass  # a file system without locks; whole files and renames keep the set right, work may be done twice
+    with hold(records / "lock", folder):
         _check_settings(folder, settings)
-        for leftover in [*folder.glob(".part-*"), *records.glob(".*.json.*")]:
+        for leftover in [*folder.glob(".part-*"), *records.glob(".*.json.*"), *records.glob("*.try-*")]:
             leftover.unlink(missing_ok=True)
         yield
 
@@ -147,7 +153,8 @@ def publish(folder: Path, units: Sequence[Unit], records: dict[str, Record], set
         )
         raise InputError(f"{folder}: nothing could be extracted from {len(units)} sequences{why}")
     for part in parts:
-        found = pq.read_metadata(folder / part["name"]).num_rows
+        with open_parquet(folder / part["name"]) as file:
+            found = file.metadata.num_rows
         if found != part["rows"]:
             raise InputError(
                 f"{folder / part['name']}: {found} rows, its record says {part['rows']}; remove the folder"
@@ -171,6 +178,8 @@ def publish(folder: Path, units: Sequence[Unit], records: dict[str, Record], set
         code_version=code_version(),
     )
     write_manifest(folder, manifest)
+    for note in (folder / RECORDS).glob("*.try-*"):
+        note.unlink()
     for stray in set(folder.glob("part-*.parquet")) - {folder / part["name"] for part in parts}:
         stray.unlink()  # of a unit that lost all its rows in a second run; readers of part-*.parquet must not see it
     return manifest
@@ -252,11 +261,5 @@ def _difference(old: Any, new: Any) -> tuple[str, str]:
     return tuple(", ".join(f"{key} {value.get(key)}" for key in keys) for value in (old, new))  # type: ignore[return-value]
 
 
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}")
-
-
 def _write_json(path: Path, content: Any) -> None:
-    temporary = _temporary(path)
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(temporary, path)
+    write_whole(path, (json.dumps(content, indent=1) + "\n").encode())

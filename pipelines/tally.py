@@ -27,12 +27,20 @@ class Tally:
     def __init__(self) -> None:
         self.frames = self.skipped = self.workers = 0
         self.start = 0.0
+        self.failure = ""
 
     def add(self, *, frames: int = 0, skipped: int = 0, workers: int = 0) -> None:
         self.start = self.start or time.monotonic()
         self.frames += frames
         self.skipped += skipped
         self.workers += workers
+
+    def fail(self, reason: str) -> None:
+        """Why a worker gave up; what Ray tells of that in the end has lost the reason."""
+        self.failure = self.failure or reason
+
+    def failed(self) -> str:
+        return self.failure
 
     def read(self) -> Counts:
         seconds = time.monotonic() - self.start if self.start else 0.0
@@ -75,7 +83,7 @@ class Display:
             if counts.frames == last and ended:
                 return
             said, last = now, counts.frames
-            done = f"{counts.frames}/{self.total} frames, {now - self.start:.0f} s gone"
+            done = f"{min(counts.frames, self.total)}/{self.total} frames, {now - self.start:.0f} s gone"
             print(f"{self.what}: {done}, {self.status(counts)}", file=sys.stderr, flush=True)
             if ended:
                 return
@@ -91,4 +99,4 @@ class Display:
             while not ended:
                 ended = self.stop.wait(POLL_SECONDS)
                 counts = self.read()
-                bar.update(task, completed=counts.frames, status=self.status(counts))
+                bar.update(task, completed=min(counts.frames, self.total), status=self.status(counts))

@@ -23,6 +23,7 @@ def local_ray() -> Iterator[None]:
     """Real Ray with two CPUs, shared by the tests of a session."""
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, logging_level="warning", object_store_memory=200_000_000)
+    # "local": not whatever cluster an address file that was left behind speaks of.
+    ray.init("local", num_cpus=2, include_dashboard=False, logging_level="warning", object_store_memory=200_000_000)
     yield
     ray.shutdown()

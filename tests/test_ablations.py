@@ -56,8 +56,8 @@ def test_three_steps_and_an_evaluation(
     optimiser = torch.optim.Adam(model.parameters(), lr=recipe.lr)
     sampler = Sampler({"3dpw": stores["train"]}, recipe.data, frames=recipe.model.frames, seed=1, rank=0, world=1)
     for step in range(3):
-        features, targets = sampler.batch(step)
-        loss, terms = glot_loss(model(features), targets, body=body, config=recipe.loss)
+        features, targets, noise = sampler.batch(step)
+        loss, terms = glot_loss(model(features, noise), targets, body=body, config=recipe.loss)
         assert math.isfinite(loss.item()) and loss.item() > 0
         assert any(name.startswith("local/") for name in terms) == (recipe.model.modules == "gmm+lpc")
         optimiser.zero_grad()

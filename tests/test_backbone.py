@@ -11,7 +11,7 @@ import torchvision
 from safetensors.torch import save_file
 
 from glot import backbone
-from glot.backbone import Extractor, load_backbone
+from glot.backbone import Extractor, deviation, load_backbone
 from glot.crop import normalise
 from glot.errors import InputError
 
@@ -81,6 +81,17 @@ def test_the_fast_form_computes_the_plain_features(torchvision_file: Path) -> No
     assert np.abs(fast - plain).max() < 1e-5 * np.abs(plain).max()
     with torch.no_grad():  # making the fast form left the plain one alone
         assert np.array_equal(plain, loaded.module(normalise(torch.from_numpy(crops))).numpy())
+
+
+def test_bfloat16_is_near_and_its_deviation_is_told(torchvision_file: Path) -> None:
+    loaded = load_backbone(weights=torchvision_file)
+    crops = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), np.uint8)
+    exact, near = Extractor(loaded)(crops), Extractor(loaded, precision="bfloat16")(crops)
+    assert near.dtype == np.float32
+    off = float(np.linalg.norm(near - exact) / np.linalg.norm(exact - exact.mean(0)))
+    assert deviation(loaded, crops, device="cpu", precision="bfloat16") == pytest.approx(off, rel=1e-3)
+    assert 1e-4 < np.linalg.norm(near - exact) / np.linalg.norm(exact) < 3e-2
+    assert next(loaded.module.parameters()).dtype == torch.float32, "the plain form was left alone"
 
 
 def test_without_weights_the_network_is_random_but_always_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

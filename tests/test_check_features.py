@@ -51,7 +51,7 @@ def extract(root: Path, folder: Path) -> Path:
         for unit in units:
             clips, counts = decode(root, unit, body, "corrected")
             features = [np.random.default_rng(0).normal(size=(len(clip), 8)).astype(np.float32) for clip in clips]
-            part = write_part(folder, unit, clips, features, dataset="3dpw", split="test")
+            part = write_part(folder, unit, zip(clips, features, strict=True), dataset="3dpw", split="test")
             write_record(folder, Record(unit.name, list(unit.sources), part, counts))
         publish(folder, units, finished(folder, units), settings)
     return folder

@@ -86,7 +86,7 @@ def test_from_files_to_a_training_step(name: str, root: Path, capsys: pytest.Cap
     data = DataConfig(sets_2d=only_2d, sets_3d=only_3d, batch_size=5, stride=1)
     recipe = replace(recipe_named("open_sample", SMALL), data=data)
     sampler = Sampler(stores, data, frames=recipe.model.frames, seed=1, rank=0, world=1)
-    windows, targets = sampler.batch(0)
+    windows, targets, _ = sampler.batch(0)
     assert windows.shape == (5, 16, 2048) and targets.is_3d.sum() == (2 if only_2d else 5)
     body = load_body()
     model = first_model(recipe, body, None).train()

@@ -8,7 +8,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"errors"},
-    {"cli", "joints", "rotation", "camera", "crop", "config", "schema", "safe_pickle", "tracking", "ray_session"},
+    {"cli", "joints", "rotation", "camera", "crop", "config", "location", "schema", "safe_pickle", "tracking"}
+    | {"ray_session"},
     {"body", "backbone", "windows", "store", "metrics", "scene", "run_state"},
     {"model", "linear_probe"},
     {"losses", "checkpoint", "sliding"},

@@ -1,6 +1,7 @@
 """Laws of the loss: perfect predictions, empty selections, masks, and terms that are what the paper says they are."""
 
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 import torch
@@ -262,3 +263,31 @@ def test_targets_move_whole_and_wrong_sizes_are_refused(body: Body) -> None:
     assert {getattr(moved, f.name).device.type for f in fields(moved)} == {"meta"}
     with pytest.raises(ValueError, match=r"targets of \(3, 7\)"):
         glot_loss(prediction(), random_targets(3, 7), body=body, config=CONFIG)
+
+
+@pytest.mark.parametrize("mask", ["masked", "official"])
+def test_the_mean_of_shares_is_the_loss_of_the_whole(body: Body, mask: str) -> None:
+    """Two workers with different numbers of windows that know 3D, as DDP averages them."""
+    config = replace(CONFIG, velocity3d_mask=mask)
+    targets, x, noise = random_targets(6, 8), features(batch=6), torch.rand(6, 8)
+    targets.w_3d[2, 3:] = 0
+    targets.w_smpl[4] = 0
+
+    def gradient(rows: slice, average: Any) -> tuple[Tensor, Tensor]:
+        model = small_model(EXACT).train()
+        share = Targets(**{field.name: getattr(targets, field.name)[rows] for field in fields(Targets)})
+        total, _ = glot_loss(model(x[rows], noise[rows]), share, body=body, config=config, average=average)
+        total.backward()
+        return total.detach(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+    asked: list[Tensor] = []
+    shares = (slice(0, 2), slice(2, 6))
+    for rows in shares:
+        gradient(rows, lambda counts: asked.append(counts) or counts)
+    mean = torch.stack(asked).mean(0)
+    losses, gradients = zip(*(gradient(rows, lambda counts: mean) for rows in shares), strict=True)
+    whole, whole_gradient = gradient(slice(0, 6), lambda counts: counts)
+    torch.testing.assert_close(torch.stack(losses).mean(), whole, rtol=1e-5, atol=0)
+    torch.testing.assert_close(torch.stack(gradients).mean(0), whole_gradient, rtol=1e-3, atol=1e-5)
+    naive = torch.stack([gradient(rows, lambda counts: counts)[0] for rows in shares]).mean()
+    assert abs(naive / whole - 1) > 1e-3, "without it they differ"

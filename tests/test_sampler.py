@@ -8,7 +8,7 @@ import torch
 
 from glot.config import DataConfig
 from glot.errors import InputError
-from glot.sampler import Sampler, Stream
+from glot.sampler import Batch, Sampler, Stream
 from glot.store import FeatureStore
 from tests.feature_fixture import write_feature_set
 
@@ -32,7 +32,7 @@ def sampler(stores: dict[str, FeatureStore], rank: int = 0, world: int = 1, seed
 @pytest.mark.parametrize("world", [2, 4])
 def test_ranks_share_a_batch_without_overlap(stores: dict[str, FeatureStore], world: int) -> None:
     for step in (0, 7, 31):
-        whole, _ = sampler(stores).batch(step)
+        whole = sampler(stores).batch(step).features
         shares = torch.cat([sampler(stores, rank, world).batch(step)[0] for rank in range(world)])
 
         def rows(features: torch.Tensor) -> list[tuple[float, ...]]:
@@ -41,8 +41,26 @@ def test_ranks_share_a_batch_without_overlap(stores: dict[str, FeatureStore], wo
         assert rows(shares) == rows(whole)
 
 
+@pytest.mark.parametrize("world", [2, 4])
+def test_a_window_hides_the_same_frames_whoever_has_it(stores: dict[str, FeatureStore], world: int) -> None:
+    def noise_of(batches: list[Batch]) -> dict[tuple[float, ...], list[float]]:
+        """By the window, which its features tell."""
+        return {
+            tuple(window.flatten().tolist()): noise.tolist()
+            for batch in batches
+            for window, noise in zip(batch.features, batch.noise, strict=True)
+        }
+
+    whole = noise_of([sampler(stores).batch(5)])
+    assert noise_of([sampler(stores, rank, world).batch(5) for rank in range(world)]) == whole
+    values = np.array(list(whole.values()))
+    assert values.min() >= 0 and values.max() < 1 and len(np.unique(values)) == values.size
+    other = noise_of([sampler(stores).batch(6)])
+    assert all(whole[window] != other[window] for window in whole.keys() & other.keys())
+
+
 def test_the_mixture_is_the_recipes(stores: dict[str, FeatureStore]) -> None:
-    _, targets = sampler(stores).batch(0)
+    targets = sampler(stores).batch(0).targets
     assert targets.is_3d.tolist() == [False] * 12 + [True] * 8  # int(20 * 0.6) windows of 2D sets come first
     assert not targets.w_3d[:12].any() and not targets.w_smpl[:12].any()
     assert targets.w_3d[12:].any()
@@ -50,7 +68,7 @@ def test_the_mixture_is_the_recipes(stores: dict[str, FeatureStore]) -> None:
 
 def test_unvouched_frames_and_unwanted_fits_do_not_supervise(stores: dict[str, FeatureStore]) -> None:
     only_two = DataConfig(sets_3d=("two",), no_smpl=("two",), batch_size=6, stride=1)
-    _, targets = Sampler(stores, only_two, frames=FRAMES, seed=0).batch(0)
+    targets = Sampler(stores, only_two, frames=FRAMES, seed=0).batch(0).targets
     assert not targets.w_smpl.any()
     share = float((Sampler(stores, only_two, frames=FRAMES, seed=0).batch(0)[1].w_3d == 0).float().mean())
     assert 0 < share < 1  # the fixture calls a fifth of its frames invalid
@@ -70,7 +88,7 @@ def test_a_pass_visits_every_window_once(stores: dict[str, FeatureStore]) -> Non
     stream: Stream = sampler(stores).streams[1]
     for number in range(3):
         picked = stream.take(np.arange(number * len(stream), (number + 1) * len(stream)))
-        for window_set, starts in picked:
+        for window_set, starts, _ in picked:
             assert sorted(starts.tolist()) == sorted(window_set.starts.tolist())
     first, second = (stream.take(np.arange(n * len(stream), (n + 1) * len(stream)))[0][1] for n in (0, 1))
     assert first.tolist() != second.tolist()

@@ -40,7 +40,7 @@ def root(tmp_path: Path) -> Path:
 def fill(folder: Path, root: Path, unit: Unit, body: Body, skipped: Any = ()) -> list[Clip]:
     clips = decode(root, unit, body, "corrected").clips
     features = [np.random.default_rng(i).normal(size=(len(clip), 4)).astype(np.float32) for i, clip in enumerate(clips)]
-    part = write_part(folder, unit, clips, features, dataset="3dpw", split="test")
+    part = write_part(folder, unit, zip(clips, features, strict=True), dataset="3dpw", split="test")
     write_record(folder, Record(unit.name, list(unit.sources), part, {"rows": 0}, list(skipped)))
     return clips
 

@@ -9,7 +9,9 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from mlflow import MlflowClient
 
 from glot import tracking
@@ -66,6 +68,27 @@ def test_two_workers_train_report_and_are_done(features: Path, tmp_path: Path) -
     assert len(curve.search_runs([run.info.experiment_id])) == 1
     with pytest.raises(InputError, match="model.mask_ratio = 0.5, now 0.25"):
         fit(small("model.mask_ratio=0.25"), features=features, out=out, workers=2)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
+def test_one_two_and_four_workers_take_the_same_steps(features: Path, tmp_path: Path) -> None:
+    """Of a batch whose parts the workers cannot share evenly, with frames that some of the workers' windows lack."""
+    exact = ["model.dropout=0", "model.drop_path=0", "model.regressor_dropout=0", "model.hscr_dropout=0"]
+    recipe = small(*exact, "data.batch_size=14", "data.sets_2d=3dpw", "steps_per_epoch=20", "epochs=1")
+    uri, losses, weights = tracking.default_uri(tmp_path), {}, {}
+    for workers in (1, 2, 4):
+        out = tmp_path / str(workers)
+        fit(recipe, features=features, out=out, workers=workers, cpus_per_worker=0.5, mlflow=uri, experiment=out.name)
+        client = MlflowClient(uri)
+        (run,) = client.search_runs([client.get_experiment_by_name(out.name).experiment_id])
+        losses[workers] = [point.value for point in client.get_metric_history(run.info.run_id, "train_loss")]
+        weights[workers] = load_checkpoint(out / "last").model.state_dict()
+    assert len(losses[1]) > 1
+    for workers in (2, 4):
+        np.testing.assert_allclose(losses[workers], losses[1], rtol=2e-5)
+        for name, tensor in weights[workers].items():
+            torch.testing.assert_close(tensor, weights[1][name], rtol=1e-3, atol=2e-5)
 
 
 @pytest.mark.usefixtures("local_ray")

@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from glot.errors import InputError
+from glot.location import location
 from glot.run_state import feature_lineage
 
 METRICS = ("pa_mpjpe", "mpjpe", "mpvpe", "accel")
@@ -151,7 +152,9 @@ def plot(space: Space, found: dict[float, dict[str, float]], path: Path) -> None
 
 
 def main(
-    features: Annotated[Path, typer.Option(help="Folder of feature sets: DIR/<dataset>/<split>.")],
+    features: Annotated[
+        Path, typer.Option(parser=location, help="Folder or URI of feature sets: DIR/<dataset>/<split>.")
+    ],
     out: Annotated[Path, typer.Option(help="Where the trials go; the same folder continues the sweep.")],
     space: Annotated[str, typer.Option(help=f"What to vary: {', '.join(SPACES)}.")] = "mask_ratio",
     values: Annotated[str, typer.Option(help="Values to try, comma-separated; the paper's when left out.")] = "",
@@ -241,7 +244,7 @@ def parse_values(text: str, space: Space) -> list[float]:
 def sweep(plan: dict[str, Any], values: list[float], concurrent: int) -> None:
     """Runs the trials, as many at a time as the cluster holds."""
     train_ray.connect(workers=plan["workers"], gpus=plan["gpus"])
-    train_ray.preflight(workers=plan["workers"], gpus=plan["gpus"])
+    train_ray.preflight(workers=plan["workers"], gpus=plan["gpus"], cpus_per_worker=1)
     have = ray.cluster_resources()
     fit_at_once = int(have["GPU"] // plan["gpus"]) if plan["gpus"] else int(have["CPU"] // plan["workers"])
     at_once = min(concurrent or fit_at_once, fit_at_once, len(values))

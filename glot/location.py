@@ -1,0 +1,75 @@
+"""Where feature sets are kept: a folder that this machine sees, or an object store's URI such as s3://bucket/features.
+
+Both are used as paths. What differs is here: how something appears only when it is whole, and how Parquet is opened.
+An object store shows nothing before it is whole by itself; in a folder, a rename does that.
+"""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from upath import UPath
+
+from glot.errors import InputError
+
+EXTRAS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
+
+
+def location(text: str | Path) -> Path:
+    """The place that an option names. Credentials and endpoints of object stores come from the environment, as their
+    own tools have them (AWS_PROFILE, AWS_ENDPOINT_URL, ...). InputError for a scheme that nothing here can read."""
+    if "://" not in str(text):
+        return Path(text)
+    scheme = str(text).partition("://")[0]
+    try:
+        place = UPath(text, use_listings_cache=False)  # other processes write there, too
+        _ = place.fs
+    except ImportError:
+        raise InputError(f"{text}: needs the package {EXTRAS.get(scheme, scheme)}; pip install it") from None
+    except ValueError as error:
+        raise InputError(f"{text}: no such kind of place ({error}); give a folder, or s3://bucket/folder") from None
+    return cast(Path, place)
+
+
+def is_remote(path: Path) -> bool:
+    return not isinstance(path, Path)
+
+
+def temporary_of(path: Path) -> Path:
+    """A name beside ``path`` that no other process uses."""
+    return path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}")
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file that is there either whole or as it was before."""
+    if is_remote(path):
+        path.write_bytes(content)
+        return
+    temporary = temporary_of(path)
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+
+
+def move_in(local: Path, target: Path) -> None:
+    """Puts a finished local file in its place; into a folder of the same file system by a rename."""
+    if is_remote(target):
+        cast(Any, target).fs.put_file(str(local), cast(Any, target).path)
+        local.unlink()
+    else:
+        os.replace(local, target)
+
+
+@contextmanager
+def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
+    """The Parquet file at ``path``; of a remote one, what is asked for is fetched. pa.ArrowInvalid if it is none."""
+    if is_remote(path):
+        with path.open("rb") as file, pq.ParquetFile(pa.PythonFile(file, "r")) as opened:
+            yield opened
+    else:
+        with pq.ParquetFile(path) as opened:
+            yield opened
