@@ -71,9 +71,9 @@ class Job:
     body: Path | None
     batch_size: int
     preprocessing: str
-    tracks: Path | None
-    run: str  # names this run of the command
     settings: dict[str, Any]
+    tracks: Path | None = None
+    run: str = ""  # names this run of the command
 
     @property
     def what(self) -> str:
@@ -182,8 +182,8 @@ def main(
     settings = describe(backbone, weights, body, decoder, preprocessing, occlusion, precision)
     jobs = {
         name: Job(
-            dataset, name, root, out / dataset / name, backbone, weights, body, batch_size, preprocessing, tracks,
-            uuid.uuid4().hex[:8], {"dataset": dataset, "split": name, **settings},
+            dataset, name, root, out / dataset / name, backbone, weights, body, batch_size, preprocessing,
+            {"dataset": dataset, "split": name, **settings}, tracks, uuid.uuid4().hex[:8],
         )
         for name in splits
     }  # fmt: skip
@@ -206,7 +206,7 @@ def describe(
     decoder: Decoder,
     preprocessing: str,
     occlusion: Occlusion | None,
-    precision: str,
+    precision: str = "float32",
 ) -> dict[str, Any]:
     """What a feature set is made with; two runs may share a folder only if these agree."""
     network, person = load_backbone(backbone, weights), load_body(body)
