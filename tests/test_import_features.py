@@ -395,7 +395,7 @@ def test_an_import_that_stops_half_way_goes_on(tmp_path: Path, monkeypatch: pyte
     content = database("3dpw", tracks=(20, 20, 20))
     content["joints2D"][[2, 45], 5] = np.nan
     joblib.dump(content, tmp_path / "db.pt")
-    real, calls = import_features.write_pieces, []
+    real, calls = import_features.write_part, []
 
     def stops(*args: Any, **options: Any) -> Any:
         calls.append(args)
@@ -403,7 +403,7 @@ def test_an_import_that_stops_half_way_goes_on(tmp_path: Path, monkeypatch: pyte
             raise KeyboardInterrupt
         return real(*args, **options)
 
-    monkeypatch.setattr(import_features, "write_pieces", stops)
+    monkeypatch.setattr(import_features, "write_part", stops)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "db.pt", tmp_path / "out", "3dpw")
     folder = tmp_path / "out" / "3dpw" / "train"
