@@ -88,7 +88,7 @@ def test_one_two_and_four_workers_take_the_same_steps(features: Path, tmp_path: 
     for workers in (2, 4):
         np.testing.assert_allclose(losses[workers], losses[1], rtol=2e-5)
         for name, tensor in weights[workers].items():
-            torch.testing.assert_close(tensor, weights[1][name], rtol=1e-3, atol=2e-5)
+            torch.testing.assert_close(tensor, weights[1][name], rtol=1e-3, atol=2e-4)
 
 
 @pytest.mark.usefixtures("local_ray")
@@ -106,7 +106,7 @@ from pathlib import Path
 import ray
 from glot.train_ray import fit
 from tests.test_train_ray import small
-ray.init(num_cpus=2, include_dashboard=False, logging_level="warning", object_store_memory=200_000_000)
+ray.init("local", num_cpus=2, include_dashboard=False, logging_level="warning", object_store_memory=200_000_000)
 features, out, uri = sys.argv[1:]
 fit(small("epochs=6"), features=Path(features), out=Path(out), workers=1, mlflow=uri)
 """
