@@ -6,7 +6,6 @@ N frames of a track, J joints, V vertices. Errors are mm (Accel: mm / frame^2), 
 import csv
 import io
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +28,7 @@ from glot.cost import PAPER as PAPER_MACS
 from glot.cost import cost_of
 from glot.errors import InputError
 from glot.linear_probe import LinearProbe
-from glot.location import location, open_parquet
+from glot.location import location, open_parquet, write_whole
 from glot.model import ESTIMATE, GLoT, SMPLParams, to_params
 from glot.predict import load_model, load_model_for, predict_track
 from glot.schema import Manifest, parts
@@ -380,9 +379,7 @@ def _table_bytes(results: dict[str, Evaluation], *, parquet: bool) -> bytes:
 def _write(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
+        write_whole(path, content)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
 

@@ -1,13 +1,13 @@
 """What a training run is made of and how far it got: the feature sets of its recipe, and run.json in its folder."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 from glot.config import Recipe
 from glot.errors import InputError
+from glot.location import write_whole
 from glot.schema import Manifest, read_manifest
 
 
@@ -79,9 +79,7 @@ def open_state(out: Path, state: dict[str, Any], *, fresh: bool) -> dict[str, An
 
 def write_state(out: Path, state: dict[str, Any]) -> None:
     """Replaces out/run.json at once."""
-    temporary = out / f".run.json.{os.getpid()}"
-    temporary.write_text(json.dumps(state, indent=1) + "\n")
-    os.replace(temporary, out / "run.json")
+    write_whole(out / "run.json", (json.dumps(state, indent=1) + "\n").encode())
 
 
 def first_difference(old: Any, new: Any, where: str) -> str:
