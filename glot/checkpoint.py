@@ -4,7 +4,7 @@ import json
 import os
 import pickle
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,11 +42,12 @@ def save_checkpoint(
     features: dict[str, Any],
     metrics: dict[str, float],
     step: int,
+    beside: Callable[[Path], None] = lambda unfinished: None,
 ) -> None:
     """Writes the folder at once: it is built under another name and renamed, so that a whole one or none is there.
 
     body = {name, hash, open}; features = {backbone: {name, hash, feature_size, ...}, ...}, as in a manifest. The recipe
-    is stored with the model's own configuration. A folder of that name is replaced.
+    is stored with the model's own configuration. A folder of that name is replaced. ``beside`` may write more into it.
     """
     config = {
         "version": VERSION,
@@ -62,6 +63,7 @@ def save_checkpoint(
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     save_file(tensors, temporary / WEIGHTS)
     (temporary / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    beside(temporary)
     _swap_in(temporary, folder)
 
 
@@ -70,7 +72,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 
     Raises InputError if it is missing, cut short, of another version, or if tensors and configuration do not match.
     """
-    config = _read_config(folder)
+    config = read_config(folder)
     recipe = from_dict(config.pop("recipe"))
     mean = torch.zeros(ESTIMATE)  # the file holds the real one
     model = GLoT(recipe.model, mean_pose=mean[:144], mean_shape=mean[144:154], mean_cam=mean[154:])
@@ -95,20 +97,21 @@ def check_features(checkpoint: Checkpoint, manifest: Manifest) -> None:
         )
 
 
-def save_training_state(folder: Path, *, model: GLoT, optimiser: torch.optim.Optimizer, epoch: int) -> None:
-    """Adds to a checkpoint what going on needs: Adam's moments and ``epoch``, the next one to train.
+def save_training_state(
+    folder: Path, *, model: GLoT, optimiser: torch.optim.Optimizer, progress: dict[str, Any]
+) -> None:
+    """Adds to a checkpoint what going on needs: Adam's moments and ``progress``, plain values.
 
-    Random numbers need no place here: training seeds them anew in every epoch.
+    Random numbers need no place here: training seeds them anew in every step.
     """
     names = [name for name, _ in model.named_parameters()]
-    temporary = folder / f".{TRAINING}.{os.getpid()}"
-    torch.save({"version": VERSION, "epoch": epoch, "names": names, "optimiser": optimiser.state_dict()}, temporary)
-    os.replace(temporary, folder / TRAINING)
+    content = {"version": VERSION, "progress": progress, "names": names, "optimiser": optimiser.state_dict()}
+    torch.save(content, folder / TRAINING)
 
 
-def load_training_state(folder: Path, *, model: GLoT, optimiser: torch.optim.Optimizer) -> int:
-    """Puts model and optimiser back to where they were saved; returns the next epoch to train."""
-    stored = from_dict(_read_config(folder)["recipe"]).model
+def load_training_state(folder: Path, *, model: GLoT, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
+    """Puts model and optimiser back to where they were saved; returns the progress that was."""
+    stored = from_dict(read_config(folder)["recipe"]).model
     if stored != model.config:
         raise InputError(
             f"{folder / CONFIG}: its model is configured differently from this run's; start over elsewhere"
@@ -119,7 +122,7 @@ def load_training_state(folder: Path, *, model: GLoT, optimiser: torch.optim.Opt
     if not isinstance(state, dict) or state.get("version") != VERSION or state.get("names") != names:
         raise InputError(f"{folder / TRAINING}: written by another version; start the run over")
     optimiser.load_state_dict(state["optimiser"])
-    return int(state["epoch"])
+    return dict(state["progress"])
 
 
 def _swap_in(temporary: Path, folder: Path) -> None:
@@ -132,7 +135,8 @@ def _swap_in(temporary: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json of a checkpoint, its fields checked for being there."""
     path = folder / CONFIG
     if not path.is_file():
         raise InputError(f"{folder}: no checkpoint, there is no {CONFIG} in it")

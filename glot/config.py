@@ -88,7 +88,7 @@ class DataConfig:
     sets_2d: tuple[str, ...] = ()
     sets_3d: tuple[str, ...] = ("3dpw",)
     no_smpl: tuple[str, ...] = ()  # sets whose SMPL parameters are not used as targets
-    validation: str = "3dpw"
+    validation: tuple[str, ...] = ("3dpw",)  # epochs are compared by the first; the others are logged
     batch_size: int = 64  # global, over all workers
     fraction_2d: float = 0.6  # int(64 * 0.6) = 38 windows of 2D sets and 26 of 3D sets
     stride: int = 16  # between training windows of a track; 16 = no overlap
@@ -113,6 +113,19 @@ class Recipe:
     warmup_epochs: int = 5
     first_eval_epoch: int = 25
     seed: int = 1
+    # How a step is computed, not what it is meant to be: parts of a batch that a worker takes one after the other, the
+    # type that the network's products are taken in (losses and the body stay in float32), torch.compile.
+    accumulate: int = 1
+    precision: str = "float32"  # "float32" | "bfloat16"
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        _choice("precision", self.precision, "float32", "bfloat16")
+        for name in ("epochs", "steps_per_epoch", "accumulate"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}={getattr(self, name)}: must be at least 1")
+        if not self.data.validation:
+            raise InputError("data.validation: name the set that epochs are compared on, e.g. data.validation=3dpw")
 
 
 def table1_3dpw() -> Recipe:
@@ -121,7 +134,7 @@ def table1_3dpw() -> Recipe:
         sets_2d=("insta_variety",),
         sets_3d=("3dpw", "mpi_inf_3dhp", "human36m"),
         no_smpl=("human36m",),
-        validation="3dpw",
+        validation=("3dpw",),
     )
     return Recipe("table1_3dpw", data=data)
 

@@ -1,6 +1,5 @@
 """A GLoT output and its targets in, one number and its named terms out (paper equations 6 to 9, official weights)."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -36,19 +35,35 @@ class Targets:
         return Targets(**framed, is_3d=self.is_3d)
 
 
+class Counts(NamedTuple):
+    """Numbers of frames of one branch, 0-d float tensors."""
+
+    every: Tensor
+    knows_3d: Tensor
+    knows_smpl: Tensor
+    supervised_3d: Tensor  # of those that know 3D
+
+
+def frame_counts(targets: Targets, mask: Tensor, *, local_frames: int) -> Tensor:
+    """(1 or 2 branches, 4): the numbers of frames that the terms are means over, see ``Counts``.
+
+    ``mask`` (B, T): frames hidden from the encoder; ``local_frames``: K of the local branch, 0 without one. They are
+    known before the model has run: where a batch is shared by several workers, or taken in several parts, every part's
+    loss is given the mean of all parts' counts.
+    """
+    return torch.stack(
+        [torch.stack(_counts(known, supervised)) for _, known, supervised in _parts(targets, mask, local_frames)]
+    )
+
+
 def glot_loss(
-    output: GLoTOutput,
-    targets: Targets,
-    *,
-    body: Body,
-    config: LossConfig,
-    average: Callable[[Tensor], Tensor] = lambda counts: counts,
+    output: GLoTOutput, targets: Targets, *, body: Body, config: LossConfig, counts: Tensor | None = None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The total and its weighted terms, "global/…" and "local/…", which sum to it (detached, for logging).
 
-    Terms are means over the frames that know something, of which DDP's workers have different numbers. ``average``
-    takes such numbers (n,) to their means over all workers: the mean of the workers' losses, and so their gradient, is
-    then that of one worker with the whole batch.
+    Terms are means over the frames that know something, of which the parts of a batch (DDP's workers, accumulation)
+    have different numbers. ``counts`` are then the means of all parts' ``frame_counts``: the mean of the parts' losses,
+    and so their gradient, is that of the whole batch.
 
     The global branch is supervised on the frames that were hidden from it, or on all of them where none was (official
     code multiplies by the mask, so that a mask ratio of 0 would train nothing). A term without any target is 0.
@@ -63,28 +78,27 @@ def glot_loss(
     rotmats = torch.cat([params.rotmats for params in branches.values()], dim=1)
     betas = torch.cat([params.betas for params in branches.values()], dim=1)
     joints = body.joints(rotmats.flatten(0, 1), betas.flatten(0, 1)).unflatten(0, (batch, -1))
+    points = {"global": joints[:, :frames], "local": joints[:, frames:]}
 
-    hidden = (output.mask | ~output.mask.any()).float()
-    parts = [("global", output.global_, joints[:, :frames], targets, hidden)]
-    if output.has_local:
-        count = output.local.betas.shape[1]
-        middle = targets.frames(slice(frames // 2 - count // 2, frames // 2 + count // 2 + 1))
-        parts.append(("local", output.local, joints[:, frames:], middle, torch.ones_like(hidden[:, :count])))
-    counts = average(torch.stack([n for *_, known, supervised in parts for n in _counts(known, supervised)]))
+    local_frames = output.local.betas.shape[1] if output.has_local else 0
+    if counts is None:
+        counts = frame_counts(targets, output.mask, local_frames=local_frames)
     terms: dict[str, Tensor] = {}
-    for (name, params, points, known, supervised), of_part in zip(parts, counts.view(len(parts), -1), strict=True):
-        terms |= _branch(params, points, known, supervised, config, Counts(*of_part), name)
+    for (name, known, supervised), of_part in zip(_parts(targets, output.mask, local_frames), counts, strict=True):
+        terms |= _branch(branches[name], points[name], known, supervised, config, Counts(*of_part), name)
     total = torch.stack(list(terms.values())).sum()
     return total, {name: term.detach() for name, term in terms.items()}
 
 
-class Counts(NamedTuple):
-    """Numbers of frames, 0-d float tensors."""
-
-    every: Tensor
-    knows_3d: Tensor
-    knows_smpl: Tensor
-    supervised_3d: Tensor  # of those that know 3D
+def _parts(targets: Targets, mask: Tensor, local_frames: int) -> list[tuple[str, Targets, Tensor]]:
+    """Of each branch its name, its frames' targets, and (B, K) 1 where a frame is supervised."""
+    hidden = (mask | ~mask.any()).float()
+    parts = [("global", targets, hidden)]
+    if local_frames:
+        first = mask.shape[1] // 2 - local_frames // 2
+        middle = targets.frames(slice(first, first + local_frames))
+        parts.append(("local", middle, torch.ones_like(hidden[:, :local_frames])))
+    return parts
 
 
 def _counts(targets: Targets, supervised: Tensor) -> Counts:

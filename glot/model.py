@@ -104,8 +104,7 @@ class GlobalMotion(nn.Module):
         if masking:
             if noise is None:
                 noise = torch.rand(batch, frames, device=features.device)
-            keep = noise.argsort(dim=1)[:, : self.kept]  # (B, kept): which frames stay
-            mask = ~mask.scatter(1, keep, True)
+            keep, mask = self.choose(noise)
             # Projected after the choice: hidden frames need no projection.
             kept = features.gather(1, keep[..., None].expand(-1, -1, features.shape[-1]))
             tokens = self.project(kept) + self.positions.vectors[0, keep]  # (B, kept, C)
@@ -120,6 +119,11 @@ class GlobalMotion(nn.Module):
         for block in self.decoder_blocks:
             hidden = block(hidden)
         return memory, self.decoder_norm(hidden), mask
+
+    def choose(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """noise (B, T) -> which frames stay (B, kept), and the mask (B, T) of the others."""
+        keep = noise.argsort(dim=1)[:, : self.kept]
+        return keep, torch.ones_like(noise, dtype=torch.bool).scatter(1, keep, False)
 
     def remember(self, tokens: Tensor) -> Tensor:
         """The encoder behind projection and positions: (B, kept, C) -> the memory (B, kept, C)."""

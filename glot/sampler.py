@@ -86,15 +86,17 @@ class Sampler:
         seed: int,
         rank: int = 0,
         world: int = 1,
+        parts: int = 1,
     ) -> None:
-        self.frames, self.seed, self.rank, self.world = frames, seed, rank, world
+        self.frames, self.seed, self.rank, self.world, self.parts = frames, seed, rank, world, parts
         self.feature_noise = config.feature_noise
         count_2d = int(config.batch_size * config.fraction_2d) if config.sets_2d else 0
         self.counts = (count_2d, config.batch_size - count_2d)
-        if any(0 < count < world for count in self.counts):
+        if any(0 < count < world * parts for count in self.counts):
+            times = f" that take {parts} parts each" if parts > 1 else ""
             raise InputError(
                 f"data.batch_size={config.batch_size} is {self.counts[0]} + {self.counts[1]} windows of 2D and 3D "
-                f"sets: too few for {world} workers; use fewer workers or a larger batch"
+                f"sets: too few for {world} workers{times}; use fewer workers or a larger batch"
             )
         self.streams = []
         for kind, names in enumerate((config.sets_2d, config.sets_3d)):
@@ -118,13 +120,18 @@ class Sampler:
         """Windows of all sets together."""
         return sum(len(stream) for stream in self.streams)
 
-    def batch(self, step: int) -> Batch:
-        """This rank's share of the global batch of a step (0-based)."""
+    def batches(self, step: int) -> list[Batch]:
+        """This rank's share of the global batch of a step (0-based), in its parts."""
+        return [self.batch(step, part) for part in range(self.parts)]
+
+    def batch(self, step: int, part: int = 0) -> Batch:
+        """One part of this rank's share of the global batch of a step (0-based)."""
+        first, every = self.rank * self.parts + part, self.world * self.parts
         loaded, noise, disturbance = [], [], []
         for kind, (stream, count) in enumerate(zip(self.streams, self.counts, strict=True)):
             if not count:
                 continue
-            mine = np.arange(step * count, (step + 1) * count)[self.rank :: self.world]
+            mine = np.arange(step * count, (step + 1) * count)[first::every]
             of_step = np.random.default_rng([self.seed, NOISE, kind, step]).random((count, self.frames), np.float32)
             for window_set, starts, positions in stream.take(mine):
                 loaded.append((window_set, window_set.store.batch(starts, self.frames)))
@@ -157,6 +164,25 @@ class Sampler:
         if self.feature_noise:
             features += self.feature_noise * torch.from_numpy(np.concatenate(disturbance))
         return Batch(features, targets, torch.from_numpy(np.concatenate(noise)))
+
+    def describe(self, step: int) -> list[tuple[str, bool]]:
+        """Every window of a step's global batch, whoever has it, in words, and whether all its numbers are finite."""
+        windows = []
+        for stream, count in zip(self.streams, self.counts, strict=True):
+            for window_set, starts, _ in stream.take(np.arange(step * count, (step + 1) * count)):
+                store = window_set.store
+                tracks = sorted(store.tracks, key=lambda track: track.start)
+                values = store.batch(starts, self.frames)
+                finite = np.isfinite(values["features"]).all((1, 2)) & np.isfinite(values["keypoints2d"]).all((1, 2, 3))
+                for flag, column in (("has_3d", "joints3d"), ("has_smpl", "pose"), ("has_smpl", "betas")):
+                    known = np.isfinite(values[column]).reshape(*values[flag].shape, -1).all(-1)
+                    finite &= (known | ~values[flag]).all(1)
+                for i, start in enumerate(starts):
+                    track = tracks[np.searchsorted([track.start for track in tracks], start, side="right") - 1]
+                    first, last = store.frame_index[[start, start + self.frames - 1]]
+                    what = f"{store.manifest.dataset} {track.track_id} frames {first} to {last}"
+                    windows.append((what, bool(finite[i])))
+        return windows
 
     def _disturbance(self, kind: int, position: int, size: int) -> np.ndarray:
         """(T, F) of unit variance for the window at a position of a stream: most of it stays the same all through the

@@ -4,14 +4,22 @@ The default store is an sqlite file. Its schema is created once, on the driver: 
 at the same time corrupt it. A run is found again by its ``glot.key`` tag, so that a restarted job goes on in it.
 """
 
+import json
 import os
+import platform
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# A server that is down must not hold training up: by default MLflow tries for minutes.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
@@ -20,6 +28,9 @@ from mlflow.exceptions import MlflowException
 from glot.errors import InputError
 
 KEY_TAG, PARENT_TAG = "glot.key", "mlflow.parentRunId"
+RETRY_SECONDS = 60.0  # between two tries when the store does not answer
+MOST_POINTS = 1000  # that MLflow takes at once
+Point = tuple[str, float, int, int]  # name, value, ms since 1970, step
 
 
 def default_uri(folder: Path) -> str:
@@ -69,17 +80,31 @@ def open_run(
 
 
 class Run:
-    """Writes into one run. The first failure is said, with what gets lost; later ones are counted."""
+    """Writes into one run. An outage is said once and costs nothing but time: points wait in the file ``spool`` until
+    the store takes them again, in this process or in the next one. ``resumed``: an earlier start may have logged some
+    of the steps that come; those are not logged twice.
+    """
 
-    def __init__(self, uri: str, run_id: str) -> None:
+    def __init__(self, uri: str, run_id: str, *, spool: Path | None = None, resumed: bool = False) -> None:
         self.run_id, self.lost = run_id, 0
-        self._client = MlflowClient(uri)
+        self._client, self._spool, self._resumed = MlflowClient(uri), spool, resumed
+        self._there: dict[str, set[int]] = {}  # steps that the store has, by metric, looked up once
+        self._try_again, self._said = 0.0, False
 
     def metrics(self, values: Mapping[str, float], *, step: int) -> None:
         """Logs scalars at a step."""
         now = int(time.time() * 1000)
-        batch = [Metric(name, float(value), now, step) for name, value in values.items()]
-        self._try("metrics", lambda: self._client.log_batch(self.run_id, metrics=batch))
+        self._send([(name, float(value), now, step) for name, value in values.items()])
+
+    def flush(self) -> None:
+        """Tries once more to log what waits."""
+        self._try_again = 0.0
+        if self._waiting():
+            self._send([])
+
+    def running(self) -> None:
+        """Opens the run again."""
+        self._try("status", lambda: self._client.update_run(self.run_id, status="RUNNING"))
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Sets tags."""
@@ -93,17 +118,89 @@ class Run:
 
     def close(self, status: str) -> None:
         """Ends the run as FINISHED, FAILED or KILLED."""
+        self.flush()
         self._try("status", lambda: self._client.set_terminated(self.run_id, status=status))
         if self.lost:
             print(f"warning: MLflow run {self.run_id}: {self.lost} writes were lost", file=sys.stderr)
+        if waiting := len(self._waiting()):
+            print(
+                f"warning: MLflow run {self.run_id}: {waiting} points wait in {self._spool}; the next start with this "
+                "--out logs them",
+                file=sys.stderr,
+            )
+
+    def _send(self, points: list[Point]) -> None:
+        if time.monotonic() < self._try_again:
+            self._keep(points)
+            return
+        waiting = self._waiting()
+        try:
+            due = self._due([*waiting, *points])
+            for start in range(0, len(due), MOST_POINTS):
+                batch = [Metric(*point) for point in due[start : start + MOST_POINTS]]
+                self._client.log_batch(self.run_id, metrics=batch)
+        except (MlflowException, OSError) as error:
+            self._warn("metrics", error)
+            self._try_again = time.monotonic() + RETRY_SECONDS
+            self._keep(points)
+            return
+        if waiting and self._spool:
+            self._spool.unlink(missing_ok=True)
+
+    def _due(self, points: list[Point]) -> list[Point]:
+        """Those that the store does not have, each step of a metric once."""
+        if not self._resumed:
+            return points
+        due: dict[tuple[str, int], Point] = {}
+        for point in points:
+            name, _, _, step = point
+            if name not in self._there:
+                self._there[name] = {old.step for old in self._client.get_metric_history(self.run_id, name)}
+            if step not in self._there[name]:
+                due.setdefault((name, step), point)
+        return list(due.values())
+
+    def _keep(self, points: list[Point]) -> None:
+        if self._spool is None:
+            self.lost += len(points)
+            return
+        with self._spool.open("a") as file:
+            file.writelines(json.dumps(point) + "\n" for point in points)
+
+    def _waiting(self) -> list[Point]:
+        """Points in the spool; a line that a killed process cut short is left out."""
+        points: list[Point] = []
+        if self._spool is not None and self._spool.is_file():
+            for line in self._spool.read_text().splitlines():
+                with suppress(ValueError):
+                    name, value, when, step = json.loads(line)
+                    points.append((name, value, when, step))
+        return points
 
     def _try(self, what: str, write: Callable[[], Any]) -> None:
         try:
             write()
         except (MlflowException, OSError) as error:
-            if not self.lost:
-                print(f"warning: MLflow did not take {what}: {_first_line(error)}; training goes on", file=sys.stderr)
+            self._warn(what, error)
             self.lost += 1
+
+    def _warn(self, what: str, error: Exception) -> None:
+        if not self._said:
+            self._said = True
+            print(f"warning: MLflow did not take {what}: {_first_line(error)}; training goes on", file=sys.stderr)
+
+
+def lineage() -> dict[str, str]:
+    """Tags that say which code runs: git commit of the checkout, if it is one, and versions of what matters."""
+    tags = {f"version.{name}": version(name) for name in ("torch", "ray", "numpy", "pyarrow", "mlflow")}
+    tags["version.python"] = platform.python_version()
+    here = ["git", "-C", str(Path(__file__).parent)]
+    with suppress(OSError, subprocess.SubprocessError):
+        said = subprocess.run([*here, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
+        changed = subprocess.run([*here, "status", "--porcelain", "-uno"], capture_output=True, text=True, timeout=10)
+        tags["mlflow.source.git.commit"] = said.stdout.strip()
+        tags["git.changed"] = str(bool(changed.stdout.strip())).lower()
+    return tags
 
 
 def _first_line(error: Exception) -> str:

@@ -14,7 +14,7 @@ from glot.evaluate import evaluate_split
 from glot.losses import glot_loss
 from glot.sampler import Sampler
 from glot.store import FeatureStore
-from glot.train_ray import first_model
+from glot.train_loop import first_model
 from tests.feature_fixture import write_feature_set
 
 SMALL = [
@@ -51,7 +51,7 @@ def test_three_steps_and_an_evaluation(
     setting: str, stores: dict[str, FeatureStore], body: Body, tmp_path: Path
 ) -> None:
     recipe = recipe_named("open_sample", [*SMALL, setting])
-    model = first_model(recipe, body, None).train()
+    model = first_model(recipe, body).train()
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     optimiser = torch.optim.Adam(model.parameters(), lr=recipe.lr)
     sampler = Sampler({"3dpw": stores["train"]}, recipe.data, frames=recipe.model.frames, seed=1, rank=0, world=1)

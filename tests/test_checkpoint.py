@@ -156,7 +156,7 @@ def train(model: GLoT, optimiser: torch.optim.Optimizer, epochs: range, folder: 
             losses.append(total.item())
         if folder:
             save(folder, model)
-            save_training_state(folder, model=model, optimiser=optimiser, epoch=epoch + 1)
+            save_training_state(folder, model=model, optimiser=optimiser, progress={"epoch": epoch + 1})
     return losses
 
 
@@ -167,7 +167,7 @@ def test_training_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
     train(two, torch.optim.Adam(two.parameters(), 1e-2), range(2), tmp_path / "c")
     three = small_model(seed=9)  # whatever it starts from is replaced
     optimiser = torch.optim.Adam(three.parameters(), 1e-2)
-    first = load_training_state(tmp_path / "c", model=three, optimiser=optimiser)
+    first = load_training_state(tmp_path / "c", model=three, optimiser=optimiser)["epoch"]
     assert first == 2 and train(three, optimiser, range(first, 4)) == whole[6:]
 
 
@@ -177,7 +177,7 @@ def test_training_state_is_checked(tmp_path: Path) -> None:
     save(folder, model)
     with pytest.raises(InputError, match=r"training\.pt: there is no such file"):
         load_training_state(folder, model=model, optimiser=optimiser)
-    save_training_state(folder, model=model, optimiser=optimiser, epoch=1)
+    save_training_state(folder, model=model, optimiser=optimiser, progress={})
     other = small_model(replace(SMALL, hidden=30))
     with pytest.raises(InputError, match="configured differently"):
         load_training_state(folder, model=other, optimiser=torch.optim.Adam(other.parameters()))

@@ -14,7 +14,7 @@ from glot.losses import glot_loss
 from glot.sampler import Sampler
 from glot.schema import read_manifest
 from glot.store import FeatureStore
-from glot.train_ray import first_model
+from glot.train_loop import first_model
 from pipelines import check_features, extract_features
 from pipelines.extract_features import DECODERS
 from tests import (
@@ -89,7 +89,7 @@ def test_from_files_to_a_training_step(name: str, root: Path, capsys: pytest.Cap
     windows, targets, _ = sampler.batch(0)
     assert windows.shape == (5, 16, 2048) and targets.is_3d.sum() == (2 if only_2d else 5)
     body = load_body()
-    model = first_model(recipe, body, None).train()
+    model = first_model(recipe, body).train()
     loss, terms = glot_loss(model(windows), targets, body=body, config=recipe.loss)
     loss.backward()
     assert loss.isfinite() and float(terms["local/keypoints2d"]) > 0

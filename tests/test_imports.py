@@ -9,14 +9,14 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"errors"},
     {"cli", "joints", "rotation", "camera", "crop", "config", "location", "schema", "safe_pickle", "tracking"}
-    | {"ray_session"},
+    | {"ray_session", "curves"},
     {"body", "backbone", "windows", "store", "metrics", "scene", "run_state"},
     {"model", "linear_probe"},
     {"losses", "checkpoint", "sliding"},
     {"official", "cost"},
-    {"predict", "scoring", "sampler"},
+    {"predict", "scoring", "sampler", "saves"},
     {"evaluate"},
-    {"render"},
+    {"render", "train_loop"},
     {"train_ray"},
 )
 FILES = sorted(path for package in ("glot", "pipelines", "tuning") for path in (ROOT / package).rglob("*.py"))

@@ -1,6 +1,5 @@
 """Real MLflow stores on disk: runs are found again, nest, and an outage costs points of a curve, not the training."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -53,18 +52,56 @@ def test_metrics_and_artifacts_arrive(uri: str, tmp_path: Path) -> None:
     assert client.get_run(run.run_id).info.status == "FINISHED" and run.lost == 0
 
 
-def test_an_outage_is_said_once_and_survived(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_outage_is_said_once_and_what_waited_is_logged_later(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, spool = tracking.default_uri(tmp_path / "gone"), tmp_path / "unsent.jsonl"
+    run = tracking.Run(uri, open_run(uri, "outage"), spool=spool)
+    run.metrics({"loss": 1.0}, step=0)
+    database, away = tmp_path / "gone" / "mlflow.db", tmp_path / "away.db"
+    database.rename(away)
+    database.mkdir()  # nothing can be opened under this name any more
+    for step in range(1, 4):
+        run.metrics({"loss": 1.0 / step}, step=step)
+    run.close("FINISHED")
+    warned = capsys.readouterr().err
+    assert warned.count("training goes on") == 1 and "1 writes were lost" in warned and "3 points wait" in warned
+    database.rmdir()
+    away.rename(database)
+
+    # Another process, which does the last of the steps again and one more.
+    with spool.open("a") as file:
+        file.write('["loss", 0.3')  # killed while it wrote
+    later = tracking.Run(uri, run.run_id, spool=spool, resumed=True)
+    for step in (3, 4):
+        later.metrics({"loss": 1.0 / step}, step=step)
+    later.close("FINISHED")
+    history = MlflowClient(uri).get_metric_history(run.run_id, "loss")
+    assert [(m.step, m.value) for m in history] == [(0, 1.0), (1, 1.0), (2, 0.5), (3, 1 / 3), (4, 0.25)]
+    assert not spool.exists() and capsys.readouterr().err == ""
+
+
+def test_steps_of_an_earlier_start_are_not_logged_twice(uri: str) -> None:
+    first = tracking.Run(uri, open_run(uri, "again"))
+    for step in (1, 2, 3):
+        first.metrics({"loss": float(step)}, step=step)
+    second = tracking.Run(uri, first.run_id, resumed=True)
+    for step in (2, 3, 4):
+        second.metrics({"loss": float(step), "error": 9.0}, step=step)
+    client = MlflowClient(uri)
+    assert [m.step for m in client.get_metric_history(first.run_id, "loss")] == [1, 2, 3, 4]
+    assert [m.step for m in client.get_metric_history(first.run_id, "error")] == [2, 3, 4]
+
+
+def test_without_a_spool_losses_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     uri = tracking.default_uri(tmp_path / "gone")
     run = tracking.Run(uri, open_run(uri, "outage"))
     database = tmp_path / "gone" / "mlflow.db"
     database.unlink()
-    database.mkdir()  # nothing can be opened under this name any more
-    for step in range(3):
-        run.metrics({"loss": 1.0}, step=step)
+    database.mkdir()
+    run.metrics({"loss": 1.0, "error": 2.0}, step=0)
     run.close("FINISHED")
-    warned = capsys.readouterr().err
-    assert warned.count("training goes on") == 1 and "4 writes were lost" in warned
-    shutil.rmtree(database)
+    assert "3 writes were lost" in capsys.readouterr().err
 
 
 def test_no_store_at_the_address_is_the_users_mistake(monkeypatch: pytest.MonkeyPatch) -> None:

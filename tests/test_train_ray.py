@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -20,7 +19,8 @@ from glot.checkpoint import load_checkpoint
 from glot.config import Recipe, recipe_named
 from glot.errors import InputError
 from glot.run_state import feature_lineage, first_difference
-from glot.train_ray import fit, learning_rate
+from glot.train_loop import learning_rate
+from glot.train_ray import fit
 from tests.feature_fixture import write_feature_set
 
 SMALL = [
@@ -52,14 +52,14 @@ def test_two_workers_train_report_and_are_done(features: Path, tmp_path: Path) -
     assert run.info.status == "FINISHED" and run.data.params["model.width"] == "64"
     assert len(curve.get_metric_history(run.info.run_id, "val_pa_mpjpe")) == 3
     assert "best" in [file.path for file in curve.list_artifacts(run.info.run_id)]
-    assert curve.get_metric_history(run.info.run_id, "train_loss")[-1].value > 0
+    assert curve.get_metric_history(run.info.run_id, "step_loss")[-1].value > 0
 
     best, last = load_checkpoint(out / "best"), load_checkpoint(out / "last")
     assert best.recipe == last.recipe and best.recipe.model.feature_size == 32
     assert metrics["val_pa_mpjpe"] == min(
         point.value for point in curve.get_metric_history(run.info.run_id, "val_pa_mpjpe")
     )
-    losses = [point.value for point in curve.get_metric_history(run.info.run_id, "train_loss")]
+    losses = [point.value for point in curve.get_metric_history(run.info.run_id, "step_loss")]
     assert losses[-1] < losses[0]
 
     start = time.monotonic()
@@ -82,7 +82,7 @@ def test_one_two_and_four_workers_take_the_same_steps(features: Path, tmp_path: 
         fit(recipe, features=features, out=out, workers=workers, cpus_per_worker=0.5, mlflow=uri, experiment=out.name)
         client = MlflowClient(uri)
         (run,) = client.search_runs([client.get_experiment_by_name(out.name).experiment_id])
-        losses[workers] = [point.value for point in client.get_metric_history(run.info.run_id, "train_loss")]
+        losses[workers] = [point.value for point in client.get_metric_history(run.info.run_id, "step_loss")]
         weights[workers] = load_checkpoint(out / "last").model.state_dict()
     assert len(losses[1]) > 1
     for workers in (2, 4):
@@ -98,41 +98,6 @@ def test_what_only_a_worker_finds_is_one_line_too(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no track has 16 consecutive frames"):
         fit(small(), features=tmp_path, out=tmp_path / "run", workers=1)
     assert not (tmp_path / "run" / "best").exists()
-
-
-TRAIN = """
-import sys
-from pathlib import Path
-import ray
-from glot.train_ray import fit
-from tests.test_train_ray import small
-ray.init("local", num_cpus=2, include_dashboard=False, logging_level="warning", object_store_memory=200_000_000)
-features, out, uri = sys.argv[1:]
-fit(small("epochs=6"), features=Path(features), out=Path(out), workers=1, mlflow=uri)
-"""
-
-
-@pytest.mark.slow
-def test_a_killed_run_goes_on_where_it_was(features: Path, tmp_path: Path) -> None:
-    uri, out = tracking.default_uri(tmp_path), tmp_path / "run"
-    arguments = [sys.executable, "-c", TRAIN, str(features), str(out), uri]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
-    first = subprocess.Popen(arguments, env=environment, start_new_session=True)
-    deadline = time.monotonic() + 240
-    while len(list((out / "ray").glob("checkpoint_*"))) < 1:
-        assert time.monotonic() < deadline and first.poll() is None, "the run never wrote a checkpoint"
-        time.sleep(0.1)
-    os.killpg(first.pid, signal.SIGKILL)
-    first.wait()
-    assert not (out / "best").exists()
-
-    subprocess.run(arguments, env=environment, check=True, timeout=300)
-    client = MlflowClient(uri)
-    (run,) = client.search_runs([client.get_experiment_by_name("glot").experiment_id])
-    steps = [point.step for point in client.get_metric_history(run.info.run_id, "val_pa_mpjpe")]
-    assert sorted(set(steps)) == [12 * epoch for epoch in range(1, 7)]
-    assert len(steps) - len(set(steps)) <= 1  # at most the epoch whose report was under way
-    assert json.loads((out / "run.json").read_text())["status"] == "finished"
 
 
 def test_more_gpus_than_there_are_is_said_at_once(features: Path, tmp_path: Path) -> None:

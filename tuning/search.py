@@ -27,6 +27,7 @@ from rich.table import Table
 from glot.errors import InputError
 from glot.location import location
 from glot.run_state import feature_lineage
+from glot.train_loop import BEST_BY
 
 METRICS = ("pa_mpjpe", "mpjpe", "mpvpe", "accel")
 CPU_SHARE = 0.95  # of a core per worker: the trial drivers need the rest, or nothing ever starts on a small machine
@@ -252,7 +253,7 @@ def sweep(plan: dict[str, Any], values: list[float], concurrent: int) -> None:
     tuner = tune.Tuner(
         tune.with_resources(trial_function(plan), {"CPU": 0.01}),
         param_space={"value": tune.grid_search(values)},
-        tune_config=tune.TuneConfig(max_concurrent_trials=at_once, metric=train_ray.BEST_BY, mode="min"),
+        tune_config=tune.TuneConfig(max_concurrent_trials=at_once, metric=BEST_BY, mode="min"),
         run_config=tune.RunConfig(name="tune", storage_path=plan["out"], verbose=0),
     )
     tuner.fit()

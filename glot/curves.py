@@ -1,0 +1,43 @@
+"""The epochs of a training run in, a table and a picture of how it went out."""
+
+import csv
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+LOSS, VALIDATION = "train_", "val_"
+BESIDE_LOSS = ("train_gradient_norm",)
+
+
+def write_table(epochs: list[dict[str, float]], path: Path) -> None:
+    """A row an epoch, a column a metric."""
+    columns = sorted({name for row in epochs for name in row} - {"epoch", "step"})
+    with path.open("w", newline="") as file:
+        table = csv.DictWriter(file, ["epoch", "step", *columns])
+        table.writeheader()
+        table.writerows(epochs)
+
+
+def plot(epochs: list[dict[str, float]], path: Path) -> None:
+    """Losses by term and validation errors over epochs, side by side."""
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(14, 5), constrained_layout=True)
+    names = {name: None for row in epochs for name in row}
+    numbers = [row["epoch"] for row in epochs]
+    for name in names:
+        if name.startswith(LOSS) and name not in BESIDE_LOSS:
+            term = name.removeprefix(LOSS)
+            style = {"color": "black", "linewidth": 2} if term == "loss" else {}
+            left.plot(numbers, [row.get(name) for row in epochs], label=term, **style)
+        if name.startswith(VALIDATION):
+            right.plot(numbers, [row.get(name) for row in epochs], "o-", label=name.removeprefix(VALIDATION))
+    left.set(title="training loss, weighted terms", xlabel="epoch", yscale="log")
+    right.set(title="validation errors, mm (accel: mm/frame²)", xlabel="epoch", ylim=(0, None))
+    for axis in (left, right):
+        axis.grid(alpha=0.3)
+        if axis.lines:
+            axis.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)

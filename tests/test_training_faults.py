@@ -1,0 +1,262 @@
+"""Training that is killed, cut short, starved or lied to: it ends where an undisturbed run ends, or says why not."""
+
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from glot import tracking
+from glot.body import load_body
+from glot.checkpoint import load_checkpoint
+from glot.errors import InputError
+from glot.run_state import feature_lineage
+from glot.saves import saved_steps
+from glot.store import FeatureStore
+from glot.train_loop import Job, train
+from tests.feature_fixture import write_feature_set
+from tests.test_train_ray import SMALL, small
+
+EPOCHS, STEPS = 4, 12  # of the runs that are disturbed
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root, body = tmp_path_factory.mktemp("features"), load_body()
+    write_feature_set(root / "3dpw" / "train", tracks=[60] * 6, body=body, seed=1)
+    write_feature_set(root / "3dpw" / "validation", tracks=[30, 20], body=body, seed=2, split="validation")
+    return root
+
+
+def job(features: Path, out: Path, *settings: str, **changes: object) -> Job:
+    recipe = small(f"epochs={EPOCHS}", *settings)
+    lineage = feature_lineage(recipe, features)
+    recipe = replace(recipe, model=replace(recipe.model, feature_size=lineage["backbone"]["feature_size"]))
+    plain = Job(recipe, features, lineage, out, None, None, None, "", "", threads=1, save_every=5, stop_at=math.inf)
+    return replace(plain, **changes)
+
+
+def same_weights(one: Path, other: Path, *, tolerance: float = 0.0) -> bool:
+    a, b = (load_checkpoint(folder).model.state_dict() for folder in (one, other))
+    return all(bool((a[name] - b[name]).abs().max() <= tolerance) for name in a)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(features: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("undisturbed")
+    train(job(features, out))
+    return out
+
+
+class Killed(Exception):
+    """Stands for the end of a process."""
+
+
+@pytest.mark.parametrize("at", [3, 7, 12, 29])
+def test_a_run_cut_at_any_step_ends_bitwise_the_same(
+    features: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    from glot import train_loop
+
+    real = train_loop.Stepper.__call__
+
+    def dies(self: train_loop.Stepper, step: int, *args: object, **options: object) -> object:
+        if step == at:
+            raise Killed
+        return real(self, step, *args, **options)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(train_loop.Stepper, "__call__", dies)
+        train(job(features, tmp_path))
+    assert saved_steps(tmp_path) == [step for step in range(50, 0, -5) if step <= at][:2]
+    train(job(features, tmp_path))
+    assert same_weights(tmp_path / "last", undisturbed / "last") and same_weights(
+        tmp_path / "best", undisturbed / "best"
+    )
+    ours, theirs = (json.loads((out / "epochs.json").read_text()) for out in (tmp_path, undisturbed))
+    timed = ("windows_per_s", "data_wait")
+    assert [{k: v for k, v in row.items() if k not in timed} for row in ours] == [
+        {k: v for k, v in row.items() if k not in timed} for row in theirs
+    ]
+
+
+def test_a_truncated_checkpoint_is_passed_over_with_a_warning(
+    features: Path, undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = time.time()
+    with pytest.raises(InputError, match="none of its checkpoints"):
+        train(job(features, tmp_path, "steps_per_epoch=12", stop_at=start))  # one step, then stops with a checkpoint
+        (path := tmp_path / "steps" / "00000001" / "training.pt").write_bytes(path.read_bytes()[:-100])
+        train(job(features, tmp_path))
+    capsys.readouterr()
+    out = tmp_path / "two"
+    for _ in range(2):
+        train(job(features, out, stop_at=start))
+    assert saved_steps(out) == [2, 1]
+    weights = out / "steps" / "00000002" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
+    train(job(features, out))
+    said = capsys.readouterr()
+    assert "00000002/model.safetensors: damaged or cut short" in said.err and "the checkpoint before it" in said.err
+    assert "goes on behind step 1 of 48" in said.out
+    assert same_weights(out / "last", undisturbed / "last")
+
+
+def test_a_batch_that_breaks_the_loss_is_named(features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match=r"the loss is (nan|inf) at step \d+ .*its data is all finite: 3dpw .* frames"):
+        train(job(features, tmp_path / "diverged", "lr=1e12"))
+    broken = FeatureStore.open(features / "3dpw" / "train")
+    monkeypatch.setattr(FeatureStore, "open", classmethod(lambda cls, folder: broken))
+    spoiled = np.array(broken.keypoints2d)
+    spoiled[100] = np.nan
+    broken.keypoints2d = spoiled
+    with pytest.raises(InputError, match=r"at step 1: numbers that are NaN or infinite in 3dpw \S+ frames \d+ to \d+"):
+        train(job(features, tmp_path / "spoiled", "data.batch_size=300"))
+    assert not saved_steps(tmp_path / "spoiled")
+
+
+def test_parts_of_a_batch_make_the_same_step(features: Path, tmp_path: Path) -> None:
+    exact = ["model.dropout=0", "model.drop_path=0", "model.regressor_dropout=0", "model.hscr_dropout=0"]
+    recipe = [*exact, "data.batch_size=14", "data.sets_2d=3dpw", "epochs=1"]
+    for parts in (1, 2, 4):
+        train(job(features, tmp_path / str(parts), *recipe, f"accumulate={parts}"))
+    rows = {n: json.loads((tmp_path / str(n) / "epochs.json").read_text())[0] for n in (1, 2, 4)}
+    for parts in (2, 4):
+        assert rows[parts]["train_loss"] == pytest.approx(rows[1]["train_loss"], rel=2e-5)
+        assert same_weights(tmp_path / str(parts) / "last", tmp_path / "1" / "last", tolerance=5e-4)
+    with pytest.raises(InputError, match="take 8 parts each"):
+        train(job(features, tmp_path / "8", *recipe, "accumulate=8"))
+
+
+def test_bfloat16_goes_nearly_the_same_way(features: Path, undisturbed: Path, tmp_path: Path) -> None:
+    train(job(features, tmp_path, "precision=bfloat16"))
+    ours, theirs = (json.loads((out / "epochs.json").read_text())[-1] for out in (tmp_path, undisturbed))
+    assert ours["train_loss"] == pytest.approx(theirs["train_loss"], rel=0.1)
+    assert ours["train_loss"] != theirs["train_loss"]
+    assert all(v.dtype == torch.float32 for v in load_checkpoint(tmp_path / "last").model.state_dict().values())
+
+
+@pytest.mark.slow
+def test_a_compiled_model_takes_the_same_steps(features: Path, tmp_path: Path) -> None:
+    exact = ["model.dropout=0", "model.drop_path=0", "model.regressor_dropout=0", "model.hscr_dropout=0", "epochs=1"]
+    for compiled in ("true", "false"):
+        train(job(features, tmp_path / compiled, *exact, f"compile={compiled}"))
+    assert same_weights(tmp_path / "true" / "last", tmp_path / "false" / "last", tolerance=5e-4)
+
+
+def test_training_starts_from_a_given_checkpoint(features: Path, undisturbed: Path, tmp_path: Path) -> None:
+    """Steps of no length leave it as it was."""
+    train(job(features, tmp_path, "lr=0", start=undisturbed / "best"))
+    assert same_weights(tmp_path / "last", undisturbed / "best")
+    with pytest.raises(InputError, match="the configuration says"):
+        train(job(features, tmp_path / "other", "model.hidden=32", start=undisturbed / "best"))
+
+
+def command(features: Path, out: Path, *more: str) -> list[str]:
+    settings = [part for setting in (*SMALL, f"epochs={EPOCHS}") for part in ("--set", setting)]
+    where = ["--features", str(features), "--out", str(out), "--save-every", "5", *settings]
+    return [sys.executable, "-m", "glot.train_ray", *where, *more]
+
+
+@pytest.fixture(scope="module")
+def calm(features: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """The folder of a run of the command, with so many workers, that nobody disturbed."""
+
+    @cache
+    def run(workers: int) -> Path:
+        out = tmp_path_factory.mktemp("calm") / "run"
+        line = command(features, out, "--workers", str(workers), "--mlflow", "none")
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        subprocess.run(line, env=environment, check=True, capture_output=True, timeout=300, cwd=out.parent)
+        return out
+
+    return run
+
+
+def wait_for_step(out: Path, step: int, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 240
+    while (saved_steps(out) or [0])[0] < step:
+        assert time.monotonic() < deadline and process.poll() is None, f"the run never came to step {step}"
+        time.sleep(0.02)
+
+
+def training_workers(mark: str) -> list[int]:
+    """Process ids of Ray's training workers among the processes that have ``mark`` in their environment."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if mark in (folder / "environ").read_text() and "RayTrainWorker" in (folder / "cmdline").read_text():
+                found.append(int(folder.name))
+    return found
+
+
+def history_of(uri: str) -> dict[str, list[tuple[int, float]]]:
+    client = MlflowClient(uri)
+    (run,) = client.search_runs([client.get_experiment_by_name("glot").experiment_id])
+    assert run.info.status == "FINISHED"
+    names = ("step_loss", "val_pa_mpjpe", "lr")
+    return {n: [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, n)] for n in names}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_worker_and_a_killed_driver_change_nothing(
+    features: Path, calm: Callable[[int], Path], tmp_path: Path, workers: int
+) -> None:
+    """Both with kill -9, at steps that are drawn; then the same command with --resume."""
+    uri, out = tracking.default_uri(tmp_path), tmp_path / "run"
+    draw = random.Random(workers)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "GLOT_TEST": str(tmp_path)}
+    run = command(features, out, "--workers", str(workers), "--mlflow", uri)
+    with (tmp_path / "log").open("w") as log:
+        first = subprocess.Popen(run, env=environment, stdout=log, stderr=log, start_new_session=True, cwd=tmp_path)
+        wait_for_step(out, draw.randrange(5, 15), first)
+        os.kill(draw.choice(training_workers(f"GLOT_TEST={tmp_path}")), signal.SIGKILL)
+        wait_for_step(out, draw.randrange(25, 35), first)
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
+    said = (tmp_path / "log").read_text()
+    assert "a worker was lost" in said and "goes on behind step" in said
+
+    refused = subprocess.run(run, env=environment, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert refused.returncode == 2 and "holds an unfinished run; --resume goes on" in refused.stderr
+    ended = subprocess.run(
+        [*run, "--resume"], env=environment, capture_output=True, text=True, timeout=300, cwd=tmp_path
+    )
+    assert ended.returncode == 0, ended.stderr
+    # Two workers share a step's gradients in an order of their own.
+    assert same_weights(out / "last", calm(workers) / "last", tolerance=0.0 if workers == 1 else 1e-4)
+    assert not (out / "steps").exists() and not (out / "ray").exists()
+    history = history_of(uri)
+    assert [step for step, _ in history["val_pa_mpjpe"]] == [STEPS * epoch for epoch in range(1, EPOCHS + 1)]
+    assert [step for step, _ in history["lr"]] == [STEPS * epoch for epoch in range(1, EPOCHS + 1)]
+    assert [step for step, _ in history["step_loss"]] == list(range(10, STEPS * EPOCHS + 1, 10))
+
+
+@pytest.mark.slow
+def test_a_run_that_is_out_of_time_says_go_on(features: Path, calm: Callable[[int], Path], tmp_path: Path) -> None:
+    out, environment = tmp_path / "run", {**os.environ, "PYTHONPATH": str(ROOT)}
+    run = command(features, out, "--workers", "1", "--mlflow", "none", "--resume")
+    stopped = subprocess.run(
+        [*run, "--max-seconds", "0.1"], env=environment, capture_output=True, text=True, timeout=240, cwd=tmp_path
+    )
+    assert stopped.returncode == 75, stopped.stderr
+    assert "stopped behind step 1 of 48; the same command with --resume goes on" in stopped.stdout
+    assert saved_steps(out) == [1] and not (out / "best").exists()
+    ended = subprocess.run(run, env=environment, capture_output=True, text=True, timeout=240, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert same_weights(out / "last", calm(1) / "last")
