@@ -89,6 +89,7 @@ class FeatureStore:
         for name in COLUMNS:
             setattr(self, name, _load(copy / f"{name}.npy"))
         self.features = _load(copy / "feature.npy")
+        self._file = (copy / "feature.npy").open("rb", buffering=0)
         self.tracks = [Track(*track) for track in json.loads((copy / INDEX).read_text())["tracks"]]
 
     @classmethod
@@ -126,11 +127,26 @@ class FeatureStore:
                 f"windows of {frames} rows from {starts.min()} to {starts.max()}: there are {len(self)} rows"
             )
         out = {name: _windows(getattr(self, name), starts, frames) for name in LABELS}
-        out["features"] = _windows(self.features, starts, frames)
+        out["features"] = self._read_features(starts, frames)
         boxes = _windows(self.bbox, starts, frames)
         scales = _windows(self.crop_scale, starts, frames)
         keypoints = _windows(self.keypoints2d, starts, frames)  # a copy: the stored pixels stay what they are
         out["keypoints2d"] = np.asarray(keypoints_to_crop(keypoints, boxes, scales), np.float32)
+        return out
+
+    def _read_features(self, starts: NDArray[np.int64], frames: int) -> NDArray[np.float32]:
+        """(B, frames, F), read instead of mapped: mapped pages would make the process look, and some clusters' limits
+        count it, as large as the set."""
+        size = self.features.shape[1]
+        out = np.empty((len(starts), frames, size), np.float32)
+        first = os.fstat(self._file.fileno()).st_size - self.features.nbytes  # behind the header
+        for window, start in zip(out, starts.tolist(), strict=True):
+            view, place = window.data.cast("B"), first + start * size * 4
+            while view:  # one read may bring less than was asked for
+                got = os.preadv(self._file.fileno(), [view], place)
+                if not got:
+                    raise OSError(f"{self._file.name}: was cut short while it was read")
+                view, place = view[got:], place + got
         return out
 
 

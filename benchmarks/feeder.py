@@ -1,0 +1,208 @@
+"""How many windows a second the feeder delivers, against what a training step uses up; and what Ray Train costs a step.
+
+Prints a table and writes benchmarks/out/feeder.json with ``over_training_demand`` (the worst of cold and warm),
+``resident_over_ram`` and ``ray_overhead``.
+"""
+
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+import typer
+
+from glot import cli
+from glot.body import load_body
+from glot.config import DataConfig, Recipe
+from glot.sampler import Sampler
+from glot.schema import KEYPOINTS, Manifest, schema, write_manifest
+from glot.store import FeatureStore
+from glot.train_loop import Job, Stepper, first_model, train
+
+OUT = Path(__file__).parent / "out" / "feeder.json"
+FEATURES, TRACK = 2048, 500  # numbers of a feature, frames of a track
+BATCH, STRIDE = 64, 1
+SHAPES: dict[str, tuple[int, ...]] = {
+    "bbox": (4,), "feature": (FEATURES,), "keypoints2d": (KEYPOINTS, 3), "joints3d": (KEYPOINTS, 3), "pose": (24, 3),
+    "betas": (10,),
+}  # fmt: skip
+
+
+def write_set(folder: Path, rows: int) -> None:
+    """A feature set of random numbers in the real format, a part for every ten tracks."""
+    rng, entries = np.random.default_rng(0), []
+    folder.mkdir(parents=True)
+    for number in range(0, rows // TRACK, 10):
+        path = folder / f"part-{number:05d}.parquet"
+        with pq.ParquetWriter(path, schema(FEATURES), use_dictionary=False, compression="none") as writer:
+            for track in range(number, min(number + 10, rows // TRACK)):
+                writer.write_table(_track(f"track{track:05d}", rng))
+        tracks = min(number + 10, rows // TRACK) - number
+        entries.append({"name": path.name, "rows": tracks * TRACK, "tracks": tracks, "bytes": path.stat().st_size})
+    body = load_body()
+    backbone = {"name": "random numbers", "weights": "none", "hash": "none", "feature_size": FEATURES}
+    kind = {"name": "open", "hash": body.file_hash, "open": True}
+    total, tracks = sum(entry["rows"] for entry in entries), sum(entry["tracks"] for entry in entries)
+    crop = {"scale": 1.2, "size": 224}
+    write_manifest(folder, Manifest("3dpw", folder.name, total, tracks, backbone, crop, kind, entries))
+
+
+def _track(name: str, rng: np.random.Generator) -> pa.Table:
+    values: dict[str, Any] = {
+        "dataset": ["3dpw"] * TRACK,
+        "split": ["train"] * TRACK,
+        "track_id": [name] * TRACK,
+        "image": [""] * TRACK,
+        "gender": ["neutral"] * TRACK,
+        "frame_index": np.arange(TRACK, dtype=np.int32),
+        "fps": np.full(TRACK, 30, np.float32),
+        "crop_scale": np.full(TRACK, 1.2, np.float32),
+        "joints3d_valid": np.ones((TRACK, KEYPOINTS), bool),
+        **{flag: np.ones(TRACK, bool) for flag in ("has_3d", "has_smpl", "valid")},
+        **{name: rng.random((TRACK, *shape), np.float32) for name, shape in SHAPES.items()},
+    }
+
+    def column(field: pa.Field) -> pa.Array:
+        array = values[field.name]
+        if isinstance(array, list) or array.ndim == 1:
+            return pa.array(array, field.type)
+        flat = pa.array(array.ravel())
+        for size in reversed(array.shape[1:]):
+            flat = pa.FixedSizeListArray.from_arrays(flat, size)
+        return flat.cast(field.type)
+
+    return pa.table([column(field) for field in schema(FEATURES)], schema=schema(FEATURES))
+
+
+def resident() -> int:
+    """Bytes of this process that are in memory now, file pages included."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def forget(copy: Path) -> None:
+    """Drops the local copy's files from the machine's page cache."""
+    for path in copy.glob("*.npy"):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def deliver(store: FeatureStore, seconds: float, *, seed: int) -> tuple[float, int]:
+    """Windows/s of random batches as training gets them, on one thread, and the most memory they took, bytes."""
+    before, most = resident(), 0
+    sampler = Sampler({"3dpw": store}, DataConfig(batch_size=BATCH, stride=STRIDE), frames=16, seed=seed)
+    sampler.batch(0)  # the order of a pass is drawn
+    step, start = 1, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        sampler.batch(step)
+        most = max(most, resident() - before)
+        step += 1
+    return (step - 1) * BATCH / (time.perf_counter() - start), most
+
+
+def feed(root: Path, seconds: float) -> dict[str, float]:
+    """Cold and warm rates, and memory; in a process of its own, so that nothing else counts."""
+    torch.set_num_threads(1)
+    start = time.perf_counter()
+    store = FeatureStore.open(root / "3dpw" / "train")
+    figures = {"build_s": time.perf_counter() - start}
+    forget(store.copy)
+    figures["cold"], cold_bytes = deliver(store, seconds, seed=1)
+    deliver(store, seconds, seed=1)  # everything touched once more
+    figures["warm"], warm_bytes = deliver(store, seconds, seed=2)
+    figures["resident_over_ram"] = max(cold_bytes, warm_bytes) / (len(store) * FEATURES * 4)
+    return figures
+
+
+def demand(root: Path, steps: int, threads: int) -> float:
+    """Windows/s of the paper's training step on this machine, its batch at hand."""
+    torch.set_num_threads(threads)
+    recipe = Recipe("benchmark", data=DataConfig(batch_size=BATCH))
+    body = load_body()
+    model = first_model(recipe, body)
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-6, fused=True)
+    stepper = Stepper(recipe, model, model, optimiser, body, torch.device("cpu"))
+    batches = Sampler({"3dpw": FeatureStore.open(root / "3dpw" / "train")}, recipe.data, frames=16, seed=0).batches(0)
+    seconds = []
+    for step in range(steps + 1):
+        start = time.perf_counter()
+        stepper(step, batches)
+        seconds.append(time.perf_counter() - start)
+    return BATCH / statistics.median(seconds[1:])
+
+
+def overhead(root: Path, epochs: int) -> float:
+    """How much longer a step takes under Ray Train than in a plain loop, both with one worker; epochs in turns."""
+    from glot.run_state import feature_lineage
+    from glot.train_ray import connect, fit
+
+    recipe = Recipe("benchmark", epochs=1, steps_per_epoch=6, first_eval_epoch=0, data=DataConfig(batch_size=BATCH))
+    features = root.resolve()
+    connect(workers=1, gpus=0)
+    rates: dict[str, list[float]] = {"plain": [], "ray": []}
+    for number in range(epochs):
+        for name, found in rates.items():
+            out = root / f"{name}{number}"
+            if name == "ray":
+                fit(recipe, features=features, out=out)
+            else:
+                lineage = feature_lineage(recipe, features)
+                sized = replace(recipe, model=replace(recipe.model, feature_size=FEATURES))
+                train(Job(sized, features, lineage, out, None, None, None, "", "", 1, 0, math.inf))
+            found.append(json.loads((out / "epochs.json").read_text())[0]["windows_per_s"])
+    return statistics.median(rates["plain"]) / statistics.median(rates["ray"]) - 1
+
+
+def main(
+    rows: Annotated[int, typer.Option(min=2000, help="Frames of the set; 8 KB of features each.")] = 120_000,
+    seconds: Annotated[float, typer.Option(min=0.5, help="How long every rate is measured.")] = 8.0,
+    repeats: Annotated[int, typer.Option(min=1, help="Of what is taken in turns.")] = 3,
+    out: Annotated[Path, typer.Option(help="Where the figures go.")] = OUT,
+    part: Annotated[str, typer.Option(hidden=True)] = "",
+    root: Annotated[Path, typer.Option(hidden=True)] = Path(),
+) -> None:
+    """Random windows from the local copy of a feature set, against what training needs on this machine."""
+    if part:
+        parts = {"feed": lambda: feed(root, seconds), "overhead": lambda: {"ray_overhead": overhead(root, repeats)}}
+        parts["demand"] = lambda: {"demand": demand(root, 4, len(os.sched_getaffinity(0)))}
+        print(json.dumps(parts[part]()))
+        return
+    with tempfile.TemporaryDirectory(prefix="glot-bench-") as folder:
+        write_set(Path(folder) / "3dpw" / "train", rows)
+        write_set(Path(folder) / "3dpw" / "validation", 2 * TRACK)
+        environment = {**os.environ, "GLOT_CACHE": f"{folder}/cache", "OMP_WAIT_POLICY": "PASSIVE"}
+
+        def measure(part: str) -> dict[str, float]:
+            line = [sys.executable, __file__, "--part", part, "--root", folder, "--seconds", str(seconds)]
+            line += ["--repeats", str(repeats)]
+            done = subprocess.run(line, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+            return json.loads(done.stdout.splitlines()[-1])
+
+        rounds = [measure("feed") | measure("demand") for _ in range(repeats)]
+        figures = {name: statistics.median(one[name] for one in rounds) for name in ("cold", "warm", "demand")}
+        figures |= {"resident_over_ram": max(one["resident_over_ram"] for one in rounds)}
+        figures |= {"build_s": rounds[0]["build_s"], **measure("overhead")}
+    figures["over_training_demand"] = min(figures["cold"], figures["warm"]) / figures["demand"]
+    out.parent.mkdir(exist_ok=True)
+    out.write_text(json.dumps({name: round(value, 4) for name, value in figures.items()}, indent=1) + "\n")
+    print(
+        f"windows/s: cold {figures['cold']:.0f}, warm {figures['warm']:.0f}, training uses {figures['demand']:.0f}; "
+        f"memory {figures['resident_over_ram']:.2f} of the features, local copy built in {figures['build_s']:.1f} s; "
+        f"a step under Ray Train {100 * figures['ray_overhead']:+.1f} %"
+    )
+    print(out.read_text(), end="")
+
+
+if __name__ == "__main__":
+    cli.run(main)
