@@ -43,11 +43,13 @@ def save_checkpoint(
     metrics: dict[str, float],
     step: int,
     beside: Callable[[Path], None] = lambda unfinished: None,
+    dtype: torch.dtype = torch.float32,
 ) -> None:
     """Writes the folder at once: it is built under another name and renamed, so that a whole one or none is there.
 
     body = {name, hash, open}; features = {backbone: {name, hash, feature_size, ...}, ...}, as in a manifest. The recipe
-    is stored with the model's own configuration. A folder of that name is replaced. ``beside`` may write more into it.
+    is stored with the model's own configuration. A folder of that name is replaced. ``beside`` may write more into it;
+    ``dtype`` is that of the weights in the file.
     """
     config = {
         "version": VERSION,
@@ -60,7 +62,7 @@ def save_checkpoint(
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    tensors = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in model.state_dict().items()}
     save_file(tensors, temporary / WEIGHTS)
     (temporary / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
     beside(temporary)

@@ -195,7 +195,7 @@ def check_body(saved: Checkpoint, manifest: Manifest, body: Body) -> None:
 
 def main(
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Folder of a checkpoint, e.g. runs/first/best, or a published .pth.tar file.")
+        Path | None, typer.Option(help="Folder of a checkpoint, e.g. runs/first/best; a published .pth.tar; or open.")
     ] = None,
     features: Annotated[
         Path | None, typer.Option(parser=location, help="Folder or URI of the feature sets: FEATURES/DATASET/SPLIT.")

@@ -27,6 +27,7 @@ from glot.sliding import SlidingGLoT
 from glot.store import FeatureStore
 from glot.windows import prediction_order
 
+OPEN_MODEL = Path(__file__).parent / "assets" / "glot_open"  # trained by the project, of features of the open ResNet-50
 PREDICTIONS = pa.schema(
     [
         ("track_id", pa.string()),
@@ -40,8 +41,14 @@ PREDICTIONS = pa.schema(
 )
 
 
+def checkpoint_path(named: Path) -> Path:
+    """The checkpoint that an option names; "open" is the one that comes with the project."""
+    return OPEN_MODEL if str(named) == "open" else named
+
+
 def load_model(path: Path) -> Checkpoint:
     """The checkpoint at ``path``: our folder or a published .pth.tar file."""
+    path = checkpoint_path(path)
     if path.is_file():
         return load_official(path)
     if not path.is_dir():
@@ -54,6 +61,7 @@ def load_model_for(path: Path, manifest: Manifest) -> Checkpoint:
 
     Nobody recorded which weights made the features of a published model, so only their size is checked there.
     """
+    path = checkpoint_path(path)
     saved = load_model(path)
     if path.is_dir():
         check_features(saved, manifest)
@@ -89,7 +97,7 @@ def predict_track(model: GLoT, features: NDArray, *, protocol: str = "corrected"
 
 
 def main(
-    checkpoint: Annotated[Path, typer.Option(help="Folder of a checkpoint, or a published .pth.tar file.")],
+    checkpoint: Annotated[Path, typer.Option(help="Folder of a checkpoint, a published .pth.tar file, or open.")],
     features: Annotated[
         Path, typer.Option(parser=location, help="Folder or URI of the feature sets: FEATURES/DATASET/SPLIT.")
     ],

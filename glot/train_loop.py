@@ -33,6 +33,7 @@ from glot.run_state import EPOCHS, SPOOL, training_folders, validation_folders
 from glot.sampler import Batch, Sampler
 from glot.saves import resume, save_step
 from glot.store import FeatureStore
+from glot.whitening import whiten
 
 BEST_BY = "val_pa_mpjpe"
 LOG_EVERY = 10  # steps between two points of the loss curve
@@ -160,6 +161,9 @@ def train(
     device = device or torch.device("cpu")
     body = load_body(job.body).to(device)
     model = first_model(recipe, body, spin_regressor=job.spin_regressor, start=job.start).to(device)
+    stores = {name: FeatureStore.open(folder) for name, folder in training_folders(recipe, job.features).items()}
+    if recipe.whiten and job.start is None:
+        whiten(model, list(stores.values()), shrinkage=recipe.whiten, seed=recipe.seed)
     optimiser = torch.optim.Adam(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
     progress = resume(job.out, model=model, optimiser=optimiser, quiet=rank > 0)
     first, total = int(progress.get("step", 0)), recipe.epochs * recipe.steps_per_epoch
@@ -175,7 +179,6 @@ def train(
         trained = torch.compile(trained)  # type: ignore[assignment]
     stepper = Stepper(recipe, model, trained, optimiser, body, device, rank)
 
-    stores = {name: FeatureStore.open(folder) for name, folder in training_folders(recipe, job.features).items()}
     sampler = Sampler(
         stores,
         recipe.data,

@@ -35,7 +35,7 @@ from glot.checkpoint import WEIGHTS, read_config
 from glot.config import Recipe
 from glot.errors import InputError
 from glot.location import is_remote, location, temporary_of
-from glot.predict import load_model_for
+from glot.predict import checkpoint_path, load_model_for
 from glot.run_state import EPOCHS, SPOOL, feature_lineage, open_state, training_folders, write_state
 from glot.saves import saved_steps, steps_folder
 from glot.schema import read_manifest
@@ -205,6 +205,7 @@ def fit(
     the_body = load_body(body)
     require_body(the_body, lineage["body"], "features")  # here, not in a worker
     if start is not None:
+        start = checkpoint_path(start)
         load_model_for(start, read_manifest(next(iter(training_folders(recipe, features).values()))))
     first_model(recipe, the_body, spin_regressor=spin_regressor, start=start)
     preflight(workers=workers, gpus=gpus, cpus_per_worker=cpus_per_worker)
@@ -324,7 +325,10 @@ def main(
         Path | None, typer.Option(help="Start the iterative regressor from SPIN's (spin_model_checkpoint.pth.tar).")
     ] = None,
     start: Annotated[
-        Path | None, typer.Option(help="Start from this checkpoint's weights (a folder, or a published .pth.tar).")
+        Path | None,
+        typer.Option(
+            help="Start from this checkpoint's weights: a folder, a published .pth.tar, or 'open', the shipped model."
+        ),
     ] = None,
     mlflow: Annotated[str, typer.Option(help="MLflow tracking URI, or 'none'; OUT/../mlflow.db when left out.")] = "",
     experiment: Annotated[str, typer.Option(help="MLflow experiment.")] = "glot",

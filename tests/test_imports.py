@@ -14,7 +14,7 @@ LAYERS = (
     {"model", "linear_probe"},
     {"losses", "checkpoint", "sliding"},
     {"official", "cost"},
-    {"predict", "scoring", "sampler", "saves"},
+    {"predict", "scoring", "sampler", "saves", "whitening", "publish"},
     {"evaluate"},
     {"render", "train_loop"},
     {"train_ray"},

@@ -1,0 +1,41 @@
+"""Lets a fresh model see its features decorrelated: the layers that take them in start as a whitening of them.
+
+Features of a frozen backbone vary along a few directions (background, clothes) a thousand times more than along others
+that tell poses. From random projections a model needs most of a short training to find those; not part of the paper.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from glot.model import GLoT
+from glot.store import FeatureStore
+
+FRAMES = 50_000  # at most so many are looked at, evenly spread
+
+
+def whiten(model: GLoT, stores: list[FeatureStore], *, shrinkage: float, seed: int) -> None:
+    """Sets the projections of the global and the local branch: a random rotation of the leading principal components of
+    the features, each divided by sqrt(variance + ``shrinkage`` x the mean variance)."""
+    rows = sum(len(store) for store in stores)
+    step = max(1, -(-rows // FRAMES))
+    features = torch.from_numpy(np.concatenate([np.asarray(store.features[::step]) for store in stores]))
+    mean = features.mean(0)
+    centred = features - mean
+    variances, directions = torch.linalg.eigh((centred.T @ centred / len(features)).double())
+    variances = variances.clamp(min=0)
+    scales = 1 / (variances + shrinkage * variances.mean()).sqrt()
+    projections = [model.motion.project] + ([model.correction.project] if model.correction is not None else [])
+    generator = torch.Generator().manual_seed(seed)
+    for projection in projections:
+        _fill(projection, mean.double(), directions, scales, generator)
+
+
+@torch.no_grad()
+def _fill(layer: nn.Linear, mean: Tensor, directions: Tensor, scales: Tensor, generator: torch.Generator) -> None:
+    count = min(layer.out_features, len(scales))
+    leading = (directions[:, -count:] * scales[-count:]).T  # (count, F); eigh sorts upwards
+    turn = torch.linalg.qr(torch.randn(layer.out_features, count, generator=generator, dtype=torch.float64)).Q
+    weight = turn @ leading
+    layer.weight.copy_(weight)
+    layer.bias.copy_(-(weight @ mean))
