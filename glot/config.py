@@ -176,7 +176,7 @@ def open_start() -> Recipe:
         "open_start",
         model=ModelConfig(regressor_dropout=0.2),
         data=DataConfig(batch_size=32, stride=1),
-        epochs=40,
+        epochs=60,
         steps_per_epoch=100,
         lr=3e-4,
         weight_decay=1e-5,
