@@ -4,6 +4,7 @@ import os
 import pickle
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,9 +12,10 @@ import torchvision
 from safetensors.torch import save_file
 
 from glot import backbone
-from glot.backbone import Extractor, deviation, load_backbone
+from glot.backbone import Extractor, deviation, load_backbone, onnx_of
 from glot.crop import normalise
 from glot.errors import InputError
+from glot.onnx_network import quantised
 
 
 @pytest.fixture(scope="module")
@@ -86,12 +88,27 @@ def test_the_fast_form_computes_the_plain_features(torchvision_file: Path) -> No
 def test_bfloat16_is_near_and_its_deviation_is_told(torchvision_file: Path) -> None:
     loaded = load_backbone(weights=torchvision_file)
     crops = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), np.uint8)
-    exact, near = Extractor(loaded)(crops), Extractor(loaded, precision="bfloat16")(crops)
+    full, half = Extractor(loaded), Extractor(loaded, precision="bfloat16")
+    exact, near = full(crops), half(crops)
     assert near.dtype == np.float32
     off = float(np.linalg.norm(near - exact) / np.linalg.norm(exact - exact.mean(0)))
-    assert deviation(loaded, crops, device="cpu", precision="bfloat16") == pytest.approx(off, rel=1e-3)
+    assert deviation(full, half, crops) == pytest.approx(off, rel=1e-3)
     assert 1e-4 < np.linalg.norm(near - exact) / np.linalg.norm(exact) < 3e-2
     assert next(loaded.module.parameters()).dtype == torch.float32, "the plain form was left alone"
+
+
+def test_int8_is_in_the_neighbourhood_and_always_the_same(torchvision_file: Path) -> None:
+    loaded = load_backbone(weights=torchvision_file)
+    coarse = np.random.default_rng(0).integers(0, 256, (12, 9, 9, 3), np.uint8)
+    crops = np.stack([cv2.resize(picture, (224, 224), interpolation=cv2.INTER_CUBIC) for picture in coarse])
+    exact = Extractor(loaded)
+    made = quantised(onnx_of(loaded), crops[:8])
+    small = Extractor(loaded, precision="int8", network=made)
+    assert len(made) < 0.3 * len(onnx_of(loaded)) and quantised(onnx_of(loaded), crops[:8]) == made
+    assert np.array_equal(small(crops), np.concatenate([small(crops[:5]), small(crops[5:])]))
+    assert 1e-3 < np.linalg.norm(small(crops) - exact(crops)) / np.linalg.norm(exact(crops)) < 0.2
+    with pytest.raises(InputError, match="int8: is for CPUs"):
+        Extractor(loaded, device="cuda", precision="int8", network=made)
 
 
 def test_without_weights_the_network_is_random_but_always_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from glot.backbone import load_backbone
 from glot.body import Body, load_body
 from glot.crop import keypoints_to_crop
 from glot.errors import InputError
@@ -129,7 +130,7 @@ def test_a_folder_begun_in_one_way_is_refused_in_another(
     def begin(name: str, **options: Any) -> Path:
         made = load_occlusion(options.get("occluders"), options.get("occluders_per"), options.get("seed", 0),
                               preprocessing=options.get("preprocessing", "corrected"), split="train")  # fmt: skip
-        settings = describe("resnet50", None, None, THREEDPW, options.get("preprocessing", "corrected"), made)
+        settings = describe(load_backbone(), None, THREEDPW, options.get("preprocessing", "corrected"), made)
         with open_set(tmp_path / name / "3dpw" / "train", {"dataset": "3dpw", "split": "train", **settings}):
             pass  # and killed
         return tmp_path / name
@@ -177,6 +178,6 @@ def test_mistakes_are_said(root: Path, tmp_path: Path, voc: Path) -> None:
 
 
 def test_the_manifest_says_what_reference_was(root: Path) -> None:
-    crop = describe("resnet50", None, None, THREEDPW, "reference", None)["crop"]
+    crop = describe(load_backbone(), None, THREEDPW, "reference", None)["crop"]
     assert crop["preprocessing"] == "reference" and "1.3" in crop["reference"] and "float16" in crop["reference"]
-    assert describe("resnet50", None, None, THREEDPW, "corrected", None)["crop"]["reference"] == ""
+    assert describe(load_backbone(), None, THREEDPW, "corrected", None)["crop"]["reference"] == ""

@@ -1,0 +1,71 @@
+"""Extraction in int8 and bfloat16: said how far off, one network for a folder, and never mixed with float32."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from glot.errors import InputError
+from glot.schema import read_manifest, read_table
+from pipelines.decoders.threedpw import THREEDPW
+from pipelines.precision import sample_crops
+from tests.threedpw_fixture import write_sequence
+
+ROOT = Path(__file__).parent.parent
+
+
+def extract(root: Path, out: Path, *more: str) -> subprocess.CompletedProcess:
+    line = [
+        sys.executable,
+        "pipelines/extract_features.py",
+        "--dataset",
+        "3dpw",
+        "--root",
+        str(root),
+        "--out",
+        str(out),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run([*line, *more], capture_output=True, text=True, timeout=300, cwd=ROOT, env=environment)
+
+
+def features(out: Path, split: str = "train") -> np.ndarray:
+    return np.array(read_table(out / "3dpw" / split, columns=["feature"])["feature"].to_pylist(), np.float32)
+
+
+@pytest.mark.slow
+def test_int8_is_near_one_network_and_a_set_of_its_own(tmp_path: Path) -> None:
+    root, out = tmp_path / "3dpw", tmp_path / "out"
+    for split in ("train", "test"):
+        write_sequence(root, f"{split}_00", split=split, frames=10)
+    exact = extract(root, out / "exact", "--split", "train")
+    assert exact.returncode == 0, exact.stderr
+    small = extract(root, out / "small", "--split", "train", "--precision", "int8")
+    assert small.returncode == 0 and "int8: features of" in small.stdout, small.stderr
+    a, b = features(out / "exact"), features(out / "small")
+    assert 1e-3 < np.linalg.norm(a - b) / np.linalg.norm(a) < 0.2
+    (network,) = (out / "small").glob("*-int8.onnx")
+    stamp = network.stat().st_mtime_ns
+    again = extract(root, out / "small", "--split", "test", "--precision", "int8")  # another split, the same network
+    assert again.returncode == 0 and network.stat().st_mtime_ns == stamp, again.stderr
+    hashes = {read_manifest(out / "small" / "3dpw" / split).backbone["hash"] for split in ("train", "test")}
+    assert len(hashes) == 1 and read_manifest(out / "exact" / "3dpw" / "train").backbone["hash"] not in hashes
+    refused = extract(root, out / "exact", "--split", "train", "--precision", "int8")
+    assert refused.returncode == 2 and refused.stderr.count("\n") == 1
+    assert json.loads((out / "exact" / "3dpw" / "train" / "manifest.json").read_text())["rows"] == len(a)
+
+
+def test_crops_to_calibrate_on_come_from_everywhere(tmp_path: Path) -> None:
+    from glot.body import load_body
+
+    for number in range(3):
+        write_sequence(tmp_path, f"train_{number:02d}", split="train", frames=12, seed=number)
+    units = THREEDPW.find(tmp_path, "train")
+    crops = sample_crops(THREEDPW, tmp_path, units, load_body())
+    assert crops.dtype == np.uint8 and crops.shape[1:] == (224, 224, 3) and len(crops) == 3 * 4
+    with pytest.raises(InputError, match="nothing to calibrate on"):
+        sample_crops(THREEDPW, tmp_path, [], load_body())
