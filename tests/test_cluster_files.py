@@ -68,7 +68,11 @@ def slurm(folder: Path, *command: str, **environment: str) -> subprocess.Complet
     """The script as Slurm would run it on the only node of an allocation, which is this machine."""
     tools = folder / "bin"
     tools.mkdir(exist_ok=True)
-    for name, line in (("srun", 'while [[ "$1" == --* ]]; do shift; done; exec "$@"'), ("scontrol", "echo 127.0.0.1")):
+    stubs = {
+        "srun": 'while [[ "$1" == --* ]]; do shift; done; exec "$@"',
+        "scontrol": 'if [ "$1" = requeue ]; then echo "requeue $2"; else echo 127.0.0.1; fi',
+    }
+    for name, line in stubs.items():
         (tools / name).write_text(f"#!/usr/bin/env bash\n{line}\n")
         (tools / name).chmod(0o755)
     environment = {
@@ -94,4 +98,6 @@ def test_slurm_script_runs_a_command_on_a_ray_of_its_own(tmp_path: Path) -> None
     assert ended.returncode == 0, ended.stderr[-2000:]
     assert "nodes 1 1.0" in ended.stdout
     failed = slurm(tmp_path, "python", "-c", "raise SystemExit(3)", SLURM_JOB_ID="4712")
-    assert failed.returncode != 0
+    assert failed.returncode == 3 and "requeue" not in failed.stdout
+    unfinished = slurm(tmp_path, "python", "-c", "raise SystemExit(75)", SLURM_JOB_ID="4713")
+    assert unfinished.returncode == 75 and "requeue" in unfinished.stdout
