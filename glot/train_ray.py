@@ -158,7 +158,7 @@ def cause_of(error: Exception) -> str:
 def train_loop(settings: dict[str, Any]) -> None:
     """What Ray Train runs on every worker."""
     context = ray.train.get_context()
-    logging.getLogger("ray.train").setLevel(logging.WARNING)  # else it prints the metrics of every report
+    logging.disable(logging.INFO)  # this process's; else Ray Train prints the metrics of every report, whole
 
     def wrap(model: torch.nn.Module, **options: Any) -> torch.nn.Module:
         return prepare_model(model, parallel_strategy_kwargs=options)
