@@ -22,6 +22,7 @@ from mlflow import MlflowClient
 from glot import tracking
 from glot.body import load_body
 from glot.checkpoint import load_checkpoint
+from glot.config import Recipe
 from glot.errors import InputError
 from glot.run_state import feature_lineage
 from glot.saves import saved_steps
@@ -260,3 +261,51 @@ def test_a_run_that_is_out_of_time_says_go_on(features: Path, calm: Callable[[in
     ended = subprocess.run(run, env=environment, capture_output=True, text=True, timeout=240, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert same_weights(out / "last", calm(1) / "last")
+
+
+CLUSTER = """
+import os, sys, threading, time
+from pathlib import Path
+import ray
+from ray.cluster_utils import Cluster
+cluster = Cluster(initialize_head=True, head_node_args={{"num_cpus": 1, "object_store_memory": 100_000_000}})
+node = cluster.add_node(num_cpus=1, object_store_memory=100_000_000)
+ray.init(cluster.address, logging_level="warning")
+from glot import train_ray
+from glot.saves import saved_steps
+from tests.test_training_faults import ROOT, exact
+out = Path({out!r})
+
+def remove():
+    while (saved_steps(out) or [0])[0] < 10:
+        time.sleep(0.02)
+    cluster.remove_node(node, allow_graceful=False)
+
+threading.Thread(target=remove, daemon=True).start()
+train_ray.NODE_SECONDS = 8.0
+train_ray.fit(exact(), features=Path({features!r}), out=out, workers=2, save_every=5)
+print("ENDED", flush=True)
+cluster.head_node.kill_all_processes(check_alive=False)
+os._exit(0)  # cluster.shutdown() waits for the node that went
+"""
+
+
+def exact() -> Recipe:
+    """Without dropout, which every worker draws for itself."""
+    parts = ("dropout", "drop_path", "regressor_dropout", "hscr_dropout")
+    return small(f"epochs={EPOCHS}", *(f"model.{part}=0" for part in parts))
+
+
+@pytest.mark.slow
+def test_a_node_that_does_not_come_back_is_done_without(features: Path, tmp_path: Path) -> None:
+    """Two workers on two nodes; the one that is left takes the same steps."""
+    code = CLUSTER.format(out=str(tmp_path / "run"), features=str(features))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=280)
+    assert "ENDED" in ended.stdout, (ended.stdout + ended.stderr)[-3000:]
+    assert "1 of 2 go on behind step" in ended.stdout
+    whole = job(features, tmp_path / "whole")
+    model = whole.recipe.model
+    recipe = replace(exact(), model=replace(exact().model, feature_size=model.feature_size))
+    train(replace(whole, recipe=recipe))
+    assert same_weights(tmp_path / "run" / "last", tmp_path / "whole" / "last", tolerance=2e-3)

@@ -1,6 +1,5 @@
 """What the first layers make of features when training starts, and that it is only the start that changes."""
 
-
 import pytest
 import torch
 
