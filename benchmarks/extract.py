@@ -1,7 +1,8 @@
 """How near extraction comes to the bare network, and how far it leaves a plain PyTorch script behind, on 1080p JPEGs.
 
 Prints a table and writes benchmarks/out/extract.json with ``over_bare_forward`` and ``over_plain_script``: medians of
-interleaved repeats in one run. Steady state: the second half of a set, after the first has paid for Ray's start.
+interleaved repeats in one run; and the same of int8, with what it does to the MPJPE of the shipped model on an open sample.
+Steady state: how much longer a set of twice the size takes, so that Ray's start is not in it.
 """
 
 import json
@@ -23,10 +24,16 @@ from torch.utils.data import DataLoader, Dataset
 
 from glot import cli
 from glot.backbone import Extractor, load_backbone
+from glot.body import load_body
 from glot.crop import crop_image, normalise
 from glot.errors import InputError
+from glot.evaluate import evaluate_split
+from glot.predict import OPEN_MODEL, load_model
 from glot.schema import read_table
+from glot.store import FeatureStore
 from pipelines import extract_features
+from pipelines.make_sample import Settings, build, motions_hash
+from pipelines.motions import load_motions
 
 OUT = Path(__file__).parent / "out" / "extract.json"
 SIZE = (1920, 1080)
@@ -35,6 +42,7 @@ SCALED = (860.0, 540.0, 640.0, 640.0)  # the box that extraction makes of it: 0.
 CROP_SCALE = 1.3
 BATCHES = (8, 32)  # of the plain script
 SEQUENCES = 4
+SAMPLE = 10  # sequences of the open sample, two of them in its test split
 JOINTS = ("nose", "head_bottom", "head_top", "left_ear", "right_ear", *(
     f"{side}_{part}" for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle") for side in ("left", "right")
 ))  # fmt: skip
@@ -114,19 +122,37 @@ def bare_forward(seconds: float) -> float:
     return count / (time.perf_counter() - start)
 
 
-def whole(root: Path, out: Path, workers: int) -> float:
-    """Seconds of the extraction of a set, by a Ray that is up."""
-    shutil.rmtree(out, ignore_errors=True)
+def whole(root: Path, out: Path, workers: int, precision: str) -> float:
+    """Seconds of the extraction of a set, by a Ray that is up. The int8 network of an earlier round is kept."""
+    shutil.rmtree(out / "posetrack", ignore_errors=True)
     start = time.perf_counter()
-    if extract_features.main(dataset="posetrack", root=root, out=out, split="train", workers=workers):
+    if extract_features.main(
+        dataset="posetrack", root=root, out=out, split="train", workers=workers, precision=precision
+    ):
         raise InputError("the extraction skipped something")
     return time.perf_counter() - start
+
+
+def int8_costs(folder: Path, workers: int) -> dict[str, float]:
+    """MPJPE of the shipped model on an open sample's test split, from features in float32 and in int8, mm."""
+    clips, body = load_motions(), load_body()
+    settings = Settings(0, SAMPLE, 480, motions_hash(clips), body.file_hash)
+    build(folder / "sample", settings, motions=clips, workers=workers)
+    model, errors = load_model(OPEN_MODEL).model, {}
+    for precision in ("float32", "int8"):
+        out = folder / precision
+        options = {"dataset": "3dpw", "root": folder / "sample", "out": out, "workers": workers}
+        if extract_features.main(split="test", precision=precision, **options):
+            raise InputError("the extraction skipped something")
+        store = FeatureStore.open(out / "3dpw" / "test", cache=folder / "cache")
+        errors[f"mpjpe_{precision}_mm"] = evaluate_split(model, store, body).metrics["mpjpe"]
+    return errors
 
 
 def main(
     frames: Annotated[
         int, typer.Option(min=64, help="Pictures of the smaller set; the larger one has twice as many.")
-    ] = 240,
+    ] = 400,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds; each measures everything once.")] = 3,
     workers: Annotated[int, typer.Option(min=1, help="Extraction actors.")] = len(os.sched_getaffinity(0)),
     out: Annotated[Path, typer.Option(help="Where the figures go.")] = OUT,
@@ -152,10 +178,16 @@ def main(
             for batch in BATCHES:
                 rate, wanted = plain_script(small, batch, workers)
                 rates.setdefault(f"plain script, batch {batch}", []).append(rate)
-            short, long = whole(small, Path(folder) / "a", workers), whole(large, Path(folder) / "b", workers)
-            rates.setdefault("extraction", []).append(frames / (long - short))
-            starts.append(short - (long - short))  # actors, weights, the manifest
-        table = read_table(Path(folder) / "a" / "posetrack" / "train")
+            for precision, name in (("float32", "extraction"), ("int8", "extraction in int8")):
+                short, long = (
+                    whole(pictures, Path(folder) / precision / kind, workers, precision)
+                    for kind, pictures in (("a", small), ("b", large))
+                )
+                rates.setdefault(name, []).append(frames / (long - short))
+                if precision == "float32":
+                    starts.append(short - (long - short))  # actors, weights, the manifest
+        errors = int8_costs(Path(folder) / "open", workers)
+        table = read_table(Path(folder) / "float32" / "a" / "posetrack" / "train")
         found = np.array(table["feature"].to_pylist(), np.float32)
         ray.shutdown()
     off = float(np.abs(found - wanted).max() / np.abs(wanted).max())
@@ -166,6 +198,8 @@ def main(
     figures = {
         "over_bare_forward": median["extraction"] / median["bare forward"],
         "over_plain_script": median["extraction"] / plain,
+        "int8_over_plain_script": median["extraction in int8"] / plain,
+        **{name: round(value, 2) for name, value in errors.items()},
         **{f"{name.replace(', ', '_').replace(' ', '_')}_per_s": round(value, 2) for name, value in median.items()},
         "start_s": round(statistics.median(starts), 2),
         "ray_start_s": round(ray_seconds, 2),
@@ -176,6 +210,8 @@ def main(
     out.parent.mkdir(exist_ok=True)
     out.write_text(json.dumps(figures, indent=1) + "\n")
     print(f"frames/s, {workers} workers: " + "  ".join(f"{name} {value:.1f}" for name, value in median.items()))
+    changed = errors["mpjpe_int8_mm"] - errors["mpjpe_float32_mm"]
+    print(f"int8 changes the MPJPE of the shipped model by {changed:+.1f} mm, from {errors['mpjpe_float32_mm']:.1f}")
     print(out.read_text(), end="")
 
 
