@@ -1,7 +1,7 @@
 """How near extraction comes to the bare network, and how far it leaves a plain PyTorch script behind, on 1080p JPEGs.
 
 Prints a table and writes benchmarks/out/extract.json with ``over_bare_forward`` and ``over_plain_script``: medians of
-interleaved repeats in one run; and the same of int8, with what it does to the MPJPE of the shipped model on an open sample.
+interleaved repeats; the same of int8, with what it does to the MPJPE of the shipped model on a sample.
 Steady state: how much longer a set of twice the size takes, so that Ray's start is not in it.
 """
 
@@ -141,7 +141,7 @@ def int8_costs(folder: Path, workers: int) -> dict[str, float]:
     model, errors = load_model(OPEN_MODEL).model, {}
     for precision in ("float32", "int8"):
         out = folder / precision
-        options = {"dataset": "3dpw", "root": folder / "sample", "out": out, "workers": workers}
+        options: dict[str, Any] = {"dataset": "3dpw", "root": folder / "sample", "out": out, "workers": workers}
         if extract_features.main(split="test", precision=precision, **options):
             raise InputError("the extraction skipped something")
         store = FeatureStore.open(out / "3dpw" / "test", cache=folder / "cache")
