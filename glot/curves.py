@@ -7,6 +7,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
+from matplotlib.ticker import MaxNLocator
 
 LOSS, VALIDATION = "train_", "val_"
 BESIDE_LOSS = ("train_gradient_norm",)
@@ -23,21 +24,26 @@ def write_table(epochs: list[dict[str, float]], path: Path) -> None:
 
 def plot(epochs: list[dict[str, float]], path: Path) -> None:
     """Losses by term and validation errors over epochs, side by side."""
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(14, 5), constrained_layout=True)
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(15, 5), constrained_layout=True)
     names = {name: None for row in epochs for name in row}
     numbers = [row["epoch"] for row in epochs]
+    terms = [name.removeprefix(LOSS) for name in names if name.startswith(LOSS) and name not in BESIDE_LOSS]
+    kinds = list(dict.fromkeys(term.rpartition("/")[2] for term in terms if term != "loss"))
+    for term in terms:
+        branch, _, kind = term.rpartition("/")
+        style: dict = {"color": "black", "linewidth": 2}
+        if branch:  # a colour a term, a dash a branch
+            style = {"color": f"C{kinds.index(kind)}", "linestyle": "--" if branch == "local" else "-"}
+        left.plot(numbers, [row.get(f"{LOSS}{term}") for row in epochs], label=term, **style)
     for name in names:
-        if name.startswith(LOSS) and name not in BESIDE_LOSS:
-            term = name.removeprefix(LOSS)
-            style = {"color": "black", "linewidth": 2} if term == "loss" else {}
-            left.plot(numbers, [row.get(name) for row in epochs], label=term, **style)
         if name.startswith(VALIDATION):
             right.plot(numbers, [row.get(name) for row in epochs], "o-", label=name.removeprefix(VALIDATION))
     left.set(title="training loss, weighted terms", xlabel="epoch", yscale="log")
     right.set(title="validation errors, mm (accel: mm/frame²)", xlabel="epoch", ylim=(0, None))
     for axis in (left, right):
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
         if axis.lines:
-            axis.legend(fontsize=8)
+            axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     figure.savefig(path, dpi=110)
     pyplot.close(figure)

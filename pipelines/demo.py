@@ -64,10 +64,11 @@ def stages(out: Path, *, workers: int) -> list[Stage]:
         ),
         Stage(
             "train",
-            f"train GLoT with Ray Train, {workers} DDP workers",
+            f"train GLoT with Ray Train, {workers} DDP workers, from the shipped model on",
             [
                 *("-m", "glot.train_ray", "--recipe", "open_sample", "--features", str(features), "--out", str(train)),
-                *("--workers", str(workers), "--mlflow", mlflow),
+                *("--start", "open", "--set", "lr=0.00001", "--set", "epochs=4", "--set", "warmup_epochs=1"),
+                *("--workers", str(workers), "--mlflow", mlflow, "--resume"),
             ],
             train / "best" / "config.json",
         ),
