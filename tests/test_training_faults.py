@@ -4,6 +4,7 @@ import json
 import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -165,6 +166,17 @@ def test_training_starts_from_a_given_checkpoint(features: Path, undisturbed: Pa
     assert same_weights(tmp_path / "last", undisturbed / "best")
     with pytest.raises(InputError, match="the configuration says"):
         train(job(features, tmp_path / "other", "model.hidden=32", start=undisturbed / "best"))
+
+
+def test_validation_is_told_by_dataset(features: Path, tmp_path: Path) -> None:
+    root = tmp_path / "features"
+    shutil.copytree(features, root)
+    other = root / "mpi_inf_3dhp" / "validation"
+    write_feature_set(other, tracks=[25], body=load_body(), seed=5, dataset="mpi_inf_3dhp", split="validation")
+    train(job(root, tmp_path / "run", "epochs=1", "data.validation=3dpw,mpi_inf_3dhp"))
+    (row,) = json.loads((tmp_path / "run" / "epochs.json").read_text())
+    assert {"val_pa_mpjpe", "val_accel", "val_mpi_inf_3dhp_pa_mpjpe", "val_mpi_inf_3dhp_accel"} <= set(row)
+    assert row["val_pa_mpjpe"] != row["val_mpi_inf_3dhp_pa_mpjpe"]
 
 
 def command(features: Path, out: Path, *more: str) -> list[str]:
