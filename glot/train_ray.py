@@ -310,9 +310,7 @@ def connect(*, workers: int, gpus: int) -> None:
 
 
 def main(
-    features: Annotated[
-        Path, typer.Option(parser=location, help="Folder or URI of feature sets: DIR/DATASET/SPLIT.")
-    ],
+    features: Annotated[Path, typer.Option(parser=location, help="Folder or URI of feature sets: DIR/DATASET/SPLIT.")],
     out: Annotated[Path, typer.Option(help="Where checkpoints and the state of this run go. One folder, one run.")],
     recipe: Annotated[str, typer.Option(help=f"What to train: {', '.join(config.RECIPES)}.")] = "open_sample",
     gpus: Annotated[int, typer.Option(min=0, help="GPUs, one DDP worker each (nccl).")] = 0,

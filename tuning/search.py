@@ -153,9 +153,7 @@ def plot(space: Space, found: dict[float, dict[str, float]], path: Path) -> None
 
 
 def main(
-    features: Annotated[
-        Path, typer.Option(parser=location, help="Folder or URI of feature sets: DIR/DATASET/SPLIT.")
-    ],
+    features: Annotated[Path, typer.Option(parser=location, help="Folder or URI of feature sets: DIR/DATASET/SPLIT.")],
     out: Annotated[Path, typer.Option(help="Where the trials go; the same folder continues the sweep.")],
     space: Annotated[str, typer.Option(help=f"What to vary: {', '.join(SPACES)}.")] = "mask_ratio",
     values: Annotated[str, typer.Option(help="Values to try, comma-separated; the paper's when left out.")] = "",
