@@ -143,8 +143,8 @@ def demand(root: Path, steps: int, threads: int) -> float:
 
 
 def overhead(root: Path, epochs: int) -> float:
-    """How much longer a step takes under Ray Train than in a plain loop, both with one worker. Runs in turns; of each the
-    second epoch counts, when a fresh process has come to its pace."""
+    """How much longer a step takes under Ray Train than in a plain loop, both with one worker. Runs in turns; the
+    second epoch of each counts, when a fresh process has come to its pace."""
     from glot.run_state import feature_lineage
     from glot.train_ray import connect, fit
 
