@@ -43,6 +43,7 @@ from glot.train_loop import Job, first_model, train
 
 TRIES = 3  # in a row without a new checkpoint, before a run whose workers die is given up
 NODE_SECONDS = 60.0  # that a lost node is waited for
+ANSWER_SECONDS = 15.0  # a node that has not answered by then is lost
 CONTINUE = 75  # exit code: not done, start me again (EX_TEMPFAIL)
 RAY_FILES = "ray"
 
@@ -95,11 +96,34 @@ def room_for(asked: int, *, gpus: bool, cpus_per_worker: float) -> int:
     """How many of the ``asked`` workers the cluster holds now; waits a while for a lost node to come back."""
     deadline = time.monotonic() + NODE_SECONDS
     while True:
-        have = ray.cluster_resources()
+        have = answering_resources()
         room = int(have.get("GPU", 0)) if gpus else int(have.get("CPU", 0) / cpus_per_worker + 1e-6)
         if room >= asked or time.monotonic() > deadline:
             return min(room, asked)
         time.sleep(1)
+
+
+def answering_resources() -> dict[str, float]:
+    """Resources of the nodes that answer now. Ray goes on counting a dead node for a while, and would wait for it."""
+
+    @ray.remote(num_cpus=0, max_retries=0)
+    def here() -> bool:
+        return True
+
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    asked = {
+        here.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(): node
+        for node in nodes
+    }
+    have: dict[str, float] = {}
+    for reference in ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_SECONDS)[0]:
+        try:
+            ray.get(reference)
+        except ray.exceptions.RayError:
+            continue
+        for kind, amount in asked[reference]["Resources"].items():
+            have[kind] = have.get(kind, 0) + amount
+    return have
 
 
 def run_workers(job: Job, *, workers: int, gpus: int, cpus_per_worker: float) -> None:
