@@ -27,6 +27,11 @@ def saved_steps(out: Path) -> list[int]:
     return sorted((int(name) for name in found if re.fullmatch(r"\d{8}", name)), reverse=True)
 
 
+def newest_step(out: Path) -> int:
+    """Steps behind the newest checkpoint; 0 without one."""
+    return max(saved_steps(out), default=0)
+
+
 def save_step(
     out: Path,
     *,

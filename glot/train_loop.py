@@ -31,7 +31,7 @@ from glot.official import load_spin_regressor
 from glot.predict import load_model
 from glot.run_state import EPOCHS, SPOOL, training_folders, validation_folders
 from glot.sampler import Batch, Sampler
-from glot.saves import resume, save_step
+from glot.saves import newest_step, resume, save_step
 from glot.store import FeatureStore
 from glot.whitening import whiten
 
@@ -162,7 +162,7 @@ def train(
     body = load_body(job.body).to(device)
     model = first_model(recipe, body, spin_regressor=job.spin_regressor, start=job.start).to(device)
     stores = {name: FeatureStore.open(folder) for name, folder in training_folders(recipe, job.features).items()}
-    if recipe.whiten and job.start is None:
+    if recipe.whiten and job.start is None and not newest_step(job.out):  # a checkpoint's weights replace it all
         whiten(model, list(stores.values()), shrinkage=recipe.whiten, seed=recipe.seed)
     optimiser = torch.optim.Adam(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
     progress = resume(job.out, model=model, optimiser=optimiser, quiet=rank > 0)

@@ -37,7 +37,7 @@ from glot.errors import InputError
 from glot.location import is_remote, location, temporary_of
 from glot.predict import checkpoint_path, load_model_for
 from glot.run_state import EPOCHS, SPOOL, feature_lineage, open_state, training_folders, write_state
-from glot.saves import saved_steps, steps_folder
+from glot.saves import newest_step, steps_folder
 from glot.schema import read_manifest
 from glot.train_loop import Job, first_model, train
 
@@ -135,7 +135,7 @@ def run_workers(job: Job, *, workers: int, gpus: int, cpus_per_worker: float) ->
     asked = now = gpus or workers
     tries = TRIES
     while True:
-        before = saved_steps(job.out)[:1]
+        before = newest_step(job.out)
         trainer = TorchTrainer(
             train_loop,
             train_loop_config={"job": job},
@@ -154,7 +154,7 @@ def run_workers(job: Job, *, workers: int, gpus: int, cpus_per_worker: float) ->
             return
         except (ray.train.WorkerGroupError, ray.train.ControllerError, ray.exceptions.RayError) as error:
             reason = cause_of(error)
-            tries = TRIES if saved_steps(job.out)[:1] != before else tries - 1
+            tries = TRIES if newest_step(job.out) != before else tries - 1
             if not tries:
                 raise
             now = room_for(asked, gpus=bool(gpus), cpus_per_worker=cpus_per_worker)
@@ -162,7 +162,7 @@ def run_workers(job: Job, *, workers: int, gpus: int, cpus_per_worker: float) ->
                 raise InputError(
                     f"{job.out}: no node is left to train on; --resume goes on when there is one"
                 ) from None
-            at = (saved_steps(job.out) or [0])[0]
+            at = newest_step(job.out)
             print(f"warning: a worker was lost ({reason}); {now} of {asked} go on behind step {at}", flush=True)
         finally:
             shutil.rmtree(job.out / RAY_FILES, ignore_errors=True)
@@ -272,7 +272,7 @@ def fit(
     status, metrics = "FAILED", {}
     try:
         run_workers(job, workers=workers, gpus=gpus, cpus_per_worker=cpus_per_worker)
-        at, total = (saved_steps(out) or [0])[0], recipe.epochs * recipe.steps_per_epoch
+        at, total = newest_step(out), recipe.epochs * recipe.steps_per_epoch
         if at < total:
             status = "KILLED"
             raise Unfinished(f"{out}: {max_seconds:.0f} s are over, stopped behind step {at} of {total}")

@@ -181,14 +181,14 @@ def main(
     occlusion = load_occlusion(occluders, occluders_per, seed, preprocessing=preprocessing, split=split)
     if occlusion:
         say(f"occluders: {len(occlusion.objects)} objects of {occluders}, for every {occlusion.per}")
-    loaded, network = load_backbone(backbone, weights), None
+    loaded, network, model = load_backbone(backbone, weights), None, b""
     if precision != "float32":
         everything = [unit for name in splits for unit in units[name]]
         crops = sample_crops(decoder, root, everything, load_body(body))
         network = int8_network(loaded, crops, out) if precision == "int8" else None
         model = network.read_bytes() if network else b""
         say(how_far_off(loaded, crops, precision=precision, network=model))
-    settings = describe(loaded, body, decoder, preprocessing, occlusion, precision, network)
+    settings = describe(loaded, body, decoder, preprocessing, occlusion, precision, model)
     jobs = {
         name: Job(
             dataset, name, root, out / dataset / name, backbone, weights, body, batch_size, preprocessing,
@@ -213,7 +213,7 @@ def describe(
     preprocessing: str,
     occlusion: Occlusion | None,
     precision: str = "float32",
-    network: Path | None = None,
+    network: bytes = b"",
 ) -> dict[str, Any]:
     """What a feature set is made with; two runs may share a folder only if these agree."""
     person = load_body(body)
@@ -221,7 +221,7 @@ def describe(
         "backbone": {
             "name": backbone.name,
             "weights": backbone.weights_name,
-            "hash": hash_of(backbone, network.read_bytes() if network else b""),
+            "hash": hash_of(backbone, network),
             "feature_size": backbone.feature_size,
             "precision": precision,
         },

@@ -66,6 +66,13 @@ def write_feature_set(
     return manifest
 
 
+def write_training_sets(root: Path, body: Any) -> Path:
+    """A training and a validation set of "3dpw" below ``root``, as large as tests of training need them."""
+    write_feature_set(root / "3dpw" / "train", tracks=[60] * 6, body=body, seed=1)
+    write_feature_set(root / "3dpw" / "validation", tracks=[30, 20], body=body, seed=2, split="validation")
+    return root
+
+
 def smooth_poses(frame_index: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Axis-angle poses (N, 24, 3), at these frames (N,) of 25 a second, of somebody upright who turns and waves."""
     time = frame_index[:, None, None] / 25

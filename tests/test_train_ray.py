@@ -21,7 +21,7 @@ from glot.errors import InputError
 from glot.run_state import feature_lineage, first_difference
 from glot.train_loop import learning_rate
 from glot.train_ray import fit
-from tests.feature_fixture import write_feature_set
+from tests.feature_fixture import write_feature_set, write_training_sets
 
 SMALL = [
     "model.width=64", "model.decoder_width=32", "model.local_width=32", "model.hidden=64", "model.depth=1",
@@ -32,10 +32,7 @@ GOLDEN = Path(os.environ.get("GLOT_GOLDEN", Path(__file__).parent.parent.parent 
 
 @pytest.fixture(scope="module")
 def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root, body = tmp_path_factory.mktemp("features"), load_body()
-    write_feature_set(root / "3dpw" / "train", tracks=[60] * 6, body=body, seed=1)
-    write_feature_set(root / "3dpw" / "validation", tracks=[30, 20], body=body, seed=2, split="validation")
-    return root
+    return write_training_sets(tmp_path_factory.mktemp("features"), load_body())
 
 
 def small(*more: str) -> Recipe:

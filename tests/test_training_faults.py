@@ -26,10 +26,10 @@ from glot.checkpoint import load_checkpoint
 from glot.config import Recipe
 from glot.errors import InputError
 from glot.run_state import feature_lineage
-from glot.saves import saved_steps
+from glot.saves import newest_step, saved_steps
 from glot.store import FeatureStore
 from glot.train_loop import Job, train
-from tests.feature_fixture import write_feature_set
+from tests.feature_fixture import write_feature_set, write_training_sets
 from tests.test_train_ray import SMALL, small
 
 EPOCHS, STEPS = 4, 12  # of the runs that are disturbed
@@ -38,10 +38,7 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root, body = tmp_path_factory.mktemp("features"), load_body()
-    write_feature_set(root / "3dpw" / "train", tracks=[60] * 6, body=body, seed=1)
-    write_feature_set(root / "3dpw" / "validation", tracks=[30, 20], body=body, seed=2, split="validation")
-    return root
+    return write_training_sets(tmp_path_factory.mktemp("features"), load_body())
 
 
 def job(features: Path, out: Path, *settings: str, **changes: object) -> Job:
@@ -202,7 +199,7 @@ def calm(features: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[
 
 def wait_for_step(out: Path, step: int, process: subprocess.Popen) -> None:
     deadline = time.monotonic() + 240
-    while (saved_steps(out) or [0])[0] < step:
+    while newest_step(out) < step:
         assert time.monotonic() < deadline and process.poll() is None, f"the run never came to step {step}"
         time.sleep(0.02)
 
@@ -284,12 +281,12 @@ cluster = Cluster(initialize_head=True, head_node_args={{"num_cpus": 1, "object_
 node = cluster.add_node(num_cpus=1, object_store_memory=100_000_000)
 ray.init(cluster.address, logging_level="warning")
 from glot import train_ray
-from glot.saves import saved_steps
+from glot.saves import newest_step
 from tests.test_training_faults import ROOT, exact
 out = Path({out!r})
 
 def remove():
-    while (saved_steps(out) or [0])[0] < 10:
+    while newest_step(out) < 10:
         time.sleep(0.02)
     cluster.remove_node(node, allow_graceful=False)
 
