@@ -10,7 +10,8 @@ LAYERS = (
     {"errors"},
     {"cli", "joints", "rotation", "camera", "crop", "config", "location", "schema", "safe_pickle", "tracking"}
     | {"ray_session", "curves"},
-    {"onnx_network"},
+    {"onnx_network", "blazepose_files"},
+    {"blazepose"},
     {"body", "backbone", "windows", "store", "metrics", "scene", "run_state"},
     {"model", "linear_probe"},
     {"losses", "checkpoint", "sliding"},
