@@ -15,7 +15,7 @@ from glot.run_state import STATE
 from tuning import results
 from tuning.results import Sweep
 from tuning.spaces import Axis, Errors, Space, parsed
-from tuning.study import FAILED, FINISHED, STOPPED, Attempt, Outcome
+from tuning.study import FAILED, FINISHED, STOPPED, Outcome
 
 SPACE_TAG, DATA_TAG, OUTCOME_TAG, REASON_TAG = "glot.space", "glot.data", "glot.outcome", "glot.reason"
 PAGE, PICTURE, TABLE = "report.md", "report.png", "report.csv"
@@ -57,25 +57,23 @@ def attach(run: tracking.Run, sweep: Sweep, out: Path) -> None:
 def close_children(uri: str, parent: str, sweep: Sweep, out: Path) -> None:
     """Gives the trials' runs the status they came to. One that a scheduler stopped could not do it itself."""
     try:
-        running = {run.info.run_id for run in children(uri, parent) if run.info.status == "RUNNING"}
+        status = {run.info.run_id: run.info.status for run in children(uri, parent)}
         for outcome in sweep.outcomes:
-            run_id = run_of(outcome, out)
-            tracking.Run(uri, run_id).tags({OUTCOME_TAG: outcome.outcome, REASON_TAG: outcome.reason})
-            if run_id in running:
-                run = tracking.Run(uri, run_id, resumed=True)
+            run_id, end = run_of(outcome, out), ENDS[outcome.outcome]
+            run = tracking.Run(uri, run_id, resumed=True)
+            run.tags({OUTCOME_TAG: outcome.outcome, REASON_TAG: outcome.reason})
+            if status.pop(run_id, end) != end:
                 run.metrics({f"best_{name}": value for name, value in outcome.metrics.items()}, step=0)
-                run.close(ENDS[outcome.outcome])
-        over = {run_of(outcome, out) for outcome in sweep.outcomes}
-        for run_id in running - over:
-            tracking.Run(uri, run_id).close("KILLED")
+                run.close(end)
+        for run_id in (run_id for run_id, now in status.items() if now == "RUNNING"):
+            tracking.Run(uri, run_id).close("KILLED")  # unfinished; its next start opens it again
     except MlflowException as error:
         print(f"warning: MLflow did not take the trials' ends ({str(error).splitlines()[0]}); --resume tells it again")
 
 
 def run_of(outcome: Outcome, out: Path) -> str:
     """The id of a trial's run."""
-    folder = Attempt(outcome.number, outcome.point, outcome.seed).folder(out)
-    return json.loads((folder / STATE).read_text()).get("mlflow", {}).get("run_id", "")
+    return json.loads((outcome.attempt.folder(out) / STATE).read_text()).get("mlflow", {}).get("run_id", "")
 
 
 def register(run: tracking.Run, sweep: Sweep, out: Path, *, uri: str) -> None:
@@ -92,7 +90,7 @@ def register(run: tracking.Run, sweep: Sweep, out: Path, *, uri: str) -> None:
         versions = client.search_model_versions(f"name = '{name}'", max_results=PAGE_SIZE)
         version = next((one for one in versions if one.run_id == run_id), None)
         if version is None:
-            folder = Attempt(best.number, best.point, best.seed).folder(out) / "best"
+            folder = best.attempt.folder(out) / "best"
             client.log_artifacts(run_id, str(folder), "best")
             source = f"{client.get_run(run_id).info.artifact_uri}/best"
             about = f"{sweep.space.label(best.point)}, seed {best.seed}; {sweep.data}"

@@ -64,7 +64,7 @@ class Sweep:
             done = [trial for trial in trials if trial.outcome == FINISHED]
             errors = {metric: [trial.metrics[f"val_{metric}"] for trial in done] for metric in METRICS}
             odd = [trial for trial in trials if trial.outcome != FINISHED]
-            notes = "; ".join(f"seed {trial.seed} {trial.outcome} {trial.reason}".strip() for trial in odd)
+            notes = "; ".join(f"seed {one.seed} {one.outcome} {one.reason.split(';')[0][:80]}".strip() for one in odd)
             rows.append(Row(trials[0].point, errors, self.space.row(trials[0].point), notes))
 
         def place(row: Row) -> list[float]:

@@ -25,6 +25,7 @@ from glot import cli, config, tracking, train_ray
 from glot.errors import InputError
 from glot.location import location, write_whole
 from glot.run_state import feature_lineage, first_difference
+from glot.saves import steps_folder
 from glot.train_loop import BEST_BY, duration
 from tuning import results
 from tuning.registry import attach, close_children, register, sweep_tags
@@ -147,6 +148,8 @@ def main(
     finally:
         about = {"recipe": recipe, "settings": " ".join(settings), "search": search, "trials in": str(out)}
         sweep = Sweep(swept, outcomes(out), data, about)
+        for outcome in sweep.outcomes:
+            shutil.rmtree(steps_folder(outcome.attempt.folder(out)), ignore_errors=True)  # nobody goes on from there
         close_children(uri, parent, sweep, out)
         if sweep.outcomes:
             attach(run, sweep, out)
@@ -159,7 +162,7 @@ def main(
     print(f"MLflow: {Path(sys.executable).parent / 'mlflow'} ui --backend-store-uri {uri}")
     if left:
         named = f" ({lost} of them ended {RESTARTS + 1} times without a result: see their {out}/trials/*/log.txt)"
-        print(f"{left} trials are unfinished{named if lost else ''}; the same command with --resume goes on")
+        print(f"{left} of the trials are unfinished{named if lost else ''}; the same command with --resume goes on")
         return 1 if lost else INTERRUPTED
     write_whole(out / SWEEP, (json.dumps({**state, "status": "finished"}, indent=1) + "\n").encode())
     return 0
@@ -253,7 +256,8 @@ def run_trials(plan: Plan, points: Points, *, seeds: int, prune: bool, concurren
             scheduler=scheduler(plan, epochs) if prune else FIFOScheduler(),
             num_samples=-1,  # until the ledger has no more
             max_concurrent_trials=at_once,
-            reuse_actors=True,  # the next trial starts in a process that has torch loaded
+            # The next trial starts in a process that has torch loaded; one that was stopped amid an epoch cannot.
+            reuse_actors=not prune,
         ),
         run_config=tune.RunConfig(
             name=f"tune-{uuid.uuid4().hex[:8]}",
@@ -275,7 +279,7 @@ def scheduler(plan: Plan, epochs: int) -> TrialScheduler:
         mode="min",
         # One more than there are: a trial that comes to max_t is stopped, also one about to save its result.
         max_t=epochs + 1,
-        grace_period=min(max(first, epochs // 4, 1), epochs),
+        grace_period=min(max(first, math.ceil(epochs / 3)), epochs),
         reduction_factor=3,
     )
 

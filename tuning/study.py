@@ -57,6 +57,11 @@ class Outcome:
     reason: str = ""
     seconds: float = 0.0
 
+    @property
+    def attempt(self) -> Attempt:
+        """The trial."""
+        return Attempt(self.number, self.point, self.seed)
+
 
 def outcomes(out: Path) -> list[Outcome]:
     """Of the trials that are over, in the order of their points."""

@@ -52,8 +52,8 @@ def trial_function(plan: Plan) -> Callable[[dict[str, Any]], None]:
 
     def trial(given: dict[str, Any]) -> None:
         attempt = Attempt(**given["attempt"])
-        folder = attempt.folder(plan.out)
-        for row in history(folder):  # of an earlier start: a scheduler knows only what it was told
+        folder, recipe = attempt.folder(plan.out), plan.recipe_of(attempt)
+        for row in history(folder)[: recipe.epochs - 1]:  # of an earlier start: a scheduler knows only what it was told
             tune.report(epoch_report(row))
         if given["rehearsal"]:
             return
@@ -62,12 +62,13 @@ def trial_function(plan: Plan) -> Callable[[dict[str, Any]], None]:
 
         def report(metrics: dict[str, float]) -> None:
             last.update(epoch_report(metrics))
-            tune.report(dict(last))
+            if metrics["epoch"] < recipe.epochs:  # else the end is reported: too late to stop a trial
+                tune.report(dict(last))
 
         with (folder / LOG).open("a", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
             try:
                 train_ray.fit(
-                    plan.recipe_of(attempt),
+                    recipe,
                     features=plan.features,
                     out=folder,
                     workers=plan.workers,
@@ -80,7 +81,7 @@ def trial_function(plan: Plan) -> Callable[[dict[str, Any]], None]:
                     parent=plan.parent,
                     upload=False,
                     here=report if plan.workers == 1 else None,
-                    callbacks=() if plan.workers == 1 else [TuneReportCallback()],
+                    callbacks=() if plan.workers == 1 else [ReportEpochs(recipe.epochs)],
                 )
             except InputError as error:  # of this trial alone: it diverged, say. The others go on.
                 print(f"error: {error}", file=log)
@@ -90,6 +91,19 @@ def trial_function(plan: Plan) -> Callable[[dict[str, Any]], None]:
         tune.report({**epoch_report(rows[-1]), "outcome": FINISHED, "reason": ""})
 
     return trial
+
+
+class ReportEpochs(TuneReportCallback):
+    """Reports the epochs of a trial with several workers, but not the last of them."""
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__()
+        self.epochs = epochs
+
+    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+        """Passes on what rank 0 said."""
+        if metrics[0]["epoch"] < self.epochs:
+            super().after_report(run_context, [epoch_report(metrics[0])], checkpoint)
 
 
 def epoch_report(metrics: dict[str, float]) -> dict[str, float]:
