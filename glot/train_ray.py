@@ -310,7 +310,8 @@ def fit(
             if status == "FINISHED":
                 if upload:
                     run.artifact(out / "best", "best")
-                run.metrics({f"best_{k}": v for k, v in metrics.items() if k.startswith("val_")}, step=0)
+                kept = {k: v for k, v in metrics.items() if k.startswith("val_") or k == "epoch"}
+                run.metrics({f"best_{k}": v for k, v in kept.items()}, step=0)
             run.close(status)
     return metrics
 

@@ -48,7 +48,7 @@ def attach(run: tracking.Run, sweep: Sweep, out: Path) -> None:
         run.artifact(out / name)
     (out / SHOWN_TABLE).unlink()
     run.tags({"mlflow.loggedArtifacts": json.dumps([{"path": SHOWN_TABLE, "type": "table"}])})
-    run.tags({"mlflow.note.content": results.markdown(sweep, PICTURE)})
+    run.tags({"mlflow.note.content": results.markdown(sweep)})
     if best := sweep.best():
         run.metrics({f"best_{name}": value for name, value in best.metrics.items()}, step=len(sweep.outcomes))
         run.tags({"best": sweep.space.label(best.point)})

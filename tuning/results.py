@@ -149,8 +149,8 @@ def csv_table(sweep: Sweep) -> str:
     return text.getvalue()
 
 
-def markdown(sweep: Sweep, picture: str) -> str:
-    """A page about the sweep."""
+def markdown(sweep: Sweep, picture: str = "") -> str:
+    """A page about the sweep, with a link to its picture where there is one."""
     head, body = cells(sweep)
     lines = [f"# {sweep.title()}", "", f"{sweep.counts()}. Errors in mm (Accel in mm/frame²) on {sweep.data}."]
     if sweep.seeds() > 1:
@@ -162,7 +162,7 @@ def markdown(sweep: Sweep, picture: str) -> str:
         )
     lines += ["", "| " + " | ".join(head) + " |", "|" + "--:|" * len(head)]
     lines += ["| " + " | ".join(line) + " |" for line in body]
-    lines += ["", f"![{sweep.title()}]({picture})", ""]
+    lines += ["", f"![{sweep.title()}]({picture})", ""] if picture else [""]
     if best := sweep.best():
         lines += [
             f"Best: {sweep.space.label(best.point)}, seed {best.seed}, "

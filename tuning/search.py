@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import ray
 import typer
 from ray import tune
+from ray.tune.logger import JsonLoggerCallback
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from rich.console import Console
 from rich.table import Table
@@ -263,6 +264,7 @@ def run_trials(plan: Plan, points: Points, *, seeds: int, prune: bool, concurren
             name=f"tune-{uuid.uuid4().hex[:8]}",
             storage_path=str(plan.out / TUNE_FILES),
             failure_config=tune.FailureConfig(max_failures=RESTARTS),
+            callbacks=[JsonLoggerCallback()],  # Tune reads its results from there
             verbose=0,
         ),
     )

@@ -28,7 +28,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 OUTCOME = "outcome.json"
 FINISHED, STOPPED, FAILED = "finished", "stopped early", "failed"
 SEARCHES = ("grid", "random", "bayesian")
-SAME = "same_as"  # marks a point that was drawn before
+POINT, SAME = "point", "same_as"  # a grid's point; marks one that was drawn before
 AS_BEFORE = 20  # points in a row that were tried already, before a search is taken to be at its end
 
 
@@ -94,16 +94,18 @@ class Points:
         self.distributions = {axis.field: distribution(axis) for axis in space.axes}
         self.count = count
         if search == "grid":
-            there = [dict(trial.system_attrs.get("fixed_params", {})) for trial in self.study.get_trials()]
-            for point in space.grid():
-                if point not in there:
-                    self.study.enqueue_trial(point)
-            self.count = len(self.study.get_trials())
+            # Not as parameters: Optuna would not have a field's values change, and --resume may bring more of them.
+            self.distributions = {}
+            there = [trial.user_attrs[POINT] for trial in self.study.get_trials(deepcopy=False)]
+            new = [point for point in space.grid() if point not in there]
+            for point in new:
+                self.study.enqueue_trial({}, user_attrs={POINT: point})
+            self.count = len(there) + len(new)
 
     def told(self) -> dict[int, dict[str, Value]]:
         """Points given out so far, by number."""
         return {
-            trial.number: dict(trial.params)
+            trial.number: dict(trial.user_attrs.get(POINT, trial.params))
             for trial in self.study.get_trials(deepcopy=False)
             if trial.state != TrialState.WAITING and SAME not in trial.user_attrs
         }
@@ -124,9 +126,10 @@ class Points:
                 else optuna.samplers.RandomSampler(seed=seed)
             )
             trial = self.study.ask(self.distributions)
-            same = next((number for number, point in told.items() if point == trial.params), None)
+            point = dict(trial.user_attrs.get(POINT, trial.params))
+            same = next((number for number, other in told.items() if other == point), None)
             if same is None:
-                return trial.number, dict(trial.params)
+                return trial.number, point
             trial.set_user_attr(SAME, same)  # training it again would give the same: what it gave is told again
             value = self.study.get_trials(deepcopy=False)[same].value
             self.study.tell(trial, value, state=TrialState.FAIL if value is None else TrialState.COMPLETE)
