@@ -30,13 +30,19 @@ def test_settings_come_back_from_the_words_that_mlflow_keeps() -> None:
         assert parsed(str(value)) == value and type(parsed(str(value))) is type(value)
 
 
+def test_values_given_instead_are_of_the_fields_kind() -> None:
+    (point,) = with_values(SPACES["mask_ratio"], "0").grid()
+    assert repr(point["model.mask_ratio"]) == "0.0"
+    assert repr(with_values(SPACES["nearby_frames"], "3").grid()) == "[{'model.nearby_frames': 3}]"
+
+
 def test_a_yaml_file_is_a_space(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(
         "axes:\n- {field: model.dropout, values: [0, 0.1]}\n- {field: lr, low: 1e-5, high: 1e-3, log: true}\n"
     )
     space = space_named(str(file))
-    assert space == Space("mine", (Axis("model.dropout", (0, 0.1)), Axis("lr", low=1e-5, high=1e-3, log=True)))
+    assert space == Space("mine", (Axis("model.dropout", (0.0, 0.1)), Axis("lr", low=1e-5, high=1e-3, log=True)))
     with pytest.raises(InputError, match="--search random or bayesian"):
         space.grid()
 

@@ -175,7 +175,11 @@ def with_values(space: Space, values: str) -> Space:
         return space
     if len(space.axes) != 1:
         raise InputError(f"--values: {space.name} varies {len(space.axes)} fields; put your values in a .yaml file")
-    return replace(space, axes=(Axis(space.axes[0].field, tuple(parsed(part.strip()) for part in values.split(","))),))
+    (axis,) = space.axes
+    chosen = [parsed(part.strip()) for part in values.split(",")]
+    if any(isinstance(value, float) for value in (axis.low, *axis.values)):
+        chosen = [float(value) if isinstance(value, int) else value for value in chosen]
+    return replace(space, axes=(Axis(axis.field, tuple(chosen)),))
 
 
 def check_points(space: Space, recipe: str, settings: tuple[str, ...], features: Path) -> dict[str, Any]:

@@ -49,6 +49,9 @@ class Axis:
             raise InputError(f"axis {self.field}: low {self.low} must be below high {self.high}")
         if self.log and (self.step is not None or (self.low or 0) <= 0):
             raise InputError(f"axis {self.field}: a logarithmic range needs low above 0, and has no step")
+        kinds = {type(value) for value in self.values}
+        if kinds == {int, float}:  # 0 among 0.5 and 0.75 is 0.0, also when it comes back from MLflow
+            object.__setattr__(self, "values", tuple(float(value) for value in self.values))
 
     @property
     def name(self) -> str:
