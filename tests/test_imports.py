@@ -13,10 +13,11 @@ LAYERS = (
     {"onnx_network"},
     {"body", "backbone", "windows", "store", "metrics", "scene", "run_state"},
     {"model", "linear_probe"},
-    {"losses", "checkpoint", "sliding"},
+    {"losses", "checkpoint", "sliding", "attention"},
     {"official", "cost"},
     {"predict", "scoring", "sampler", "saves", "whitening", "publish"},
-    {"evaluate"},
+    {"evaluate", "clip"},
+    {"attention_pictures", "comparison"},
     {"render", "train_loop"},
     {"train_ray"},
 )

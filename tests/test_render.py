@@ -13,10 +13,11 @@ import torch
 
 from glot.body import Body, load_body
 from glot.checkpoint import save_checkpoint
+from glot.clip import Clip, Pictures, fit_cam, images_of
 from glot.config import ModelConfig, open_sample
 from glot.errors import InputError
 from glot.model import GLoT
-from glot.render import Clip, Pictures, fit_cam, images_of, main, median_track, strip, write_video
+from glot.render import main, median_track, strip, write_video
 from glot.scoring import track_truth
 from glot.store import FeatureStore
 from tests.feature_fixture import IMAGE_SIZE, write_feature_set
