@@ -73,7 +73,13 @@ def moments(comparison: Comparison) -> list[int]:
 
 def sheet(comparison: Comparison, *, title: str) -> Picture:
     """Moments from left to right; the crop, the body before and after the correction over it and from the side."""
-    rows = [("input", ""), ("global", "before"), ("corrected", "after"), ("global,", "side"), ("corrected,", "side")]
+    rows = [
+        ("input", ""),
+        ("global", "estimate"),
+        ("corrected", ""),
+        ("global,", "side view"),
+        ("corrected,", "side view"),
+    ]
     columns = moments(comparison)
     left, top, gap, foot = 110, 34, 4, 44
     out = np.full((top + len(rows) * (PANEL + gap) + foot, left + len(columns) * (PANEL + gap), 3), PAPER, np.uint8)
@@ -85,7 +91,7 @@ def sheet(comparison: Comparison, *, title: str) -> Picture:
     if after.truth.scored.any():
         for r in (3, 4):
             write(out, "orange: truth", (8, top + r * (PANEL + gap) + PANEL // 2 + 40), colour=ORANGE, scale=0.4)
-    for column, i in enumerate(columns):
+    for place, i in enumerate(columns):
         plain, to_panel = after.crop(i, PANEL)
         colours = comparison.colours(i)
         panels = [
@@ -95,7 +101,7 @@ def sheet(comparison: Comparison, *, title: str) -> Picture:
             before.side_view(i, PANEL),
             after.side_view(i, PANEL, colours=colours),
         ]
-        x = left + column * (PANEL + gap)
+        x = left + place * (PANEL + gap)
         for r, panel in enumerate(panels):
             y = top + r * (PANEL + gap)
             out[y : y + PANEL, x : x + PANEL] = panel

@@ -1,5 +1,6 @@
 """A checkpoint, features and their pictures in; pictures (.png) and videos (.mp4) of one person's bodies out."""
 
+import io
 import json
 import os
 import re
@@ -12,13 +13,15 @@ import av
 import cv2
 import numpy as np
 import typer
+from numpy.typing import NDArray
 
-from glot import cli
+from glot import attention_pictures, cli, comparison
 from glot.body import Body, load_body
 from glot.clip import ORANGE, PAPER, Clip, Picture, images_of, write
 from glot.errors import InputError
 from glot.evaluate import Predictor, check_body, evaluate_predictor
-from glot.location import location
+from glot.location import location, write_whole
+from glot.model import GLoT
 from glot.predict import load_model_for, predict_track
 from glot.scoring import score, track_truth
 from glot.store import FeatureStore, Track
@@ -105,11 +108,25 @@ def main(
     track: Annotated[str, typer.Option(help="Which track; the one of median PA-MPJPE when left out.")] = "",
     body: Annotated[Path | None, typer.Option(help="SMPL file or folder; the open body when left out.")] = None,
     max_frames: Annotated[int, typer.Option(min=1, help="Stop the video after so many frames.")] = 600,
+    attention: Annotated[
+        bool, typer.Option("--attention", help="Draw what the frames of the global branch look at instead.")
+    ] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Draw the bodies before and after the local branch's correction instead.")
+    ] = False,
+    frame: Annotated[
+        int | None, typer.Option(help="The frame amid the window of --attention; the track's middle when left out.")
+    ] = None,
 ) -> None:
     """Draw the predicted bodies of one track over its pictures: a contact strip (.png) and a video (.mp4).
 
     The video shows input, prediction and side view. The strip adds the ground truth, whose camera is fitted to the 2D
     joints. Only what the model says places its bodies: no depth, no optimisation.
+
+    `--attention` writes TRACK_attention.png: for each layer of the global encoder and decoder which frame looks at
+    which, mean of the heads, in one window and over all windows of the track; once with every frame visible and once
+    with frames hidden as in training. TRACK_attention.npz has the numbers, head by head. `--compare` writes
+    TRACK_compare.png and .mp4: the global branch's body beside the corrected one, coloured by how far each part moved.
 
     Example: `python -m glot.render --checkpoint runs/demo/train/best --features runs/demo/features
     --root runs/demo/data --out pictures`
@@ -121,6 +138,8 @@ def main(
     the_body = load_body(body)
     check_body(saved, store.manifest, the_body)
     model = saved.model
+    if compare and model.correction is None:
+        raise InputError("--compare: this model has the global branch only (model.modules=gmm), nothing corrects it")
     if track:
         chosen, why = store.track(track), "chosen"
     else:
@@ -128,28 +147,84 @@ def main(
     truth = track_truth(store, chosen, the_body)
     if len(truth.rows) == 0:
         raise InputError(f"track {chosen.track_id}: none of its frames is valid; choose another with --track")
-    params = predict_track(model, store.features[truth.rows])
-    images = images_of(store, chosen)
-    clip = Clip(store, the_body, params, truth, [images[row - chosen.start] for row in truth.rows], root)
-    errors = {}
-    if truth.scored.any():
-        scored = score(params, truth, the_body, frames=model.config.frames)["corrected"]
-        errors = dict(zip(scored["frame_index"].tolist(), (1000 * scored["pa_mpjpe"]).tolist(), strict=True))
-    mean = f", PA-MPJPE {np.mean(list(errors.values())):.1f} mm" if errors else ""
+    all_images = images_of(store, chosen)
+    images = [all_images[row - chosen.start] for row in truth.rows]
+    rows = store.features[truth.rows]
+    clip = Clip(store, the_body, predict_track(model, rows), truth, images, root)
+    errors = errors_of(clip, model)
+    mean = f", PA-MPJPE {mean_of(errors)} mm" if errors else ""
+    title = f"{dataset}/{split}, track {chosen.track_id} ({why}), {len(clip)} frames"
     name = re.sub(r"[^\w.-]+", "_", chosen.track_id)
-    png, mp4 = out / f"{name}.png", out / f"{name}.mp4"
+    total = min(len(clip), max_frames)
+    written: list[Path] = []
     try:
         out.mkdir(parents=True, exist_ok=True)
-        sheet = strip(clip, title=f"{dataset}/{split}, track {chosen.track_id} ({why}), {len(clip)} frames{mean}")
-        replace_file(png, cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1].tobytes())
-        total = min(len(clip), max_frames)
-        frames = (frame for _, frame in zip(range(total), film(clip, errors=errors), strict=False))
-        write_video(mp4, frames, fps=clip.fps, total=total)
-        report = {"track": chosen.track_id, "why": why, "frames": len(clip), "png": png.name, "mp4": mp4.name}
-        replace_file(out / "render.json", (json.dumps(report, indent=1) + "\n").encode())
+        if attention:
+            written += draw_attention(out / f"{name}_attention", clip, model, rows, frame=frame, title=title)
+        if compare:
+            before = Clip(store, the_body, predict_track(model, rows, local=False), truth, images, root)
+            change = f", PA-MPJPE {mean_of(errors_of(before, model))} and {mean_of(errors)} mm" if errors else ""
+            both = comparison.compare(before, clip)
+            picture = comparison.sheet(both, title=f"{title}: global and corrected body{change}")
+            written += write_both(out / f"{name}_compare", picture, comparison.film(both), fps=clip.fps, total=total)
+        if not attention and not compare:
+            picture = strip(clip, title=title + mean)
+            written += write_both(out / name, picture, film(clip, errors=errors), fps=clip.fps, total=total)
+            report = {
+                "track": chosen.track_id,
+                "why": why,
+                "frames": len(clip),
+                "png": f"{name}.png",
+                "mp4": f"{name}.mp4",
+            }
+            write_whole(out / "render.json", (json.dumps(report, indent=1) + "\n").encode())
     except OSError as error:
         raise InputError(f"--out {out}: cannot be written ({error.strerror or error}); choose another place") from None
-    print(f"{chosen.track_id} ({why}){mean}\n{png}\n{mp4}")
+    print("\n".join([f"{chosen.track_id} ({why}){mean}", *map(str, written)]))
+
+
+def errors_of(clip: Clip, model: GLoT) -> dict[int, float]:
+    """Frame index -> PA-MPJPE in mm, of the frames that have a ground truth."""
+    if not clip.truth.scored.any():
+        return {}
+    scored = score(clip.params, clip.truth, clip.body, frames=model.config.frames)["corrected"]
+    return dict(zip(scored["frame_index"].tolist(), (1000 * scored["pa_mpjpe"]).tolist(), strict=True))
+
+
+def mean_of(errors: dict[int, float]) -> str:
+    return f"{np.mean(list(errors.values())):.1f}"
+
+
+def draw_attention(
+    path: Path, clip: Clip, model: GLoT, features: NDArray[np.float32], *, frame: int | None, title: str
+) -> list[Path]:
+    """Writes ``path``.png and .npz of the window around ``frame``."""
+    row = len(clip) // 2
+    if frame is not None:
+        found = np.flatnonzero(clip.frame_index == frame)
+        if len(found) == 0:
+            first, last = clip.frame_index[[0, -1]]
+            raise InputError(f"--frame {frame}: not among this track's frames, {first} to {last}")
+        row = int(found[0])
+    maps = attention_pictures.track_maps(model, features, row)
+    numbers = io.BytesIO()
+    np.savez_compressed(numbers, frame_index=clip.frame_index[maps["rows"]], **maps)  # type: ignore[arg-type]
+    heads = model.config.heads
+    png = attention_pictures.picture(
+        maps, clip, title=f"{title}: attention of the global branch, mean of {heads} heads"
+    )
+    written = [path.with_name(path.name + suffix) for suffix in (".png", ".npz")]
+    for file, content in zip(written, (png, numbers.getvalue()), strict=True):
+        write_whole(file, content)
+    return written
+
+
+def write_both(path: Path, picture: Picture, frames: Iterator[Picture], *, fps: float, total: int) -> list[Path]:
+    """Writes ``path``.png and the first ``total`` frames as ``path``.mp4."""
+    png, mp4 = (path.with_name(path.name + suffix) for suffix in (".png", ".mp4"))
+    write_whole(png, cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes())
+    write_video(mp4, (frame for _, frame in zip(range(total), frames, strict=False)), fps=fps, total=total)
+    return [png, mp4]
 
 
 def median_track(predict: Predictor, store: FeatureStore, body: Body, frames: int) -> tuple[Track, str]:
@@ -159,13 +234,6 @@ def median_track(predict: Predictor, store: FeatureStore, body: Body, frames: in
     result = evaluate_predictor(predict, store, body, frames=frames, protocols=("corrected",), vertices=False)
     ranked = sorted(result["corrected"].per_track, key=lambda row: row["pa_mpjpe"])
     return store.track(ranked[(len(ranked) - 1) // 2]["track_id"]), f"median of {len(ranked)}"
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Writes a file at once."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
 
 
 def command() -> None:
