@@ -34,7 +34,7 @@ def track_maps(model: GLoT, features: NDArray[np.float32], row: int) -> dict[str
     every = evaluation_windows(len(features), frames)
     within = every[frames // 2 : len(features) - frames + frames // 2 + 1]
     counted = within if len(within) else every
-    masks = {"visible": None}
+    masks: dict[str, NDArray[np.bool_] | None] = {"visible": None}
     if model.motion.kept < frames:
         masks["hidden"] = hidden_frames(model)
     out: dict[str, NDArray] = {"rows": every[row], "windows": np.array(len(counted))}
@@ -60,7 +60,7 @@ def picture(maps: dict[str, NDArray], clip: Clip, *, title: str) -> bytes:
     rows, hidden = maps["rows"], maps.get("hidden", np.zeros(len(maps["rows"]), bool))
     figure = Figure(figsize=(2.9 * len(layers) * len(kinds) + 0.8, 7.1), dpi=100, layout="constrained")
     figure.suptitle(title, fontsize=12)
-    blocks: Any = np.atleast_1d(figure.subfigures(1, len(kinds), wspace=0.03))  # type: ignore[call-overload]
+    blocks = figure.subfigures(1, len(kinds), wspace=0.03, squeeze=False)[0]
     thumbs = [clip.crop(int(i), THUMB)[0] for i in rows]
     for block, kind in zip(blocks, kinds, strict=True):
         gone = hidden if kind == "hidden" else np.zeros_like(hidden)
@@ -77,11 +77,10 @@ def picture(maps: dict[str, NDArray], clip: Clip, *, title: str) -> bytes:
             for part in ("window", "mean")
             for layer in layers
         }
-        axes = []
         for y, part in enumerate(("window", "mean")):
             said = "this window" if part == "window" else f"mean of {maps['windows']} windows"
             top = max(np.nanmax(means[part, layer]) for layer in layers)
-            axes = []
+            axes: list[Axes] = []
             for x, layer in enumerate(layers):
                 axis = block.add_subplot(grid[1 + y, x])
                 shown = _heat(axis, means[part, layer], top, gone)
@@ -102,10 +101,10 @@ def picture(maps: dict[str, NDArray], clip: Clip, *, title: str) -> bytes:
 
 def _film(axis: Axes, thumbs: list[Picture], gone: NDArray[np.bool_]) -> None:
     """The frames of the window side by side, hidden ones darkened and framed."""
-    strip = np.concatenate(thumbs, axis=1).astype(np.float32)  # type: ignore[arg-type]
+    strip = np.concatenate(thumbs, axis=1).astype(np.float32)
     strip[:, np.repeat(gone, THUMB)] *= 0.3
     axis.imshow(strip.astype(np.uint8), aspect="equal")
-    for place in np.flatnonzero(gone):
+    for place in np.flatnonzero(gone).tolist():
         axis.add_patch(Rectangle((place * THUMB, 0), THUMB, THUMB - 1, fill=False, edgecolor=HIDDEN, linewidth=2))
     axis.set_axis_off()
 
@@ -114,8 +113,8 @@ def _heat(axis: Axes, values: NDArray, top: float, gone: NDArray[np.bool_]) -> A
     """One heat map from 0 to ``top``; what the layer never saw is grey, hidden frames have orange bars at the edges."""
     shown = axis.imshow(np.ma.masked_invalid(values), vmin=0, vmax=top, cmap="viridis", interpolation="nearest")
     axis.set_facecolor("0.85")
-    for place in np.flatnonzero(gone):
-        bar = {"color": HIDDEN, "linewidth": 3, "solid_capstyle": "butt", "clip_on": False}
+    for place in np.flatnonzero(gone).tolist():
+        bar: dict[str, Any] = {"color": HIDDEN, "linewidth": 3, "solid_capstyle": "butt", "clip_on": False}
         axis.plot([place - 0.45, place + 0.45], [-0.75, -0.75], **bar)
         axis.plot([-0.75, -0.75], [place - 0.45, place + 0.45], **bar)
     axis.set_xlim(-0.5, len(values) - 0.5)

@@ -120,11 +120,13 @@ def film(comparison: Comparison) -> Iterator[Picture]:
     panel_width = round(width * scale) // 2 * 2
     to_panel = np.array([[panel_width / width, 0, 0], [0, scale, 0]])
     for i in range(len(after)):
-        plain = cv2.resize(after.pictures[i], (panel_width, VIDEO_HEIGHT), interpolation=cv2.INTER_AREA)
+        plain = np.asarray(
+            cv2.resize(after.pictures[i], (panel_width, VIDEO_HEIGHT), interpolation=cv2.INTER_AREA), np.uint8
+        )
         colours = comparison.colours(i)
         panels = [before.overlay(i, plain, to_panel), after.overlay(i, plain, to_panel, colours=colours)]
         side = after.side_view(i, VIDEO_HEIGHT, colours=colours)
-        frame = np.concatenate([*panels, side], axis=1)  # type: ignore[arg-type]
+        frame = np.concatenate([*panels, side], axis=1)
         x = 2 * panel_width + 8
         write(frame, f"frame {after.frame_index[i]}, moved by the correction:", (x, 18), scale=0.42)
         write(frame, comparison.said(i), (x, 38), scale=0.42)
