@@ -25,11 +25,11 @@ from glot.camera import CROP_SIZE, FOCAL_LENGTH, full_image_translation
 from glot.crop import crop_matrix, keypoints_to_crop
 from glot.errors import InputError
 from glot.evaluate import Predictor, check_body, evaluate_predictor
+from glot.inference import load_model_for, predict_track
 from glot.joints import COMMON14, COMMON14_BONES
 from glot.location import location, open_parquet
 from glot.metrics import HIPS
 from glot.model import SMPLParams
-from glot.predict import load_model_for, predict_track
 from glot.scene import Scene
 from glot.schema import parts
 from glot.scoring import Truth, score, track_truth
