@@ -20,9 +20,9 @@ from glot.body import Body, load_body
 from glot.clip import ORANGE, PAPER, Clip, Picture, images_of, write
 from glot.errors import InputError
 from glot.evaluate import Predictor, check_body, evaluate_predictor
+from glot.inference import load_model_for, predict_track
 from glot.location import location, write_whole
 from glot.model import GLoT
-from glot.predict import load_model_for, predict_track
 from glot.scoring import score, track_truth
 from glot.store import FeatureStore, Track
 

@@ -9,16 +9,16 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"errors"},
     {"cli", "joints", "rotation", "camera", "crop", "config", "location", "schema", "safe_pickle", "tracking"}
-    | {"ray_session", "curves"},
+    | {"ray_session", "curves", "video", "boxes", "track_files"},
     {"onnx_network"},
     {"body", "backbone", "windows", "store", "metrics", "scene", "run_state"},
     {"model", "linear_probe"},
     {"losses", "checkpoint", "sliding", "motion"},
     {"official", "cost", "motion_files", "bvh", "gltf", "smoothing"},
-    {"predict", "scoring", "sampler", "saves", "whitening", "publish"},
+    {"inference", "scoring", "sampler", "saves", "whitening", "publish"},
     {"evaluate", "clip", "attention"},
     {"attention_pictures", "comparison"},
-    {"render", "train_loop"},
+    {"predict", "render", "train_loop"},
     {"train_ray"},
 )
 FILES = sorted(path for package in ("glot", "pipelines", "tuning") for path in (ROOT / package).rglob("*.py"))

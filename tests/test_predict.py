@@ -11,8 +11,9 @@ import torch
 from glot.checkpoint import save_checkpoint
 from glot.config import ModelConfig, open_sample
 from glot.errors import InputError
+from glot.inference import predict_track
 from glot.model import GLoT
-from glot.predict import main, predict_track
+from glot.predict import main
 from glot.rotation import axis_angle_to_rotmat
 from glot.store import FeatureStore
 from glot.windows import evaluation_windows
