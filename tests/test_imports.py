@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"errors"},
     {"cli", "joints", "rotation", "camera", "crop", "config", "location", "schema", "safe_pickle", "tracking"}
-    | {"ray_session", "curves", "video", "boxes", "track_files"},
+    | {"ray_session", "curves", "video", "seeking", "boxes", "track_files"},
     {"onnx_network"},
     {"body", "backbone", "windows", "store", "metrics", "scene", "run_state"},
     {"model", "linear_probe"},
