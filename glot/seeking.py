@@ -75,4 +75,4 @@ class SeekableVideo:
             raise Unreadable(f"frame {number} cannot be decoded ({error or 'the video ends before it'})") from None
         when = self.shown.pts if self.shown.pts is not None else self.shown.dts
         # By its time: how many pictures lie between the key frame and this one, nobody has counted.
-        self.number = int(np.searchsorted(self.times, when, side="right")) - 1
+        self.number = self.number + 1 if when is None else int(np.searchsorted(self.times, when, side="right")) - 1

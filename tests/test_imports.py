@@ -18,7 +18,7 @@ LAYERS = (
     {"inference", "scoring", "sampler", "saves", "whitening", "publish"},
     {"evaluate", "clip", "attention"},
     {"attention_pictures", "comparison"},
-    {"predict", "render", "train_loop"},
+    {"predict", "render", "view", "train_loop"},
     {"train_ray"},
 )
 FILES = sorted(path for package in ("glot", "pipelines", "tuning") for path in (ROOT / package).rglob("*.py"))

@@ -25,7 +25,7 @@ def every_picture(path: Path, count: int) -> list[np.ndarray]:
         ("often.avi", {"codec": "mpeg4"}),
         ("web.webm", {"codec": "libvpx-vp9"}),
         ("turned.mov", {"codec": "libx264", "turned": 90}),
-        ("uneven.mkv", {"ticks": [3 * i + (i % 3) for i in range(90)]}),
+        ("uneven.mkv", {"codec": "libx264", "ticks": [3 * i + (i % 3) for i in range(90)]}),
     ],
 )
 def test_pictures_in_any_order_are_those_of_reading_forwards(tmp_path: Path, name: str, settings: dict) -> None:
