@@ -130,7 +130,7 @@ class Viewer:
                     self.screen.image = self._picture(wanted.frame)
 
     def _furnish(self) -> None:
-        """The camera, the screen and one mesh a person."""
+        """The screen, the lines of sight of its corners, and one mesh a person."""
         scene = self.server.scene
         scene.set_up_direction("-y")
         scene.world_axes.visible = False
@@ -140,19 +140,21 @@ class Viewer:
         scene.add_light_ambient("/light/around", intensity=1.2)
         scene.add_light_directional("/light/key", intensity=2.0, position=(-2.0, -4.0, -3.0))
         width, height = self.size
-        tall = 2 * np.arctan2(height / 2, self.focal)
-        scene.add_camera_frustum("/camera", fov=float(tall), aspect=width / height, scale=0.15, color=(90, 90, 90))
         depths = np.concatenate([motion.joints3d[..., 2].max(axis=1) for motion in self.motions])
         self.depth = float(depths.max()) + BEHIND
         middles = np.concatenate([motion.joints3d[:, 0] for motion in self.motions])
         self.middle = np.median(middles, axis=0)
+        corner = np.array([width / 2 / self.focal, height / 2 / self.focal, 1.0]) * self.depth
+        corners = corner * np.array([[-1, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1]])
+        edges = [(np.zeros(3), each) for each in corners] + list(zip(corners, np.roll(corners, 1, axis=0), strict=True))
+        scene.add_line_segments("/camera", np.array(edges, np.float32), colors=(150, 150, 150))
         self.screen = None
         if self.video is not None:
             self.screen = scene.add_image(
                 "/screen",
                 self._picture(self.first),
-                render_width=width * self.depth / self.focal,
-                render_height=height * self.depth / self.focal,
+                render_width=2 * float(corner[0]),
+                render_height=2 * float(corner[1]),
                 position=(0.0, 0.0, self.depth),
                 cast_shadow=False,
                 receive_shadow=False,
@@ -206,10 +208,10 @@ class Viewer:
             camera.look_at = (0.0, 0.0, float(self.middle[2]))
 
     def _from_the_side(self, client: "viser.ClientHandle") -> None:
-        """From the camera's right, so far away that the bodies are as large as filmed; the mouse turns about them."""
+        """From the camera's right, about as far away as that; the mouse turns the scene about the people."""
         with client.atomic():
             client.camera.up_direction = (0.0, -1.0, 0.0)
-            client.camera.position = tuple(self.middle + np.array([0.95, -0.15, -0.3]) * self.middle[2])
+            client.camera.position = tuple(self.middle + np.array([0.9, -0.2, -0.6]) * self.middle[2])
             client.camera.look_at = tuple(self.middle)
 
     def _picture(self, frame: int) -> NDArray[np.uint8]:
