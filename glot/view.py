@@ -8,10 +8,10 @@ import io
 import threading
 import time
 from contextlib import redirect_stdout, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import cv2
 import numpy as np
@@ -35,7 +35,7 @@ COLOURS = (  # RGB, one person after the other
 SCREEN_WIDTH = 960  # px at most, of the picture that is sent
 BEHIND = 0.8  # metres from the person farthest away to the screen
 FRAME_RATES = (0.25, 0.5, 1.0, 2.0)  # of the video's
-NOTHING_NEW = 0.5  # seconds between two looks at whether the page wants something
+TICK = 0.015  # seconds between two looks at what the page wants
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Viewer:
         self.last = int(max(motion.frames[-1] for motion in motions))
         self.shown: Wanted | None = None
         self.ended = threading.Event()
-        self.news = threading.Event()
+        self.began = 0.0, self.first  # when playing began, and with which frame
         with redirect_stdout(io.StringIO()):  # it draws a box with its addresses
             self.server = viser.ViserServer(host=host, port=port, label="glot", verbose=False)
         self.url = f"http://{host}:{self.server.get_port()}"
@@ -80,25 +80,24 @@ class Viewer:
 
     def run(self) -> None:
         """Until ``close`` is called."""
-        began: tuple[float, int] | None = None  # when playing began, and with which frame
-        while not self.ended.is_set():
-            if self.news.is_set():
-                self.news.clear()
-                began = None
-            wanted = self.wanted()
-            self.draw(wanted)
-            if not wanted.playing:
-                self.news.wait(NOTHING_NEW)
-                continue
-            began = began or (time.monotonic(), wanted.frame)
-            rate = self.fps * wanted.speed
-            passed = int((time.monotonic() - began[0]) * rate) + 1  # what takes too long to draw is left out
-            if not self.news.wait(max(0.0, began[0] + passed / rate - time.monotonic())):
-                self.slider.value = self.first + (began[1] - self.first + passed) % (self.last - self.first + 1)  # type: ignore[misc]
+        while not self.ended.wait(TICK):
+            self.draw(self.played(self.wanted(), time.monotonic()))
+
+    def played(self, wanted: Wanted, now: float) -> Wanted:
+        """Moves the slider to what is due at ``now`` (s) when the video plays; drawing too slowly leaves frames out."""
+        shown = self.shown
+        if not wanted.playing or shown is None:
+            return wanted
+        if not shown.playing or (shown.frame, shown.speed) != (wanted.frame, wanted.speed):
+            self.began = now, wanted.frame  # just switched on, or someone moved the slider meanwhile
+        when, frame = self.began
+        passed = int((now - when) * self.fps * wanted.speed + 1e-6)
+        frame = self.first + (frame - self.first + passed) % (self.last - self.first + 1)
+        self.slider.value = frame  # type: ignore[misc]
+        return replace(wanted, frame=frame)
 
     def close(self) -> None:
         self.ended.set()
-        self.news.set()
         self.server.stop()
         if self.video:
             self.video.close()
@@ -183,14 +182,7 @@ class Viewer:
         self.people = [
             gui.add_checkbox(f"person {motion.person}", True, hint=f"{len(motion)} frames") for motion in self.motions
         ]
-        handles: list[Any] = [self.slider, self.play, self.speed, self.picture, *self.people]
-        for handle in handles:
-            handle.on_update(self._hear)
         views.on_click(self._look)
-
-    def _hear(self, event: "viser.GuiEvent") -> None:
-        if event.client is not None:  # not what ``run`` itself did to the slider
-            self.news.set()
 
     def _look(self, event: "viser.GuiEvent") -> None:
         if event.client is not None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -24,7 +25,7 @@ from tests.browser import page
 from tests.motion_fixture import moving
 from tests.video_fixture import write_film
 
-WIDTH, HEIGHT = 1280, 800  # of the page
+WIDTH, HEIGHT = 960, 560  # of the page
 FRAMES = (*range(8), *range(12, 20))  # a person who is out of sight in between
 PATIENCE = 40.0  # seconds; WebGL in software, on a busy machine
 
@@ -95,12 +96,14 @@ def blue(shot: np.ndarray, at: list[tuple[int, int]]) -> bool:
     return all(shot[place][2] > 1.25 * shot[place][0] and shot[place][2] > 90 for place in at)
 
 
+@pytest.mark.slow
 def test_bodies_stand_over_their_people_and_follow_the_controls(folder: Path, motions: list[Motion]) -> None:
     first = motions[0]
     with page(width=WIDTH, height=HEIGHT) as tab, served(str(folder / "people"), "--video", str(folder / "walk.mp4"),
                                                          "--port", "8371") as url:  # fmt: skip
         tab.goto(url)
         tab.wait_for_selector("canvas", timeout=1000 * PATIENCE)
+        tab.add_style_tag(content=".mantine-Notifications-root { display: none }")  # "Software WebGL rendering"
         # The film has a white square in its upper left quarter of a quarter, and is dark elsewhere.
         inside, outside = on_page(first, 150, 80), on_page(first, 175, 100)
 
@@ -158,6 +161,27 @@ def test_bodies_are_posed_only_when_they_are_shown(folder: Path, body: Body, mot
             start = len(posed)
     finally:
         hook.remove()
+        viewer.close()
+
+
+def test_playing_keeps_the_pace_of_the_video_and_begins_again_at_its_end(body: Body, motions: list[Motion]) -> None:
+    viewer = Viewer(motions, body, None, host="127.0.0.1", port=8481)
+    try:
+        assert (viewer.first, viewer.last, viewer.fps) == (0, 19, 25.0)
+
+        def at(now: float, **changed) -> int:
+            wanted = viewer.played(replace(viewer.wanted(), **changed), now)
+            viewer.draw(wanted)
+            return wanted.frame
+
+        assert at(100.0) == 0
+        assert [at(now, playing=True) for now in (101.0, 101.04, 101.05, 101.4, 101.76, 101.8)] == [0, 1, 1, 10, 19, 0]
+        viewer.slider.value = 12  # by hand, while it plays
+        assert [at(now, playing=True) for now in (102.0, 102.08)] == [12, 14]
+        assert [at(now, playing=True, speed=0.5) for now in (102.1, 102.18)] == [14, 15]
+        assert at(103.0) == 15
+        assert int(viewer.slider.value) == 15
+    finally:
         viewer.close()
 
 
