@@ -200,11 +200,11 @@ class Viewer:
             camera.look_at = (0.0, 0.0, float(self.middle[2]))
 
     def _from_the_side(self, client: "viser.ClientHandle") -> None:
-        """From the camera's right, about as far away as that; the mouse turns the scene about the people."""
+        """From the camera's right; the mouse turns the scene about a point between the people and the screen."""
         with client.atomic():
             client.camera.up_direction = (0.0, -1.0, 0.0)
             client.camera.position = tuple(self.middle + np.array([0.9, -0.2, -0.6]) * self.middle[2])
-            client.camera.look_at = tuple(self.middle)
+            client.camera.look_at = tuple(0.6 * self.middle + 0.4 * np.array([0.0, 0.0, self.depth]))
 
     def _picture(self, frame: int) -> NDArray[np.uint8]:
         """(h, w, 3) RGB of the video; grey where it cannot be read."""
