@@ -71,7 +71,7 @@ class Viewer:
         self.shown: Wanted | None = None
         self.ended = threading.Event()
         self.began = 0.0, self.first  # when playing began, and with which frame
-        with redirect_stdout(io.StringIO()):  # it draws a box with its addresses
+        with redirect_stdout(io.StringIO()):  # viser draws a box with its addresses, and says when it ends
             self.server = viser.ViserServer(host=host, port=port, label="glot", verbose=False)
         self.url = f"http://{host}:{self.server.get_port()}"
         self._furnish()
@@ -98,7 +98,8 @@ class Viewer:
 
     def close(self) -> None:
         self.ended.set()
-        self.server.stop()
+        with redirect_stdout(io.StringIO()):
+            self.server.stop()
         if self.video:
             self.video.close()
 
