@@ -10,14 +10,15 @@ LAYERS = (
     {"errors"},
     {"cli", "joints", "rotation", "camera", "crop", "config", "location", "schema", "safe_pickle", "tracking"}
     | {"ray_session", "curves", "video", "boxes", "track_files"},
-    {"onnx_network"},
-    {"body", "backbone", "windows", "store", "metrics", "scene", "run_state"},
+    {"onnx_network", "blazepose_files"},
+    {"blazepose"},
+    {"body", "backbone", "windows", "store", "metrics", "scene", "run_state", "detection", "film"},
     {"model", "linear_probe"},
-    {"losses", "checkpoint", "sliding"},
-    {"official", "cost"},
-    {"inference", "scoring", "sampler", "saves", "whitening", "publish"},
-    {"evaluate"},
-    {"predict", "render", "train_loop"},
+    {"losses", "checkpoint", "sliding", "motion"},
+    {"official", "cost", "motion_files", "bvh", "gltf", "smoothing", "tracks"},
+    {"inference", "scoring", "sampler", "saves", "whitening", "publish", "overlay"},
+    {"evaluate", "capture"},
+    {"render", "train_loop", "predict"},
     {"train_ray"},
 )
 FILES = sorted(path for package in ("glot", "pipelines", "tuning") for path in (ROOT / package).rglob("*.py"))
