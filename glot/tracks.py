@@ -23,7 +23,8 @@ SURE_SCORE = 0.6  # of one that begins a track
 LOST_SECONDS = 2.0  # after which somebody who comes back is somebody new
 SHORT_SECONDS = 0.5  # seen for less: reported, not reconstructed
 SMOOTH_SECONDS = 0.1  # of the Gaussian over boxes
-SAME_PLACE = 0.3  # intersection over union from which the detection of the frame before is the same person
+BEFORE_SECONDS = 0.2  # within which a detection before a track's first one belongs to it,
+SAME_PLACE = 0.3  # at this intersection over union
 HUES, SATURATIONS, VALUES = 12, 4, 4
 
 
@@ -95,14 +96,15 @@ class Tracker:
         return finished(raw, fps=self.fps, total=self._frames)
 
     def _extend_back(self, tracklet: _Tracklet) -> None:
-        """The tracker believes in a person at the second sight; the first one is fetched back here."""
-        while left := self._left.get(tracklet.frames[0] - 1):
+        """The tracker believes in a person at the second sight in a row; what it saw before is fetched back here."""
+        frame, reach = tracklet.frames[0] - 1, max(round(BEFORE_SECONDS * self.fps), 1)
+        while frame >= max(tracklet.frames[0] - reach, 0):
+            left = self._left.get(frame, [])
             shared = [overlap(tracklet.boxes[0], box) for box, _ in left]
-            best = int(np.argmax(shared))
-            if shared[best] < SAME_PLACE:
-                return
-            tracklet.frames.insert(0, tracklet.frames[0] - 1)
-            tracklet.boxes.insert(0, left.pop(best)[0])
+            if shared and max(shared) >= SAME_PLACE:
+                tracklet.frames.insert(0, frame)
+                tracklet.boxes.insert(0, left.pop(int(np.argmax(shared)))[0])
+            frame -= 1
 
 
 def finished(raw: Sequence[Boxes], *, fps: float, total: int) -> tuple[list[Track], list[Short]]:
