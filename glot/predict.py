@@ -8,18 +8,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import typer
-from numpy.typing import NDArray
 
 from glot import cli
 from glot.errors import InputError
 from glot.inference import load_model_for, predict_track
 from glot.location import location
 from glot.rotation import rotmat_to_axis_angle
+from glot.schema import column
 from glot.store import FeatureStore
 
 PREDICTIONS = pa.schema(
@@ -73,9 +72,7 @@ def main(
                     "bbox": store.bbox[one.rows],
                     "crop_scale": store.crop_scale[one.rows],
                 }
-                writer.write_table(
-                    pa.table([_column(columns[f.name], f.type) for f in PREDICTIONS], schema=PREDICTIONS)
-                )
+                writer.write_table(pa.table([column(columns[f.name], f.type) for f in PREDICTIONS], schema=PREDICTIONS))
         os.replace(temporary, out)
     except OSError as error:
         raise InputError(f"--out {out}: cannot be written ({error.strerror or error}); choose another place") from None
@@ -83,17 +80,6 @@ def main(
         with suppress(OSError):
             temporary.unlink()
     print(f"{sum(one.stop - one.start for one in tracks)} frames of {len(tracks)} tracks: {out}")
-
-
-def _column(values: NDArray | list, kind: pa.DataType) -> pa.Array:
-    """(N, a, b) -> N nested fixed-size lists; plain columns as they are."""
-    if not pa.types.is_fixed_size_list(kind):
-        return pa.array(values, type=kind)
-    sizes = np.shape(values)[1:]
-    column = pa.array(np.ravel(values), type=pa.float32())
-    for size in reversed(sizes):
-        column = pa.FixedSizeListArray.from_arrays(column, size)
-    return column
 
 
 def command() -> None:
