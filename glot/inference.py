@@ -52,18 +52,21 @@ def load_model_for(path: Path, manifest: Manifest) -> Checkpoint:
 
 
 @torch.no_grad()
-def predict_track(model: GLoT, features: NDArray, *, protocol: str = "corrected", batch_size: int = 64) -> SMPLParams:
+def predict_track(
+    model: GLoT, features: NDArray, *, protocol: str = "corrected", local: bool = True, batch_size: int = 64
+) -> SMPLParams:
     """features (N, F) -> SMPLParams of N frames on the CPU: rotmats (N, 24, 3, 3), betas (N, 10), cam (N, 3).
 
     Frame i is the middle one of the model's answer to the window around it; beyond the ends of the track its first and
     last row repeat, so any N >= 1 will do. ``protocol="official"`` returns the last T/2 - 1 frames in reversed order,
-    as the released evaluation does. Runs on the device of the model, whose training mode is left as it was.
+    as the released evaluation does. ``local=False`` returns what the global branch says, before the local one corrects
+    it. Runs on the device of the model, whose training mode is left as it was.
     """
     frames, device = model.config.frames, next(model.parameters()).device
     training = model.training
     model.eval()
     try:
-        sliding = SlidingGLoT(model)
+        sliding = SlidingGLoT(model, local=local)
         batches = []
         for start in range(0, len(features), batch_size):
             first, stop = start - frames // 2, min(start + batch_size, len(features)) - frames // 2 + frames - 1
