@@ -111,7 +111,8 @@ def finished(raw: Sequence[Boxes], *, fps: float, total: int) -> tuple[list[Trac
     """People as they were detected -> tracks called "1", "2", ..., and the tracklets seen for under half a second (in a
     video of ``total`` frames that is shorter than twice that: for under half of it)."""
     least = min(max(round(SHORT_SECONDS * fps), 1), (total + 1) // 2)
-    tracks, short = [], []
+    tracks: list[Track] = []
+    short: list[Short] = []
     for boxes in raw:
         first, last = int(boxes.frames[0]), int(boxes.frames[-1])
         if len(boxes.frames) < least:
