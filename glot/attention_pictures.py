@@ -14,7 +14,8 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from glot.attention import global_maps, hidden_frames
-from glot.clip import ORANGE, Clip, Picture
+from glot.clip import ORANGE, Clip
+from glot.drawing import Picture
 from glot.model import GLoT
 from glot.windows import evaluation_windows
 

@@ -16,28 +16,20 @@ from numpy.typing import NDArray
 from glot.body import Body
 from glot.camera import CROP_SIZE, FOCAL_LENGTH, full_image_translation
 from glot.crop import crop_matrix, keypoints_to_crop
+from glot.drawing import PAPER, SIDE_VIEW_METRES, SIDEWAYS, Picture, draw_body
 from glot.errors import InputError
 from glot.joints import COMMON14, COMMON14_BONES
 from glot.location import open_parquet
 from glot.metrics import HIPS
 from glot.model import SMPLParams
-from glot.scene import Scene
 from glot.schema import parts
 from glot.scoring import Truth
 from glot.store import FeatureStore, Track
 from glot.windows import usual_step
 
-Picture = NDArray[np.uint8]  # (H, W, 3) RGB
-
 PREDICTED, TRUE = (0.45, 0.62, 0.90), (0.80, 0.72, 0.55)  # colours of bodies, RGB 0-1
-INK, PAPER = (40, 40, 40), (245, 245, 245)
 ORANGE = (225, 110, 20)
-OPACITY = 0.9
 BLOCK = 16  # frames
-SIDE_VIEW_METRES = 2.3  # what a side view spans
-# Scenes have y up and z towards the viewer, bodies are in the camera's frame: y down, z away.
-TO_SCENE = np.diag([1.0, -1.0, -1.0, 1.0])
-SIDEWAYS = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])  # as seen from the camera's right; y stays
 
 
 class Clip:
@@ -102,10 +94,11 @@ class Clip:
         box = torch.tensor([[self.boxes[i, 0], self.boxes[i, 1], side]])
         place = full_image_translation(cams[i : i + 1], box, width=width, height=height, focal=focal)[0].numpy()
         intrinsics = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
-        return self._draw(
-            self.posed(i, true=true)[0] + place,
-            np.concatenate([to_panel, [[0, 0, 1]]]) @ intrinsics,
+        return draw_body(
             panel,
+            self.posed(i, true=true)[0] + place,
+            self.body.faces,
+            np.concatenate([to_panel, [[0, 0, 1]]]) @ intrinsics,
             np.array(TRUE if true else PREDICTED) if colours is None else colours,
         )
 
@@ -121,7 +114,7 @@ class Clip:
         place = np.array([0, -0.05, depth])
         paper = np.full((size, size, 3), PAPER, np.uint8)
         colours = np.array(PREDICTED) if colours is None else colours
-        panel = self._draw((vertices - pelvis) @ SIDEWAYS.T + place, intrinsics, paper, colours)
+        panel = draw_body(paper, (vertices - pelvis) @ SIDEWAYS.T + place, self.body.faces, intrinsics, colours)
         if len(self.truth.joints[i]) == len(COMMON14) and self.truth.scored[i]:
             joints = self.truth.joints[i] - self.truth.joints[i][list(HIPS)].mean(axis=0)
             pixels = (joints @ SIDEWAYS.T + place) @ intrinsics.T
@@ -130,27 +123,6 @@ class Clip:
                 start, end = (tuple(pixels[COMMON14.index(name)].tolist()) for name in (a, b))
                 cv2.line(panel, start, end, ORANGE, 2, cv2.LINE_AA)
         return panel
-
-    def _draw(
-        self, vertices: NDArray, intrinsics: NDArray, background: Picture, colours: NDArray[np.floating]
-    ) -> Picture:
-        """The body over the background; only the part of the picture that it covers is rendered."""
-        pixels = vertices @ intrinsics.T
-        pixels = pixels[:, :2] / pixels[:, 2:]
-        size = np.array([background.shape[1], background.shape[0]])
-        low = np.clip(np.floor(pixels.min(axis=0)) - 1, 0, size).astype(int)
-        high = np.clip(np.ceil(pixels.max(axis=0)) + 2, 0, size).astype(int)
-        out = background.copy()
-        if (high <= low).any():
-            return out  # outside the picture
-        part = out[low[1] : high[1], low[0] : high[0]]
-        scene = Scene(part.shape[1], part.shape[0], supersample=2)
-        scene.set_background(part)
-        shift = np.array([[1, 0, -low[0]], [0, 1, -low[1]], [0, 0, 1]])
-        scene.set_camera(shift @ intrinsics, TO_SCENE)
-        scene.set_mesh("body", vertices * np.diag(TO_SCENE)[:3], self.body.faces, colours=colours)
-        part[...] = cv2.addWeighted(scene.render(), OPACITY, part.copy(), 1 - OPACITY, 0)
-        return out
 
 
 def fit_cam(joints: NDArray, keypoints: NDArray) -> NDArray[np.float64]:
@@ -212,11 +184,6 @@ class Pictures:
                 self._video = (name, following, decoder)
                 return np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
         raise InputError(f"{self.root / name}: ends before frame {number}; the features were made from another video")
-
-
-def write(picture: Picture, text: str, at: tuple[int, int], *, colour: tuple = INK, scale: float = 0.45) -> None:
-    """Puts a line of text into the picture, its baseline starting ``at`` (x, y)."""
-    cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
 
 
 def images_of(store: FeatureStore, track: Track) -> list[str]:

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from glot.clip import INK, ORANGE, PAPER, Clip, Picture, write
+from glot.clip import ORANGE, Clip
+from glot.drawing import INK, PAPER, Picture, write
 from glot.joints import COMMON14
 from glot.metrics import HIPS
 

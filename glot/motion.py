@@ -26,6 +26,7 @@ SHAPES = {
     "bbox": (4,),
     "crop_scale": (),
 }
+Y_UP = np.diag([1.0, -1.0, -1.0])  # camera frame -> y up, z towards the camera: what animation programs expect
 TYPES = {"frames": np.int64, "seen": np.bool_}  # of the others: float32
 
 
@@ -129,6 +130,15 @@ def make_motion(
         height=int(height),
         focal=focal,
     )
+
+
+def with_bodies(motion: Motion, body: Body, *, rotmats: ArrayLike, betas: ArrayLike, transl: ArrayLike) -> Motion:
+    """The motion with other bodies in its frames and boxes: camera, joints and keypoints follow from them."""
+    place, boxes = torch.from_numpy(np.asarray(transl, np.float32)), torch.from_numpy(motion.crop_boxes)
+    cam = camera.crop_cam(place, boxes, width=motion.width, height=motion.height, focal=motion.focal)
+    turns, shapes = (torch.from_numpy(np.asarray(values, np.float32)) for values in (rotmats, betas))
+    kept = ("person", "frames", "seen", "scores", "bbox", "crop_scale", "fps", "width", "height", "focal")
+    return make_motion(SMPLParams(turns, shapes, cam), body, **{name: getattr(motion, name) for name in kept})
 
 
 def default_focal(width: int, height: int) -> float:

@@ -2,14 +2,11 @@
 
 import io
 import json
-import os
 import re
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 from typing import Annotated
 
-import av
 import cv2
 import numpy as np
 import typer
@@ -17,7 +14,8 @@ from numpy.typing import NDArray
 
 from glot import attention_pictures, cli, comparison
 from glot.body import Body, load_body
-from glot.clip import ORANGE, PAPER, Clip, Picture, images_of, write
+from glot.clip import ORANGE, Clip, images_of
+from glot.drawing import PAPER, Picture, write, write_video
 from glot.errors import InputError
 from glot.evaluate import Predictor, check_body, evaluate_predictor
 from glot.inference import load_model_for, predict_track
@@ -72,28 +70,6 @@ def film(clip: Clip, *, errors: dict[int, float]) -> Iterator[Picture]:
         said = f"frame {number}" + (f"  PA-MPJPE {errors[number]:.0f} mm" if number in errors else "")
         write(frame, said, (2 * panel_width + 8, 20), scale=0.5)
         yield frame
-
-
-def write_video(path: Path, frames: Iterator[Picture], *, fps: float, total: int) -> None:
-    """H.264 in an .mp4 that players and browsers open; the file appears when it is whole."""
-    if "libx264" not in av.codecs_available:
-        raise InputError(
-            "this build of PyAV has no H.264 encoder; install its wheel (pip install --force-reinstall av)"
-        )
-    rate = Fraction(fps).limit_denominator(1001) if np.isfinite(fps) and fps > 0 else Fraction(25)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with av.open(str(temporary), "w", format="mp4") as container:
-            stream = container.add_stream("libx264", rate=rate, options={"crf": "20", "preset": "veryfast"})
-            stream.pix_fmt = "yuv420p"
-            for picture in cli.progress(frames, total=total, what="drawing"):
-                if stream.width != picture.shape[1]:  # the first one says how large the video is
-                    stream.height, stream.width = picture.shape[:2]
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-            container.mux(stream.encode())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def main(

@@ -229,7 +229,8 @@ def read_motions(results: Path) -> list[Motion]:
     files = [results]
     if results.is_dir():
         found = sorted(path for path in results.iterdir() if path.suffix in (".npz", ".parquet"))
-        files = list({path.stem: path for path in reversed(found)}.values())[::-1]
+        once = {path.stem: path for path in reversed(found)}
+        files = [once[stem] for stem in sorted(once, key=lambda stem: (len(stem), stem))]  # person-2 before person-10
         if not files:
             raise InputError(
                 f"{results}: no person's .npz or .parquet in this folder; python -m glot.predict makes them"

@@ -67,12 +67,17 @@ def served(*arguments: str) -> Iterator[str]:
             process.kill()
 
 
+def look(tab: Page) -> np.ndarray:
+    """The page as it is now, (H, W, 3) RGB."""
+    shot = cv2.imdecode(np.frombuffer(tab.screenshot(), np.uint8), cv2.IMREAD_COLOR)
+    return np.asarray(shot)[..., ::-1].astype(int)
+
+
 def until(tab: Page, true: Callable[[np.ndarray], bool], what: str) -> None:
     """Waits for a screenshot (H, W, 3: RGB) that is as it should be."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
-        shot = cv2.imdecode(np.frombuffer(tab.screenshot(), np.uint8), cv2.IMREAD_COLOR)
-        if true(np.asarray(shot)[..., ::-1].astype(int)):
+        if true(look(tab)):
             return
     raise AssertionError(f"never seen: {what}")
 
@@ -94,6 +99,11 @@ def torso(motion: Motion, frame: int) -> list[tuple[int, int]]:
 def blue(shot: np.ndarray, at: list[tuple[int, int]]) -> bool:
     """Whether all these places have the first person's colour."""
     return all(shot[place][2] > 1.25 * shot[place][0] and shot[place][2] > 90 for place in at)
+
+
+def silhouette(shot: np.ndarray) -> np.ndarray:
+    """(H, W) where the first person's colour is, left of the controls."""
+    return (shot[..., 2] > 1.25 * shot[..., 0]) & (shot[..., 2] > 90) & (np.arange(WIDTH) < WIDTH - 290)
 
 
 @pytest.mark.slow
@@ -132,8 +142,14 @@ def test_bodies_stand_over_their_people_and_follow_the_controls(folder: Path, mo
         tab.get_by_label("picture").click()
         until(tab, lambda shot: blue(shot, torso(first, 14)) and shot[outside].min() > 200, "no picture, only the body")
 
+        filmed = silhouette(look(tab))
         tab.get_by_text("from the side").click()
-        until(tab, lambda shot: not blue(shot, torso(first, 14)), "another point of view")
+
+        def turned(shot: np.ndarray) -> bool:
+            seen = silhouette(shot)
+            return seen.sum() > 500 and (seen & filmed).sum() < 0.6 * (seen | filmed).sum()
+
+        until(tab, turned, "the body from another side")
 
         before = frame.input_value()
         tab.get_by_label("play").click()
