@@ -142,8 +142,6 @@ class Viewer:
         width, height = self.size
         depths = np.concatenate([motion.joints3d[..., 2].max(axis=1) for motion in self.motions])
         self.depth = float(depths.max()) + BEHIND
-        middles = np.concatenate([motion.joints3d[:, 0] for motion in self.motions])
-        self.middle = np.median(middles, axis=0)
         corner = np.array([width / 2 / self.focal, height / 2 / self.focal, 1.0]) * self.depth
         corners = corner * np.array([[-1, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1]])
         edges = [(np.zeros(3), each) for each in corners] + list(zip(corners, np.roll(corners, 1, axis=0), strict=True))
@@ -198,14 +196,23 @@ class Viewer:
             camera.up_direction = (0.0, -1.0, 0.0)
             camera.fov = 2 * float(np.arctan(1.05 * max(tall, wide / max(camera.aspect, 0.1))))
             camera.position = (0.0, 0.0, 0.0)
-            camera.look_at = (0.0, 0.0, float(self.middle[2]))
+            camera.look_at = (0.0, 0.0, float(self._middle()[2]))
 
     def _from_the_side(self, client: "viser.ClientHandle") -> None:
-        """From the camera's right; the mouse turns the scene about a point between the people and the screen."""
+        """From the camera's right, as far from the people as it is, at a point between them and the screen."""
+        middle = self._middle()
+        target = 0.75 * middle + 0.25 * np.array([0.0, 0.0, self.depth])
         with client.atomic():
             client.camera.up_direction = (0.0, -1.0, 0.0)
-            client.camera.position = tuple(self.middle + np.array([0.9, -0.2, -0.6]) * self.middle[2])
-            client.camera.look_at = tuple(0.6 * self.middle + 0.4 * np.array([0.0, 0.0, self.depth]))
+            client.camera.position = tuple(target + np.array([0.9, -0.2, -0.6]) * middle[2])
+            client.camera.look_at = tuple(target)
+
+    def _middle(self) -> NDArray[np.float32]:
+        """(3,) m, the middle of those who are in sight, or of everybody at their first."""
+        frame = int(self.slider.value)
+        pelvises = [motion.joints3d[motion.frames == frame, 0] for motion in self.motions]
+        seen = np.concatenate(pelvises)
+        return (seen if len(seen) else np.stack([motion.joints3d[0, 0] for motion in self.motions])).mean(axis=0)
 
     def _picture(self, frame: int) -> NDArray[np.uint8]:
         """(h, w, 3) RGB of the video; grey where it cannot be read."""

@@ -27,7 +27,7 @@ from tests.video_fixture import write_film
 
 WIDTH, HEIGHT = 960, 560  # of the page
 FRAMES = (*range(8), *range(12, 20))  # a person who is out of sight in between
-PATIENCE = 40.0  # seconds; WebGL in software, on a busy machine
+PATIENCE = 60.0  # seconds; WebGL in software, on a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +113,7 @@ def test_bodies_stand_over_their_people_and_follow_the_controls(folder: Path, mo
                                                          "--port", "8371") as url:  # fmt: skip
         tab.goto(url)
         tab.wait_for_selector("canvas", timeout=1000 * PATIENCE)
+        tab.get_by_label("person 1").wait_for(timeout=1000 * PATIENCE)
         tab.add_style_tag(content=".mantine-Notifications-root { display: none }")  # "Software WebGL rendering"
         # The film has a white square in its upper left quarter of a quarter, and is dark elsewhere.
         inside, outside = on_page(first, 150, 80), on_page(first, 175, 100)
