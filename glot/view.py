@@ -199,13 +199,12 @@ class Viewer:
             camera.look_at = (0.0, 0.0, float(self._middle()[2]))
 
     def _from_the_side(self, client: "viser.ClientHandle") -> None:
-        """From the camera's right, as far from the people as it is, at a point between them and the screen."""
+        """From the camera's right, about as far from the people as it is; the mouse turns the scene about them."""
         middle = self._middle()
-        target = 0.75 * middle + 0.25 * np.array([0.0, 0.0, self.depth])
         with client.atomic():
             client.camera.up_direction = (0.0, -1.0, 0.0)
-            client.camera.position = tuple(target + np.array([0.9, -0.2, -0.6]) * middle[2])
-            client.camera.look_at = tuple(target)
+            client.camera.position = tuple(middle + np.array([0.9, -0.2, -0.6]) * middle[2])
+            client.camera.look_at = tuple(middle)
 
     def _middle(self) -> NDArray[np.float32]:
         """(3,) m, the middle of those who are in sight, or of everybody at their first."""
