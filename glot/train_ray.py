@@ -31,8 +31,8 @@ from glot.body import load_body, require_body
 from glot.checkpoint import WEIGHTS, read_config
 from glot.config import Recipe
 from glot.errors import InputError
+from glot.inference import checkpoint_path, load_model_for
 from glot.location import is_remote, location, temporary_of
-from glot.predict import checkpoint_path, load_model_for
 from glot.run_state import EPOCHS, SPOOL, feature_lineage, open_state, training_folders, write_state
 from glot.saves import newest_step, steps_folder
 from glot.schema import read_manifest

