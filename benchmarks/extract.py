@@ -29,7 +29,7 @@ from glot.body import load_body
 from glot.crop import crop_image, normalise
 from glot.errors import InputError
 from glot.evaluate import evaluate_split
-from glot.predict import OPEN_MODEL, load_model
+from glot.inference import OPEN_MODEL, load_model
 from glot.schema import read_table
 from glot.store import FeatureStore
 from pipelines import extract_features

@@ -176,9 +176,22 @@ class Body(nn.Module):
         _check_inputs(rotmats, betas)
         return self._points14(rotmats, betas, self._chain(rotmats, betas))
 
+    def smpl_joints(self, rotmats: Tensor, betas: Tensor) -> Tensor:
+        """(B, 24, 3, 3), (B, 10) -> (B, 24, 3): the ``smpl_joints`` of the full body without a single vertex."""
+        _check_inputs(rotmats, betas)
+        return self._chain(rotmats, betas)[2]
+
+    def at_rest(self, betas: Tensor) -> tuple[Tensor, Tensor]:
+        """betas (B, 10) -> vertices (B, V, 3) and joints (B, 24, 3) of the unposed person, in a T-pose."""
+        vertices = self.template + (betas @ self.shape_basis).unflatten(-1, (-1, 3))
+        return vertices, self._rest_joints(betas)
+
+    def _rest_joints(self, betas: Tensor) -> Tensor:
+        return self.rest_template + (betas @ self.rest_basis).unflatten(-1, (JOINTS, 3))
+
     def _chain(self, rotmats: Tensor, betas: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Rest joints (B, 24, 3), global rotations (B, 24, 3, 3), posed joints (B, 24, 3); one tree level at a time."""
-        rest = self.rest_template + (betas @ self.rest_basis).unflatten(-1, (JOINTS, 3))
+        rest = self._rest_joints(betas)
         bones = rest[:, 1:] - rest[:, self.above]
         relative = torch.cat((rotmats[:, 1:], bones[..., None]), dim=-1)  # (B, 23, 3, 4): turn and bone
         turns, places = [rotmats[:, :1]], [rest[:, :1]]

@@ -48,3 +48,17 @@ def full_image_translation(cam: Tensor, boxes: Tensor, *, width: int, height: in
     return torch.stack(
         (tx + (centre_x - width / 2) * depth / focal, ty + (centre_y - height / 2) * depth / focal, depth), dim=-1
     )
+
+
+def crop_cam(transl: Tensor, boxes: Tensor, *, width: int, height: int, focal: float) -> Tensor:
+    """transl (N, 3) m, boxes (N, 3) as above -> cam (N, 3): undoes ``full_image_translation``."""
+    x, y, depth = transl.unbind(-1)
+    centre_x, centre_y, side = boxes.unbind(-1)
+    return torch.stack(
+        (
+            2 * focal / (side * depth),
+            x - (centre_x - width / 2) * depth / focal,
+            y - (centre_y - height / 2) * depth / focal,
+        ),
+        dim=-1,
+    )

@@ -27,10 +27,10 @@ from glot.config import ModelConfig
 from glot.cost import PAPER as PAPER_MACS
 from glot.cost import cost_of
 from glot.errors import InputError
+from glot.inference import load_model, load_model_for, predict_track
 from glot.linear_probe import LinearProbe
 from glot.location import location, open_parquet, write_whole
 from glot.model import ESTIMATE, GLoT, SMPLParams, to_params
-from glot.predict import load_model, load_model_for, predict_track
 from glot.schema import Manifest, parts
 from glot.scoring import score, track_truth
 from glot.store import FeatureStore

@@ -8,28 +8,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import typer
-from numpy.typing import NDArray
 
 from glot import cli
-from glot.checkpoint import Checkpoint, check_features, load_checkpoint
 from glot.errors import InputError
+from glot.inference import load_model_for, predict_track
 from glot.location import location
-from glot.model import GLoT, SMPLParams
-from glot.official import load_official
 from glot.rotation import rotmat_to_axis_angle
-from glot.schema import Manifest
-from glot.sliding import SlidingGLoT
+from glot.schema import column
 from glot.store import FeatureStore
-from glot.windows import prediction_order
 
-ASSETS = Path(__file__).parent / "assets"
-OPEN_MODEL = ASSETS / "glot_open"  # trained by the project, of features of the open ResNet-50
-OPEN_MODELS = {"resnet50": OPEN_MODEL, "blazepose": ASSETS / "glot_video"}  # by the backbone of their features
 PREDICTIONS = pa.schema(
     [
         ("track_id", pa.string()),
@@ -41,61 +32,6 @@ PREDICTIONS = pa.schema(
         ("crop_scale", pa.float32()),
     ]
 )
-
-
-def checkpoint_path(named: Path, backbone: str = "resnet50") -> Path:
-    """The checkpoint that an option names; "open" is the one that comes with the project for features of a backbone."""
-    return OPEN_MODELS.get(backbone, OPEN_MODEL) if str(named) == "open" else named
-
-
-def load_model(path: Path, backbone: str = "resnet50") -> Checkpoint:
-    """The checkpoint at ``path``: our folder or a published .pth.tar file; "open" is that for ``backbone``."""
-    path = checkpoint_path(path, backbone)
-    if path.is_file():
-        return load_official(path)
-    if not path.is_dir():
-        raise InputError(f"--checkpoint {path}: there is no such folder; train one with python -m glot.train_ray")
-    return load_checkpoint(path)
-
-
-def load_model_for(path: Path, manifest: Manifest) -> Checkpoint:
-    """``load_model``, and an InputError if the features do not suit it.
-
-    Nobody recorded which weights made the features of a published model, so only their size is checked there.
-    """
-    path = checkpoint_path(path, manifest.backbone["name"])
-    saved = load_model(path)
-    if path.is_dir():
-        check_features(saved, manifest)
-        return saved
-    size = manifest.backbone["feature_size"]
-    if size != saved.model.config.feature_size:
-        raise InputError(f"{path}: takes {saved.model.config.feature_size} numbers a frame, the features have {size}")
-    return saved
-
-
-@torch.no_grad()
-def predict_track(model: GLoT, features: NDArray, *, protocol: str = "corrected", batch_size: int = 64) -> SMPLParams:
-    """features (N, F) -> SMPLParams of N frames on the CPU: rotmats (N, 24, 3, 3), betas (N, 10), cam (N, 3).
-
-    Frame i is the middle one of the model's answer to the window around it; beyond the ends of the track its first and
-    last row repeat, so any N >= 1 will do. ``protocol="official"`` returns the last T/2 - 1 frames in reversed order,
-    as the released evaluation does. Runs on the device of the model, whose training mode is left as it was.
-    """
-    frames, device = model.config.frames, next(model.parameters()).device
-    training = model.training
-    model.eval()
-    try:
-        sliding = SlidingGLoT(model)
-        batches = []
-        for start in range(0, len(features), batch_size):
-            first, stop = start - frames // 2, min(start + batch_size, len(features)) - frames // 2 + frames - 1
-            rows = np.arange(first, stop).clip(0, len(features) - 1)
-            batches.append(sliding(torch.from_numpy(features[rows]).to(device)))
-    finally:
-        model.train(training)
-    order = torch.from_numpy(prediction_order(len(features), frames, protocol=protocol))
-    return SMPLParams(*(torch.cat(parts).cpu()[order] for parts in zip(*batches, strict=True)))
 
 
 def main(
@@ -136,9 +72,7 @@ def main(
                     "bbox": store.bbox[one.rows],
                     "crop_scale": store.crop_scale[one.rows],
                 }
-                writer.write_table(
-                    pa.table([_column(columns[f.name], f.type) for f in PREDICTIONS], schema=PREDICTIONS)
-                )
+                writer.write_table(pa.table([column(columns[f.name], f.type) for f in PREDICTIONS], schema=PREDICTIONS))
         os.replace(temporary, out)
     except OSError as error:
         raise InputError(f"--out {out}: cannot be written ({error.strerror or error}); choose another place") from None
@@ -146,17 +80,6 @@ def main(
         with suppress(OSError):
             temporary.unlink()
     print(f"{sum(one.stop - one.start for one in tracks)} frames of {len(tracks)} tracks: {out}")
-
-
-def _column(values: NDArray | list, kind: pa.DataType) -> pa.Array:
-    """(N, a, b) -> N nested fixed-size lists; plain columns as they are."""
-    if not pa.types.is_fixed_size_list(kind):
-        return pa.array(values, type=kind)
-    sizes = np.shape(values)[1:]
-    column = pa.array(np.ravel(values), type=pa.float32())
-    for size in reversed(sizes):
-        column = pa.FixedSizeListArray.from_arrays(column, size)
-    return column
 
 
 def command() -> None:

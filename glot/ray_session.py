@@ -7,7 +7,14 @@ from typing import Any
 
 from glot.errors import InputError
 
+# Read by ray when it is imported, which no function here does before it is called.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# report() waits for the controller's poll (2 s by default), and prints need no decoration.
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's own tables, which no verbosity turns off,
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # and files: MLflow has the curves
 # Libraries' own notices to driver logs; errors that concern us come as exceptions.
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 OBJECT_STORE_BYTES = 200_000_000  # names and counts are all it ever holds

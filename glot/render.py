@@ -1,209 +1,32 @@
-"""A checkpoint, features and their pictures in; a contact strip (.png) and a video (.mp4) of one person's bodies out.
+"""A checkpoint, features and their pictures in; pictures (.png) and videos (.mp4) of one person's bodies out."""
 
-N frames of a track, V vertices. Bodies are drawn over the full picture with the crop's camera carried over to it.
-"""
-
+import io
 import json
-import os
 import re
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 from typing import Annotated
 
-import av
 import cv2
 import numpy as np
-import pyarrow.compute as pc
-import torch
 import typer
 from numpy.typing import NDArray
 
-from glot import cli
+from glot import attention_pictures, cli, comparison
 from glot.body import Body, load_body
-from glot.camera import CROP_SIZE, FOCAL_LENGTH, full_image_translation
-from glot.crop import crop_matrix, keypoints_to_crop
+from glot.clip import ORANGE, Clip, images_of
+from glot.drawing import PAPER, Picture, write, write_video
 from glot.errors import InputError
 from glot.evaluate import Predictor, check_body, evaluate_predictor
-from glot.joints import COMMON14, COMMON14_BONES
-from glot.location import location, open_parquet
-from glot.metrics import HIPS
-from glot.model import SMPLParams
-from glot.predict import load_model_for, predict_track
-from glot.scene import Scene
-from glot.schema import parts
-from glot.scoring import Truth, score, track_truth
+from glot.inference import load_model_for, predict_track
+from glot.location import location, write_whole
+from glot.model import GLoT
+from glot.scoring import score, track_truth
 from glot.store import FeatureStore, Track
-from glot.windows import usual_step
 
-Picture = NDArray[np.uint8]  # (H, W, 3) RGB
-
-PREDICTED, TRUE = (0.45, 0.62, 0.90), (0.80, 0.72, 0.55)  # colours of bodies, RGB 0-1
-INK, PAPER = (40, 40, 40), (245, 245, 245)
-ORANGE = (225, 110, 20)
-OPACITY = 0.9
 MOMENTS = 6
-BLOCK = 16  # frames
 PANEL = 256  # px, of the strip
 VIDEO_HEIGHT = 400  # px
-SIDE_VIEW_METRES = 2.3  # what a side view spans
-# Scenes have y up and z towards the viewer, bodies are in the camera's frame: y down, z away.
-TO_SCENE = np.diag([1.0, -1.0, -1.0, 1.0])
-SIDEWAYS = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])  # as seen from the camera's right; y stays
-
-
-class Clip:
-    """Everything that is drawn of one track, frame by frame."""
-
-    def __init__(
-        self, store: FeatureStore, body: Body, params: SMPLParams, truth: Truth, images: list[str], root: Path
-    ) -> None:
-        rows = truth.rows
-        self.body, self.params, self.truth = body, params, truth
-        self.frame_index = truth.frame_index
-        self.fps = float(store.fps[rows[0]]) / usual_step(self.frame_index)  # of the rows
-        self.boxes, self.scales = store.bbox[rows], store.crop_scale[rows]
-        self.pictures = Pictures(root, images)
-        self._blocks: dict[bool, tuple[int, NDArray, NDArray]] = {}
-        self.true_cam: torch.Tensor | None = None
-        if truth.smpl is not None:
-            with torch.no_grad():
-                joints = body.joints(truth.smpl.rotmats, truth.smpl.betas).numpy()
-            keypoints = keypoints_to_crop(store.keypoints2d[rows], self.boxes, self.scales)
-            self.true_cam = torch.from_numpy(fit_cam(joints, keypoints)).float()
-
-    def __len__(self) -> int:
-        return len(self.frame_index)
-
-    def posed(self, i: int, *, true: bool = False) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Vertices (V, 3) and the 14 joints (14, 3) of frame i: metres, about the body's own origin, camera frame."""
-        number, vertices, joints = self._blocks.get(true, (-1, np.empty(0), np.empty(0)))
-        if number != i // BLOCK:  # bodies are posed some frames at a time, which is several times faster
-            params = self.truth.smpl if true else self.params
-            assert params is not None
-            rows = slice(i // BLOCK * BLOCK, (i // BLOCK + 1) * BLOCK)
-            with torch.no_grad():
-                output = self.body(params.rotmats[rows], params.betas[rows])
-            vertices, joints = output.vertices.numpy(), output.joints14.numpy()
-            self._blocks[true] = (i // BLOCK, vertices, joints)
-        return vertices[i % BLOCK], joints[i % BLOCK]
-
-    def overlay(self, i: int, panel: Picture, to_panel: NDArray[np.float64], *, true: bool = False) -> Picture:
-        """The body of frame i over ``panel``, a view of the picture; ``to_panel`` (2, 3) maps its px to the panel's."""
-        cams = self.true_cam if true else self.params.cam
-        assert cams is not None
-        height, width = self.pictures.size
-        side = float(self.boxes[i, 2] * self.scales[i])
-        focal = FOCAL_LENGTH * side / CROP_SIZE  # the crop's own, so that the body looks the same in the full picture
-        box = torch.tensor([[self.boxes[i, 0], self.boxes[i, 1], side]])
-        place = full_image_translation(cams[i : i + 1], box, width=width, height=height, focal=focal)[0].numpy()
-        intrinsics = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
-        return self._draw(
-            self.posed(i, true=true)[0] + place,
-            np.concatenate([to_panel, [[0, 0, 1]]]) @ intrinsics,
-            panel,
-            TRUE if true else PREDICTED,
-        )
-
-    def side_view(self, i: int, size: int) -> Picture:
-        """The predicted body of frame i from the camera's right; the true joints as orange bones, pelvis on pelvis."""
-        vertices, predicted = self.posed(i)
-        pelvis, depth = predicted[list(HIPS)].mean(axis=0), 60.0  # metres: far enough to look flat
-        focal = size / SIDE_VIEW_METRES * depth
-        intrinsics = np.array([[focal, 0, size / 2], [0, focal, size / 2], [0, 0, 1]])
-        place = np.array([0, -0.05, depth])
-        paper = np.full((size, size, 3), PAPER, np.uint8)
-        panel = self._draw((vertices - pelvis) @ SIDEWAYS.T + place, intrinsics, paper, PREDICTED)
-        if len(self.truth.joints[i]) == len(COMMON14) and self.truth.scored[i]:
-            joints = self.truth.joints[i] - self.truth.joints[i][list(HIPS)].mean(axis=0)
-            pixels = (joints @ SIDEWAYS.T + place) @ intrinsics.T
-            pixels = np.round(pixels[:, :2] / pixels[:, 2:]).astype(int)
-            for a, b in COMMON14_BONES:
-                start, end = (tuple(pixels[COMMON14.index(name)].tolist()) for name in (a, b))
-                cv2.line(panel, start, end, ORANGE, 2, cv2.LINE_AA)
-        return panel
-
-    def _draw(
-        self, vertices: NDArray, intrinsics: NDArray, background: Picture, colour: tuple[float, float, float]
-    ) -> Picture:
-        """The body over the background; only the part of the picture that it covers is rendered."""
-        pixels = vertices @ intrinsics.T
-        pixels = pixels[:, :2] / pixels[:, 2:]
-        size = np.array([background.shape[1], background.shape[0]])
-        low = np.clip(np.floor(pixels.min(axis=0)) - 1, 0, size).astype(int)
-        high = np.clip(np.ceil(pixels.max(axis=0)) + 2, 0, size).astype(int)
-        out = background.copy()
-        if (high <= low).any():
-            return out  # outside the picture
-        part = out[low[1] : high[1], low[0] : high[0]]
-        scene = Scene(part.shape[1], part.shape[0], supersample=2)
-        scene.set_background(part)
-        shift = np.array([[1, 0, -low[0]], [0, 1, -low[1]], [0, 0, 1]])
-        scene.set_camera(shift @ intrinsics, TO_SCENE)
-        scene.set_mesh("body", vertices * np.diag(TO_SCENE)[:3], self.body.faces, colours=np.array(colour))
-        part[...] = cv2.addWeighted(scene.render(), OPACITY, part.copy(), 1 - OPACITY, 0)
-        return out
-
-
-def fit_cam(joints: NDArray, keypoints: NDArray) -> NDArray[np.float64]:
-    """Weak-perspective cameras (N, 3: s, tx, ty) that bring joints (N, J, 3) m onto keypoints (N, J, 3) in crop units.
-
-    Least squares of s (x + tx), s (y + ty) over the joints with confidence; for ground truth, which has no such camera.
-    A frame with fewer than two known joints takes the camera of the nearest frame that has them.
-    """
-    cams = np.full((len(joints), 3), np.nan)
-    for i, (xyz, known) in enumerate(zip(joints, keypoints, strict=True)):
-        seen = known[:, 2] > 0
-        if seen.sum() < 2:
-            continue
-        xy, target, count = xyz[seen, :2].astype(np.float64), known[seen, :2], int(seen.sum())
-        system = np.zeros((2 * count, 3))
-        system[:count, 0], system[:count, 1] = xy[:, 0], 1
-        system[count:, 0], system[count:, 2] = xy[:, 1], 1
-        s, a, b = np.linalg.lstsq(system, target.T.reshape(-1), rcond=None)[0]
-        if s > 0:
-            cams[i] = s, a / s, b / s
-    fitted = np.flatnonzero(np.isfinite(cams[:, 0]))
-    if len(fitted) == 0:
-        raise InputError("no frame of this track has two known 2D joints, so the true body cannot be placed")
-    nearest = np.abs(np.arange(len(cams))[:, None] - fitted).argmin(axis=1)
-    return cams[fitted[nearest]]
-
-
-class Pictures:
-    """The pictures of a track, in order: files below ``root``, or frames of a video (``video#frame``)."""
-
-    def __init__(self, root: Path, images: list[str]) -> None:
-        if not root.is_dir():
-            raise InputError(f"--root {root}: there is no such folder; it is where the dataset's pictures are")
-        self.root, self.images = root, images
-        self._video: tuple[str, int, Iterator[av.VideoFrame]] | None = None  # open file, next frame, decoder
-        self.size = self[0].shape[:2]  # (H, W)
-
-    def __getitem__(self, i: int) -> Picture:
-        name, separator, frame = self.images[i].rpartition("#")
-        if separator and frame.isdigit():
-            return self._frame_of_video(name, int(frame))
-        path = self.root / self.images[i]
-        picture = cv2.imread(str(path), cv2.IMREAD_COLOR) if path.is_file() else None
-        if picture is None:
-            raise InputError(f"{path}: no readable picture; --root must be the folder the features were extracted from")
-        return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
-
-    def _frame_of_video(self, name: str, number: int) -> Picture:
-        if self._video is None or self._video[0] != name or self._video[1] > number:
-            path = self.root / name
-            try:
-                self._video = (name, 0, av.open(str(path)).decode(video=0))
-            except (OSError, av.FFmpegError, IndexError) as error:
-                raise InputError(f"{path}: no readable video ({error}); --root must be where it lies") from None
-        _, following, decoder = self._video
-        for frame in decoder:
-            following += 1
-            if following > number:
-                self._video = (name, following, decoder)
-                return np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
-        raise InputError(f"{self.root / name}: ends before frame {number}; the features were made from another video")
 
 
 def strip(clip: Clip, *, title: str) -> Picture:
@@ -220,8 +43,7 @@ def strip(clip: Clip, *, title: str) -> Picture:
         note_y = top + (len(rows) - 1) * (PANEL + gap) + PANEL // 2 + 20
         write(sheet, "orange: truth", (8, note_y), colour=ORANGE, scale=0.4)
     for column, i in enumerate(np.linspace(0, len(clip) - 1, MOMENTS).round().astype(int).tolist()):
-        to_panel = crop_matrix(clip.boxes[i], float(clip.scales[i]), size=PANEL)
-        plain = np.asarray(cv2.warpAffine(clip.pictures[i], to_panel, (PANEL, PANEL)), np.uint8)
+        plain, to_panel = clip.crop(i, PANEL)
         panels = [plain, clip.overlay(i, plain, to_panel)]
         if true:
             panels.append(clip.overlay(i, plain, to_panel, true=True))
@@ -250,43 +72,6 @@ def film(clip: Clip, *, errors: dict[int, float]) -> Iterator[Picture]:
         yield frame
 
 
-def write_video(path: Path, frames: Iterator[Picture], *, fps: float, total: int) -> None:
-    """H.264 in an .mp4 that players and browsers open; the file appears when it is whole."""
-    if "libx264" not in av.codecs_available:
-        raise InputError(
-            "this build of PyAV has no H.264 encoder; install its wheel (pip install --force-reinstall av)"
-        )
-    rate = Fraction(fps).limit_denominator(1001) if np.isfinite(fps) and fps > 0 else Fraction(25)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with av.open(str(temporary), "w", format="mp4") as container:
-            stream = container.add_stream("libx264", rate=rate, options={"crf": "20", "preset": "veryfast"})
-            stream.pix_fmt = "yuv420p"
-            for picture in cli.progress(frames, total=total, what="drawing"):
-                if stream.width != picture.shape[1]:  # the first one says how large the video is
-                    stream.height, stream.width = picture.shape[:2]
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-            container.mux(stream.encode())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write(picture: Picture, text: str, at: tuple[int, int], *, colour: tuple = INK, scale: float = 0.45) -> None:
-    """Puts a line of text into the picture, its baseline starting ``at`` (x, y)."""
-    cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
-
-
-def images_of(store: FeatureStore, track: Track) -> list[str]:
-    """The ``image`` column of a track's rows."""
-    found: list[str] = []
-    for path in parts(store.folder, store.manifest):
-        with open_parquet(path) as file:
-            table = file.read(columns=["image", "track_id"])
-        found += table.filter(pc.equal(table["track_id"], track.track_id))["image"].to_pylist()
-    return found
-
-
 def main(
     checkpoint: Annotated[Path, typer.Option(help="Folder of a checkpoint, e.g. runs/first/best.")],
     features: Annotated[
@@ -299,11 +84,25 @@ def main(
     track: Annotated[str, typer.Option(help="Which track; the one of median PA-MPJPE when left out.")] = "",
     body: Annotated[Path | None, typer.Option(help="SMPL file or folder; the open body when left out.")] = None,
     max_frames: Annotated[int, typer.Option(min=1, help="Stop the video after so many frames.")] = 600,
+    attention: Annotated[
+        bool, typer.Option("--attention", help="Draw what the frames of the global branch look at instead.")
+    ] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Draw the bodies before and after the local branch's correction instead.")
+    ] = False,
+    frame: Annotated[
+        int | None, typer.Option(help="The frame amid the window of --attention; the track's middle when left out.")
+    ] = None,
 ) -> None:
     """Draw the predicted bodies of one track over its pictures: a contact strip (.png) and a video (.mp4).
 
     The video shows input, prediction and side view. The strip adds the ground truth, whose camera is fitted to the 2D
     joints. Only what the model says places its bodies: no depth, no optimisation.
+
+    `--attention` writes TRACK_attention.png: for each layer of the global encoder and decoder which frame looks at
+    which, mean of the heads, in one window and over all windows of the track; once with every frame visible and once
+    with frames hidden as in training. TRACK_attention.npz has the numbers, head by head. `--compare` writes
+    TRACK_compare.png and .mp4: the global branch's body beside the corrected one, coloured by how far each part moved.
 
     Example: `python -m glot.render --checkpoint runs/demo/train/best --features runs/demo/features
     --root runs/demo/data --out pictures`
@@ -315,6 +114,8 @@ def main(
     the_body = load_body(body)
     check_body(saved, store.manifest, the_body)
     model = saved.model
+    if compare and model.correction is None:
+        raise InputError("--compare: this model has the global branch only (model.modules=gmm), nothing corrects it")
     if track:
         chosen, why = store.track(track), "chosen"
     else:
@@ -322,28 +123,84 @@ def main(
     truth = track_truth(store, chosen, the_body)
     if len(truth.rows) == 0:
         raise InputError(f"track {chosen.track_id}: none of its frames is valid; choose another with --track")
-    params = predict_track(model, store.features[truth.rows])
-    images = images_of(store, chosen)
-    clip = Clip(store, the_body, params, truth, [images[row - chosen.start] for row in truth.rows], root)
-    errors = {}
-    if truth.scored.any():
-        scored = score(params, truth, the_body, frames=model.config.frames)["corrected"]
-        errors = dict(zip(scored["frame_index"].tolist(), (1000 * scored["pa_mpjpe"]).tolist(), strict=True))
-    mean = f", PA-MPJPE {np.mean(list(errors.values())):.1f} mm" if errors else ""
+    all_images = images_of(store, chosen)
+    images = [all_images[row - chosen.start] for row in truth.rows]
+    rows = store.features[truth.rows]
+    clip = Clip(store, the_body, predict_track(model, rows), truth, images, root)
+    errors = errors_of(clip, model)
+    mean = f", PA-MPJPE {mean_of(errors)} mm" if errors else ""
+    title = f"{dataset}/{split}, track {chosen.track_id} ({why}), {len(clip)} frames"
     name = re.sub(r"[^\w.-]+", "_", chosen.track_id)
-    png, mp4 = out / f"{name}.png", out / f"{name}.mp4"
+    total = min(len(clip), max_frames)
+    written: list[Path] = []
     try:
         out.mkdir(parents=True, exist_ok=True)
-        sheet = strip(clip, title=f"{dataset}/{split}, track {chosen.track_id} ({why}), {len(clip)} frames{mean}")
-        replace_file(png, cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1].tobytes())
-        total = min(len(clip), max_frames)
-        frames = (frame for _, frame in zip(range(total), film(clip, errors=errors), strict=False))
-        write_video(mp4, frames, fps=clip.fps, total=total)
-        report = {"track": chosen.track_id, "why": why, "frames": len(clip), "png": png.name, "mp4": mp4.name}
-        replace_file(out / "render.json", (json.dumps(report, indent=1) + "\n").encode())
+        if attention:
+            written += draw_attention(out / f"{name}_attention", clip, model, rows, frame=frame, title=title)
+        if compare:
+            before = Clip(store, the_body, predict_track(model, rows, local=False), truth, images, root)
+            change = f", PA-MPJPE {mean_of(errors_of(before, model))} and {mean_of(errors)} mm" if errors else ""
+            both = comparison.compare(before, clip)
+            picture = comparison.sheet(both, title=f"{title}: global and corrected body{change}")
+            written += write_both(out / f"{name}_compare", picture, comparison.film(both), fps=clip.fps, total=total)
+        if not attention and not compare:
+            picture = strip(clip, title=title + mean)
+            written += write_both(out / name, picture, film(clip, errors=errors), fps=clip.fps, total=total)
+            report = {
+                "track": chosen.track_id,
+                "why": why,
+                "frames": len(clip),
+                "png": f"{name}.png",
+                "mp4": f"{name}.mp4",
+            }
+            write_whole(out / "render.json", (json.dumps(report, indent=1) + "\n").encode())
     except OSError as error:
         raise InputError(f"--out {out}: cannot be written ({error.strerror or error}); choose another place") from None
-    print(f"{chosen.track_id} ({why}){mean}\n{png}\n{mp4}")
+    print("\n".join([f"{chosen.track_id} ({why}){mean}", *map(str, written)]))
+
+
+def errors_of(clip: Clip, model: GLoT) -> dict[int, float]:
+    """Frame index -> PA-MPJPE in mm, of the frames that have a ground truth."""
+    if not clip.truth.scored.any():
+        return {}
+    scored = score(clip.params, clip.truth, clip.body, frames=model.config.frames)["corrected"]
+    return dict(zip(scored["frame_index"].tolist(), (1000 * scored["pa_mpjpe"]).tolist(), strict=True))
+
+
+def mean_of(errors: dict[int, float]) -> str:
+    return f"{np.mean(list(errors.values())):.1f}"
+
+
+def draw_attention(
+    path: Path, clip: Clip, model: GLoT, features: NDArray[np.float32], *, frame: int | None, title: str
+) -> list[Path]:
+    """Writes ``path``.png and .npz of the window around ``frame``."""
+    row = len(clip) // 2
+    if frame is not None:
+        found = np.flatnonzero(clip.frame_index == frame)
+        if len(found) == 0:
+            first, last = clip.frame_index[[0, -1]]
+            raise InputError(f"--frame {frame}: not among this track's frames, {first} to {last}")
+        row = int(found[0])
+    maps = attention_pictures.track_maps(model, features, row)
+    numbers = io.BytesIO()
+    np.savez_compressed(numbers, frame_index=clip.frame_index[maps["rows"]], **maps)  # type: ignore[arg-type]
+    heads = model.config.heads
+    png = attention_pictures.picture(
+        maps, clip, title=f"{title}: attention of the global branch, mean of {heads} heads"
+    )
+    written = [path.with_name(path.name + suffix) for suffix in (".png", ".npz")]
+    for file, content in zip(written, (png, numbers.getvalue()), strict=True):
+        write_whole(file, content)
+    return written
+
+
+def write_both(path: Path, picture: Picture, frames: Iterator[Picture], *, fps: float, total: int) -> list[Path]:
+    """Writes ``path``.png and the first ``total`` frames as ``path``.mp4."""
+    png, mp4 = (path.with_name(path.name + suffix) for suffix in (".png", ".mp4"))
+    write_whole(png, cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes())
+    write_video(mp4, (frame for _, frame in zip(range(total), frames, strict=False)), fps=fps, total=total)
+    return [png, mp4]
 
 
 def median_track(predict: Predictor, store: FeatureStore, body: Body, frames: int) -> tuple[Track, str]:
@@ -353,13 +210,6 @@ def median_track(predict: Predictor, store: FeatureStore, body: Body, frames: in
     result = evaluate_predictor(predict, store, body, frames=frames, protocols=("corrected",), vertices=False)
     ranked = sorted(result["corrected"].per_track, key=lambda row: row["pa_mpjpe"])
     return store.track(ranked[(len(ranked) - 1) // 2]["track_id"]), f"median of {len(ranked)}"
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Writes a file at once."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
 
 
 def command() -> None:

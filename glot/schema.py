@@ -10,7 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import ArrayLike
 
 from glot.errors import InputError
 from glot.location import open_parquet, write_whole
@@ -132,3 +134,13 @@ def read_table(folder: Path, columns: list[str] | None = None) -> pa.Table:
             raise InputError(f"{path}: not readable as Parquet ({error}); extract the features again") from None
     names = columns or expected.names
     return pa.concat_tables(tables) if tables else pa.schema([expected.field(n) for n in names]).empty_table()
+
+
+def column(values: ArrayLike, kind: pa.DataType) -> pa.Array:
+    """(N, a, b) -> N nested fixed-size lists of float32; plain columns as they are."""
+    if not pa.types.is_fixed_size_list(kind):
+        return pa.array(values, type=kind)
+    out = pa.array(np.ravel(values), type=pa.float32())
+    for size in reversed(np.shape(values)[1:]):
+        out = pa.FixedSizeListArray.from_arrays(out, size)
+    return out

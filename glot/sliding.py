@@ -24,19 +24,22 @@ class SlidingGLoT:
 
     The regressors have no non-linearity (three iterations from the mean body, and the kinematic chain): each is one
     affine map, folded here in double precision. Make a new one when the weights have changed.
+
+    ``local=False``: the global branch's estimate of the same frame, before the local branch corrects it.
     """
 
     @torch.no_grad()
-    def __init__(self, model: GLoT) -> None:
+    def __init__(self, model: GLoT, *, local: bool = True) -> None:
         self.model = model
+        self.correction = model.correction if local else None
         self.linear: AbstractContextManager[Any] = (
             OneDNN() if model.mean.device.type == "cpu" and _mkl_is_slow() else nullcontext()
         )
         config, mean = model.config, model.mean.double()
         iterative, widen = _frozen(model.iterative), _frozen(model.motion.widen)
         self.estimate = _affine(lambda hidden: iterative(hidden, mean, widen), config.decoder_width, mean.device)
-        if model.correction is not None:
-            regressor, width = _frozen(model.correction.regressor), config.local_width
+        if self.correction is not None:
+            regressor, width = _frozen(self.correction.regressor), config.local_width
             size = width + len(mean)
             self.correct = _affine(lambda x: regressor(x[:, :width], x[:, width:]), size, mean.device)
 
@@ -57,12 +60,12 @@ class SlidingGLoT:
             hidden = block(hidden)
         hidden = motion.decoder_norm(motion.decoder_blocks[-1](hidden, slice(frames // 2, frames // 2 + 1)))
         estimate = F.linear(hidden, *self.estimate)  # (N, 1, 157)
-        if model.correction is not None:
+        if self.correction is not None:
             near = model.config.nearby_frames
             first = frames // 2 - near
             last = len(rows) - (frames - (frames // 2 + near + 1))
-            around = model.correction.project(rows[first:last]).unfold(0, 2 * near + 1, 1).transpose(1, 2)
-            found = model.correction.look(around, memory, slice(near, near + 1))
+            around = self.correction.project(rows[first:last]).unfold(0, 2 * near + 1, 1).transpose(1, 2)
+            found = self.correction.look(around, memory, slice(near, near + 1))
             estimate = F.linear(torch.cat((found, estimate), dim=-1), *self.correct)
         return SMPLParams(*(values[:, 0] for values in to_params(estimate)))
 

@@ -28,6 +28,7 @@ from mlflow.exceptions import MlflowException
 from glot.errors import InputError
 
 KEY_TAG, PARENT_TAG = "glot.key", "mlflow.parentRunId"
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # so that its page begins with the runs
 RETRY_SECONDS = 60.0  # between two tries when the store does not answer
 MOST_POINTS = 1000  # that MLflow takes at once
 Point = tuple[str, float, int, int]  # name, value, ms since 1970, step
@@ -52,7 +53,13 @@ def prepare(uri: str, experiment: str) -> str:
             raise InputError(
                 f"--experiment {experiment}: it was deleted in MLflow; restore it there or choose another name"
             )
-        return found.experiment_id if found else client.create_experiment(experiment, artifact_location=location)
+        if found is None:
+            with suppress(MlflowException):  # another job creates it at this moment; should it be something else,
+                return client.create_experiment(experiment, artifact_location=location, tags=KIND)
+            found = client.get_experiment_by_name(experiment)  # this says so
+        if found is None:
+            raise InputError(f"--mlflow {uri}: the experiment {experiment} cannot be created there")
+        return found.experiment_id
     except MlflowException as error:
         raise InputError(f"--mlflow {uri}: no MLflow store answers there ({_first_line(error)})") from None
 

@@ -24,11 +24,11 @@ from glot.checkpoint import assign, save_checkpoint
 from glot.config import Recipe
 from glot.errors import InputError
 from glot.evaluate import evaluate_split
+from glot.inference import load_model
 from glot.location import write_whole
 from glot.losses import frame_counts, glot_loss
 from glot.model import GLoT
 from glot.official import load_spin_regressor
-from glot.predict import load_model
 from glot.run_state import EPOCHS, SPOOL, training_folders, validation_folders
 from glot.sampler import Batch, Sampler
 from glot.saves import newest_step, resume, save_step

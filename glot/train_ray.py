@@ -13,29 +13,26 @@ import shutil
 import sys
 import time
 import uuid
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-# Before ray is imported: report() waits for the controller's poll (2 s by default), and prints need no decoration.
-os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+from glot import cli, config, curves, ray_session, tracking  # ray_session sets what ray reads when it is imported
 
-import ray
+import ray  # isort: skip
 import ray.train
 import torch
 import typer
 from ray.train.torch import TorchTrainer, prepare_model
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from glot import cli, config, curves, ray_session, tracking
 from glot.body import load_body, require_body
 from glot.checkpoint import WEIGHTS, read_config
 from glot.config import Recipe
 from glot.errors import InputError
+from glot.inference import checkpoint_path, load_model_for
 from glot.location import is_remote, location, temporary_of
-from glot.predict import checkpoint_path, load_model_for
 from glot.run_state import EPOCHS, SPOOL, feature_lineage, open_state, training_folders, write_state
 from glot.saves import newest_step, steps_folder
 from glot.schema import read_manifest
@@ -126,7 +123,14 @@ def answering_resources() -> dict[str, float]:
     return have
 
 
-def run_workers(job: Job, *, workers: int, gpus: int, cpus_per_worker: float) -> None:
+def run_here(job: Job, *, gpus: float, report: Callable[[dict[str, float]], None]) -> None:
+    """The one worker of a run in this process, which holds the core or the GPU for it already: starts at once."""
+    if gpus and not torch.cuda.is_available():
+        raise InputError("this node's torch sees no GPU; install its CUDA build there, or train on CPUs")
+    train(job, device=torch.device("cuda" if gpus else "cpu"), report=report)
+
+
+def run_workers(job: Job, *, workers: int, gpus: int, cpus_per_worker: float, callbacks: Sequence[Any] = ()) -> None:
     """Ray Train's workers until they have ended; those that die are started again at the last checkpoint.
 
     How many there are changes nothing about the optimisation (a step's windows are shared by whoever is there), so a
@@ -145,6 +149,7 @@ def run_workers(job: Job, *, workers: int, gpus: int, cpus_per_worker: float) ->
             run_config=ray.train.RunConfig(
                 name=f"ray-{uuid.uuid4().hex[:8]}",  # a name it has seen would make Ray resume something
                 storage_path=str(job.out / RAY_FILES),
+                callbacks=list(callbacks),
                 # Else every report is printed twice, whole. (Type checkers see the signature of an older Ray Train.)
                 logging_config=ray.train.LoggingConfig(log_level="WARNING"),  # type: ignore[call-arg]
             ),
@@ -203,24 +208,30 @@ def fit(
     features: Path,
     out: Path,
     workers: int = 1,
-    gpus: int = 0,
+    gpus: float = 0,
     cpus_per_worker: float = 1.0,
     body: Path | None = None,
     spin_regressor: Path | None = None,
     start: Path | None = None,
     mlflow: str = "",
     experiment: str = "glot",
+    name: str = "",
     parent: str = "",
+    upload: bool = True,
     resume: bool = True,
     fresh: bool = False,
     save_every: int = 0,
     max_seconds: float = 0.0,
+    here: Callable[[dict[str, float]], None] | None = None,
+    callbacks: Sequence[Any] = (),
 ) -> dict[str, float]:
     """Trains a recipe and returns the metrics of its best epoch; ``out`` gets best/, last/, run.json, epochs.json.
 
     Started again with the same ``out`` it goes on behind its last checkpoint (``save_every`` steps apart, 0: an epoch),
-    or returns at once when it is done. ``mlflow`` is a tracking URI, "" for none; ``parent`` the MLflow run to nest
-    under. Ray must be running. Raises Unfinished once ``max_seconds`` are over (0: never).
+    or returns at once when it is done. ``mlflow`` is a tracking URI, "" for none; ``name`` the run's name there (that
+    of the folder), ``parent`` the run to nest under, and without ``upload`` the checkpoint stays where it is. Ray must
+    be running; it tells ``callbacks`` the metrics of every epoch. With ``here`` it is left out: the single worker is
+    this process, and ``here`` is told the metrics. Raises Unfinished once ``max_seconds`` are over (0: never).
     """
     stop_at = time.time() + max_seconds if max_seconds else math.inf
     features, out = features.resolve(), out.resolve()
@@ -232,7 +243,8 @@ def fit(
         start = checkpoint_path(start, lineage["backbone"]["name"])
         load_model_for(start, read_manifest(next(iter(training_folders(recipe, features).values()))))
     first_model(recipe, the_body, spin_regressor=spin_regressor, start=start)
-    preflight(workers=workers, gpus=gpus, cpus_per_worker=cpus_per_worker)
+    if here is None:
+        preflight(workers=workers, gpus=int(gpus), cpus_per_worker=cpus_per_worker)
     state: dict[str, Any] = {
         "recipe": json.loads(json.dumps(config.to_dict(recipe))),
         "features": lineage,
@@ -244,17 +256,20 @@ def fit(
     if state["status"] == "finished":
         print(f"{out}: already trained, nothing to do (--fresh trains it anew)")
         return state["metrics"]
-    check_nodes(features, out)
-    share = recipe.data.batch_size / (gpus or workers)
-    print(
-        f"{recipe.data.batch_size} windows a step, {share:g} a worker; lr up to {recipe.lr:g}, for the whole batch "
-        "and not scaled by workers",
-        flush=True,
-    )
+    if here is None:
+        check_nodes(features, out)
+        share = recipe.data.batch_size / (gpus or workers)
+        print(
+            f"{recipe.data.batch_size} windows a step, {share:g} a worker; lr up to {recipe.lr:g}, for the whole batch "
+            "and not scaled by workers",
+            flush=True,
+        )
 
     run_id = ""
     if mlflow:
-        run_id = open_mlflow_run(recipe, state, mlflow, out=out, experiment=experiment, parent=parent)
+        run_id = open_mlflow_run(
+            recipe, state, mlflow, out=out, experiment=experiment, name=name or out.name, parent=parent
+        )
     job = Job(
         recipe,
         features,
@@ -271,7 +286,10 @@ def fit(
     )
     status, metrics = "FAILED", {}
     try:
-        run_workers(job, workers=workers, gpus=gpus, cpus_per_worker=cpus_per_worker)
+        if here is not None:
+            run_here(job, gpus=gpus, report=here)
+        else:
+            run_workers(job, workers=workers, gpus=int(gpus), cpus_per_worker=cpus_per_worker, callbacks=callbacks)
         at, total = newest_step(out), recipe.epochs * recipe.steps_per_epoch
         if at < total:
             status = "KILLED"
@@ -290,26 +308,31 @@ def fit(
             for name in ("epochs.csv", "epochs.png") if epochs else ():
                 run.artifact(out / name)
             if status == "FINISHED":
-                run.artifact(out / "best", "best")
-                run.metrics({f"best_{k}": v for k, v in metrics.items() if k.startswith("val_")}, step=0)
+                if upload:
+                    run.artifact(out / "best", "best")
+                kept = {k: v for k, v in metrics.items() if k.startswith("val_") or k == "epoch"}
+                run.metrics({f"best_{k}": v for k, v in kept.items()}, step=0)
             run.close(status)
     return metrics
 
 
 def open_mlflow_run(
-    recipe: Recipe, state: dict[str, Any], mlflow: str, *, out: Path, experiment: str, parent: str
+    recipe: Recipe, state: dict[str, Any], mlflow: str, *, out: Path, experiment: str, name: str, parent: str
 ) -> str:
     """The id of this folder's run in MLflow. An outage costs a new run its log; one that exists goes on regardless."""
     known = state.get("mlflow", {})
     if known.get("uri") == mlflow:
         tracking.Run(mlflow, known["run_id"]).running()
         return known["run_id"]
+    if "key" not in state:  # of its own: a run started over in the same folder is another run
+        state["key"] = uuid.uuid4().hex[:16]
+        write_state(out, state)
     tags = {f"features.{name}": value for name, value in state["features"]["sets"].items()}
     run_id = tracking.open_run(
         mlflow,
         tracking.prepare(mlflow, experiment),
-        name=out.name,
-        key=hashlib.sha256(str(out).encode()).hexdigest()[:16],
+        name=name,
+        key=state["key"],
         params=config.flat(recipe),
         tags=tags | tracking.lineage() | {"out": str(out)},
         parent=parent,

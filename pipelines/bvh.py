@@ -1,7 +1,7 @@
-"""A BVH motion file in, SMPL poses out: joints matched by name (CMU, Mixamo, LAFAN, Poser), rest poses made to agree.
+"""A BVH motion file in, SMPL poses out: joints matched by name (SMPL, CMU, Mixamo, LAFAN, Poser).
 
-Only global rotations and bone directions are used, so joints that SMPL lacks are absorbed and those that a file lacks
-follow their parent.
+Rest poses are made to agree. Only global rotations and bone directions are used, so joints that SMPL lacks are absorbed
+and those that a file lacks follow their parent. (glot/bvh.py writes BVH.)
 """
 
 import re
@@ -142,6 +142,9 @@ def _match(file: Path, skeleton: _Skeleton) -> dict[str, int]:
     for name in ("neck", "head"):
         if name in where:
             joints[name] = where[name]
+    # SMPL itself calls the toes "foot" behind an "ankle", and the fingers "hand" behind a "wrist".
+    if set(SMPL_JOINTS) <= set(skeleton.names):
+        joints = {name: skeleton.names.index(name) for name in SMPL_JOINTS}
     missing = [f"{side}_{joint}" for side in ("left", "right") for joint in REQUIRED if f"{side}_{joint}" not in joints]
     if missing:
         raise InputError(

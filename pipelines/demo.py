@@ -87,9 +87,9 @@ def stages(out: Path, *, workers: int) -> list[Stage]:
             [
                 *("-m", "tuning.search", "--space", "mask_ratio", "--values", "0,0.25,0.5,0.75"),
                 *("--features", str(features), "--out", str(out / "sweep"), "--mlflow", mlflow),
-                *("--set", "epochs=3", "--set", "data.batch_size=16"),
+                *("--set", "epochs=3", "--set", "data.batch_size=16", "--resume"),
             ],
-            out / "sweep" / "mask_ratio.json",
+            out / "sweep" / "report.csv",
         ),
         Stage(
             "render",
@@ -135,7 +135,7 @@ def summarise(out: Path, seconds: dict[str, float]) -> dict:
         **{name: {metric: round(row[metric], 2) for metric in METRICS if metric in row} for name, row in rows.items()},
         "frames": sum(manifest["rows"] for manifest in manifests),
         "tracks": sum(manifest["tracks"] for manifest in manifests),
-        "sweep_runs": len(json.loads((out / "sweep" / "mask_ratio.json").read_text())),
+        "sweep_runs": len((out / "sweep" / "report.csv").read_text().splitlines()) - 1,
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
     }
 

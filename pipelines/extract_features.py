@@ -27,6 +27,8 @@ from glot.errors import InputError
 from glot.location import location
 from glot.ray_session import connect
 from glot.schema import Manifest
+from glot.spool import Spool
+from glot.video import video_frame
 from pipelines.boxes import jittered
 from pipelines.clips import PREPROCESSING, Clip, Decoder, Unit
 from pipelines.decoders.human36m import HUMAN36M
@@ -36,12 +38,11 @@ from pipelines.decoders.penn_action import PENN_ACTION
 from pipelines.decoders.posetrack import POSETRACK
 from pipelines.decoders.threedpw import THREEDPW
 from pipelines.decoders.video import VIDEO, video_decoder
-from pipelines.frames import read_crops, video_frame
+from pipelines.frames import read_crops
 from pipelines.occlusion import Occlusion, load_occlusion
 from pipelines.precision import hash_of, how_far_off, int8_network, sample_crops
 from pipelines.reference import round_targets
 from pipelines.shards import Record, begin, finished, open_set, publish, write_part, write_record
-from pipelines.spool import Spool
 from pipelines.tally import Display, Tally
 
 DECODERS: dict[str, Decoder] = {

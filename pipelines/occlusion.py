@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from glot.cli import progress
 from glot.crop import CROP_SIZE
 from glot.errors import InputError
-from pipelines.frames import Alter, Unreadable, read_picture
+from glot.video import Unreadable
+from pipelines.frames import Alter, read_picture
 
 PER = ("frame", "track")
 FEWEST_PIXELS = 500  # of an object worth pasting, in VOC's own resolution

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from pipelines.boxes import jittered, keypoint_boxes, misaligned
+from glot.boxes import keypoint_boxes
+from pipelines.boxes import jittered, misaligned
 
 
 def track(centres: np.ndarray, half: float = 30.0) -> np.ndarray:

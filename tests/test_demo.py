@@ -46,7 +46,7 @@ def test_the_summary_holds_the_four_rows_and_the_counts(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         (folder / "manifest.json").write_text(json.dumps({"rows": rows, "tracks": 2}))
     (tmp_path / "sweep").mkdir()
-    (tmp_path / "sweep" / "mask_ratio.json").write_text(json.dumps({"0": row, "0.5": row}))
+    (tmp_path / "sweep" / "report.csv").write_text("model.mask_ratio,pa_mpjpe\n0,60\n0.5,61\n")
     summary = summarise(tmp_path, {"train": 61.23})
     assert summary["test"] == summary["mean_pose"] == summary["untrained"] == dict.fromkeys(METRICS, 12.35)
     assert summary["linear_probe"] == {"pa_mpjpe": 12.35, "mpjpe": 12.35, "accel": 12.35}

@@ -16,8 +16,8 @@ from glot.backbone import load_backbone
 from glot.crop import crop_image, normalise
 from glot.errors import InputError
 from glot.schema import Manifest, read_manifest, read_table
+from glot.video import Video
 from pipelines.extract_features import MOST_TRIES, main
-from pipelines.frames import Video
 from pipelines.shards import RECORDS
 from tests.video_fixture import write_film
 

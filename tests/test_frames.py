@@ -13,10 +13,11 @@ import pytest
 
 from glot.body import load_body
 from glot.crop import crop_image
+from glot.video import Unreadable, Video, Videos, video_frame
 from pipelines import frames
 from pipelines.clips import Clip
 from pipelines.decoders.threedpw import decode, find_units
-from pipelines.frames import Unreadable, Video, Videos, read_crops, read_picture, video_frame
+from pipelines.frames import read_crops, read_picture
 from tests.threedpw_fixture import write_sequence
 
 

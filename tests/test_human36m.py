@@ -11,9 +11,9 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from glot.body import Body, load_body
+from glot.boxes import keypoint_boxes
 from glot.errors import InputError
 from glot.joints import SPIN49
-from pipelines.boxes import keypoint_boxes
 from pipelines.clips import Clip, Unit
 from pipelines.decoders import human36m_files
 from pipelines.decoders.human36m import decode, find_units

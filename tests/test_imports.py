@@ -9,16 +9,18 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"errors"},
     {"cli", "joints", "rotation", "camera", "crop", "config", "location", "schema", "safe_pickle", "tracking"}
-    | {"ray_session", "curves"},
+    | {"ray_session", "curves", "video", "seeking", "boxes", "track_files", "spool"},
     {"onnx_network", "blazepose_files"},
     {"blazepose"},
-    {"body", "backbone", "windows", "store", "metrics", "scene", "run_state"},
-    {"model", "linear_probe"},
-    {"losses", "checkpoint", "sliding"},
-    {"official", "cost"},
-    {"predict", "scoring", "sampler", "saves", "whitening", "publish"},
-    {"evaluate"},
-    {"render", "train_loop"},
+    {"body", "backbone", "windows", "store", "metrics", "scene", "run_state", "detection"},
+    {"model", "linear_probe", "drawing", "tracks"},
+    {"losses", "checkpoint", "sliding", "motion"},
+    {"official", "cost", "motion_files", "gltf", "smoothing", "contact_sheet"},
+    {"bvh"},
+    {"inference", "scoring", "sampler", "saves", "whitening", "publish"},
+    {"evaluate", "clip", "attention", "overlay"},
+    {"attention_pictures", "comparison", "capture"},
+    {"predict", "render", "view", "train_loop"},
     {"train_ray"},
 )
 FILES = sorted(path for package in ("glot", "pipelines", "tuning") for path in (ROOT / package).rglob("*.py"))

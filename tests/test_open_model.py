@@ -16,7 +16,7 @@ from glot.checkpoint import load_checkpoint
 from glot.config import open_start, open_video
 from glot.curves import plot, write_table
 from glot.errors import InputError
-from glot.predict import OPEN_MODEL, OPEN_MODELS, load_model
+from glot.inference import OPEN_MODEL, OPEN_MODELS, load_model
 from tests.small_model import small_model
 from tests.test_checkpoint import save
 

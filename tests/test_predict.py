@@ -11,8 +11,9 @@ import torch
 from glot.checkpoint import save_checkpoint
 from glot.config import ModelConfig, open_sample
 from glot.errors import InputError
+from glot.inference import predict_track
 from glot.model import GLoT
-from glot.predict import main, predict_track
+from glot.predict import main
 from glot.rotation import axis_angle_to_rotmat
 from glot.store import FeatureStore
 from glot.windows import evaluation_windows
@@ -46,6 +47,19 @@ def test_equals_one_window_at_a_time(model: GLoT, features: np.ndarray, rows: in
             for got, expected in zip(mine, alone, strict=True):
                 torch.testing.assert_close(got[row], expected[0], atol=2e-4, rtol=0)
     assert mine.rotmats.shape == (rows, 24, 3, 3)
+
+
+def test_without_the_local_branch_it_is_the_global_estimate_of_the_middle_frame(
+    model: GLoT, features: np.ndarray
+) -> None:
+    mine = predict_track(model, features, local=False, batch_size=4)
+    model.eval()
+    with torch.no_grad():
+        windows = torch.from_numpy(np.stack([features[window] for window in evaluation_windows(21, 8)]))
+        every = model(windows).global_
+    for got, expected in zip(mine, every, strict=True):
+        torch.testing.assert_close(got, expected[:, 4], atol=2e-4, rtol=0)
+    assert not torch.allclose(mine.rotmats, predict_track(model, features).rotmats, atol=1e-3)
 
 
 def test_official_reverses_the_tail(model: GLoT, features: np.ndarray) -> None:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -12,16 +13,12 @@ import pytest
 import torch
 
 from glot.body import Body, load_body
-from glot.checkpoint import save_checkpoint
-from glot.config import ModelConfig, open_sample
+from glot.clip import Pictures, fit_cam
 from glot.errors import InputError
-from glot.model import GLoT
-from glot.render import Clip, Pictures, fit_cam, images_of, main, median_track, strip, write_video
+from glot.render import main, median_track, strip, write_video
 from glot.scoring import track_truth
 from glot.store import FeatureStore
-from tests.feature_fixture import IMAGE_SIZE, write_feature_set
-
-WIDTH, HEIGHT = IMAGE_SIZE
+from tests.clip_fixture import HEIGHT, SMALL, WIDTH, true_clip, write_folder
 
 
 @pytest.fixture(scope="module")
@@ -31,47 +28,13 @@ def body() -> Body:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, body: Body) -> Path:
-    """Features of two tracks, a small checkpoint that takes them, and grey pictures."""
-    path = tmp_path_factory.mktemp("render")
-    manifest = write_feature_set(path / "features" / "3dpw" / "test", tracks=[20, 24], body=body, split="test")
-    torch.manual_seed(3)
-    small = ModelConfig(
-        feature_size=32, nearby_frames=2, width=16, heads=2, decoder_width=8, local_width=8, hidden=16, depth=1
-    )
-    recipe = open_sample()
-    model = GLoT(small, mean_pose=body.mean_pose, mean_shape=body.mean_shape, mean_cam=body.mean_cam)
-    save_checkpoint(
-        path / "best",
-        model=model,
-        recipe=recipe,
-        body={"name": "open_body", "hash": body.file_hash, "open": True},
-        features={"backbone": manifest.backbone},
-        metrics={},
-        step=1,
-    )
-    for clip, frames in (("clip00", 20), ("clip01", 24)):
-        pictures = path / "pictures" / "imageFiles" / clip
-        pictures.mkdir(parents=True)
-        for frame in range(frames):
-            cv2.imwrite(str(pictures / f"image_{frame:05d}.jpg"), np.full((HEIGHT, WIDTH, 3), 90 + frame, np.uint8))
-    return path
+    return write_folder(tmp_path_factory.mktemp("render"), body)
 
 
 @pytest.fixture
 def store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> FeatureStore:
     monkeypatch.setenv("GLOT_CACHE", str(folder / "cache"))
     return FeatureStore.open(folder / "features" / "3dpw" / "test")
-
-
-def true_clip(store: FeatureStore, body: Body, root: Path) -> Clip:
-    """The clip of a model that is always right."""
-    track = store.track("clip01_0")
-    truth = track_truth(store, track, body)
-    assert truth.smpl is not None
-    clip = Clip(store, body, truth.smpl, truth, images_of(store, track), root)
-    assert clip.true_cam is not None
-    clip.params = truth.smpl._replace(cam=clip.true_cam)
-    return clip
 
 
 def test_fitted_camera_is_the_one_that_made_the_keypoints() -> None:
@@ -150,6 +113,38 @@ def test_command_writes_a_strip_and_an_h264_video(folder: Path) -> None:
         assert sum(1 for _ in container.decode(video=0)) == 5
 
 
+def test_attention_and_comparison_are_drawn_instead(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLOT_CACHE", str(folder / "cache"))
+    out, where = folder / "seen", {"features": folder / "features", "root": folder / "pictures"}
+    main(folder / "best", out=out, track="clip01_0", max_frames=3, attention=True, compare=True, frame=20, **where)
+    names = ["clip01_0_attention.npz", "clip01_0_attention.png", "clip01_0_compare.mp4", "clip01_0_compare.png"]
+    assert sorted(path.name for path in out.iterdir()) == names
+    with np.load(out / names[0]) as maps:
+        assert maps["frame_index"].tolist() == [*range(12, 24), *[23] * 4]  # frame 20 amid them, the last one repeated
+        for name in ("window/visible/encoder 1", "mean/hidden/decoder 1"):
+            assert maps[name].shape == (2, 16, 16)
+            np.testing.assert_allclose(maps[name].sum(axis=-1), 1, atol=1e-5)
+        assert int(maps["hidden"].sum()) == 8
+        assert int(maps["windows"]) == 24 - 16 + 1
+    for name in (names[1], names[3]):
+        picture = cv2.imread(str(out / name))
+        assert picture is not None
+        assert picture.std() > 10
+    with av.open(str(out / names[2])) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 3
+
+
+def test_a_model_of_one_branch_has_no_correction_to_show(tmp_path: Path, body: Body) -> None:
+    config = replace(SMALL, modules="gmm", mask_ratio=0.0)
+    folder = write_folder(tmp_path, body, config=config)
+    where = {"features": folder / "features", "root": folder / "pictures", "track": "clip00_0"}
+    with pytest.raises(InputError, match="the global branch only"):
+        main(folder / "best", out=folder / "out", compare=True, **where)
+    main(folder / "best", out=folder / "out", attention=True, **where)  # and without masking, there is one block
+    with np.load(folder / "out" / "clip00_0_attention.npz") as maps:
+        assert not [name for name in maps.files if "hidden" in name]
+
+
 def test_mistakes_are_one_line(folder: Path, store: FeatureStore) -> None:
     def mistake(match: str, **settings) -> None:
         defaults = {"checkpoint": folder / "best", "features": folder / "features", "root": folder / "pictures"}
@@ -159,6 +154,7 @@ def test_mistakes_are_one_line(folder: Path, store: FeatureStore) -> None:
     mistake("--root .*: there is no such folder", root=folder / "nowhere")
     mistake("track 'bob': not in .*clip00_0", track="bob")
     mistake("no readable picture; --root", root=folder, track="clip00_0")
+    mistake("--frame 99: not among this track's frames, 0 to 19", attention=True, frame=99, track="clip00_0")
     mistake("no such folder; train one", checkpoint=folder / "worst")
     (folder / "file").write_text("")
     mistake("cannot be written", out=folder / "file", track="clip00_0")

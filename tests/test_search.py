@@ -1,70 +1,247 @@
-"""A real sweep with Ray Tune into a real MLflow store: one parent, one child a value, none twice."""
+"""Real sweeps with Ray Tune into a real MLflow store: whole, pruned, killed, and two beside each other."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
+import ray
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from glot import tracking
 from glot.body import load_body
 from glot.errors import InputError
-from tests.feature_fixture import write_feature_set
+from tests.browser import chromium, page
+from tests.feature_fixture import write_training_sets
 from tests.test_train_ray import SMALL
-from tuning.search import SPACES, main, parse_values, plot
+from tuning import report
+from tuning.registry import children, read_sweep
+from tuning.results import markdown
+from tuning.search import main, room
+from tuning.spaces import SPACES
+from tuning.trial import Plan
+
+ROOT = Path(__file__).parent.parent
+QUICK = [*SMALL, "epochs=2", "steps_per_epoch=6"]
 
 
 @pytest.fixture(scope="module")
 def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root, body = tmp_path_factory.mktemp("features"), load_body()
-    write_feature_set(root / "3dpw" / "train", tracks=[60] * 3, body=body, seed=1)
-    write_feature_set(root / "3dpw" / "validation", tracks=[30], body=body, seed=2, split="validation")
-    return root
+    return write_training_sets(tmp_path_factory.mktemp("features"), load_body())
+
+
+def runs(uri: str, experiment: str = "glot-search") -> tuple[Run, list[Run]]:
+    """The one sweep's run of an experiment, and its trials'."""
+    client = MlflowClient(uri)
+    (parent,) = [
+        run
+        for run in client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
+        if tracking.PARENT_TAG not in run.data.tags
+    ]
+    return parent, children(uri, parent.info.run_id)
+
+
+def results(trials: list[Run]) -> dict[tuple[str, str], float]:
+    """Errors by mask ratio and seed."""
+    found = {(r.data.params["model.mask_ratio"], r.data.params["seed"]): r.data.metrics for r in trials}
+    assert len(found) == len(trials)
+    return {key: metrics.get("best_val_pa_mpjpe", 0) for key, metrics in found.items()}
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
-def test_a_sweep_is_one_parent_with_a_child_for_every_value(features: Path, tmp_path: Path) -> None:
+def test_a_sweep_is_one_parent_with_a_child_for_every_value_and_seed(
+    features: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     uri, out = tracking.default_uri(tmp_path), tmp_path / "sweep"
-    arguments = {"space": "mask_ratio", "setting": [*SMALL, "epochs=1"], "mlflow": uri}
-    main(features, out, values="0,0.5", **arguments)
+    assert main(features, out, values="0,0.5", seeds=2, setting=QUICK, mlflow=uri) == 0
+    parent, trials = runs(uri)
+    assert set(results(trials)) == {(value, seed) for value in ("0.0", "0.5") for seed in ("1", "2")}
+    assert {run.info.status for run in (parent, *trials)} == {"FINISHED"}
+    assert {run.info.run_name for run in trials} >= {"mask_ratio=0, seed 1", "mask_ratio=0.5, seed 2"}
     client = MlflowClient(uri)
+    assert {"report.png", "report.md", "report.csv", "table.json"} <= {
+        file.path for file in client.list_artifacts(parent.info.run_id)
+    }
+    (version,) = client.search_model_versions("name = 'glot-mask_ratio'")
+    errors = results(trials)
+    best = next(run for run in trials if run.info.run_id == version.run_id)
+    assert best.data.metrics["best_val_pa_mpjpe"] == min(errors.values())
+    fetched = Path(client.download_artifacts(version.run_id, "best", str(tmp_path)))
+    assert (fetched / "model.safetensors").stat().st_size > 10_000 and "best" in version.source
+
+    # From MLflow alone comes the same page, but for what it says of where things are.
+    report.main(mlflow=uri, out=tmp_path / "report")
+    ours = (out / "report.md").read_text().split("| | |")[0]
+    assert (tmp_path / "report" / "mask_ratio" / "report.md").read_text().split("| | |")[0] == ours
+    assert (tmp_path / "report" / "mask_ratio" / "report.csv").read_text() == (out / "report.csv").read_text()
+    assert "| 0.5 |" in ours and "50.6" in ours
+
+    # Finished: nothing runs again, nothing is there twice. More values are added to it.
+    capsys.readouterr()
+    assert main(features, out, values="0,0.5", seeds=2, setting=QUICK, mlflow=uri) == 0
+    assert "nothing to do" in capsys.readouterr().out and len(runs(uri)[1]) == 4
+    assert main(features, out, values="0.5,0.75", seeds=2, setting=QUICK, mlflow=uri, resume=True) == 0
+    assert "2 trials to go" in capsys.readouterr().out
+    more = results(runs(uri)[1])
+    assert {key: more[key] for key in errors} == errors and len(more) == 6
+    with pytest.raises(InputError, match="holds a sweep with .*lr=0.1"):
+        main(features, out, values="0,0.5", setting=[*QUICK, "lr=0.1"], mlflow=uri, resume=True)
+    with pytest.raises(InputError, match="--sweep colour: there is mask_ratio"):
+        report.main(mlflow=uri, out=tmp_path / "report", sweep="colour")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
+def test_pruned_and_failed_trials_end_and_free_what_they_held(features: Path, tmp_path: Path) -> None:
+    space = tmp_path / "rates.yaml"  # from hardly any training to one that diverges
+    space.write_text("axes: [{field: lr, values: [2e-3, 1e-9, 1e12, 1e-8, 1e-7, 1e-6]}]")
+    uri, out = tracking.default_uri(tmp_path), tmp_path / "sweep"
+    settings = [*QUICK, "epochs=6", "warmup_epochs=1"]
+    assert main(features, out, space=str(space), prune=True, setting=settings, mlflow=uri) == 0
+    parent, trials = runs(uri)
+    by_rate = {float(run.data.params["lr"]): run for run in trials}
+    assert by_rate[2e-3].info.status == "FINISHED" and by_rate[1e12].info.status == "FAILED"
+    assert "diverged" in by_rate[1e12].data.tags["glot.reason"]
+    stopped = [run for run in trials if run.data.tags["glot.outcome"] == "stopped early"]
+    assert stopped and {run.info.status for run in stopped} == {"KILLED"} and len(trials) == 6
+    assert all(run.data.metrics["best_val_pa_mpjpe"] > 0 for run in stopped)
+    assert parent.info.status == "FINISHED" and "stopped early behind epoch" in markdown(read_sweep(uri, parent))
+    assert not list(out.glob("trials/*/steps")) and not (out / "tune").exists()
+    deadline = time.monotonic() + 30
+    while ray.available_resources().get("CPU", 0) < 2 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert ray.available_resources()["CPU"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
+def test_a_trial_with_as_many_workers_as_there_are_cores_runs(features: Path, tmp_path: Path) -> None:
+    uri = tracking.default_uri(tmp_path)
+    assert main(features, tmp_path / "sweep", values="0.5", workers_per_trial=2, setting=QUICK, mlflow=uri) == 0
+    (_, (trial,)) = runs(uri)
+    assert trial.info.status == "FINISHED"
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_the_preflight_says_how_many_trials_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def plan(**changes: object) -> Plan:
+        rest = {"workers": 1, "gpus": 0.0, "cpus": 1} | changes
+        return Plan(SPACES["mask_ratio"], "open_sample", (), tmp_path, tmp_path, None, "", "", "", **rest)  # type: ignore[arg-type]
+
+    at_once, shared = room(plan(), concurrent=0, trials=8)
+    assert (at_once, shared.cpus) == (2, 1) and "8 trials to go, 2 fit, 2 at a time" in capsys.readouterr().out
+    at_once, alone = room(plan(), concurrent=1, trials=8)
+    assert (at_once, alone.cpus) == (1, 2) and alone.resources() == {"CPU": 2}
+    with pytest.raises(InputError, match="a trial needs 3 cores, and the cluster has 2 CPU cores"):
+        room(plan(workers=3), concurrent=0, trials=8)
+    with pytest.raises(InputError, match="a trial needs 0.5 GPU"):
+        room(plan(gpus=0.5), concurrent=0, trials=8)
+
+
+def command(features: Path, out: Path, uri: str, *more: str) -> list[str]:
+    settings = [part for setting in [*SMALL, "epochs=3"] for part in ("--set", setting)]
+    where = ["--features", str(features), "--out", str(out), "--mlflow", uri]
+    return [sys.executable, "-m", "tuning.search", *where, *settings, *more]
+
+
+@pytest.mark.slow
+def test_a_sweep_killed_midway_ends_with_the_same_runs_as_an_undisturbed_one(features: Path, tmp_path: Path) -> None:
+    what = ["--values", "0,0.5,0.75", "--seeds", "2"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
+    whole, cut = tracking.default_uri(tmp_path / "whole"), tracking.default_uri(tmp_path / "cut")
+    (tmp_path / "whole").mkdir()
+    subprocess.run(
+        command(features, tmp_path / "whole" / "out", whole, *what), env=environment, check=True, timeout=300
+    )
+    undisturbed, trials = runs(whole)
+
+    out = tmp_path / "cut" / "out"
+    killed = command(features, out, cut, *what)
+    with subprocess.Popen(killed, env=environment, stdout=subprocess.DEVNULL, start_new_session=True) as driver:
+        deadline = time.monotonic() + 240
+        while len(list(out.glob("trials/*/outcome.json"))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        while not list(out.glob("trials/*/steps/*")) and time.monotonic() < deadline:  # the next ones are under way
+            time.sleep(0.05)
+        os.killpg(driver.pid, signal.SIGKILL)
+    assert 2 <= len(list(out.glob("trials/*/outcome.json"))) < 6
+    again = subprocess.run(killed, env=environment, capture_output=True, text=True, timeout=120)
+    assert again.returncode == 2 and "--resume goes on" in again.stderr and again.stderr.startswith("error: ")
+    subprocess.run([*killed, "--resume"], env=environment, check=True, timeout=300)
+    parent, resumed = runs(cut)
+    assert results(resumed) == results(trials)  # the same runs, and bitwise the same errors
+    assert {run.info.status for run in (parent, *resumed)} == {undisturbed.info.status} == {"FINISHED"}
+    for run in resumed:
+        points = MlflowClient(cut).get_metric_history(run.info.run_id, "val_pa_mpjpe")
+        assert [point.step for point in points] == [12, 24, 36]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real MLflow server."""
+    home = tmp_path_factory.mktemp("server")
+    store = tracking.default_uri(home)
+    tracking.prepare(store, "glot-search")
+    where = ["--backend-store-uri", store, "--artifacts-destination", str(home / "artifacts")]
+    mlflow = [sys.executable, "-m", "mlflow", "server", *where, "--workers", "1", "--port", "5078"]
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (
+        (home / "log").open("w") as log,
+        subprocess.Popen(mlflow, env=environment, stdout=log, stderr=log, start_new_session=True) as process,
+    ):
+        uri, deadline = "http://127.0.0.1:5078", time.monotonic() + 120
+        while time.monotonic() < deadline:
+            try:
+                urlopen(f"{uri}/health", timeout=2).close()
+                break
+            except OSError:
+                time.sleep(0.3)
+        else:
+            pytest.fail((home / "log").read_text())
+        yield uri
+        os.killpg(process.pid, signal.SIGTERM)
+
+
+@pytest.mark.slow
+def test_two_sweeps_at_once_into_one_server_and_what_a_browser_shows(
+    features: Path, tmp_path: Path, server: str
+) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    sweeps = {"mask_ratio": "0.25,0.5", "nearby_frames": "3,4"}
+    started = [
+        subprocess.Popen(
+            command(features, tmp_path / space, server, "--space", space, "--values", values, "--concurrent", "1"),
+            env=environment,
+        )
+        for space, values in sweeps.items()
+    ]
+    assert [process.wait(timeout=400) for process in started] == [0, 0]
+    client = MlflowClient(server)
     experiment = client.get_experiment_by_name("glot-search").experiment_id
+    everything = client.search_runs([experiment])
+    parents = {run.data.params["space"]: run for run in everything if tracking.PARENT_TAG not in run.data.tags}
+    assert set(parents) == set(sweeps) and len(everything) == 6
+    assert {run.info.status for run in everything} == {"FINISHED"}
+    for space, values in sweeps.items():
+        field, own = SPACES[space].axes[0].field, children(server, parents[space].info.run_id)
+        assert sorted(run.data.params[field] for run in own) == values.split(",")
+        report_of = json.loads((tmp_path / space / "sweep.json").read_text())
+        assert report_of["status"] == "finished" and len(client.search_model_versions(f"name = 'glot-{space}'")) == 1
 
-    def runs() -> tuple[list, list]:
-        found = client.search_runs([experiment])
-        children = [run for run in found if "mlflow.parentRunId" in run.data.tags]
-        return [run for run in found if run not in children], children
-
-    (parent,), children = runs()
-    assert sorted(run.data.params["model.mask_ratio"] for run in children) == ["0.0", "0.5"]
-    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
-    assert {run.info.status for run in (parent, *children)} == {"FINISHED"}
-    assert {"mask_ratio.png", "mask_ratio.json"} <= {file.path for file in client.list_artifacts(parent.info.run_id)}
-    table = json.loads((out / "mask_ratio.json").read_text())
-    assert {value: row["pa_mpjpe"] > 0 for value, row in table.items()} == {"0": True, "0.5": True}
-
-    main(features, out, values="0,0.5", **arguments)  # finished: nothing runs again, nothing is there twice
-    assert [len(kind) for kind in runs()] == [1, 2]
-    assert json.loads((out / "mask_ratio.json").read_text()) == table
-
-
-def test_unknown_spaces_and_wrong_values_are_said(features: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="nearby_frames"):
-        main(features, tmp_path, space="colour")
-    with pytest.raises(InputError, match="numbers with commas"):
-        parse_values("0;1", SPACES["mask_ratio"])
-    with pytest.raises(InputError, match="mask_ratio"):
-        main(features, tmp_path / "never", space="mask_ratio", values="0.5,1.5")
-    assert not (tmp_path / "never").exists()
-
-
-def test_the_paper_has_a_row_for_every_default_value() -> None:
-    for space in SPACES.values():
-        assert set(space.paper) == set(space.values)
-
-
-def test_the_plot_is_a_picture(tmp_path: Path) -> None:
-    found = {0.0: dict.fromkeys(("pa_mpjpe", "mpjpe", "mpvpe", "accel"), 50.0)}
-    plot(SPACES["mask_ratio"], found, tmp_path / "plot.png")
-    assert (tmp_path / "plot.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    chromium()
+    with page(width=1500, height=1000) as view:
+        view.goto(f"{server}/#/experiments/{experiment}/runs")
+        for space in sweeps:
+            view.get_by_text(f"{space} sweep", exact=True).wait_for(timeout=60_000)
+        view.goto(f"{server}/#/experiments/{experiment}/runs/{parents['mask_ratio'].info.run_id}")
+        for value in ("0.25", "0.5"):
+            view.get_by_text(f"mask_ratio={value}, seed 1").first.wait_for(timeout=60_000)
+        view.get_by_text("The paper's (Table 4)").first.wait_for(timeout=60_000)

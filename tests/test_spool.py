@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pipelines import spool
-from pipelines.spool import Spool
+from glot import spool
+from glot.spool import Spool
 
 
 @pytest.mark.parametrize("in_memory", [1 << 20, 100], ids=["memory", "disk"])

@@ -10,10 +10,10 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from glot.body import Body, load_body
+from glot.boxes import keypoint_boxes
 from glot.crop import crop_image
 from glot.errors import InputError
 from glot.joints import COMMON14, SPIN49, THREEDPW_2D
-from pipelines.boxes import keypoint_boxes
 from pipelines.clips import Unit
 from pipelines.decoders.threedpw import decode, find_units
 from pipelines.frames import read_crops

@@ -12,9 +12,10 @@ import pytest
 
 from glot.body import Body, load_body
 from glot.errors import InputError
+from glot.video import Unreadable, Video, frames_said, read_timeline
 from pipelines.clips import Clip, Decoded
 from pipelines.decoders.video import FrameNames, find_units, video_decoder
-from pipelines.frames import Unreadable, Video, frames_said, read_crops, read_timeline
+from pipelines.frames import read_crops
 from tests.video_fixture import write_film
 
 

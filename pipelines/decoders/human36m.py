@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from glot.body import Body
+from glot.boxes import keypoint_boxes
 from glot.crop import DEFAULT_CROP_SCALE
 from glot.errors import InputError
 from glot.joints import COMMON14, SPIN49
-from pipelines.boxes import keypoint_boxes
 from pipelines.clips import Clip, Decoded, Decoder, Unit
 from pipelines.decoders.human36m_files import (
     CAMERA,

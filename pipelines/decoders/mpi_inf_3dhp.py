@@ -17,9 +17,10 @@ from glot.body import Body
 from glot.crop import DEFAULT_CROP_SCALE
 from glot.errors import InputError
 from glot.joints import SPIN49
+from glot.video import Unreadable, Video
 from pipelines.clips import Clip, Decoded, Decoder, Unit
 from pipelines.decoders.mpi_inf_3dhp_labels import Labels, read_test, read_train
-from pipelines.frames import Unreadable, Video, read_picture
+from pipelines.frames import read_picture
 
 SPLITS = ("train", "test")
 CAMERAS = (0, 1, 2, 4, 5, 6, 7, 8)  # of 14; the field leaves out the others, which look from above

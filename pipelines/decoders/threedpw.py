@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from glot.body import Body
+from glot.boxes import VISIBLE, keypoint_boxes
 from glot.crop import DEFAULT_CROP_SCALE
 from glot.errors import InputError
 from glot.joints import COMMON14, SPIN49, THREEDPW_2D, match
 from glot.safe_pickle import load_pickle
-from pipelines.boxes import VISIBLE, keypoint_boxes, misaligned
+from pipelines.boxes import misaligned
 from pipelines.clips import Clip, Decoded, Decoder, Unit, unit_of_pictures
 
 SPLITS = ("train", "validation", "test")

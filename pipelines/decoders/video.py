@@ -3,13 +3,11 @@
 Any video files at any depth below the root; pictures are called "walk.mp4#12", counted from 0. No labels.
 """
 
-import csv
 import hashlib
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, overload
 from urllib.parse import quote
 
 import numpy as np
@@ -19,21 +17,13 @@ from glot.body import Body
 from glot.crop import DEFAULT_CROP_SCALE
 from glot.errors import InputError
 from glot.joints import SPIN49
+from glot.track_files import Boxes, read_tracks, track_file
+from glot.video import VIDEOS, Timeline, Unreadable, frames_said, read_timeline
 from pipelines.clips import Clip, Decoded, Decoder, Unit
-from pipelines.frames import VIDEOS, Timeline, Unreadable, frames_said, read_timeline
 
 SPLITS = ("test",)  # nobody trains on them
-MOT_COLUMNS = 6  # frame (from 1), id, left, top, width, height; what follows (confidence, ...) is not needed
-TRACK_FILES = (".json", ".txt", ".csv")
 FARTHEST = 1e6  # px
 LONGEST_NAME = 150  # of a unit, bytes
-
-
-class Boxes(NamedTuple):
-    """Where one person is."""
-
-    frames: NDArray[np.int64]  # (n,) 0-based, rising
-    bbox: NDArray[np.float64]  # (n, 4) left, top, width, height: px
 
 
 class FrameNames(Sequence[str]):
@@ -102,7 +92,7 @@ def decode(root: Path, unit: Unit, body: Body, preprocessing: str, *, tracks: Pa
         frames = np.arange(timeline.frames)
         people = {"0": Boxes(frames, np.broadcast_to(whole, (len(frames), 4)))}
     else:
-        people = read_tracks(root, unit.images, tracks)
+        people = read_tracks(unit.images, tracks)
         counts |= {"people": len(people), "boxes_without_size": 0, "boxes_beyond_the_video": 0}
     clips = []
     for person, boxes in people.items():
@@ -116,74 +106,6 @@ def decode(root: Path, unit: Unit, body: Body, preprocessing: str, *, tracks: Pa
             clips.append(_clip(f"{unit.name}_{person}", unit.images, frames, bbox, timeline))
             counts["rows"] += len(frames)
     return Decoded(clips, counts)
-
-
-def read_tracks(root: Path, video: str, tracks: Path) -> dict[str, Boxes]:
-    """The boxes of a video's people. InputError where the file is none of what is known.
-
-    JSON: {"person": {"frames": [0, 1, ...], "bbox": [[left, top, width, height], ...]}}, frames counted from 0; or that
-    for each video under its path below the root. Text: the MOT challenge's lines, frames counted from 1.
-    """
-    path = _track_file(video, tracks)
-    if path is None:
-        raise InputError(f"{video}: no boxes for it in {tracks} (a file {Path(video).stem}.json or .txt)")
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not readable as text ({error})") from None
-    try:
-        found = _from_json(json.loads(text), video) if path.suffix.lower() == ".json" else _from_mot(text)
-    except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
-        raise InputError(f"{path}: not boxes as JSON or in the MOT format ({error})") from None
-    if found is None:
-        raise InputError(f"{path}: says nothing about {video}")
-    return found
-
-
-def _track_file(video: str, tracks: Path) -> Path | None:
-    if tracks.is_file():
-        return tracks
-    bases = (tracks / Path(video).with_suffix(""), tracks / Path(video).stem)
-    names = [base.with_name(base.name + suffix) for base in bases for suffix in TRACK_FILES]
-    return next((name for name in names if name.is_file()), None)
-
-
-def _from_json(content: Any, video: str) -> dict[str, Boxes] | None:
-    if not isinstance(content, dict):
-        raise ValueError("no object of people in it")
-    people: Any = content
-    if not all(isinstance(value, dict) and "frames" in value for value in content.values()):
-        people = content.get(video, content.get(Path(video).name))
-        if people is None:
-            return None
-    return {str(person): _boxes(value["frames"], value["bbox"], person) for person, value in people.items()}
-
-
-def _from_mot(text: str) -> dict[str, Boxes]:
-    rows: dict[str, list[list[float]]] = {}
-    for number, row in enumerate(csv.reader(text.splitlines()), 1):
-        if not row:
-            continue
-        if len(row) < MOT_COLUMNS:
-            raise ValueError(f"line {number} has {len(row)} of at least {MOT_COLUMNS} numbers")
-        rows.setdefault(f"{float(row[1]):g}", []).append([float(row[0]) - 1, *map(float, row[2:MOT_COLUMNS])])
-    return {
-        person: _boxes([row[0] for row in values], [row[1:] for row in values], person)
-        for person, values in rows.items()
-    }
-
-
-def _boxes(frames: Any, bbox: Any, person: str) -> Boxes:
-    numbers, values = np.asarray(frames, np.float64).ravel(), np.asarray(bbox, np.float64)
-    if values.shape != (len(numbers), 4):
-        raise ValueError(f"person {person}: {len(numbers)} frames, boxes {values.shape}")
-    if not ((numbers >= 0) & (numbers < 2**31) & (numbers == np.floor(numbers))).all():
-        raise ValueError(f"person {person}: frames that are no whole numbers from 0 on")
-    order = np.argsort(numbers, kind="stable")
-    rising, values = numbers[order].astype(np.int64), values[order]
-    if len(twice := np.flatnonzero(np.diff(rising) == 0)):
-        raise ValueError(f"person {person}: two boxes in frame {rising[twice[0]]}")
-    return Boxes(rising, values)
 
 
 def _clip(track: str, video: str, frames: NDArray[np.int64], box: NDArray[np.float64], timeline: Timeline) -> Clip:
@@ -215,7 +137,7 @@ def _clip(track: str, video: str, frames: NDArray[np.int64], box: NDArray[np.flo
 def _unit(root: Path, file: Path, tracks: Path | None) -> Unit:
     video = file.relative_to(root).as_posix()
     sources: list[dict[str, Any]] = [{"path": video, "bytes": file.stat().st_size}]
-    if tracks is not None and (boxes := _track_file(video, tracks)):
+    if tracks is not None and (boxes := track_file(video, tracks)):
         content = boxes.read_bytes()
         sources.append({"path": boxes.name, "bytes": len(content), "hash": hashlib.sha256(content).hexdigest()[:16]})
     name = quote(video, safe=" ")

@@ -1,0 +1,113 @@
+"""A GLoT and windows of features in, the attention maps of its layers out, without touching how it computes.
+
+B batch, T frames, H heads; a map (B, H, queries, keys) says how much each query looks at each key; its rows sum to 1.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from glot.errors import InputError
+from glot.model import CrossAttention, GLoT, SelfAttention
+
+ENCODER, DECODER = "motion.blocks.", "motion.decoder_blocks."  # names of the global branch's layers begin so
+
+
+@contextmanager
+def recording(model: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Within it, every pass fills the dictionary: name of an attention layer -> its map, before any dropout.
+
+    The layers go on using the fused operation, which keeps no map; it is computed a second time beside it. Outside
+    nothing is left behind.
+    """
+    maps: dict[str, Tensor] = {}
+    recorder = _Recorder(maps)
+
+    def entering(name: str) -> Callable[..., None]:
+        def note(module: nn.Module, inputs: Any) -> None:
+            recorder.layer = name
+
+        return note
+
+    layers = [(n, m) for n, m in model.named_modules() if isinstance(m, (SelfAttention, CrossAttention))]
+    hooks = [layer.register_forward_pre_hook(entering(name)) for name, layer in layers]
+    try:
+        with recorder:
+            yield maps
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+class _Recorder(TorchFunctionMode):
+    """Sees each call of the fused attention; a hook has said which layer it belongs to."""
+
+    def __init__(self, maps: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.maps, self.layer = maps, ""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is F.scaled_dot_product_attention:
+            queries, keys = (x.detach().float() for x in args[:2])
+            scores = queries @ keys.transpose(-2, -1) / queries.shape[-1] ** 0.5
+            self.maps[self.layer] = scores.softmax(dim=-1)
+        return func(*args, **(kwargs or {}))
+
+
+@torch.no_grad()
+def global_maps(model: GLoT, windows: Tensor, hidden: NDArray[np.bool_] | None = None) -> dict[str, NDArray]:
+    """Windows (B, T, F) -> the maps of the global encoder and decoder: "encoder 1", ..., "decoder 1", ... (B, H, T, T).
+
+    ``hidden`` (T,): frames to hide as in training, the same in every window; as many as the model was trained with.
+    The encoder never sees those: their rows and columns are NaN in its maps. Everything else is as in evaluation.
+    """
+    frames = model.config.frames
+    noise = None
+    if hidden is not None:
+        kept = model.motion.kept
+        if len(hidden) != frames or (~hidden).sum() != kept:
+            raise InputError(
+                f"hide {frames - kept} of {frames} frames, as this model's training did, not {hidden.sum()}"
+            )
+        # The model hides the frames with the largest noise, and takes the others in the order of theirs.
+        order = torch.from_numpy(hidden * frames + np.arange(frames)).to(windows.device)
+        noise = order.float().expand(len(windows), frames)
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    # This one module's mode decides about masking; dropouts are its children's, and stay off.
+    model.motion.training = hidden is not None
+    try:
+        with recording(model) as maps:
+            model.motion(windows, model.mean, noise)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    out: dict[str, NDArray] = {}
+    for name, found in maps.items():
+        values = found.cpu().numpy()
+        branch = "decoder" if name.startswith(DECODER) else "encoder"
+        if branch == "encoder" and hidden is not None:
+            full = np.full((*values.shape[:2], frames, frames), np.nan, np.float32)
+            seen = np.flatnonzero(~hidden)
+            full[..., seen[:, None], seen] = values
+            values = full
+        number = int(name.removeprefix(DECODER if branch == "decoder" else ENCODER).partition(".")[0])
+        out[f"{branch} {number + 1}"] = values
+    return out
+
+
+def hidden_frames(model: GLoT, *, seed: int = 0) -> NDArray[np.bool_]:
+    """(T,): a mask as training draws it, the same for the same seed; InputError for a model that never masks."""
+    frames, kept = model.config.frames, model.motion.kept
+    if kept == frames:
+        raise InputError("this model was trained without masking (model.mask_ratio=0), so it has no token to hide with")
+    return np.random.default_rng(seed).permutation(frames) >= kept

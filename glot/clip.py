@@ -1,0 +1,196 @@
+"""A track's predicted and true bodies drawn over its pictures, frame by frame, and from the side.
+
+N frames of a track, V vertices. Bodies are drawn over the full picture with the crop's camera carried over to it.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pyarrow.compute as pc
+import torch
+from numpy.typing import NDArray
+
+from glot.body import Body
+from glot.camera import CROP_SIZE, FOCAL_LENGTH, full_image_translation
+from glot.crop import crop_matrix, keypoints_to_crop
+from glot.drawing import PAPER, SIDE_VIEW_METRES, SIDEWAYS, Picture, draw_body
+from glot.errors import InputError
+from glot.joints import COMMON14, COMMON14_BONES
+from glot.location import open_parquet
+from glot.metrics import HIPS
+from glot.model import SMPLParams
+from glot.schema import parts
+from glot.scoring import Truth
+from glot.store import FeatureStore, Track
+from glot.windows import usual_step
+
+PREDICTED, TRUE = (0.45, 0.62, 0.90), (0.80, 0.72, 0.55)  # colours of bodies, RGB 0-1
+ORANGE = (225, 110, 20)
+BLOCK = 16  # frames
+
+
+class Clip:
+    """Everything that is drawn of one track, frame by frame."""
+
+    def __init__(
+        self, store: FeatureStore, body: Body, params: SMPLParams, truth: Truth, images: list[str], root: Path
+    ) -> None:
+        rows = truth.rows
+        self.body, self.params, self.truth = body, params, truth
+        self.frame_index = truth.frame_index
+        self.fps = float(store.fps[rows[0]]) / usual_step(self.frame_index)  # of the rows
+        self.boxes, self.scales = store.bbox[rows], store.crop_scale[rows]
+        self.pictures = Pictures(root, images)
+        self._blocks: dict[bool, tuple[int, NDArray, NDArray]] = {}
+        self.true_cam: torch.Tensor | None = None
+        if truth.smpl is not None:
+            with torch.no_grad():
+                joints = body.joints(truth.smpl.rotmats, truth.smpl.betas).numpy()
+            keypoints = keypoints_to_crop(store.keypoints2d[rows], self.boxes, self.scales)
+            self.true_cam = torch.from_numpy(fit_cam(joints, keypoints)).float()
+
+    def __len__(self) -> int:
+        return len(self.frame_index)
+
+    def posed(self, i: int, *, true: bool = False) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Vertices (V, 3) and the 14 joints (14, 3) of frame i: metres, about the body's own origin, camera frame."""
+        number, vertices, joints = self._blocks.get(true, (-1, np.empty(0), np.empty(0)))
+        if number != i // BLOCK:  # bodies are posed some frames at a time, which is several times faster
+            params = self.truth.smpl if true else self.params
+            assert params is not None
+            rows = slice(i // BLOCK * BLOCK, (i // BLOCK + 1) * BLOCK)
+            with torch.no_grad():
+                output = self.body(params.rotmats[rows], params.betas[rows])
+            vertices, joints = output.vertices.numpy(), output.joints14.numpy()
+            self._blocks[true] = (i // BLOCK, vertices, joints)
+        return vertices[i % BLOCK], joints[i % BLOCK]
+
+    def crop(self, i: int, size: int) -> tuple[Picture, NDArray[np.float64]]:
+        """What the backbone saw of frame i, (size, size, 3), and the map (2, 3) from the picture's px to the crop's."""
+        to_crop = crop_matrix(self.boxes[i], float(self.scales[i]), size=size)
+        return np.asarray(cv2.warpAffine(self.pictures[i], to_crop, (size, size)), np.uint8), to_crop
+
+    def overlay(
+        self,
+        i: int,
+        panel: Picture,
+        to_panel: NDArray[np.float64],
+        *,
+        true: bool = False,
+        colours: NDArray[np.floating] | None = None,
+    ) -> Picture:
+        """The body of frame i over ``panel``, a view of the picture; ``to_panel`` (2, 3) maps its px to the panel's.
+
+        ``colours`` (V, 3), RGB 0-1, instead of the one colour of a predicted or true body.
+        """
+        cams = self.true_cam if true else self.params.cam
+        assert cams is not None
+        height, width = self.pictures.size
+        side = float(self.boxes[i, 2] * self.scales[i])
+        focal = FOCAL_LENGTH * side / CROP_SIZE  # the crop's own, so that the body looks the same in the full picture
+        box = torch.tensor([[self.boxes[i, 0], self.boxes[i, 1], side]])
+        place = full_image_translation(cams[i : i + 1], box, width=width, height=height, focal=focal)[0].numpy()
+        intrinsics = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+        return draw_body(
+            panel,
+            self.posed(i, true=true)[0] + place,
+            self.body.faces,
+            np.concatenate([to_panel, [[0, 0, 1]]]) @ intrinsics,
+            np.array(TRUE if true else PREDICTED) if colours is None else colours,
+        )
+
+    def side_view(self, i: int, size: int, *, colours: NDArray[np.floating] | None = None) -> Picture:
+        """The predicted body of frame i from the camera's right; the true joints as orange bones, pelvis on pelvis.
+
+        ``colours`` (V, 3) as in ``overlay``.
+        """
+        vertices, predicted = self.posed(i)
+        pelvis, depth = predicted[list(HIPS)].mean(axis=0), 60.0  # metres: far enough to look flat
+        focal = size / SIDE_VIEW_METRES * depth
+        intrinsics = np.array([[focal, 0, size / 2], [0, focal, size / 2], [0, 0, 1]])
+        place = np.array([0, -0.05, depth])
+        paper = np.full((size, size, 3), PAPER, np.uint8)
+        colours = np.array(PREDICTED) if colours is None else colours
+        panel = draw_body(paper, (vertices - pelvis) @ SIDEWAYS.T + place, self.body.faces, intrinsics, colours)
+        if len(self.truth.joints[i]) == len(COMMON14) and self.truth.scored[i]:
+            joints = self.truth.joints[i] - self.truth.joints[i][list(HIPS)].mean(axis=0)
+            pixels = (joints @ SIDEWAYS.T + place) @ intrinsics.T
+            pixels = np.round(pixels[:, :2] / pixels[:, 2:]).astype(int)
+            for a, b in COMMON14_BONES:
+                start, end = (tuple(pixels[COMMON14.index(name)].tolist()) for name in (a, b))
+                cv2.line(panel, start, end, ORANGE, 2, cv2.LINE_AA)
+        return panel
+
+
+def fit_cam(joints: NDArray, keypoints: NDArray) -> NDArray[np.float64]:
+    """Weak-perspective cameras (N, 3: s, tx, ty) that bring joints (N, J, 3) m onto keypoints (N, J, 3) in crop units.
+
+    Least squares of s (x + tx), s (y + ty) over the joints with confidence; for ground truth, which has no such camera.
+    A frame with fewer than two known joints takes the camera of the nearest frame that has them.
+    """
+    cams = np.full((len(joints), 3), np.nan)
+    for i, (xyz, known) in enumerate(zip(joints, keypoints, strict=True)):
+        seen = known[:, 2] > 0
+        if seen.sum() < 2:
+            continue
+        xy, target, count = xyz[seen, :2].astype(np.float64), known[seen, :2], int(seen.sum())
+        system = np.zeros((2 * count, 3))
+        system[:count, 0], system[:count, 1] = xy[:, 0], 1
+        system[count:, 0], system[count:, 2] = xy[:, 1], 1
+        s, a, b = np.linalg.lstsq(system, target.T.reshape(-1), rcond=None)[0]
+        if s > 0:
+            cams[i] = s, a / s, b / s
+    fitted = np.flatnonzero(np.isfinite(cams[:, 0]))
+    if len(fitted) == 0:
+        raise InputError("no frame of this track has two known 2D joints, so the true body cannot be placed")
+    nearest = np.abs(np.arange(len(cams))[:, None] - fitted).argmin(axis=1)
+    return cams[fitted[nearest]]
+
+
+class Pictures:
+    """The pictures of a track, in order: files below ``root``, or frames of a video (``video#frame``)."""
+
+    def __init__(self, root: Path, images: list[str]) -> None:
+        if not root.is_dir():
+            raise InputError(f"--root {root}: there is no such folder; it is where the dataset's pictures are")
+        self.root, self.images = root, images
+        self._video: tuple[str, int, Iterator[av.VideoFrame]] | None = None  # open file, next frame, decoder
+        self.size = self[0].shape[:2]  # (H, W)
+
+    def __getitem__(self, i: int) -> Picture:
+        name, separator, frame = self.images[i].rpartition("#")
+        if separator and frame.isdigit():
+            return self._frame_of_video(name, int(frame))
+        path = self.root / self.images[i]
+        picture = cv2.imread(str(path), cv2.IMREAD_COLOR) if path.is_file() else None
+        if picture is None:
+            raise InputError(f"{path}: no readable picture; --root must be the folder the features were extracted from")
+        return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
+
+    def _frame_of_video(self, name: str, number: int) -> Picture:
+        if self._video is None or self._video[0] != name or self._video[1] > number:
+            path = self.root / name
+            try:
+                self._video = (name, 0, av.open(str(path)).decode(video=0))
+            except (OSError, av.FFmpegError, IndexError) as error:
+                raise InputError(f"{path}: no readable video ({error}); --root must be where it lies") from None
+        _, following, decoder = self._video
+        for frame in decoder:
+            following += 1
+            if following > number:
+                self._video = (name, following, decoder)
+                return np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+        raise InputError(f"{self.root / name}: ends before frame {number}; the features were made from another video")
+
+
+def images_of(store: FeatureStore, track: Track) -> list[str]:
+    """The ``image`` column of a track's rows."""
+    found: list[str] = []
+    for path in parts(store.folder, store.manifest):
+        with open_parquet(path) as file:
+            table = file.read(columns=["image", "track_id"])
+        found += table.filter(pc.equal(table["track_id"], track.track_id))["image"].to_pylist()
+    return found

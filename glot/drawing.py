@@ -1,0 +1,80 @@
+"""Pictures with bodies in them: a mesh drawn over a picture, a line of text put in, pictures written as a video."""
+
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from glot import cli
+from glot.errors import InputError
+from glot.scene import Scene
+
+Picture = NDArray[np.uint8]  # (H, W, 3) RGB
+
+INK, PAPER = (40, 40, 40), (245, 245, 245)
+OPACITY = 0.9
+SIDE_VIEW_METRES = 2.3  # what a side view spans
+# Scenes have y up and z towards the viewer, bodies are in the camera's frame: y down, z away.
+TO_SCENE = np.diag([1.0, -1.0, -1.0, 1.0])
+SIDEWAYS = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])  # as seen from the camera's right; y stays
+
+
+def draw_body(
+    background: Picture,
+    vertices: NDArray,
+    faces: NDArray,
+    intrinsics: NDArray,
+    colours: NDArray[np.floating],
+) -> Picture:
+    """The body (vertices (V, 3) m, camera frame) over a copy of the background, through a camera (3, 3).
+
+    ``colours`` (3,) or (V, 3), RGB 0-1. Only the part of the picture that the body covers is rendered.
+    """
+    pixels = vertices @ intrinsics.T
+    pixels = pixels[:, :2] / pixels[:, 2:]
+    size = np.array([background.shape[1], background.shape[0]])
+    low = np.clip(np.floor(pixels.min(axis=0)) - 1, 0, size).astype(int)
+    high = np.clip(np.ceil(pixels.max(axis=0)) + 2, 0, size).astype(int)
+    out = background.copy()
+    if (high <= low).any():
+        return out  # outside the picture
+    part = out[low[1] : high[1], low[0] : high[0]]
+    scene = Scene(part.shape[1], part.shape[0], supersample=2)
+    scene.set_background(part)
+    shift = np.array([[1, 0, -low[0]], [0, 1, -low[1]], [0, 0, 1]])
+    scene.set_camera(shift @ intrinsics, TO_SCENE)
+    scene.set_mesh("body", vertices * np.diag(TO_SCENE)[:3], faces, colours=colours)
+    part[...] = cv2.addWeighted(scene.render(), OPACITY, part.copy(), 1 - OPACITY, 0)
+    return out
+
+
+def write(picture: Picture, text: str, at: tuple[int, int], *, colour: tuple = INK, scale: float = 0.45) -> None:
+    """Puts a line of text into the picture, its baseline starting ``at`` (x, y)."""
+    cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
+
+
+def write_video(path: Path, frames: Iterator[Picture], *, fps: float, total: int) -> None:
+    """H.264 in an .mp4 that players and browsers open; the file appears when it is whole."""
+    if "libx264" not in av.codecs_available:
+        raise InputError(
+            "this build of PyAV has no H.264 encoder; install its wheel (pip install --force-reinstall av)"
+        )
+    rate = Fraction(fps).limit_denominator(1001) if np.isfinite(fps) and fps > 0 else Fraction(25)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with av.open(str(temporary), "w", format="mp4") as container:
+            stream = container.add_stream("libx264", rate=rate, options={"crf": "20", "preset": "veryfast"})
+            stream.pix_fmt = "yuv420p"
+            for picture in cli.progress(frames, total=total, what="drawing"):
+                if stream.width != picture.shape[1]:  # the first one says how large the video is
+                    stream.height, stream.width = picture.shape[:2]
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            container.mux(stream.encode())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,80 @@
+"""A checkpoint and the features of a person's track in, SMPL parameters of every frame out.
+
+N frames of a track, T frames of a window, F feature size.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from glot.checkpoint import Checkpoint, check_features, load_checkpoint
+from glot.errors import InputError
+from glot.model import GLoT, SMPLParams
+from glot.official import load_official
+from glot.schema import Manifest
+from glot.sliding import SlidingGLoT
+from glot.windows import prediction_order
+
+ASSETS = Path(__file__).parent / "assets"
+OPEN_MODEL = ASSETS / "glot_open"  # trained by the project, of features of the open ResNet-50
+OPEN_MODELS = {"resnet50": OPEN_MODEL, "blazepose": ASSETS / "glot_video"}  # by the backbone of their features
+
+
+def checkpoint_path(named: Path, backbone: str = "resnet50") -> Path:
+    """The checkpoint that an option names; "open" is the one that comes with the project for features of a backbone."""
+    return OPEN_MODELS.get(backbone, OPEN_MODEL) if str(named) == "open" else named
+
+
+def load_model(path: Path, backbone: str = "resnet50") -> Checkpoint:
+    """The checkpoint at ``path``: our folder or a published .pth.tar file; "open" is that for ``backbone``."""
+    path = checkpoint_path(path, backbone)
+    if path.is_file():
+        return load_official(path)
+    if not path.is_dir():
+        raise InputError(f"--checkpoint {path}: there is no such folder; train one with python -m glot.train_ray")
+    return load_checkpoint(path)
+
+
+def load_model_for(path: Path, manifest: Manifest) -> Checkpoint:
+    """``load_model``, and an InputError if the features do not suit it.
+
+    Nobody recorded which weights made the features of a published model, so only their size is checked there.
+    """
+    path = checkpoint_path(path, manifest.backbone["name"])
+    saved = load_model(path)
+    if path.is_dir():
+        check_features(saved, manifest)
+        return saved
+    size = manifest.backbone["feature_size"]
+    if size != saved.model.config.feature_size:
+        raise InputError(f"{path}: takes {saved.model.config.feature_size} numbers a frame, the features have {size}")
+    return saved
+
+
+@torch.no_grad()
+def predict_track(
+    model: GLoT, features: NDArray, *, protocol: str = "corrected", local: bool = True, batch_size: int = 64
+) -> SMPLParams:
+    """features (N, F) -> SMPLParams of N frames on the CPU: rotmats (N, 24, 3, 3), betas (N, 10), cam (N, 3).
+
+    Frame i is the middle one of the model's answer to the window around it; beyond the ends of the track its first and
+    last row repeat, so any N >= 1 will do. ``protocol="official"`` returns the last T/2 - 1 frames in reversed order,
+    as the released evaluation does. ``local=False`` returns what the global branch says, before the local one corrects
+    it. Runs on the device of the model, whose training mode is left as it was.
+    """
+    frames, device = model.config.frames, next(model.parameters()).device
+    training = model.training
+    model.eval()
+    try:
+        sliding = SlidingGLoT(model, local=local)
+        batches = []
+        for start in range(0, len(features), batch_size):
+            first, stop = start - frames // 2, min(start + batch_size, len(features)) - frames // 2 + frames - 1
+            rows = np.arange(first, stop).clip(0, len(features) - 1)
+            batches.append(sliding(torch.from_numpy(features[rows]).to(device)))
+    finally:
+        model.train(training)
+    order = torch.from_numpy(prediction_order(len(features), frames, protocol=protocol))
+    return SMPLParams(*(torch.cat(parts).cpu()[order] for parts in zip(*batches, strict=True)))

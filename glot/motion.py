@@ -1,0 +1,157 @@
+"""Predicted bodies of one track and their boxes in, a Motion out: one person through a video, in metres and pixels.
+
+N frames. Camera frame: x right, y down, z forward, metres; pixels of the upright picture, integers at pixel centres.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from glot import camera
+from glot.body import BETAS, JOINTS, Body
+from glot.model import SMPLParams
+
+SHAPES = {
+    "frames": (),
+    "seen": (),
+    "scores": (),
+    "rotmats": (JOINTS, 3, 3),
+    "betas": (BETAS,),
+    "cam": (3,),
+    "transl": (3,),
+    "joints3d": (JOINTS, 3),
+    "keypoints2d": (JOINTS, 2),
+    "bbox": (4,),
+    "crop_scale": (),
+}
+Y_UP = np.diag([1.0, -1.0, -1.0])  # camera frame -> y up, z towards the camera: what animation programs expect
+TYPES = {"frames": np.int64, "seen": np.bool_}  # of the others: float32
+
+
+@dataclass(frozen=True)
+class Motion:
+    """One person's body through a video. N >= 1 frames, rising, with gaps where the person was out of sight.
+
+    ``transl`` stands the body before a pinhole camera of ``focal`` px whose principal point is the picture's centre;
+    ``joints3d`` are SMPL's 24, transl included. ``keypoints2d`` are the same joints through the crop's own camera
+    (``cam``, weak perspective), the one the model was trained with: they lie on the person, whatever ``focal`` is.
+    ValueError if the arrays do not fit together.
+    """
+
+    person: str
+    frames: NDArray[np.int64]  # (N,) of the video, from 0
+    seen: NDArray[np.bool_]  # (N,) False where the box was filled in between detections
+    scores: NDArray[np.float32]  # (N,) of the detection or its landmarks, 0 where not seen
+    rotmats: NDArray[np.float32]  # (N, 24, 3, 3) global_orient and body_pose, each relative to its parent joint
+    betas: NDArray[np.float32]  # (N, 10)
+    cam: NDArray[np.float32]  # (N, 3) s, tx, ty of the crop (glot.camera)
+    transl: NDArray[np.float32]  # (N, 3) m, of the body's own origin
+    joints3d: NDArray[np.float32]  # (N, 24, 3) m
+    keypoints2d: NDArray[np.float32]  # (N, 24, 2) px
+    bbox: NDArray[np.float32]  # (N, 4) centre x, centre y, width, height: px, without the crop scale
+    crop_scale: NDArray[np.float32]  # (N,)
+    fps: float
+    width: int  # px
+    height: int  # px
+    focal: float  # px
+
+    def __post_init__(self) -> None:
+        count = len(self.frames)
+        for name, shape in SHAPES.items():
+            values, kind = getattr(self, name), TYPES.get(name, np.float32)
+            if values.shape != (count, *shape) or values.dtype != kind:
+                wanted = f"{(count, *shape)} {np.dtype(kind).name}"
+                raise ValueError(f"{name} is {values.shape} {values.dtype}, a motion of {count} frames has {wanted}")
+        if count == 0 or self.frames[0] < 0 or (np.diff(self.frames) <= 0).any():
+            raise ValueError("frames: must be at least one, from 0 on, and rising")
+        if not (self.fps > 0 and self.width > 0 and self.height > 0 and self.focal > 0):
+            raise ValueError(f"fps {self.fps}, {self.width} x {self.height} px, focal {self.focal} px: must be over 0")
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def crop_boxes(self) -> NDArray[np.float32]:
+        """(N, 3) centre x, centre y and side of the crops, px: what glot.camera's full-image functions take."""
+        return _crop_boxes(self.bbox, self.crop_scale)
+
+    @property
+    def full_image_cam(self) -> NDArray[np.float32]:
+        """(N, 4) sx, sy, tx, ty: the weak-perspective camera of the whole picture (the peers' ``orig_cam``)."""
+        cams, boxes = torch.from_numpy(self.cam), torch.from_numpy(self.crop_boxes)
+        return camera.full_image_cam(cams, boxes, width=self.width, height=self.height).numpy()
+
+
+def make_motion(
+    params: SMPLParams,
+    body: Body,
+    *,
+    person: str,
+    frames: ArrayLike,
+    bbox: ArrayLike,
+    crop_scale: ArrayLike,
+    fps: float,
+    width: int,
+    height: int,
+    seen: ArrayLike | None = None,
+    scores: ArrayLike | None = None,
+    focal: float | None = None,
+) -> Motion:
+    """Predictions (N, 24, 3, 3), (N, 10), (N, 3) and the boxes they were made in -> Motion.
+
+    ``seen`` and ``scores`` left out: every frame was, surely. ``focal`` None: ``default_focal``.
+    """
+    focal = default_focal(width, height) if focal is None else float(focal)
+    boxes = np.asarray(bbox, np.float32)
+    scales = np.asarray(crop_scale, np.float32)
+    rotmats, betas, cam = (values.detach().float().cpu() for values in params)
+    crops = torch.from_numpy(_crop_boxes(boxes, scales))
+    with torch.no_grad():
+        own = body.smpl_joints(rotmats, betas)  # about the body's own origin
+        transl = camera.full_image_translation(cam, crops, width=width, height=height, focal=focal)
+        keypoints2d = crops[:, None, :2] + camera.project(own, cam) * crops[:, None, 2:] / 2
+    return Motion(
+        person=person,
+        frames=np.asarray(frames, np.int64),
+        seen=np.ones(len(cam), np.bool_) if seen is None else np.asarray(seen, np.bool_),
+        scores=np.ones(len(cam), np.float32) if scores is None else np.asarray(scores, np.float32),
+        rotmats=rotmats.numpy(),
+        betas=betas.numpy(),
+        cam=cam.numpy(),
+        transl=transl.numpy(),
+        joints3d=(own + transl[:, None]).numpy(),
+        keypoints2d=keypoints2d.numpy(),
+        bbox=boxes,
+        crop_scale=scales,
+        fps=float(fps),
+        width=int(width),
+        height=int(height),
+        focal=focal,
+    )
+
+
+def with_bodies(motion: Motion, body: Body, *, rotmats: ArrayLike, betas: ArrayLike, transl: ArrayLike) -> Motion:
+    """The motion with other bodies in its frames and boxes: camera, joints and keypoints follow from them."""
+    place, boxes = torch.from_numpy(np.asarray(transl, np.float32)), torch.from_numpy(motion.crop_boxes)
+    cam = camera.crop_cam(place, boxes, width=motion.width, height=motion.height, focal=motion.focal)
+    turns, shapes = (torch.from_numpy(np.asarray(values, np.float32)) for values in (rotmats, betas))
+    kept = ("person", "frames", "seen", "scores", "bbox", "crop_scale", "fps", "width", "height", "focal")
+    return make_motion(SMPLParams(turns, shapes, cam), body, **{name: getattr(motion, name) for name in kept})
+
+
+def default_focal(width: int, height: int) -> float:
+    """Focal length in px of a usual camera (a field of view of 53 degrees across the diagonal), where nobody knows."""
+    return float(np.hypot(width, height))
+
+
+def vertices(motion: Motion, body: Body, rows: slice | NDArray = slice(None)) -> NDArray[np.float32]:
+    """(n, V, 3) m, camera frame, transl included: the meshes of the chosen rows. 80 KB a frame, so not all at once."""
+    with torch.no_grad():
+        output = body(torch.from_numpy(motion.rotmats[rows]), torch.from_numpy(motion.betas[rows]))
+    return output.vertices.numpy() + motion.transl[rows][:, None]
+
+
+def _crop_boxes(bbox: NDArray[np.float32], crop_scale: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.concatenate((bbox[:, :2], (bbox[:, 2] * crop_scale)[:, None]), axis=1)

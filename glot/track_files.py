@@ -1,0 +1,90 @@
+"""Files from elsewhere that say where people are in a video (JSON, or the MOT challenge's text) in, boxes out."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glot.errors import InputError
+
+MOT_COLUMNS = 6  # frame (from 1), id, left, top, width, height; what follows (confidence, ...) is not needed
+TRACK_FILES = (".json", ".txt", ".csv")
+
+
+class Boxes(NamedTuple):
+    """Where one person is."""
+
+    frames: NDArray[np.int64]  # (n,) 0-based, rising
+    bbox: NDArray[np.float64]  # (n, 4) left, top, width, height: px
+
+
+def read_tracks(video: str, tracks: Path) -> dict[str, Boxes]:
+    """The boxes of a video's people. InputError where the file is none of what is known.
+
+    JSON: {"person": {"frames": [0, 1, ...], "bbox": [[left, top, width, height], ...]}}, frames counted from 0; or that
+    for each video under its path below the root. Text: the MOT challenge's lines, frames counted from 1.
+    """
+    path = track_file(video, tracks)
+    if path is None:
+        raise InputError(f"{video}: no boxes for it in {tracks} (a file {Path(video).stem}.json or .txt)")
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not readable as text ({error})") from None
+    try:
+        found = _from_json(json.loads(text), video) if path.suffix.lower() == ".json" else _from_mot(text)
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
+        raise InputError(f"{path}: not boxes as JSON or in the MOT format ({error})") from None
+    if found is None:
+        raise InputError(f"{path}: says nothing about {video}")
+    return found
+
+
+def track_file(video: str, tracks: Path) -> Path | None:
+    """The file about a video: ``tracks`` itself, or the one in that folder with the video's name."""
+    if tracks.is_file():
+        return tracks
+    bases = (tracks / Path(video).with_suffix(""), tracks / Path(video).stem)
+    names = [base.with_name(base.name + suffix) for base in bases for suffix in TRACK_FILES]
+    return next((name for name in names if name.is_file()), None)
+
+
+def _from_json(content: Any, video: str) -> dict[str, Boxes] | None:
+    if not isinstance(content, dict):
+        raise ValueError("no object of people in it")
+    people: Any = content
+    if not all(isinstance(value, dict) and "frames" in value for value in content.values()):
+        people = content.get(video, content.get(Path(video).name))
+        if people is None:
+            return None
+    return {str(person): _boxes(value["frames"], value["bbox"], person) for person, value in people.items()}
+
+
+def _from_mot(text: str) -> dict[str, Boxes]:
+    rows: dict[str, list[list[float]]] = {}
+    for number, row in enumerate(csv.reader(text.splitlines()), 1):
+        if not row:
+            continue
+        if len(row) < MOT_COLUMNS:
+            raise ValueError(f"line {number} has {len(row)} of at least {MOT_COLUMNS} numbers")
+        rows.setdefault(f"{float(row[1]):g}", []).append([float(row[0]) - 1, *map(float, row[2:MOT_COLUMNS])])
+    return {
+        person: _boxes([row[0] for row in values], [row[1:] for row in values], person)
+        for person, values in rows.items()
+    }
+
+
+def _boxes(frames: Any, bbox: Any, person: str) -> Boxes:
+    numbers, values = np.asarray(frames, np.float64).ravel(), np.asarray(bbox, np.float64)
+    if values.shape != (len(numbers), 4):
+        raise ValueError(f"person {person}: {len(numbers)} frames, boxes {values.shape}")
+    if not ((numbers >= 0) & (numbers < 2**31) & (numbers == np.floor(numbers))).all():
+        raise ValueError(f"person {person}: frames that are no whole numbers from 0 on")
+    order = np.argsort(numbers, kind="stable")
+    rising, values = numbers[order].astype(np.int64), values[order]
+    if len(twice := np.flatnonzero(np.diff(rising) == 0)):
+        raise ValueError(f"person {person}: two boxes in frame {rising[twice[0]]}")
+    return Boxes(rising, values)

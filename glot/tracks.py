@@ -1,0 +1,167 @@
+"""Detections frame by frame in, people through the video out: who is who, gaps filled, boxes smooth.
+
+n boxes of a picture, N frames of a track. Boxes are left, top, width, height: px of the upright picture.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
+from trackforge import TRACKTRACK
+
+from glot.track_files import Boxes
+
+# trackforge (MIT) has wheels for every Python here and no dependencies; the better known ones want another OpenCV or an
+# old numpy. Of its trackers TrackTrack (Shim et al., CVPR 2025) was the one that told people who cross apart by their
+# looks and, where they are dressed alike, still mostly by their ways.
+LEAST_SCORE = 0.5  # of a detection that continues a track
+SURE_SCORE = 0.6  # of one that begins a track
+LOST_SECONDS = 2.0  # after which somebody who comes back is somebody new
+SHORT_SECONDS = 0.5  # seen for less: reported, not reconstructed
+SMOOTH_SECONDS = 0.1  # of the Gaussian over boxes
+BEFORE_SECONDS = 0.2  # within which a detection before a track's first one belongs to it,
+SAME_PLACE = 0.3  # at this intersection over union
+HUES, SATURATIONS, VALUES = 12, 4, 4
+
+
+class Track(NamedTuple):
+    """One person, every frame from the first to the last; ``seen`` is False where the box was filled in."""
+
+    person: str
+    frames: NDArray[np.int64]  # (N,) consecutive
+    boxes: NDArray[np.float64]  # (N, 4)
+    seen: NDArray[np.bool_]  # (N,)
+
+
+class Short(NamedTuple):
+    """A tracklet too short to be followed: reported, not lost."""
+
+    first: int  # frame
+    last: int
+    seen: int  # frames
+    reason: str
+
+
+@dataclass
+class _Tracklet:
+    frames: list[int] = field(default_factory=list)
+    boxes: list[NDArray[np.float64]] = field(default_factory=list)
+
+
+class Tracker:
+    """Takes the pictures of a video in order and gives its tracks at the end; one picture is looked at at a time."""
+
+    def __init__(self, fps: float) -> None:
+        self.fps = fps
+        self._tracker = TRACKTRACK(
+            det_thresh=LEAST_SCORE,
+            init_thresh=SURE_SCORE,
+            min_hits=1,
+            track_buffer=max(round(LOST_SECONDS * fps), 1),
+        )
+        self._tracklets: dict[int, _Tracklet] = {}
+        self._left: dict[int, list[tuple[NDArray[np.float64], float]]] = {}  # by frame: detections nobody took
+        self._frames = 0
+
+    def add(self, picture: NDArray[np.uint8], boxes: NDArray[np.floating], scores: NDArray[np.floating]) -> None:
+        """The next picture (H, W, 3), its boxes (n, 4) and their scores (n,)."""
+        boxes = np.asarray(boxes, np.float64)
+        found = [(box.tolist(), float(score), 0) for box, score in zip(boxes, scores, strict=True)]
+        taken = set()
+        for number, _, _, _, row in self._tracker.update(found, [look(picture, box).tolist() for box in boxes]):
+            if row is not None:
+                tracklet = self._tracklets.setdefault(number, _Tracklet())
+                tracklet.frames.append(self._frames)
+                tracklet.boxes.append(boxes[row])
+                taken.add(row)
+        left = [(boxes[row], float(scores[row])) for row in range(len(boxes)) if row not in taken]
+        if left:
+            self._left[self._frames] = left
+        self._frames += 1
+
+    def tracks(self) -> tuple[list[Track], list[Short]]:
+        """Everybody, in the order of coming in, and what was too short. To be asked once, at the end."""
+        for tracklet in self._tracklets.values():
+            self._extend_back(tracklet)
+        for frame, detections in self._left.items():
+            for box, score in detections:
+                if score >= SURE_SCORE:
+                    self._tracklets[-len(self._tracklets) - 1] = _Tracklet([frame], [box])
+        people = sorted(self._tracklets.values(), key=lambda one: one.frames[0])
+        raw = [Boxes(np.array(one.frames, np.int64), np.array(one.boxes)) for one in people]
+        return finished(raw, fps=self.fps, total=self._frames)
+
+    def _extend_back(self, tracklet: _Tracklet) -> None:
+        """The tracker believes in a person at the second sight in a row; what it saw before is fetched back here."""
+        frame, reach = tracklet.frames[0] - 1, max(round(BEFORE_SECONDS * self.fps), 1)
+        while frame >= max(tracklet.frames[0] - reach, 0):
+            left = self._left.get(frame, [])
+            shared = [overlap(tracklet.boxes[0], box) for box, _ in left]
+            if shared and max(shared) >= SAME_PLACE:
+                tracklet.frames.insert(0, frame)
+                tracklet.boxes.insert(0, left.pop(int(np.argmax(shared)))[0])
+            frame -= 1
+
+
+def finished(raw: Sequence[Boxes], *, fps: float, total: int) -> tuple[list[Track], list[Short]]:
+    """People as they were detected -> tracks called "1", "2", ..., and the tracklets seen for under half a second (in a
+    video of ``total`` frames that is shorter than twice that: for under half of it)."""
+    least = min(max(round(SHORT_SECONDS * fps), 1), (total + 1) // 2)
+    tracks: list[Track] = []
+    short: list[Short] = []
+    for boxes in raw:
+        first, last = int(boxes.frames[0]), int(boxes.frames[-1])
+        if len(boxes.frames) < least:
+            reason = f"seen in {len(boxes.frames)} frames, fewer than {least}"
+            short.append(Short(first, last, len(boxes.frames), reason))
+        else:
+            tracks.append(filled(str(len(tracks) + 1), boxes, fps=fps))
+    return tracks, short
+
+
+def filled(person: str, boxes: Boxes, *, fps: float) -> Track:
+    """Boxes of some frames -> a box at every frame between the first and the last, smoothed over time."""
+    frames = np.arange(boxes.frames[0], boxes.frames[-1] + 1)
+    every = np.column_stack([np.interp(frames, boxes.frames, column) for column in boxes.bbox.T])
+    corners = np.column_stack([every[:, :2], every[:, :2] + every[:, 2:]])
+    smooth = gaussian_filter1d(corners, SMOOTH_SECONDS * fps, axis=0, mode="nearest")
+    return Track(
+        person, frames, np.column_stack([smooth[:, :2], smooth[:, 2:] - smooth[:, :2]]), np.isin(frames, boxes.frames)
+    )
+
+
+def overlap(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
+    """Intersection over union of two boxes (4,)."""
+    sides = np.minimum(a[:2] + a[2:], b[:2] + b[2:]) - np.maximum(a[:2], b[:2])
+    shared = float(np.clip(sides, 0, None).prod())
+    return shared / max(float(a[2:].prod() + b[2:].prod()) - shared, 1e-9)
+
+
+def look(picture: NDArray[np.uint8], box: NDArray[np.floating]) -> NDArray[np.float32]:
+    """How somebody is dressed: (2 * 192,) colour histograms of the upper and the lower half of the body, of norm 1.
+
+    Squares around a body hold more wall than body: only the middle of the box is looked at.
+    """
+    left, top, width, height = (float(value) for value in box)
+    reach = min(width, 0.45 * height) / 4
+    middle = left + width / 2
+    halves = []
+    for low, high in ((0.2, 0.5), (0.5, 0.85)):
+        rows = slice(*(int(np.clip(top + part * height, 0, picture.shape[0])) for part in (low, high)))
+        columns = slice(*(int(np.clip(middle + sign * reach, 0, picture.shape[1])) for sign in (-1, 1)))
+        halves.append(_histogram(picture[rows, columns]))
+    return np.concatenate(halves) / np.float32(np.sqrt(2))
+
+
+def _histogram(part: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(192,) of norm 1: roots of shares, whose scalar product is Bhattacharyya's coefficient."""
+    bins: Any = [HUES, SATURATIONS, VALUES]
+    if part.size == 0:
+        return np.full(int(np.prod(bins)), np.prod(bins) ** -0.5, np.float32)
+    hsv = cv2.cvtColor(np.ascontiguousarray(part), cv2.COLOR_RGB2HSV)
+    counts = cv2.calcHist([hsv], [0, 1, 2], None, bins, [0, 180, 0, 256, 0, 256])
+    return np.sqrt(counts.ravel() / counts.sum()).astype(np.float32)

@@ -1,0 +1,111 @@
+"""glot/motion_files.py: what is written comes back, plain readers understand it, and peers' scripts load the pickle."""
+
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from glot.body import Body, load_body
+from glot.errors import InputError
+from glot.joints import SMPL_JOINTS
+from glot.motion import SHAPES, Motion, vertices
+from glot.motion_files import ONCE, read_motion, write_npz, write_parquet, write_peers_pkl
+from glot.rotation import axis_angle_to_rotmat
+from glot.safe_pickle import load_pickle
+from tests.motion_fixture import GAPPY, moving
+
+WRITERS = {".npz": write_npz, ".parquet": write_parquet}
+
+
+@pytest.fixture(scope="module")
+def body() -> Body:
+    return load_body()
+
+
+@pytest.fixture(scope="module")
+def motion(body: Body) -> Motion:
+    return moving(body, person="7", seed=3)
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_a_motion_comes_back(motion: Motion, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"person{suffix}"
+    WRITERS[suffix](path, motion)
+    back = read_motion(path)
+    for name in SHAPES:
+        if name == "rotmats":  # through axis-angle
+            np.testing.assert_allclose(back.rotmats, motion.rotmats, rtol=0, atol=1e-6)
+        else:
+            np.testing.assert_array_equal(getattr(back, name), getattr(motion, name))
+    assert all(getattr(back, name) == getattr(motion, name) for name in ONCE)
+    assert [path.name for path in tmp_path.iterdir()] == [path.name]  # nothing temporary is left
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_writing_what_was_read_changes_nothing_more(motion: Motion, tmp_path: Path, suffix: str) -> None:
+    """Half turns are where axis-angle has two answers; the file must not wander between them."""
+    first, second = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
+    WRITERS[suffix](first, motion)
+    WRITERS[suffix](second, read_motion(first))
+    np.testing.assert_allclose(read_motion(second).rotmats, read_motion(first).rotmats, rtol=0, atol=1e-6)
+
+
+def test_parquet_rows_are_frames_to_any_reader(motion: Motion, tmp_path: Path) -> None:
+    write_parquet(tmp_path / "a.parquet", motion)
+    table = pq.read_table(tmp_path / "a.parquet")
+    rows = table.to_pylist()
+    assert [row["frame"] for row in rows] == list(GAPPY) and [row["seen"] for row in rows] == motion.seen.tolist()
+    assert rows[2]["joints3d"][SMPL_JOINTS.index("head")] == motion.joints3d[2, SMPL_JOINTS.index("head")].tolist()
+    said = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
+    assert said["fps"] == "25.0" and said["person"] == "7" and (said["width"], said["height"]) == ("640", "360")
+
+
+def test_npz_holds_no_pickle(motion: Motion, tmp_path: Path) -> None:
+    write_npz(tmp_path / "a.npz", motion)
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as file:
+        assert all(file[name].dtype.kind in "fibU" for name in file.files)
+        assert file["pose"].shape == (len(motion), 24, 3) and float(file["fps"]) == 25
+
+
+def test_peers_scripts_load_the_pickle(body: Body, tmp_path: Path) -> None:
+    people = [moving(body, person="3"), moving(body, person="left one", seed=1)]
+    write_peers_pkl(tmp_path / "a.pkl", people, body, with_vertices=True)
+    loaded = joblib.load(tmp_path / "a.pkl")
+    assert list(loaded) == [3, "left one"]
+    one, motion, count = loaded[3], people[0], len(GAPPY)
+    shapes = {"pred_cam": (3,), "orig_cam": (4,), "pose": (72,), "betas": (10,), "joints3d": (49, 3), "bboxes": (4,)}
+    assert {name: one[name].shape for name in shapes} == {name: (count, *rest) for name, rest in shapes.items()}
+    assert one["joints2d"] is None and one["frame_ids"].tolist() == list(GAPPY)
+    np.testing.assert_allclose(one["verts"] + motion.transl[:, None], vertices(motion, body), rtol=0, atol=1e-5)
+    rotmats = axis_angle_to_rotmat(torch.from_numpy(one["pose"]).unflatten(-1, (24, 3)))
+    output = body(rotmats, torch.from_numpy(one["betas"]))
+    np.testing.assert_allclose(one["joints3d"], output.joints.numpy(), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(one["bboxes"][:, 2:], 1.2 * motion.bbox[:, 2:])
+
+
+def test_the_pickle_is_data_only_and_vertices_are_left_out(body: Body, motion: Motion, tmp_path: Path) -> None:
+    write_peers_pkl(tmp_path / "a.pkl", [motion], body)
+    safe = load_pickle(tmp_path / "a.pkl")  # refuses whatever would run code
+    assert safe[7]["verts"] is None
+    np.testing.assert_array_equal(safe[7]["pred_cam"], motion.cam)
+
+
+def test_other_files_are_refused(motion: Motion, tmp_path: Path) -> None:
+    np.savez(tmp_path / "other.npz", pose=np.zeros((2, 24, 3), np.float32))
+    write_parquet(tmp_path / "whole.parquet", motion)
+    (tmp_path / "cut.parquet").write_bytes((tmp_path / "whole.parquet").read_bytes()[:-200])
+    write_npz(tmp_path / "whole.npz", motion)
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:-200])
+    plain = pq.read_table(tmp_path / "whole.parquet").replace_schema_metadata(None)
+    pq.write_table(plain, tmp_path / "bare.parquet")
+    said = {
+        "other.npz": "no motion of this project", "bare.parquet": "no motion of this project",
+        "cut.parquet": "not a whole", "cut.npz": "not a whole", "gone.npz": "no such file",
+        "a.txt": ".npz or a .parquet",
+    }  # fmt: skip
+    for name, words in said.items():
+        with pytest.raises(InputError, match=words):
+            read_motion(tmp_path / name)

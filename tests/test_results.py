@@ -1,0 +1,58 @@
+"""What a sweep's page says: means over seeds, the paper's numbers, differences; and pictures of every kind of space."""
+
+from pathlib import Path
+from statistics import mean, stdev
+
+import pytest
+
+from tuning import results
+from tuning.results import Sweep
+from tuning.spaces import SPACES, Axis, Point, Space
+from tuning.study import FAILED, FINISHED, STOPPED, Outcome
+
+
+def outcome(number: int, point: Point, seed: int = 1, *, error: float = 50.0, how: str = FINISHED) -> Outcome:
+    metrics = {f"val_{name}": error + i for i, name in enumerate(("pa_mpjpe", "mpjpe", "mpvpe", "accel"))}
+    return Outcome(number, dict(point), seed, how, metrics, reason="behind epoch 2" if how == STOPPED else "")
+
+
+def test_a_row_is_the_mean_over_seeds_beside_the_papers() -> None:
+    trials = [outcome(0, {"model.mask_ratio": 0.5}, seed, error=error) for seed, error in ((1, 60.0), (2, 61), (3, 65))]
+    trials += [outcome(1, {"model.mask_ratio": 0.0}, error=70.0), outcome(2, {"model.mask_ratio": 0.3}, how=STOPPED)]
+    sweep = Sweep(SPACES["mask_ratio"], trials, "3dpw, validation split", {"recipe": "open_sample"})
+    head, body = results.cells(sweep)
+    assert head[:4] == ["mask_ratio", "PA-MPJPE", "paper", "diff."] and head[-1] == "notes"
+    assert [line[0] for line in body] == ["0", "0.3", "0.5"]
+    m, s = mean([60, 61, 65]), stdev([60, 61, 65])
+    assert body[2][1:4] == [f"{m:.1f} ± {s:.1f}", "50.6", f"{m - 50.6:+.1f}"]
+    assert body[0][1:4] == ["70.0", "51.7", "+18.3"]
+    assert body[1][1:4] == ["–", "–", "–"] and body[1][-1] == "seed 1 stopped early behind epoch 2"
+    best = sweep.best()
+    assert best and (best.point, best.seed) == ({"model.mask_ratio": 0.5}, 1)
+    page = results.markdown(sweep, "report.png")
+    assert (
+        "another dataset" in page and "| 0.5 | 62.0 ± 2.6 | 50.6 | +11.4 |" in page and "4 finished, 1 stopped" in page
+    )
+    table = results.csv_table(sweep).splitlines()
+    assert table[0].startswith("model.mask_ratio,pa_mpjpe,pa_mpjpe_deviation,pa_mpjpe_paper,pa_mpjpe_difference,mpjpe")
+    assert table[3].startswith("0.5,62.0,2.646,50.6,11.4,") and table[3].endswith(",3")
+
+
+def test_a_space_that_the_paper_has_not_is_shown_without_it() -> None:
+    space = Space("mine", (Axis("model.dropout", (0, 0.1)),))
+    sweep = Sweep(space, [outcome(0, {"model.dropout": 0.1}), outcome(1, {"model.dropout": 0}, how=FAILED)], "x", {})
+    assert results.cells(sweep)[0][:3] == ["dropout", "PA-MPJPE", "MPJPE"]
+    assert "paper" not in results.markdown(sweep)
+
+
+@pytest.mark.parametrize("name", ["mask_ratio", "mask_token", "detach", "windows", "joint"])
+def test_every_kind_of_space_has_a_picture(tmp_path: Path, name: str) -> None:
+    space = SPACES[name]
+    points = space.grid() if name != "joint" else [
+        {"model.mask_ratio": r, "model.frames": 16, "model.nearby_frames": 2, "lr": 1e-4} for r in (0.0, 0.5)
+    ]  # fmt: skip
+    trials = [outcome(i, point, seed, error=50 + i + seed) for i, point in enumerate(points) for seed in (1, 2)]
+    results.plot(Sweep(space, trials, "validation", {}), tmp_path / "all.png")
+    results.plot(Sweep(space, [outcome(0, points[0], how=FAILED)], "validation", {}), tmp_path / "none.png")
+    for file in ("all.png", "none.png"):
+        assert (tmp_path / file).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"

@@ -1,0 +1,129 @@
+"""glot/smoothing.py: what rests stays, what shakes is calmed, what moves is followed; gaps are filled."""
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from glot.body import Body, load_body
+from glot.metrics import accel_error, mpjpe
+from glot.motion import SHAPES, Y_UP, with_bodies
+from glot.smoothing import BETA, MIN_CUTOFF, fill_gaps, one_euro, one_euro_rotations, smooth
+from pipelines.motions import load_motions
+from tests.motion_fixture import GAPPY, moving
+
+DEFAULTS = {"min_cutoff": MIN_CUTOFF, "beta": BETA}
+
+
+@pytest.fixture(scope="module")
+def body() -> Body:
+    return load_body()
+
+
+def test_who_stands_still_is_left_alone(body: Body) -> None:
+    one = moving(body, frames=[5])
+    still = moving(body, frames=range(12))
+    still = with_bodies(
+        still,
+        body,
+        rotmats=np.repeat(one.rotmats, 12, axis=0),
+        betas=np.repeat(one.betas, 12, axis=0),
+        transl=np.repeat(one.transl, 12, axis=0),
+    )
+    calm = smooth(still, body)
+    for name in SHAPES:
+        np.testing.assert_allclose(getattr(calm, name), getattr(still, name), rtol=2e-6, atol=2e-6)
+
+
+def test_shaking_is_calmed_and_the_truth_is_nearer(body: Body) -> None:
+    rng = np.random.default_rng(0)
+    poses = load_motions()["walk"].poses
+    count = len(poses)
+    walk = Rotation.from_rotvec(poses.reshape(-1, 3)).as_matrix().reshape(count, 24, 3, 3)
+    walk[:, 0] = Y_UP @ walk[:, 0]
+    true = moving(body, frames=range(count))
+    true = with_bodies(true, body, rotmats=walk, betas=0 * true.betas, transl=true.transl)
+    shaking = Rotation.from_rotvec(rng.normal(0, 0.05, (count * 24, 3))).as_matrix().reshape(count, 24, 3, 3)
+    noisy = with_bodies(
+        true,
+        body,
+        rotmats=true.rotmats @ shaking,
+        betas=true.betas + rng.normal(0, 0.2, true.betas.shape),
+        transl=true.transl + rng.normal(0, 1, (count, 3)) * [0.01, 0.01, 0.1],
+    )
+    calm = smooth(noisy, body)
+    for error, factor in ((accel_error, 0.45), (mpjpe, 0.8)):
+        before, after = (np.mean(error(each.joints3d, true.joints3d, pelvis=(0,))) for each in (noisy, calm))
+        assert after < factor * before
+    depths = [np.abs(each.transl - true.transl)[:, 2].mean() for each in (noisy, calm)]
+    assert depths[1] < 0.5 * depths[0]
+    # They walk across the picture at 100 px/s, and the body does not trail behind by more than 2 % of the crop.
+    assert np.abs(calm.keypoints2d - true.keypoints2d)[:, 0].max() < 0.02 * true.crop_boxes[0, 2]
+    assert calm.betas.std(axis=0).mean() < 0.6 * noisy.betas.std(axis=0).mean()
+
+
+def test_turning_the_world_turns_the_answer() -> None:
+    rng = np.random.default_rng(1)
+    turns = Rotation.from_rotvec(np.cumsum(rng.normal(0, 0.2, (40, 3)), axis=0)).as_matrix()[:, None]
+    world = Rotation.from_rotvec([0.4, -2.0, 1.1]).as_matrix()
+    times = np.arange(40) / 25
+    answers = [one_euro_rotations(each, times, **DEFAULTS) for each in (world @ turns, turns)]
+    np.testing.assert_allclose(answers[0], world @ answers[1], atol=1e-12)
+
+
+def test_the_lag_is_what_the_filter_promises() -> None:
+    """At a steady speed w the answer trails by w / (2 pi (min_cutoff + beta w)), from the time the speed is known."""
+    times = np.arange(150) / 30
+    for speed in (0.1, 1.0, 6.0):
+        lag = speed / (2 * np.pi * (MIN_CUTOFF + BETA * speed))
+        turning = Rotation.from_rotvec(times[:, None] * speed * np.array([[0.6, 0, 0.8]]))
+        answer = Rotation.from_matrix(one_euro_rotations(turning.as_matrix()[:, None], times, **DEFAULTS)[:, 0])
+        behind = (answer.inv() * turning).magnitude()
+        assert behind[-1] == pytest.approx(lag, rel=1e-3) and behind.max() < 3 * lag
+        line = one_euro(times[:, None] * speed, times, **DEFAULTS)[:, 0]
+        assert (times * speed - line)[-1] == pytest.approx(lag, rel=1e-3)
+
+
+def test_the_future_changes_nothing(body: Body) -> None:
+    motion = moving(body, frames=range(20))
+    first = smooth(moving(body, frames=range(12)), body)
+    whole = smooth(motion, body)
+    # The fixture draws betas for all its frames at once, so only what does not depend on them is compared.
+    np.testing.assert_array_equal(whole.rotmats[:12], first.rotmats)
+
+
+def test_half_turns_are_no_obstacle() -> None:
+    """People before a camera are half a turn from the frame's axes, where axis-angle changes sign."""
+    times = np.arange(60) / 30
+    turns = Rotation.from_rotvec([np.pi, 0, 0]) * Rotation.from_rotvec(0.1 * np.sin(times)[:, None] * [[1, 0, 0]])
+    answer = one_euro_rotations(turns.as_matrix()[:, None], times, **DEFAULTS)[:, 0]
+    assert (Rotation.from_matrix(answer).inv() * turns).magnitude().max() < 0.05
+
+
+def test_gaps_are_filled_on_the_shortest_arc(body: Body) -> None:
+    motion = moving(body)
+    full = fill_gaps(motion, body)
+    assert full.frames.tolist() == list(range(GAPPY[0], GAPPY[-1] + 1))
+    there = np.isin(full.frames, motion.frames)
+    for name in SHAPES:
+        np.testing.assert_allclose(getattr(full, name)[there], getattr(motion, name), rtol=1e-5, atol=1e-5)
+    assert not full.seen[~there].any() and not full.scores[~there].any()
+    # 6 -> 9: frame 7 is a third of the way.
+    a, b, c = (Rotation.from_matrix(full.rotmats[full.frames == n][0]) for n in (6, 7, 9))
+    np.testing.assert_allclose((a.inv() * b).as_rotvec(), (a.inv() * c).as_rotvec() / 3, atol=1e-5)
+    np.testing.assert_allclose(full.bbox[full.frames == 7][0], motion.bbox[3] + [4, 0, 0, 0])
+
+
+def test_nothing_to_fill_is_left_as_it_is(body: Body) -> None:
+    motion = moving(body, frames=range(3))
+    assert fill_gaps(motion, body) is motion
+
+
+def test_a_gap_counts_as_the_time_it_took() -> None:
+    """After ten seconds away, the old answer is no longer worth anything."""
+    values, times = np.array([[0.0], [0.0], [1.0]]), np.array([0.0, 1 / 30, 10.0])
+    assert one_euro(values, times, **DEFAULTS)[-1, 0] > 0.98
+
+
+def test_a_single_frame_stays(body: Body) -> None:
+    motion = moving(body, frames=[3])
+    np.testing.assert_allclose(smooth(motion, body).joints3d, motion.joints3d, atol=1e-5)

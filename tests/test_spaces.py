@@ -1,0 +1,87 @@
+"""Spaces: the paper's tables as fields and values that recipes take, and those that users write."""
+
+from pathlib import Path
+
+import pytest
+
+from glot.config import recipe_named
+from glot.errors import InputError
+from tuning.search import check_points, with_values
+from tuning.spaces import BASE, SPACES, Axis, Space, parsed, settings_of, space_named
+from tuning.study import check_search
+
+
+@pytest.mark.parametrize("name", [name for name in SPACES if name != "joint"])
+def test_every_point_of_the_papers_tables_is_a_recipe(name: str) -> None:
+    space = SPACES[name]
+    points = space.grid()
+    recipes = {recipe_named("table1_3dpw", settings_of(point)).model for point in points}
+    assert len(recipes) == len(points)
+    published = recipe_named("table1_3dpw").model
+    assert published in recipes  # the paper's own choice is one of them, with the errors of its Table 1
+    (own,) = [p for p in points if recipe_named("table1_3dpw", settings_of(p)).model == published]
+    assert space.row(own) == BASE
+    if len(space.axes) == 1:
+        assert all(space.row(point) for point in points)
+
+
+def test_settings_come_back_from_the_words_that_mlflow_keeps() -> None:
+    for value in (0.125, 1e-05, 16, True, False, "smpl", "gmm+lpc"):
+        assert parsed(str(value)) == value and type(parsed(str(value))) is type(value)
+
+
+def test_values_given_instead_are_of_the_fields_kind() -> None:
+    (point,) = with_values(SPACES["mask_ratio"], "0").grid()
+    assert repr(point["model.mask_ratio"]) == "0.0"
+    assert repr(with_values(SPACES["nearby_frames"], "3").grid()) == "[{'model.nearby_frames': 3}]"
+
+
+def test_a_yaml_file_is_a_space(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "axes:\n- {field: model.dropout, values: [0, 0.1]}\n- {field: lr, low: 1e-5, high: 1e-3, log: true}\n"
+    )
+    space = space_named(str(file))
+    assert space == Space("mine", (Axis("model.dropout", (0.0, 0.1)), Axis("lr", low=1e-5, high=1e-3, log=True)))
+    with pytest.raises(InputError, match="--search random or bayesian"):
+        space.grid()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["axes: 3", "values: [1]", "axes: []", "axes:\n- {field: lr}", "axes:\n- {field: lr, colour: red}", "a: [", "- 1"]
+    + ["axes:\n- {field: lr, values: [1], low: 0, high: 1}", "axes:\n- {field: lr, low: 0, high: 1, log: true}"]
+    + ["axes:\n- {field: lr, values: 3}", "axes:\n- {field: lr, low: 2, high: 1}", "", "axes: [{values: [1]}]"],
+)
+def test_a_wrong_yaml_file_is_said(tmp_path: Path, text: str) -> None:
+    (tmp_path / "wrong.yaml").write_text(text)
+    with pytest.raises(InputError):
+        space_named(str(tmp_path / "wrong.yaml"))
+
+
+def test_a_python_file_is_a_space(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("from tuning.spaces import Axis, Space\nSPACE = Space('mine', (Axis('model.heads', (4, 8)),))\n")
+    assert space_named(str(file)).grid() == [{"model.heads": 4}, {"model.heads": 8}]
+    file.write_text("SPACE = 3")
+    with pytest.raises(InputError, match="set SPACE"):
+        space_named(str(file))
+
+
+def test_what_cannot_be_searched_is_said_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is modules, mask_ratio"):
+        space_named("colour")
+    with pytest.raises(InputError, match="no such file"):
+        space_named("nowhere.yaml")
+    with pytest.raises(InputError, match="varies 2 fields"):
+        with_values(SPACES["windows"], "1,2")
+    with pytest.raises(InputError, match=r"must be in \[0, 1\)"):
+        check_points(with_values(SPACES["mask_ratio"], "0.5,1.5"), "open_sample", (), tmp_path)
+    with pytest.raises(InputError, match="no field 'colour'"):
+        check_points(Space("mine", (Axis("model.colour", (1,)),)), "open_sample", (), tmp_path)
+    with pytest.raises(InputError, match="--trials"):
+        check_search("bayesian", SPACES["joint"], 0)
+    with pytest.raises(InputError, match="all of its 15 points"):
+        check_search("grid", SPACES["windows"], 4)
+    with pytest.raises(InputError, match="--search hill"):
+        check_search("hill", SPACES["windows"], 4)
