@@ -29,7 +29,7 @@ from pipelines.decoders.video import VIDEO
 from pipelines.extract_features import Job, extract_unit
 root, out = Path(sys.argv[1]), Path(sys.argv[2])
 out.mkdir(parents=True)
-settings = {"backbone": {"feature_size": 2048}}
+settings = {"backbone": {"feature_size": 2048}, "crop": {"size": 224}}
 job = Job("video", "test", root, out, "resnet50", None, None, 8, "corrected", settings)
 features = np.random.default_rng(0).standard_normal((8, 2048)).astype(np.float32)
 (unit,) = VIDEO.find(root, "test")
