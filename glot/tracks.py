@@ -107,19 +107,21 @@ class Tracker:
             frame -= 1
 
 
-def finished(raw: Sequence[Boxes], *, fps: float, total: int) -> tuple[list[Track], list[Short]]:
-    """People as they were detected -> tracks called "1", "2", ..., and the tracklets seen for under half a second (in a
-    video of ``total`` frames that is shorter than twice that: for under half of it)."""
+def finished(
+    raw: Sequence[Boxes], *, fps: float, total: int, names: Sequence[str] = ()
+) -> tuple[list[Track], list[Short]]:
+    """People as they were detected -> tracks called by ``names``, or "1", "2", ...; and the tracklets seen for under half
+    a second (in a video of ``total`` frames that is shorter than twice that: for under half of it)."""
     least = min(max(round(SHORT_SECONDS * fps), 1), (total + 1) // 2)
     tracks: list[Track] = []
     short: list[Short] = []
-    for boxes in raw:
+    for number, boxes in enumerate(raw):
         first, last = int(boxes.frames[0]), int(boxes.frames[-1])
         if len(boxes.frames) < least:
             reason = f"seen in {len(boxes.frames)} frames, fewer than {least}"
             short.append(Short(first, last, len(boxes.frames), reason))
         else:
-            tracks.append(filled(str(len(tracks) + 1), boxes, fps=fps))
+            tracks.append(filled(names[number] if names else str(len(tracks) + 1), boxes, fps=fps))
     return tracks, short
 
 
