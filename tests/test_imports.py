@@ -16,8 +16,9 @@ LAYERS = (
     {"model", "linear_probe", "drawing", "tracks"},
     {"losses", "checkpoint", "sliding", "motion"},
     {"official", "cost", "smoothing", "detection"},
-    {"inference", "scoring", "sampler", "saves", "whitening", "publish", "motion_files", "bvh", "gltf"},
-    {"evaluate", "clip", "attention", "overlay"},
+    {"inference", "scoring", "sampler", "saves", "whitening", "publish", "motion_files", "bvh", "gltf"}
+    | {"contact_sheet", "camera_fit", "overlay", "people"},
+    {"evaluate", "clip", "attention"},
     {"attention_pictures", "comparison", "capture"},
     {"predict", "render", "train_loop"},
     {"train_ray"},

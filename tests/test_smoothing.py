@@ -56,8 +56,8 @@ def test_shaking_is_calmed_and_the_truth_is_nearer(body: Body) -> None:
         assert after < factor * before
     depths = [np.abs(each.transl - true.transl)[:, 2].mean() for each in (noisy, calm)]
     assert depths[1] < 0.5 * depths[0]
-    # They walk across the picture at 100 px/s, and the body does not trail behind by more than 2 % of the crop.
-    assert np.abs(calm.keypoints2d - true.keypoints2d)[:, 0].max() < 0.02 * true.crop_boxes[0, 2]
+    # They walk across the picture at 100 px/s, and the body does not trail behind by more than 3 % of the crop.
+    assert np.abs(calm.keypoints2d - true.keypoints2d)[:, 0].max() < 0.03 * true.crop_boxes[0, 2]
     assert calm.betas.std(axis=0).mean() < 0.6 * noisy.betas.std(axis=0).mean()
 
 

@@ -1,0 +1,68 @@
+"""A Motion and a few of its video's pictures in, one still out: moments of a person from left to right.
+
+Above the crop as the model saw it, below it the body over the crop, at the bottom the body from the camera's right.
+"""
+
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from glot.body import Body
+from glot.camera import CROP_SIZE, FOCAL_LENGTH, crop_translation
+from glot.crop import crop_matrix
+from glot.drawing import PAPER, SIDE_VIEW_METRES, SIDEWAYS, Picture, draw_body, write
+from glot.motion import Motion, vertices
+
+COLUMNS = 6
+PANEL, GAP, LEFT, TOP, FOOT = 256, 4, 96, 34, 22  # px
+COLOUR = np.array([0.45, 0.62, 0.90])
+FAR = 60.0  # m from which the side is seen: far enough to look flat
+
+
+def moments(motion: Motion, columns: int = COLUMNS) -> NDArray[np.intp]:
+    """Rows of the motion that its sheet shows: evenly spread, fewer where the motion is shorter than that."""
+    return np.unique(np.linspace(0, len(motion) - 1, min(columns, len(motion))).round().astype(np.intp))
+
+
+def sheet(motion: Motion, body: Body, pictures: Mapping[int, Picture], *, columns: int = COLUMNS) -> Picture:
+    """The still of ``moments(motion, columns)``; ``pictures`` has those frames of the video, RGB, by frame number."""
+    rows = moments(motion, columns)
+    names = ("input", "prediction", "side view")
+    shape = (TOP + len(names) * (PANEL + GAP) + FOOT, LEFT + max(len(rows), 2) * (PANEL + GAP), 3)
+    out = np.full(shape, PAPER, np.uint8)
+    first, last = motion.frames[[0, -1]]
+    write(
+        out, f"person {motion.person}: {len(motion)} frames of {first}-{last}, {motion.fps:g} fps", (8, 22), scale=0.55
+    )
+    for number, name in enumerate(names):
+        write(out, name, (8, TOP + number * (PANEL + GAP) + PANEL // 2), scale=0.4)
+    for column, row in enumerate(rows.tolist()):
+        x, frame = LEFT + column * (PANEL + GAP), int(motion.frames[row])
+        for number, panel in enumerate(_panels(motion, body, row, pictures[frame])):
+            y = TOP + number * (PANEL + GAP)
+            out[y : y + PANEL, x : x + PANEL] = panel
+        said = f"frame {frame}" + ("" if motion.seen[row] else ", not detected")
+        write(out, said, (x + 4, shape[0] - 7), scale=0.45)
+    return out
+
+
+def _panels(motion: Motion, body: Body, row: int, picture: Picture) -> tuple[Picture, Picture, Picture]:
+    """Crop, body over it, body from the camera's right: (PANEL, PANEL, 3) each."""
+    to_panel = crop_matrix(motion.bbox[row], float(motion.crop_scale[row]), size=PANEL)
+    crop = np.asarray(cv2.warpAffine(picture, to_panel, (PANEL, PANEL)), np.uint8)
+    own = vertices(motion, body, slice(row, row + 1))[0] - motion.transl[row]
+    focal = FOCAL_LENGTH * PANEL / CROP_SIZE
+    place = crop_translation(torch.from_numpy(motion.cam[row])).numpy()
+    over = draw_body(crop, own + place, body.faces, _pinhole(focal), COLOUR)
+
+    centred = own + motion.transl[row] - motion.joints3d[row, 0]  # about the pelvis
+    paper = np.full((PANEL, PANEL, 3), PAPER, np.uint8)
+    aside = centred @ SIDEWAYS.T + [0, 0, FAR]
+    return crop, over, draw_body(paper, aside, body.faces, _pinhole(PANEL / SIDE_VIEW_METRES * FAR), COLOUR)
+
+
+def _pinhole(focal: float) -> NDArray[np.float64]:
+    return np.array([[focal, 0, PANEL / 2], [0, focal, PANEL / 2], [0, 0, 1]])
