@@ -110,8 +110,8 @@ class Tracker:
 def finished(
     raw: Sequence[Boxes], *, fps: float, total: int, names: Sequence[str] = ()
 ) -> tuple[list[Track], list[Short]]:
-    """People as they were detected -> tracks called by ``names``, or "1", "2", ...; and the tracklets seen for under half
-    a second (in a video of ``total`` frames that is shorter than twice that: for under half of it)."""
+    """People as they were detected -> tracks called by ``names``, or "1", "2", ...; and the tracklets seen for under
+    half a second (in a video of ``total`` frames that is shorter than twice that: for under half of it)."""
     least = min(max(round(SHORT_SECONDS * fps), 1), (total + 1) // 2)
     tracks: list[Track] = []
     short: list[Short] = []
