@@ -15,12 +15,13 @@ from flatbuffers import Builder
 from numpy.typing import NDArray
 
 from glot import cli
-from glot.blazepose_files import DETECTION_FILE, LANDMARK_FILE, SHA256, cache_folder, network_file
+from glot.blazepose_files import DETECTION_FILE, LANDMARK_FILE, SHA256, network_file
+from glot.location import cache_folder
 
 LANDMARK_SIZE = 256  # px, side of the crops that the landmark network takes
 LANDMARKS = 33
 DETECTOR_SIZE = 224
-LEAST_SCORE = 0.5  # of a detection
+LEAST_SCORE = 0.6  # of a detection; mediapipe has 0.5, at which legs of tables are people
 MOST_OVERLAP = 0.3  # intersection over union above which two detections are one person
 # Cells of 8, 16 and 32 px; two anchors a cell, six in the last layer (three layers of that stride, merged).
 ANCHORS = ((8, 2), (16, 2), (32, 6))

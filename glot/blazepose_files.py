@@ -4,7 +4,6 @@ They are inside the wheel of mediapipe, whose code is not wanted: only the data 
 """
 
 import hashlib
-import os
 import subprocess
 import sys
 import tempfile
@@ -12,7 +11,7 @@ import zipfile
 from pathlib import Path
 
 from glot.errors import InputError
-from glot.location import write_whole
+from glot.location import cache_folder, write_whole
 
 WHEEL = "mediapipe==0.10.21"  # Apache-2.0
 DETECTION_FILE, LANDMARK_FILE = "pose_detection.tflite", "pose_landmark_full.tflite"
@@ -23,13 +22,6 @@ SHA256 = {
 # Any platform's wheel has the same data; this one is asked for by everybody.
 ANY_WHEEL = ("--python-version", "3.11", "--platform", "manylinux_2_28_x86_64", "--platform", "manylinux_2_17_x86_64")
 SECONDS = 600
-
-
-def cache_folder() -> Path:
-    """$GLOT_CACHE, or glot below $XDG_CACHE_HOME, or below ~/.cache."""
-    if named := os.environ.get("GLOT_CACHE"):
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "glot"
 
 
 def network_file(name: str) -> bytes:

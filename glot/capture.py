@@ -1,7 +1,7 @@
 """A video in, a folder with everybody's body out: motions as files, a film of them over the video, stills, a summary.
 
-The video is read four times from beginning to end, one picture in memory: to find people, to look at their landmarks, to
-crop them for the backbone, to draw them. The folder appears when it is whole.
+The video is read four times from beginning to end, one picture in memory: to find people, to look at their landmarks,
+to crop them for the backbone, to draw them. The folder appears when it is whole.
 """
 
 import hashlib
@@ -25,20 +25,21 @@ from glot.blazepose import Landmarks
 from glot.body import Body, load_body, require_body
 from glot.bvh import write_bvh
 from glot.camera_fit import PAIRS, fit_cameras
-from glot.checkpoint import Checkpoint, check_backbone
+from glot.checkpoint import Checkpoint
 from glot.contact_sheet import moments, sheet
 from glot.crop import DEFAULT_CROP_SCALE, crop_image
 from glot.detection import Find, load_detector
 from glot.drawing import Picture, write_video
 from glot.errors import InputError
 from glot.gltf import write_gltf
-from glot.inference import OPEN_VIDEO_MODEL, checkpoint_path, load_model, predict_batches
+from glot.inference import checkpoint_path, load_model_for, predict_batches
 from glot.location import temporary_of, write_whole
 from glot.model import SMPLParams
 from glot.motion import Motion, make_motion
 from glot.motion_files import read_motion, write_npz, write_parquet, write_peers_pkl
 from glot.overlay import film
 from glot.people import NAMES, Footage, Person, detected, given, looked_at
+from glot.schema import Manifest
 from glot.smoothing import smooth
 from glot.spool import Spool
 from glot.track_files import read_tracks
@@ -56,7 +57,7 @@ SMPL_ROWS = [joint for joint, _ in PAIRS]
 class Options:
     """What the user chose; results in a folder are of one choice."""
 
-    checkpoint: Path | None = None  # None: the open one for videos
+    checkpoint: Path = Path("open")
     body: Path | None = None
     backbone: str = "blazepose"
     weights: Path | None = None
@@ -83,19 +84,13 @@ class Studio:
         if options.focal is not None and options.focal <= 0:
             raise InputError(f"--focal {options.focal:g}: is in px and over 0")
         self.options = options
-        path = options.checkpoint or OPEN_VIDEO_MODEL
-        self.checkpoint: Checkpoint = load_model(path)
         self.backbone: Backbone = load_backbone(options.backbone, options.weights)
-        if checkpoint_path(path).is_dir():
-            check_backbone(self.checkpoint, asdict_backbone(self.backbone), "this video's features")
-        elif self.backbone.feature_size != self.checkpoint.model.config.feature_size:
-            size = self.checkpoint.model.config.feature_size
-            raise InputError(f"{path}: takes {size} numbers a frame, {options.backbone} gives others")
+        self.checkpoint: Checkpoint = load_model_for(options.checkpoint, self._manifest())
         self.body: Body = load_body(options.body)
         require_body(self.body, self.checkpoint.info["body"], "model")
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.checkpoint.model.to(self.device)
-        self.settings = self._settings(checkpoint_path(path))
+        self.settings = self._settings()
 
     # Loaded when they are first needed: with --tracks nobody is looked for.
     @cached_property
@@ -110,8 +105,19 @@ class Studio:
     def extractor(self) -> Extractor:
         return Extractor(self.backbone, device=self.device)
 
-    def _settings(self, checkpoint: Path) -> dict[str, Any]:
+    def _manifest(self) -> Manifest:
+        """What a feature set of these features would say."""
+        backbone = {
+            "name": self.backbone.name,
+            "weights": self.backbone.weights_name,
+            "hash": self.backbone.hash,
+            "feature_size": self.backbone.feature_size,
+        }
+        return Manifest("video", "test", 0, 0, backbone, crop={}, body={}, parts=[])
+
+    def _settings(self) -> dict[str, Any]:
         """What results depend on, for the summary and to notice a change."""
+        checkpoint = checkpoint_path(self.options.checkpoint, self.backbone.name)
         chosen = {
             name: value.name if isinstance(value := getattr(self.options, name), Path) else value
             for name in (field.name for field in fields(self.options))
@@ -119,19 +125,9 @@ class Studio:
         weights = checkpoint / "model.safetensors" if checkpoint.is_dir() else checkpoint
         return chosen | {
             "checkpoint": {"name": checkpoint.name, "hash": _hash(weights)},
-            "backbone": asdict_backbone(self.backbone),
+            "backbone": self._manifest().backbone,
             "body": {"name": self.body.name, "hash": self.body.file_hash},
         }
-
-
-def asdict_backbone(backbone: Backbone) -> dict[str, Any]:
-    """As in a manifest."""
-    return {
-        "name": backbone.name,
-        "weights": backbone.weights_name,
-        "hash": backbone.hash,
-        "feature_size": backbone.feature_size,
-    }
 
 
 def find_videos(root: Path) -> dict[str, Path]:
@@ -340,7 +336,7 @@ class _Stills:
             for number, path in enumerate(self.files):
                 if frame == self.there[number][0]:
                     motion = read_motion(path)
-                    waiting[number] = (motion, dict.fromkeys(motion.frames[moments(motion)].tolist()))  # type: ignore[arg-type]
+                    waiting[number] = (motion, dict.fromkeys(motion.frames[moments(motion)].tolist(), rgb))
                 if number in waiting:
                     motion, kept = waiting[number]
                     if frame in kept:

@@ -25,14 +25,15 @@ NETWORKS = (
 )
 
 
-def load_detector(weights: Path | None) -> Find:
+def load_detector(weights: Path | None, *, tiles: int = 0) -> Find:
     """BlazePose's where ``weights`` is None, else the torchvision network whose weights they are.
 
-    BlazePose was made for one or a few people who fill a good part of the picture. torchvision's networks see small
-    people and crowds, too, and are some ten times slower without a GPU. InputError for a file that is none of theirs.
+    BlazePose was made for one or a few people who fill a good part of the picture, unless it looks closer in ``tiles``
+    (see there). torchvision's networks see small people and crowds, too, and are several times slower without a GPU.
+    InputError for a file that is none of theirs.
     """
     if weights is None:
-        return Detector()
+        return Detector(tiles=tiles)
     return TorchvisionDetector(weights)
 
 

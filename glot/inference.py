@@ -18,17 +18,19 @@ from glot.schema import Manifest
 from glot.sliding import SlidingGLoT
 from glot.windows import prediction_order
 
-OPEN_MODEL = Path(__file__).parent / "assets" / "glot_open"  # trained by the project, of features of the open ResNet-50
+ASSETS = Path(__file__).parent / "assets"
+OPEN_MODEL = ASSETS / "glot_open"  # trained by the project, of features of the open ResNet-50
+OPEN_MODELS = {"resnet50": OPEN_MODEL, "blazepose": ASSETS / "glot_video"}  # by the backbone of their features
 
 
-def checkpoint_path(named: Path) -> Path:
-    """The checkpoint that an option names; "open" is the one that comes with the project."""
-    return OPEN_MODEL if str(named) == "open" else named
+def checkpoint_path(named: Path, backbone: str = "resnet50") -> Path:
+    """The checkpoint that an option names; "open" is the one that comes with the project for features of a backbone."""
+    return OPEN_MODELS.get(backbone, OPEN_MODEL) if str(named) == "open" else named
 
 
-def load_model(path: Path) -> Checkpoint:
-    """The checkpoint at ``path``: our folder or a published .pth.tar file."""
-    path = checkpoint_path(path)
+def load_model(path: Path, backbone: str = "resnet50") -> Checkpoint:
+    """The checkpoint at ``path``: our folder or a published .pth.tar file; "open" is that for ``backbone``."""
+    path = checkpoint_path(path, backbone)
     if path.is_file():
         return load_official(path)
     if not path.is_dir():
@@ -41,7 +43,7 @@ def load_model_for(path: Path, manifest: Manifest) -> Checkpoint:
 
     Nobody recorded which weights made the features of a published model, so only their size is checked there.
     """
-    path = checkpoint_path(path)
+    path = checkpoint_path(path, manifest.backbone["name"])
     saved = load_model(path)
     if path.is_dir():
         check_features(saved, manifest)
