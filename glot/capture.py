@@ -151,6 +151,28 @@ def find_videos(root: Path) -> dict[str, Path]:
     }
 
 
+def name_below(root: Path, video: Path) -> str:
+    """What a file of tracks may call a video: its path below the root, or its name."""
+    return video.name if root.is_file() else video.relative_to(root).as_posix()
+
+
+def check_tracks(videos: dict[str, Path], options: Options) -> None:
+    """InputError if --tracks is a file of one video, and there are several."""
+    tracks = options.tracks
+    if tracks is not None and tracks.is_file() and tracks.suffix.lower() != ".json" and len(videos) > 1:
+        raise InputError(f"--tracks {tracks}: is of one video, but there are {len(videos)}; give a folder")
+
+
+def in_words(summary: dict[str, Any]) -> str:
+    """What became of a video, in a line."""
+    count, frames = len(summary["people"]), summary["frames"]
+    said = f"{count} {'person' if count == 1 else 'people'}" if count else "nobody found"
+    said += f" in {frames} {'frame' if frames == 1 else 'frames'}"
+    if summary["left_out"]:
+        said += f", {len(summary['left_out'])} short or doubtful ones left out (summary.json)"
+    return said + (f"; {summary['damage']}" if summary["damage"] else "")
+
+
 def done_before(folder: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
     """The summary of a finished folder, None where there is none. InputError if it was made with other settings."""
     path = folder / SUMMARY
