@@ -83,7 +83,7 @@ def _frame(frame: int, picture: Picture, actors: dict[int, Actor], body: Body) -
     height, width = picture.shape[:2]
     scale = min(1.0, TALLEST / height)
     tall, wide = (max(round(scale * side) // 2 * 2, 2) for side in (height, width))
-    left = cv2.resize(picture, (wide, tall), interpolation=cv2.INTER_AREA)
+    left: Picture = cv2.resize(picture, (wide, tall), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
     cast = [(actor, row) for _, actor in sorted(actors.items()) if (row := actor.row(frame)) is not None]
     to_film = np.diag([wide / width, tall / height, 1.0])
     # Cameras differ in focal length; the depth that counts is the one at a common one.
@@ -98,7 +98,7 @@ def _frame(frame: int, picture: Picture, actors: dict[int, Actor], body: Body) -
         y, x = (place // across * cell, place % across * cell)
         right[y : y + cell, x : x + cell] = _aside(actor, row, cell, body)
     write(right, f"frame {frame}", (8, 20), scale=0.5)
-    return np.concatenate([left, right], axis=1)  # type: ignore[return-value]
+    return np.concatenate([left, right], axis=1)
 
 
 def _aside(actor: Actor, row: int, size: int, body: Body) -> Picture:

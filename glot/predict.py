@@ -58,27 +58,17 @@ def main(
     ] = None,
     camera: Annotated[
         str,
-        typer.Option(
-            help="landmarks: bodies are put where BlazePose's 2D landmarks are; network: where the model says."
-        ),
+        typer.Option(help="landmarks: bodies stand where BlazePose's 2D landmarks are; network: where the model says."),
     ] = "landmarks",
-    focal: Annotated[
-        float | None, typer.Option(help="Focal length in px; the picture's diagonal when left out.")
-    ] = None,
+    focal: Annotated[float | None, typer.Option(help="Focal length in px. Default: the picture's diagonal.")] = None,
     smooth: Annotated[bool, typer.Option("--smooth", help="Calm the bodies with the one-euro filter.")] = False,
-    pkl: Annotated[
-        bool, typer.Option("--pkl", help="Also people.pkl, with the keys of VIBE's and TCMR's demos.")
-    ] = False,
+    pkl: Annotated[bool, typer.Option("--pkl", help="Also people.pkl, as of VIBE's and TCMR's demos.")] = False,
     bvh: Annotated[bool, typer.Option("--bvh", help="Also a .bvh file for each person.")] = False,
-    gltf: Annotated[
-        bool, typer.Option("--gltf", help="Also people.glb: everybody, animated, for Blender and browsers.")
-    ] = False,
+    gltf: Annotated[bool, typer.Option("--gltf", help="Also people.glb: everybody, animated.")] = False,
     film: Annotated[bool, typer.Option(help="Draw overlay.mp4, which takes a third of the time.")] = True,
     features: Annotated[
         Path | None,
-        typer.Option(
-            parser=location, help="Instead of a video: feature sets, a folder or URI with DATASET/SPLIT in it."
-        ),
+        typer.Option(parser=location, help="Instead of a video: feature sets, a folder or URI of DATASET/SPLIT."),
     ] = None,
     dataset: Annotated[str, typer.Option(help="With --features: which dataset.")] = "3dpw",
     split: Annotated[str, typer.Option(help="With --features: which split of it.")] = "test",
@@ -87,20 +77,21 @@ def main(
 ) -> int:
     """Reconstructs the bodies of everybody in a video, frame by frame.
 
-    Example: `python -m glot.predict walk.mp4 --out bodies` writes bodies/walk/ with, for each person, person-1.npz and
-    .parquet (pose, betas, cameras, joints3d, keypoints2d, boxes) and a still, person-1.png; overlay.mp4, the bodies over
-    the video and from the side; and summary.json. It needs nothing but the video; BlazePose's networks are fetched once.
+    Example: `python -m glot.predict walk.mp4 --out bodies` writes bodies/walk/: for each person person-1.npz and
+    .parquet (pose, betas, cameras, joints3d, keypoints2d, boxes) and a still, person-1.png; overlay.mp4, the bodies
+    over the video and from the side; and summary.json. It needs nothing but the video; BlazePose's networks are
+    fetched once.
 
     With SMPL, SPIN's weights and a published checkpoint: `--body body --backbone resnet50 --weights
     body/spin_model_checkpoint.pth.tar --checkpoint model.pth.tar`.
 
     In a folder of videos each is done whole or not at all; the same command goes on after any interruption.
-    pipelines/predict_videos.py does several at once. Exit code 1: in some video nobody was found, or a video of a folder
-    cannot be read.
+    pipelines/predict_videos.py does several at once. Exit code 1: in some video nobody was found, or a video of a
+    folder cannot be read.
 
     From features that were extracted before: `python -m glot.predict --features features --checkpoint runs/first/best
-    --out bodies.parquet`, one row a frame: track_id, frame_index, pose (24 x 3 axis-angle), betas (10), cam (s, tx, ty of
-    the crop), bbox, crop_scale.
+    --out bodies.parquet`, one row a frame: track_id, frame_index, pose (24 x 3 axis-angle), betas (10), cam (s, tx,
+    ty of the crop), bbox, crop_scale.
     """
     if out is None:
         raise InputError("--out is missing: where the results go")
