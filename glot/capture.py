@@ -4,8 +4,10 @@ The video is read four times from beginning to end, one picture in memory: to fi
 to crop them for the backbone, to draw them. The folder appears when it is whole.
 """
 
+import glob
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -372,15 +374,22 @@ class _Stills:
 
 @contextmanager
 def _appears(folder: Path) -> Iterator[Path]:
-    """A folder to write into, which takes its name when it is whole."""
+    """A folder to write into, which takes its name when it is whole. What killed processes left of it is cleared."""
     unfinished = temporary_of(folder)
-    shutil.rmtree(unfinished, ignore_errors=True)
+    here = unfinished.name.removesuffix(str(os.getpid()))  # of this machine, any process
+    for old in folder.parent.glob(f"{glob.escape(here)}*"):
+        if not _alive(old.name.removeprefix(here)):
+            shutil.rmtree(old, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
         yield unfinished
         unfinished.rename(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _alive(process: str) -> bool:
+    return process != str(os.getpid()) and process.isdecimal() and Path(f"/proc/{process}").exists()
 
 
 def _about(person: Person) -> dict[str, Any]:
