@@ -31,6 +31,9 @@ COORDINATES, PRESENCE, METRES, FEATURE_MAP = 337, 342, 339, 316
 POINTS = 39  # 33 landmarks and 6 that help to place the next crop
 CHANNELS = 288  # of the last 4x4 map
 FEATURES = 4 * CHANNELS + 5 * POINTS + 3 * POINTS
+# x, y, z px of the crop and two logits, as they are in a feature: halves of the crop's side from its middle, tenths.
+UNITS = np.array([1 / 128, 1 / 128, 1 / 128, 0.1, 0.1], np.float32)
+ORIGIN = np.array([1, 1, 0, 0, 0], np.float32)
 FEATURE_RULE = "4x4 map by quarters; x/128-1 y/128-1 z/128 logits/10; 4 x metres"
 
 
@@ -110,7 +113,7 @@ class Landmarks:
         points, presence, metres, maps = (np.array(part, np.float32) for part in zip(*said, strict=True))
         points = points.reshape(-1, POINTS, 5)
         quarters = maps.reshape(-1, 2, 2, 2, 2, CHANNELS).mean((2, 4))
-        scaled = points * np.float32([1 / 128, 1 / 128, 1 / 128, 0.1, 0.1]) - np.float32([1, 1, 0, 0, 0])
+        scaled = points * UNITS - ORIGIN
         features = [part.reshape(len(crops), -1) for part in (quarters, scaled, 4 * metres)]
         landmarks = points[:, :LANDMARKS]
         return LandmarkOutput(
@@ -193,7 +196,7 @@ def suppressed(boxes: NDArray[np.floating], scores: NDArray[np.floating]) -> NDA
 
 
 def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    return 1 / (1 + np.exp(-np.clip(logits, -50, 50)))
+    return (1 / (1 + np.exp(-np.clip(logits, -50, 50)))).astype(np.float32)
 
 
 def features_hash() -> str:

@@ -193,7 +193,7 @@ def open_video() -> Recipe:
     model = replace(
         base.model, width=256, decoder_width=256, local_width=256, mlp_ratio=2, hidden=512, regressor_dropout=0.2
     )
-    return replace(base, name="open_video", model=model)
+    return replace(base, name="open_video", model=model, epochs=30, warmup_epochs=4, first_eval_epoch=12)
 
 
 def open_sample() -> Recipe:

@@ -95,9 +95,9 @@ def test_a_wheel_with_other_networks_is_refused(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     with zipfile.ZipFile(tmp_path / "mediapipe-0.10.21-py3-none-any.whl", "w") as wheel:
-        wheel.writestr(
-            "mediapipe-0.10.21.dist-info/METADATA", "Metadata-Version: 2.1\nName: mediapipe\nVersion: 0.10.21"
-        )
+        about = "mediapipe-0.10.21.dist-info"
+        wheel.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: mediapipe\nVersion: 0.10.21\n")
+        wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         for name in SHA256:
             wheel.writestr(f"mediapipe/modules/{name}", "something else")
     with pytest.raises(InputError, match="is not the one this program knows"):
