@@ -36,8 +36,7 @@ from glot.errors import InputError
 from glot.gltf import write_gltf
 from glot.inference import checkpoint_path, load_model_for, predict_batches
 from glot.location import temporary_of, write_whole
-from glot.model import SMPLParams
-from glot.motion import Motion, make_motion
+from glot.motion import Motion, joined, make_motion
 from glot.motion_files import read_motion, write_npz, write_parquet, write_peers_pkl
 from glot.overlay import film
 from glot.people import NAMES, Footage, Person, detected, given, looked_at
@@ -275,37 +274,43 @@ def extract(footage: Footage, people: list[Person], studio: Studio, features: Sp
 
 def reconstruct(footage: Footage, person: Person, number: int, features: Spool, studio: Studio) -> Motion:
     """The body of one person at every frame."""
-    model = studio.checkpoint.model
-    batches = list(predict_batches(model, lambda rows: features.take(number, rows), len(person)))
-    params = SMPLParams(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
+    model, body = studio.checkpoint.model, studio.body
+    parts = list(predict_batches(model, lambda rows: features.take(number, rows), len(person)))
     crop_scale = np.full(len(person), DEFAULT_CROP_SCALE, np.float32)
-    if studio.options.camera == "landmarks":
-        with torch.no_grad():
-            joints = studio.body.smpl_joints(params.rotmats, params.betas)[:, SMPL_ROWS].numpy()
-        cam = fit_cameras(
-            joints,
-            person.landmarks[:, LANDMARK_ROWS],
-            params.cam.numpy(),
-            bbox=person.bbox,
-            crop_scale=crop_scale,
+    cam = np.concatenate([part.cam.numpy() for part in parts])
+    with torch.no_grad():
+        if studio.options.camera == "landmarks":
+            joints = [body.smpl_joints(part.rotmats, part.betas)[:, SMPL_ROWS].numpy() for part in parts]
+            cam = fit_cameras(
+                np.concatenate(joints),
+                person.landmarks[:, LANDMARK_ROWS],
+                cam,
+                bbox=person.bbox,
+                crop_scale=crop_scale,
+                fps=footage.timeline.fps,
+            )
+    motions: list[Motion] = []
+    start = 0
+    for part in parts:  # what it takes to make a motion is some times what it holds
+        rows = slice(start, start + len(part.cam))
+        start = rows.stop
+        motion = make_motion(
+            part._replace(cam=torch.from_numpy(cam[rows])),
+            body,
+            person=person.name,
+            frames=person.frames[rows],
+            bbox=person.bbox[rows],
+            crop_scale=crop_scale[rows],
             fps=footage.timeline.fps,
+            width=footage.timeline.width,
+            height=footage.timeline.height,
+            seen=person.seen[rows],
+            scores=person.scores[rows],
+            focal=studio.options.focal,
         )
-        params = params._replace(cam=torch.from_numpy(cam))
-    motion = make_motion(
-        params,
-        studio.body,
-        person=person.name,
-        frames=person.frames,
-        bbox=person.bbox,
-        crop_scale=crop_scale,
-        fps=footage.timeline.fps,
-        width=footage.timeline.width,
-        height=footage.timeline.height,
-        seen=person.seen,
-        scores=person.scores,
-        focal=studio.options.focal,
-    )
-    return smooth(motion, studio.body) if studio.options.smooth else motion
+        motions.append(motion)
+    whole = joined(motions)
+    return smooth(whole, body) if studio.options.smooth else whole
 
 
 def write_motion(folder: Path, motion: Motion, studio: Studio) -> list[str]:

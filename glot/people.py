@@ -20,7 +20,7 @@ from glot.detection import Find
 from glot.errors import InputError
 from glot.track_files import Boxes
 from glot.tracks import Short, Track, Tracker, finished
-from glot.video import Timeline, Unreadable, Video, read_timeline
+from glot.video import Timeline, Unreadable, Video, frames_said, read_timeline
 
 # Rows of BlazePose's 33 landmarks that correspond to the 2D joints of the training data (glot.joints.THREEDPW_2D).
 JOINTS = {
@@ -35,6 +35,7 @@ LEAST_PRESENT = 0.5  # part of the frames of a track in which there must be a pe
 BOX_SIGMA = 8.0  # frames, of the Gaussian over boxes in training
 TRAINING_FPS = 30.0  # what those frames are of
 FARTHEST = 1e6  # px
+WHOLE = 0.95  # part of the frames that the header speaks of, from which a video counts as whole
 
 
 class Person(NamedTuple):
@@ -85,8 +86,12 @@ class Footage:
                 try:
                     picture = video.read(count)
                 except Unreadable as error:
-                    lost = count < self.timeline.frames or "damaged" in str(error)
-                    self.frames, self.damage = count, str(error) if lost else ""
+                    self.frames = count
+                    expected = max(self.timeline.frames, frames_said(self.path))
+                    if "damaged" in str(error):
+                        self.damage = str(error)
+                    elif count < WHOLE * expected - 1:  # headers are not exact
+                        self.damage = f"the video is cut: {count} of about {expected} frames could be read"
                     return
                 yield picture
                 count += 1
@@ -110,7 +115,7 @@ def given(footage: Footage, people: dict[str, Boxes]) -> tuple[list[Track], list
         if inside.any():
             names.append(name)
             kept.append(Boxes(boxes.frames[inside], boxes.bbox[inside]))
-    return finished(kept, fps=footage.timeline.fps, total=footage.timeline.frames, names=names)
+    return finished(kept, fps=footage.timeline.fps, least=1, names=names)
 
 
 def looked_at(footage: Footage, tracks: list[Track], landmarks: Landmarks) -> People:

@@ -93,7 +93,9 @@ class Tracker:
                     self._tracklets[-len(self._tracklets) - 1] = _Tracklet([frame], [box])
         people = sorted(self._tracklets.values(), key=lambda one: one.frames[0])
         raw = [Boxes(np.array(one.frames, np.int64), np.array(one.boxes)) for one in people]
-        return finished(raw, fps=self.fps, total=self._frames)
+        # In a video shorter than a second, half of it will do.
+        least = min(max(round(SHORT_SECONDS * self.fps), 1), (self._frames + 1) // 2)
+        return finished(raw, fps=self.fps, least=least)
 
     def _extend_back(self, tracklet: _Tracklet) -> None:
         """The tracker believes in a person at the second sight in a row; what it saw before is fetched back here."""
@@ -108,18 +110,17 @@ class Tracker:
 
 
 def finished(
-    raw: Sequence[Boxes], *, fps: float, total: int, names: Sequence[str] = ()
+    raw: Sequence[Boxes], *, fps: float, least: int, names: Sequence[str] = ()
 ) -> tuple[list[Track], list[Short]]:
-    """People as they were detected -> tracks called by ``names``, or "1", "2", ...; and the tracklets seen for under
-    half a second (in a video of ``total`` frames that is shorter than twice that: for under half of it)."""
-    least = min(max(round(SHORT_SECONDS * fps), 1), (total + 1) // 2)
+    """People as they were detected -> tracks called by ``names``, or "1", "2", ...; and the tracklets that were seen in
+    fewer than ``least`` frames."""
     tracks: list[Track] = []
     short: list[Short] = []
     for number, boxes in enumerate(raw):
         first, last = int(boxes.frames[0]), int(boxes.frames[-1])
         if len(boxes.frames) < least:
-            reason = f"seen in {len(boxes.frames)} frames, fewer than {least}"
-            short.append(Short(first, last, len(boxes.frames), reason))
+            frames = "1 frame" if len(boxes.frames) == 1 else f"{len(boxes.frames)} frames"
+            short.append(Short(first, last, len(boxes.frames), f"seen in {frames}, fewer than {least}"))
         else:
             tracks.append(filled(names[number] if names else str(len(tracks) + 1), boxes, fps=fps))
     return tracks, short

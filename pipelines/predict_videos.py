@@ -52,7 +52,7 @@ def main(
     tiles: Annotated[int, typer.Option(min=0, help="BlazePose's detector looks closer, too, in so many squares.")] = 0,
     tracks: Annotated[
         Path | None,
-        typer.Option(help="Who is where, instead of a detector: a JSON file, or a folder of them or MOT's."),
+        typer.Option(help="Who is where, instead of a detector: a JSON file, or a folder."),
     ] = None,
     camera: Annotated[str, typer.Option(help="landmarks, or network; see glot.predict.")] = "landmarks",
     focal: Annotated[float | None, typer.Option(help="Focal length in px. Default: the picture's diagonal.")] = None,

@@ -53,7 +53,8 @@ def write_pictures(path: Path, shown: Iterable[NDArray[np.uint8]], *, turned: in
             stream.set_display_rotation(turned)
         for picture in shown:
             stored = np.ascontiguousarray(np.rot90(picture, -turned // 90))
-            stream.height, stream.width = stored.shape[:2]
+            if stream.width != stored.shape[1]:  # the first one says how large the video is
+                stream.height, stream.width = stored.shape[:2]
             container.mux(stream.encode(av.VideoFrame.from_ndarray(stored, format="rgb24")))
         container.mux(stream.encode())
     return path

@@ -1,4 +1,4 @@
-"""Fitted cameras: true ones are found again, a wrong limb does not pull, and where nothing is seen the guess is kept."""
+"""Fitted cameras: true ones are found again, a wrong limb pulls little, and where nothing is seen the guess stays."""
 
 import numpy as np
 import pytest
