@@ -17,8 +17,8 @@ LAYERS = (
     {"losses", "checkpoint", "sliding", "motion"},
     {"official", "cost", "smoothing", "detection"},
     {"inference", "scoring", "sampler", "saves", "whitening", "publish", "motion_files", "bvh", "gltf"}
-    | {"contact_sheet", "camera_fit", "overlay", "people"},
-    {"evaluate", "clip", "attention"},
+    | {"contact_sheet", "camera_fit", "people"},
+    {"evaluate", "clip", "attention", "overlay"},
     {"attention_pictures", "comparison", "capture"},
     {"predict", "render", "train_loop"},
     {"train_ray"},
