@@ -13,7 +13,7 @@ from glot.body import JOINTS, Body
 from glot.model import SMPLParams
 from glot.motion import Motion, make_motion, with_bodies
 
-MIN_CUTOFF, BETA = 1.0, 2.0
+MIN_CUTOFF, BETA = 1.0, 4.0
 LEVER = 0.5  # m
 SPEED_CUTOFF = 1.0  # Hz, of the speed that sets the cutoff: jitter has no lasting speed
 
@@ -95,16 +95,29 @@ def one_euro_rotations(rotmats: NDArray, times: NDArray, *, min_cutoff: float, b
 
     Steps are taken along the shortest arc from the last answer, so no choice of axes or quaternion sign matters.
     """
-    out = np.array(rotmats, np.float64)
-    velocity = np.zeros((out.shape[1], 3))  # rad/s, in the joint's own frame
-    before = answer = Rotation.from_matrix(out[0])
-    for i in range(1, len(out)):
-        step, now = times[i] - times[i - 1], Rotation.from_matrix(rotmats[i])
-        velocity += _share(SPEED_CUTOFF, step) * ((before.inv() * now).as_rotvec() / step - velocity)
-        share = _share(min_cutoff + beta * np.linalg.norm(velocity, axis=-1, keepdims=True), step)
-        answer = answer * Rotation.from_rotvec(share * (answer.inv() * now).as_rotvec())
-        out[i], before = answer.as_matrix(), now
-    return out
+    count, joints = rotmats.shape[:2]
+    turns = Rotation.from_matrix(rotmats.reshape(-1, 3, 3))
+    changes = (turns[:-joints].inv() * turns[joints:]).as_rotvec().reshape(-1, joints, 3)  # in the joint's own frame
+    out = turns.as_quat().reshape(count, joints, 4)
+    velocity = np.zeros((joints, 3))  # rad/s
+    for i, change in enumerate(changes, start=1):
+        step = times[i] - times[i - 1]
+        velocity += _share(SPEED_CUTOFF, step) * (change / step - velocity)
+        speed = np.sqrt((velocity**2).sum(axis=-1, keepdims=True))
+        out[i] = _on_the_way(out[i - 1], out[i], _share(min_cutoff + beta * speed, step))
+    return Rotation.from_quat(out.reshape(-1, 4)).as_matrix().reshape(rotmats.shape)
+
+
+def _on_the_way(start: NDArray, end: NDArray, share: float | NDArray) -> NDArray:
+    """Slerp of unit quaternions (J, 4) the shorter way; scipy's takes one series of rotations at a time."""
+    end = np.where((start * end).sum(axis=-1, keepdims=True) < 0, -end, end)
+    sizes = (np.sqrt((each**2).sum(axis=-1, keepdims=True)) for each in (end - start, end + start))
+    angle = 2 * np.arctan2(*sizes)
+    small = angle < 1e-6  # where sines are as good as straight
+    sine = np.where(small, 1, np.sin(angle))
+    first, second = (np.where(small, part, np.sin(part * angle) / sine) for part in (1 - share, share))
+    out = first * start + second * end
+    return out / np.sqrt((out**2).sum(axis=-1, keepdims=True))
 
 
 def _share(cutoff: float | NDArray, step: float) -> float | NDArray:

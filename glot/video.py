@@ -44,7 +44,7 @@ def read_timeline(path: Path) -> Timeline:
         video.close()
     steps: list[float] = []  # shortest and longest
     frames = 0
-    with _opened(path) as container:
+    with opened(path) as container:
         stream = container.streams.video[0]
         unit = float(stream.time_base or 0)
         last = None
@@ -88,7 +88,16 @@ def frames_said(path: Path) -> int:
         return video.frames or round(seconds * float(video.stream.average_rate or NOMINAL_FPS))
 
 
-def _opened(path: Path) -> "av.container.InputContainer":
+def upright(shown: av.VideoFrame) -> NDArray[np.uint8]:
+    """A decoded picture the way up it is meant to be: (H, W, 3) BGR."""
+    picture: NDArray[np.uint8] = shown.to_ndarray(format="bgr24")  # type: ignore[assignment]
+    # Phones film sideways and say so: a quarter turn counterclockwise for every 90 degrees.
+    turns = round(getattr(shown, "rotation", 0) / 90) % 4
+    return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+
+
+def opened(path: Path) -> "av.container.InputContainer":
+    """The file, as what its name says it is. Raises Unreadable."""
     try:
         return av.open(str(path), format=VIDEOS[path.suffix.lower()])
     except OSError as error:
@@ -105,7 +114,7 @@ class Video:
     """
 
     def __init__(self, path: Path, *, threads: int = 1) -> None:
-        self.container = _opened(path)
+        self.container = opened(path)
         if not self.container.streams.video:
             self.close()
             raise Unreadable("no pictures in this video")
@@ -140,10 +149,7 @@ class Video:
                 self.ended = f"the video is damaged after {self.number + 1} frames ({_said(error)})"
         if self.number < number or self.shown is None:
             raise Unreadable(self.ended)
-        picture: NDArray[np.uint8] = self.shown.to_ndarray(format="bgr24")  # type: ignore[assignment]
-        # Phones film sideways and say so: a quarter turn counterclockwise for every 90 degrees.
-        turns = round(getattr(self.shown, "rotation", 0) / 90) % 4
-        return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+        return upright(self.shown)
 
     def close(self) -> None:
         self.container.close()

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"errors"},
     {"cli", "joints", "rotation", "camera", "crop", "config", "location", "schema", "safe_pickle", "tracking"}
-    | {"ray_session", "curves", "video", "boxes", "track_files", "spool"},
+    | {"ray_session", "curves", "video", "seeking", "boxes", "track_files", "spool"},
     {"onnx_network", "blazepose_files"},
     {"blazepose"},
     {"body", "backbone", "windows", "store", "metrics", "scene", "run_state"},
@@ -20,7 +20,7 @@ LAYERS = (
     | {"contact_sheet", "camera_fit", "people"},
     {"evaluate", "clip", "attention", "overlay"},
     {"attention_pictures", "comparison", "capture"},
-    {"predict", "render", "train_loop"},
+    {"predict", "render", "view", "train_loop"},
     {"train_ray"},
 )
 FILES = sorted(path for package in ("glot", "pipelines", "tuning") for path in (ROOT / package).rglob("*.py"))

@@ -51,13 +51,13 @@ def test_shaking_is_calmed_and_the_truth_is_nearer(body: Body) -> None:
         transl=true.transl + rng.normal(0, 1, (count, 3)) * [0.01, 0.01, 0.1],
     )
     calm = smooth(noisy, body)
-    for error, factor in ((accel_error, 0.3), (mpjpe, 0.8)):
+    for error, factor in ((accel_error, 0.45), (mpjpe, 0.8)):
         before, after = (np.mean(error(each.joints3d, true.joints3d, pelvis=(0,))) for each in (noisy, calm))
         assert after < factor * before
     depths = [np.abs(each.transl - true.transl)[:, 2].mean() for each in (noisy, calm)]
     assert depths[1] < 0.5 * depths[0]
-    # They walk across the picture at 100 px/s, and the body does not trail behind by more than 3 % of the crop.
-    assert np.abs(calm.keypoints2d - true.keypoints2d)[:, 0].max() < 0.03 * true.crop_boxes[0, 2]
+    # They walk across the picture at 100 px/s, and the body does not trail behind by more than 2 % of the crop.
+    assert np.abs(calm.keypoints2d - true.keypoints2d)[:, 0].max() < 0.02 * true.crop_boxes[0, 2]
     assert calm.betas.std(axis=0).mean() < 0.6 * noisy.betas.std(axis=0).mean()
 
 
@@ -78,7 +78,7 @@ def test_the_lag_is_what_the_filter_promises() -> None:
         turning = Rotation.from_rotvec(times[:, None] * speed * np.array([[0.6, 0, 0.8]]))
         answer = Rotation.from_matrix(one_euro_rotations(turning.as_matrix()[:, None], times, **DEFAULTS)[:, 0])
         behind = (answer.inv() * turning).magnitude()
-        assert behind[-1] == pytest.approx(lag, rel=1e-3) and behind.max() < 2.5 * lag
+        assert behind[-1] == pytest.approx(lag, rel=1e-3) and behind.max() < 3 * lag
         line = one_euro(times[:, None] * speed, times, **DEFAULTS)[:, 0]
         assert (times * speed - line)[-1] == pytest.approx(lag, rel=1e-3)
 

@@ -34,7 +34,7 @@ def write_film(
             picture[: size[1] // 4, : size[0] // 4] = 255
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             if ticks:
-                frame.pts, frame.time_base = ticks[number], stream.time_base
+                frame.pts, frame.time_base = ticks[number], Fraction(1, 100)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
