@@ -27,14 +27,13 @@ MOST_OVERLAP = 0.3  # intersection over union above which two detections are one
 ANCHORS = ((8, 2), (16, 2), (32, 6))
 # Tensors of the files whose hashes are in glot.blazepose_files.
 BOXES, SCORES = 441, 429
-COORDINATES, PRESENCE, METRES, FEATURE_MAP = 337, 342, 339, 316
+COORDINATES, PRESENCE, METRES = 337, 342, 339
 POINTS = 39  # 33 landmarks and 6 that help to place the next crop
-CHANNELS = 288  # of the last 4x4 map
-FEATURES = 4 * CHANNELS + 5 * POINTS + 3 * POINTS
+FEATURES = 5 * POINTS + 3 * POINTS
 # x, y, z px of the crop and two logits, as they are in a feature: halves of the crop's side from its middle, tenths.
 UNITS = np.array([1 / 128, 1 / 128, 1 / 128, 0.1, 0.1], np.float32)
 ORIGIN = np.array([1, 1, 0, 0, 0], np.float32)
-FEATURE_RULE = "4x4 map by quarters; x/128-1 y/128-1 z/128 logits/10; 4 x metres"
+FEATURE_RULE = "x/128-1 y/128-1 z/128 logits/10; 4 x metres"
 
 
 class Detections(NamedTuple):
@@ -52,7 +51,7 @@ class LandmarkOutput(NamedTuple):
     ]  # (N, 33, 3) x, y px of the crop, z px as well: towards the camera negative, from the hips
     visibility: NDArray[np.float32]  # (N, 33) 0 to 1
     presence: NDArray[np.float32]  # (N,) 0 to 1: is there a person at all
-    features: NDArray[np.float32]  # (N, 1464)
+    features: NDArray[np.float32]  # (N, 312)
 
 
 class Detector:
@@ -93,14 +92,15 @@ class Detector:
 class Landmarks:
     """Looks at people: ``landmarks(crops (N, 256, 256, 3) uint8 RGB) -> LandmarkOutput``.
 
-    One crop after the other, so that nothing depends on how they are batched. A feature is what the network knows
-    before and after it has made up its mind: its last 4x4 map, averaged over each quarter of the crop, its landmarks in
-    the crop and those in metres. Scaled so that each of the three varies about as much as the others.
+    One crop after the other, so that nothing depends on how they are batched. A feature is all that the network
+    says of the person: the landmarks in the crop with their logits, and those in metres, scaled to vary about as much.
+    Its inner maps are no part of it: they hold 1 mm more of poses (linear probe on renders), but differ so much between
+    renders and photographs that a model trained on the one turned people of the other sideways.
     """
 
     def __init__(self, *, threads: int = 1) -> None:
         content = network_file(LANDMARK_FILE)
-        self._network = Network(content, (COORDINATES, PRESENCE, METRES, FEATURE_MAP), threads=threads)
+        self._network = Network(content, (COORDINATES, PRESENCE, METRES), threads=threads)
 
     def __call__(self, crops: NDArray[np.uint8]) -> LandmarkOutput:
         if crops.ndim != 4 or crops.shape[1:] != (LANDMARK_SIZE, LANDMARK_SIZE, 3) or crops.dtype != np.uint8:
@@ -110,11 +110,10 @@ class Landmarks:
                 *(np.zeros((0, *s), np.float32) for s in ((LANDMARKS, 3), (LANDMARKS,), (), (FEATURES,)))
             )
         said = [self._network(crop.astype(np.float32) / 255) for crop in crops]
-        points, presence, metres, maps = (np.array(part, np.float32) for part in zip(*said, strict=True))
+        points, presence, metres = (np.array(part, np.float32) for part in zip(*said, strict=True))
         points = points.reshape(-1, POINTS, 5)
-        quarters = maps.reshape(-1, 2, 2, 2, 2, CHANNELS).mean((2, 4))
         scaled = points * UNITS - ORIGIN
-        features = [part.reshape(len(crops), -1) for part in (quarters, scaled, 4 * metres)]
+        features = [part.reshape(len(crops), -1) for part in (scaled, 4 * metres)]
         landmarks = points[:, :LANDMARKS]
         return LandmarkOutput(
             landmarks[..., :3], _sigmoid(landmarks[..., 3]), presence.reshape(-1), np.concatenate(features, axis=1)

@@ -42,7 +42,7 @@ COLUMNS = pa.schema(
 )
 ONCE = {"person": str, "fps": float, "width": int, "height": int, "focal": float}
 BLOCK = 256  # frames posed at a time
-ROW_GROUP = 2048  # frames converted and written at a time
+ROW_GROUP = 512  # frames converted and written at a time
 
 
 def write_npz(path: Path, motion: Motion) -> None:

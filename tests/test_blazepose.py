@@ -209,7 +209,7 @@ def test_extraction_end_to_end_and_what_takes_its_features(
     assert np.array_equal(np.array(table["feature"][:3].to_pylist(), np.float32), Landmarks()(np.stack(crops)).features)
 
     check_features(load_model(Path("open"), "blazepose"), manifest)
-    with pytest.raises(InputError, match="have 1464 numbers a frame, this model takes 2048; .* backbone resnet50"):
+    with pytest.raises(InputError, match="have 312 numbers a frame, this model takes 2048; .* backbone resnet50"):
         check_features(load_model(Path("open")), manifest)
     other = SimpleNamespace(**{**vars(manifest), "backbone": {**manifest.backbone, "hash": "another"}})
     with pytest.raises(InputError, match="another.* this model was trained on blazepose"):
