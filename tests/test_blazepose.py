@@ -18,8 +18,8 @@ from glot.body import load_body
 from glot.checkpoint import check_features
 from glot.crop import crop_image
 from glot.errors import InputError
+from glot.inference import load_model
 from glot.joints import SPIN49
-from glot.predict import load_model
 from glot.schema import read_manifest, read_table
 from pipelines.clips import Clip
 from pipelines.decoders.threedpw import decode, find_units
