@@ -46,10 +46,15 @@ class Short(NamedTuple):
     reason: str
 
 
+# Plain numbers, no arrays: thousands of small arrays between pictures that come and go keep the heap from shrinking,
+# 40 KB for every frame of a long video.
+Box = tuple[float, ...]
+
+
 @dataclass
 class _Tracklet:
     frames: list[int] = field(default_factory=list)
-    boxes: list[NDArray[np.float64]] = field(default_factory=list)
+    boxes: list[Box] = field(default_factory=list)
 
 
 class Tracker:
@@ -64,7 +69,7 @@ class Tracker:
             track_buffer=max(round(LOST_SECONDS * fps), 1),
         )
         self._tracklets: dict[int, _Tracklet] = {}
-        self._left: dict[int, list[tuple[NDArray[np.float64], float]]] = {}  # by frame: detections nobody took
+        self._left: dict[int, list[tuple[Box, float]]] = {}  # by frame: detections nobody took
         self._frames = 0
 
     def add(self, picture: NDArray[np.uint8], boxes: NDArray[np.floating], scores: NDArray[np.floating]) -> None:
@@ -76,9 +81,9 @@ class Tracker:
             if row is not None:
                 tracklet = self._tracklets.setdefault(number, _Tracklet())
                 tracklet.frames.append(self._frames)
-                tracklet.boxes.append(boxes[row])
+                tracklet.boxes.append(tuple(boxes[row].tolist()))
                 taken.add(row)
-        left = [(boxes[row], float(scores[row])) for row in range(len(boxes)) if row not in taken]
+        left = [(tuple(boxes[row].tolist()), float(scores[row])) for row in range(len(boxes)) if row not in taken]
         if left:
             self._left[self._frames] = left
         self._frames += 1
@@ -102,7 +107,7 @@ class Tracker:
         frame, reach = tracklet.frames[0] - 1, max(round(BEFORE_SECONDS * self.fps), 1)
         while frame >= max(tracklet.frames[0] - reach, 0):
             left = self._left.get(frame, [])
-            shared = [overlap(tracklet.boxes[0], box) for box, _ in left]
+            shared = [overlap(np.array(tracklet.boxes[0]), np.array(box)) for box, _ in left]
             if shared and max(shared) >= SAME_PLACE:
                 tracklet.frames.insert(0, frame)
                 tracklet.boxes.insert(0, left.pop(int(np.argmax(shared)))[0])
