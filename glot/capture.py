@@ -120,7 +120,7 @@ class Studio:
         """What results depend on, for the summary and to notice a change."""
         checkpoint = checkpoint_path(self.options.checkpoint, self.backbone.name)
         chosen = {
-            name: value.name if isinstance(value := getattr(self.options, name), Path) else value
+            name: _named(value) if isinstance(value := getattr(self.options, name), Path) else value
             for name in (field.name for field in fields(self.options))
         }
         weights = checkpoint / "model.safetensors" if checkpoint.is_dir() else checkpoint
@@ -410,6 +410,11 @@ def _about(person: Person) -> dict[str, Any]:
 
 def _file_name(person: str) -> str:
     return f"person-{''.join(letter if letter.isalnum() or letter in '-_' else '_' for letter in person)}"
+
+
+def _named(path: Path) -> dict[str, str]:
+    """A chosen file by name and content; a folder by its name."""
+    return {"name": path.name} | ({"hash": _hash(path)} if path.is_file() else {})
 
 
 def _hash(path: Path) -> str:
