@@ -18,7 +18,6 @@ from torch import nn
 from glot import cli
 from glot.backbone import OPEN_WEIGHTS, Backbone, Extractor, load_backbone, trunk_hash
 from glot.body import load_body
-from glot.crop import CROP_SIZE
 from glot.errors import InputError
 from glot.linear_probe import LinearProbe
 from glot.metrics import mpjpe, pa_mpjpe
@@ -45,12 +44,12 @@ def smpl_joints(renders: Renders) -> np.ndarray:
 
 
 def features_of(renders: Renders, backbone: Backbone, *, device: str, what: str) -> np.ndarray:
-    """(N, 2048) features of the crops as extraction takes them."""
+    """(N, F) features of the crops as extraction takes them."""
     extract = Extractor(backbone, device=device)
     batches = [range(s, min(s + BATCH, len(renders))) for s in range(0, len(renders), BATCH)]
     return np.concatenate(
         [
-            extract(np.stack([take_crop(renders, i, size=CROP_SIZE).image for i in numbers]))
+            extract(np.stack([take_crop(renders, i, size=backbone.crop_size).image for i in numbers]))
             for numbers in cli.progress(batches, total=len(batches), what=what)
         ]
     )
@@ -83,6 +82,7 @@ def main(
     weights: Annotated[
         list[Path] | None, typer.Option(help="also try this file (safetensors, torchvision, SPIN); may be repeated")
     ] = None,
+    blazepose: Annotated[bool, typer.Option("--blazepose", help="also try BlazePose's features")] = False,
     out: Annotated[Path, typer.Option(help="where the figures go")] = OUT / "probe.json",
     train_images: Annotated[int, typer.Option(help="renders to learn the probe on", min=100)] = 3000,
     test_images: Annotated[
@@ -103,6 +103,8 @@ def main(
     backbones = {"random": random_backbone()}
     if OPEN_WEIGHTS.is_file():
         backbones["open"] = load_backbone()
+    if blazepose:
+        backbones["blazepose"] = load_backbone("blazepose")
     for path in weights or []:
         backbones[str(path)] = load_backbone(weights=path)
     clips, cores = load_motions(), len(os.sched_getaffinity(0))

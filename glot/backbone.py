@@ -1,12 +1,13 @@
-"""Weights of a ResNet-50 in, a frozen feature extractor out: 224-pixel crops to 2048 numbers (global average pool).
+"""The name of a backbone in, a frozen feature extractor out: crops of people to a vector of numbers each.
 
-Reads safetensors, torchvision state dicts and SPIN's spin_model_checkpoint.pth.tar; never executes what a file holds.
+A ResNet-50 (224 px to 2048, global average pool) with weights from a file, or BlazePose (glot.blazepose). Reads
+safetensors, torchvision state dicts and SPIN's spin_model_checkpoint.pth.tar; never executes what a file holds.
 """
 
 import copy
 import hashlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,37 +20,50 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from glot.crop import normalise
+from glot.blazepose import FEATURES, LANDMARK_SIZE, Landmarks, features_hash
+from glot.blazepose_files import LANDMARK_FILE, network_file
+from glot.crop import CROP_SIZE, normalise
 from glot.errors import InputError
 from glot.onnx_network import Session, to_onnx
 
 OPEN_WEIGHTS = Path(__file__).parent / "assets" / "resnet50_open.safetensors"
 FEATURE_SIZE = 2048
+BACKBONES = ("resnet50", "blazepose")
 PRECISIONS = ("float32", "bfloat16", "int8")
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """``module``: normalised crops (B, 3, 224, 224) float32 -> (B, 2048), eval mode, no gradients asked of it.
+    """``module``: normalised crops (B, 3, 224, 224) float32 -> (B, 2048), eval mode, no gradients asked of it; None of
+    BlazePose, which is no module of torch.
 
-    ``hash`` names the weights themselves: the same numbers in another container hash equal.
+    ``hash`` names the weights themselves: the same numbers in another container hash equal. ``crop_size`` px is the
+    side of the crops it takes.
     """
 
-    module: nn.Module
+    module: nn.Module | None
     name: str
     weights_name: str
     hash: str
     feature_size: int = FEATURE_SIZE
+    crop_size: int = CROP_SIZE
 
 
 def load_backbone(name: str = "resnet50", weights: Path | None = None) -> Backbone:
     """The backbone called ``name`` with the weights in a file; None is the open weights that come with the project.
 
     Without that file (a bare checkout) None is a random network of a fixed seed, called "random-seed0": good for trying
-    the pipeline, useless as features. Raises InputError for an unknown name and a file that is not such weights.
+    the pipeline, useless as features. "blazepose" has no weights but its own, fetched the first time.
+
+    Raises InputError for an unknown name, a file that is not such weights, and BlazePose where it cannot be had.
     """
-    if name != "resnet50":
-        raise InputError(f"--backbone {name}: not known; there is resnet50")
+    if name not in BACKBONES:
+        raise InputError(f"--backbone {name}: not known; there is {' and '.join(BACKBONES)}")
+    if name == "blazepose":
+        if weights is not None:
+            raise InputError(f"--weights {weights}: are for resnet50; blazepose brings its own, leave them out")
+        network_file(LANDMARK_FILE)  # so that it is there, or this fails, before any worker starts
+        return Backbone(None, name, LANDMARK_FILE, features_hash(), FEATURES, LANDMARK_SIZE)
     if weights is None and OPEN_WEIGHTS.is_file():
         weights = OPEN_WEIGHTS
     if weights is None:
@@ -74,8 +88,15 @@ def trunk_hash(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()[:16]
 
 
+def check_precision(backbone: Backbone, precision: str) -> None:
+    """InputError if the backbone has no such precision."""
+    if backbone.module is None and precision != "float32":
+        raise InputError(f"--precision {precision}: is for resnet50; {backbone.name} runs in float32, leave it out")
+
+
 class Extractor:
-    """A backbone made ready for one device: ``extractor(crops (B, 224, 224, 3) uint8 RGB) -> (B, 2048) float32``.
+    """A backbone made ready for one device: ``extractor(crops (B, S, S, 3) uint8 RGB) -> (B, F) float32``, S its
+    crop_size, F its feature_size.
 
     On a CPU, onnxruntime runs it on as many threads as torch has: the fastest float32 there is, within 1e-5 of the
     plain module's features relative to the largest. On a GPU it is the plain module in true float32 (TF32 off), so
@@ -83,7 +104,8 @@ class Extractor:
 
     Faster ones, only for those who ask for them (``deviation`` tells how far off features are): ``precision``
     "bfloat16", on chips with instructions for it about twice as fast; "int8", on CPUs three times and more: it runs
-    ``network``, which glot.onnx_network.quantised made of this backbone.
+    ``network``, which glot.onnx_network.quantised made of this backbone. BlazePose is for one thread of a CPU and in
+    float32, whatever the device.
     """
 
     def __init__(
@@ -91,7 +113,12 @@ class Extractor:
     ) -> None:
         assert precision in PRECISIONS
         self.device, self.precision = torch.device(device), precision
-        self.session: Session | None = None
+        self.session: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None = None
+        if backbone.module is None:
+            check_precision(backbone, precision)
+            landmarks = Landmarks()
+            self.session = lambda crops: landmarks(crops).features
+            return
         if self.device.type == "cpu" and precision != "bfloat16":
             self.session = Session(network or onnx_of(backbone))
             return
@@ -118,6 +145,7 @@ class Extractor:
 
 def onnx_of(backbone: Backbone) -> bytes:
     """The backbone as a model file for onnxruntime."""
+    assert backbone.module is not None, f"{backbone.name} is no module of torch"
     return to_onnx(_folded(backbone.module), backbone.feature_size)
 
 

@@ -15,18 +15,25 @@ from flatbuffers import Builder
 from numpy.typing import NDArray
 
 from glot import cli
-from glot.blazepose_files import SHA256, cache_folder, network_file
+from glot.blazepose_files import DETECTION_FILE, LANDMARK_FILE, SHA256, network_file
+from glot.location import cache_folder
 
 LANDMARK_SIZE = 256  # px, side of the crops that the landmark network takes
 LANDMARKS = 33
 DETECTOR_SIZE = 224
-LEAST_SCORE = 0.5  # of a detection
+LEAST_SCORE = 0.6  # of a detection; mediapipe has 0.5, at which legs of tables are people
 MOST_OVERLAP = 0.3  # intersection over union above which two detections are one person
 # Cells of 8, 16 and 32 px; two anchors a cell, six in the last layer (three layers of that stride, merged).
 ANCHORS = ((8, 2), (16, 2), (32, 6))
 # Tensors of the files whose hashes are in glot.blazepose_files.
 BOXES, SCORES = 441, 429
-COORDINATES, PRESENCE, FEATURE_MAP = 337, 342, 316
+COORDINATES, PRESENCE, METRES = 337, 342, 339
+POINTS = 39  # 33 landmarks and 6 that help to place the next crop
+FEATURES = 5 * POINTS + 3 * POINTS
+# x, y, z px of the crop and two logits, as they are in a feature: halves of the crop's side from its middle, tenths.
+UNITS = np.array([1 / 128, 1 / 128, 1 / 128, 0.1, 0.1], np.float32)
+ORIGIN = np.array([1, 1, 0, 0, 0], np.float32)
+FEATURE_RULE = "x/128-1 y/128-1 z/128 logits/10; 4 x metres"
 
 
 class Detections(NamedTuple):
@@ -44,51 +51,72 @@ class LandmarkOutput(NamedTuple):
     ]  # (N, 33, 3) x, y px of the crop, z px as well: towards the camera negative, from the hips
     visibility: NDArray[np.float32]  # (N, 33) 0 to 1
     presence: NDArray[np.float32]  # (N,) 0 to 1: is there a person at all
-    features: NDArray[np.float32]  # (N, F)
+    features: NDArray[np.float32]  # (N, 312)
 
 
 class Detector:
-    """Finds people: ``detector(frame (H, W, 3) uint8 RGB) -> Detections``. Boxes are squares around the whole body."""
+    """Finds people: ``detector(frame (H, W, 3) uint8 RGB) -> Detections``. Boxes are squares around the whole body.
 
-    def __init__(self, *, threads: int = 1) -> None:
-        self._network = Network(network_file("pose_detection.tflite"), (BOXES, SCORES), threads=threads)
-        self._anchors = anchors()
+    The network is made for one person close by and sees 224 px: who takes up less than about a quarter of its view is
+    missed. With ``tiles`` it also looks at the picture through overlapping squares, so many along the longer side.
+    """
+
+    def __init__(self, *, tiles: int = 0, threads: int = 1) -> None:
+        self._network = Network(network_file(DETECTION_FILE), (BOXES, SCORES), threads=threads)
+        self._anchors = anchors() * DETECTOR_SIZE
+        self._tiles = tiles
 
     def __call__(self, frame_rgb: NDArray[np.uint8]) -> Detections:
         height, width = frame_rgb.shape[:2]
-        scale = DETECTOR_SIZE / max(height, width)
-        left, top = (DETECTOR_SIZE - width * scale) / 2, (DETECTOR_SIZE - height * scale) / 2
-        matrix = np.array([[scale, 0, left], [0, scale, top]])
-        picture = cv2.warpAffine(frame_rgb, matrix, (DETECTOR_SIZE, DETECTOR_SIZE), flags=cv2.INTER_AREA)
+        longer = max(height, width)
+        views = [((width - longer) / 2, (height - longer) / 2, float(longer))]
+        if self._tiles:
+            views += squares(width, height, self._tiles)
+        found = [self._look(frame_rgb, *view) for view in views]
+        boxes, scores = (np.concatenate(part) for part in zip(*found, strict=True))
+        kept = suppressed(boxes, scores)
+        return Detections(boxes[kept].astype(np.float32), scores[kept].astype(np.float32))
+
+    def _look(self, frame: NDArray[np.uint8], left: float, top: float, side: float) -> tuple[NDArray, NDArray]:
+        """Boxes and scores of those in a square of the picture, black outside."""
+        scale = DETECTOR_SIZE / side
+        matrix = np.array([[scale, 0, -left * scale], [0, scale, -top * scale]])
+        picture = cv2.warpAffine(frame, matrix, (DETECTOR_SIZE, DETECTOR_SIZE), flags=cv2.INTER_AREA)
         raw, logits = self._network(picture.astype(np.float32) / 127.5 - 1)
         scores = _sigmoid(logits[:, 0])
         sure = scores >= LEAST_SCORE
-        points = raw[sure, 4:].reshape(-1, 4, 2) + self._anchors[sure, None] * DETECTOR_SIZE
-        boxes = _around((points - (left, top)) / scale)
-        kept = suppressed(boxes, scores[sure])
-        return Detections(boxes[kept].astype(np.float32), scores[sure][kept].astype(np.float32))
+        points = raw[sure, 4:].reshape(-1, 4, 2) + self._anchors[sure, None]
+        return _around(points / scale + (left, top)), scores[sure]
 
 
 class Landmarks:
     """Looks at people: ``landmarks(crops (N, 256, 256, 3) uint8 RGB) -> LandmarkOutput``.
 
-    One crop after the other, so that nothing depends on how they are batched.
+    One crop after the other, so that nothing depends on how they are batched. A feature is all that the network
+    says of the person: the landmarks in the crop with their logits, and those in metres, scaled to vary about as much.
+    Its inner maps are no part of it: they hold 1 mm more of poses (linear probe on renders), but differ so much between
+    renders and photographs that a model trained on the one turned people of the other sideways.
     """
 
     def __init__(self, *, threads: int = 1) -> None:
-        content = network_file("pose_landmark_full.tflite")
-        self._network = Network(content, (COORDINATES, PRESENCE, FEATURE_MAP), threads=threads)
+        content = network_file(LANDMARK_FILE)
+        self._network = Network(content, (COORDINATES, PRESENCE, METRES), threads=threads)
 
     def __call__(self, crops: NDArray[np.uint8]) -> LandmarkOutput:
         if crops.ndim != 4 or crops.shape[1:] != (LANDMARK_SIZE, LANDMARK_SIZE, 3) or crops.dtype != np.uint8:
             raise ValueError(f"crops must be (N, 256, 256, 3) uint8, got {crops.shape} {crops.dtype}")
+        if not len(crops):
+            return LandmarkOutput(
+                *(np.zeros((0, *s), np.float32) for s in ((LANDMARKS, 3), (LANDMARKS,), (), (FEATURES,)))
+            )
         said = [self._network(crop.astype(np.float32) / 255) for crop in crops]
-        points = np.array([one[0] for one in said], np.float32).reshape(-1, 39, 5)[:, :LANDMARKS]
+        points, presence, metres = (np.array(part, np.float32) for part in zip(*said, strict=True))
+        points = points.reshape(-1, POINTS, 5)
+        scaled = points * UNITS - ORIGIN
+        features = [part.reshape(len(crops), -1) for part in (scaled, 4 * metres)]
+        landmarks = points[:, :LANDMARKS]
         return LandmarkOutput(
-            points[..., :3],
-            _sigmoid(points[..., 3]),
-            np.array([one[1] for one in said], np.float32).reshape(-1),
-            np.array([one[2].mean((0, 1)) for one in said], np.float32).reshape(len(crops), -1),
+            landmarks[..., :3], _sigmoid(landmarks[..., 3]), presence.reshape(-1), np.concatenate(features, axis=1)
         )
 
 
@@ -134,6 +162,17 @@ def anchors() -> NDArray[np.float64]:
     return np.concatenate(layers)
 
 
+def squares(width: int, height: int, count: int) -> list[tuple[float, float, float]]:
+    """(left, top, side) of squares that cover the picture and overlap by half, ``count`` of them along the longer side,
+    none wider than the picture's shorter side."""
+    longer, shorter = max(width, height), min(width, height)
+    side = min(2 * longer / (count + 1), float(shorter))
+    along = np.linspace(0, longer - side, count)
+    across = np.linspace(0, shorter - side, 1 + int(np.ceil(2 * (shorter - side) / side)))
+    places = [(a, b) if width >= height else (b, a) for b in across for a in along]
+    return [(float(x), float(y), side) for x, y in places]
+
+
 def _around(points: NDArray[np.floating]) -> NDArray[np.floating]:
     """(n, 4, 2) of the detector's points -> (n, 4) squares around the body. The first point is the middle of the hips,
     the second lies on the circle around them that holds the whole body."""
@@ -156,12 +195,12 @@ def suppressed(boxes: NDArray[np.floating], scores: NDArray[np.floating]) -> NDA
 
 
 def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    return 1 / (1 + np.exp(-np.clip(logits, -50, 50)))
+    return (1 / (1 + np.exp(-np.clip(logits, -50, 50)))).astype(np.float32)
 
 
 def features_hash() -> str:
     """16 hex digits that name the features: the network's file and what is taken of it."""
-    text = f"{SHA256['pose_landmark_full.tflite']} {FEATURE_MAP}"
+    text = f"{SHA256[LANDMARK_FILE]} {FEATURE_RULE}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

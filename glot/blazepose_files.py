@@ -1,10 +1,9 @@
-"""BlazePose's two networks as files: fetched once from the package index, by name and by hash, kept in a cache folder.
+"""BlazePose's two networks as files: fetched once from the package index, by name and hash, kept in a cache folder.
 
-They are inside the wheel of mediapipe, whose code is not wanted: only the data is taken out of it, nothing is installed.
+They are inside the wheel of mediapipe, whose code is not wanted: only the data is taken out, nothing is installed.
 """
 
 import hashlib
-import os
 import subprocess
 import sys
 import tempfile
@@ -12,23 +11,17 @@ import zipfile
 from pathlib import Path
 
 from glot.errors import InputError
-from glot.location import write_whole
+from glot.location import cache_folder, write_whole
 
 WHEEL = "mediapipe==0.10.21"  # Apache-2.0
+DETECTION_FILE, LANDMARK_FILE = "pose_detection.tflite", "pose_landmark_full.tflite"
 SHA256 = {
-    "pose_detection.tflite": "9ba9dd3d42efaaba86b4ff0122b06f29c4122e756b329d89dca1e297fd8f866c",
-    "pose_landmark_full.tflite": "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
+    DETECTION_FILE: "9ba9dd3d42efaaba86b4ff0122b06f29c4122e756b329d89dca1e297fd8f866c",
+    LANDMARK_FILE: "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
 }
 # Any platform's wheel has the same data; this one is asked for by everybody.
 ANY_WHEEL = ("--python-version", "3.11", "--platform", "manylinux_2_28_x86_64", "--platform", "manylinux_2_17_x86_64")
 SECONDS = 600
-
-
-def cache_folder() -> Path:
-    """$GLOT_CACHE, or glot below $XDG_CACHE_HOME, or below ~/.cache."""
-    if named := os.environ.get("GLOT_CACHE"):
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "glot"
 
 
 def network_file(name: str) -> bytes:

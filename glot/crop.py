@@ -1,4 +1,4 @@
-"""A box in, a 224-pixel view out: the crop's affine map, the crop, its normalisation, and 2D joints in crop units.
+"""A box in, a view of 224 pixels out: the crop's affine map, the crop, its normalisation, and 2D joints in crop units.
 
 A crop is the square of side ``crop_scale * width`` around the centre of ``bbox`` (centre x, centre y, width, height;
 px). Integer coordinates are pixel centres. Image evidence and 2D targets share one ``crop_scale``. The official code
@@ -27,10 +27,12 @@ def crop_matrix(bbox: ArrayLike, crop_scale: float, *, size: int = CROP_SIZE) ->
     return np.array([[scale, 0.0, size / 2 - x * scale], [0.0, scale, size / 2 - y * scale]])
 
 
-def crop_image(frame_bgr: NDArray[np.uint8], bbox: ArrayLike, crop_scale: float) -> NDArray[np.uint8]:
-    """(H, W, 3) BGR as decoded -> (224, 224, 3) RGB, bilinear, black outside the image."""
-    matrix = crop_matrix(bbox, crop_scale)
-    crop = cv2.warpAffine(frame_bgr, matrix, (CROP_SIZE, CROP_SIZE), flags=cv2.INTER_LINEAR)
+def crop_image(
+    frame_bgr: NDArray[np.uint8], bbox: ArrayLike, crop_scale: float, *, size: int = CROP_SIZE
+) -> NDArray[np.uint8]:
+    """(H, W, 3) BGR as decoded -> (size, size, 3) RGB, bilinear, black outside the image."""
+    matrix = crop_matrix(bbox, crop_scale, size=size)
+    crop = cv2.warpAffine(frame_bgr, matrix, (size, size), flags=cv2.INTER_LINEAR)
     # The small crop is turned to RGB, not the full frame: a quarter of the cost.
     return cv2.cvtColor(crop, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
 

@@ -40,6 +40,13 @@ def is_remote(path: Path) -> bool:
     return not isinstance(path, Path)
 
 
+def cache_folder() -> Path:
+    """Where copies are kept that can be made again: $GLOT_CACHE, or glot below $XDG_CACHE_HOME, or below ~/.cache."""
+    if named := os.environ.get("GLOT_CACHE"):
+        return Path(named).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "glot"
+
+
 def temporary_of(path: Path) -> Path:
     """A name beside ``path`` that no other process uses."""
     return path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}")

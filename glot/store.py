@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from glot.cli import progress
 from glot.crop import keypoints_to_crop
 from glot.errors import InputError
-from glot.location import open_parquet
+from glot.location import cache_folder, open_parquet
 from glot.schema import KEYPOINTS, SCHEMA_VERSION, Manifest, parts, read_manifest, schema
 
 LAYOUT = 1  # of the copy; part of its folder's name
@@ -96,11 +96,11 @@ class FeatureStore:
     def open(cls, folder: Path, *, cache: Path | None = None) -> "FeatureStore":
         """The store of the feature set in ``folder``, built on first use below ``cache``.
 
-        ``cache`` is $GLOT_CACHE or ~/.cache/glot by default. Any number of processes may open the same set at once:
+        ``cache`` is glot.location.cache_folder by default. Any number of processes may open the same set at once:
         one builds, the others wait. InputError where the feature set is missing, broken, or does not fit on disk.
         """
         manifest = read_manifest(folder)
-        cache = Path(cache or os.environ.get("GLOT_CACHE") or Path.home() / ".cache" / "glot").expanduser()
+        cache = Path(cache or cache_folder()).expanduser()
         return cls(folder, manifest, _local_copy(folder, manifest, cache))
 
     def __len__(self) -> int:

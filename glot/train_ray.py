@@ -240,7 +240,7 @@ def fit(
     the_body = load_body(body)
     require_body(the_body, lineage["body"], "features")  # here, not in a worker
     if start is not None:
-        start = checkpoint_path(start)
+        start = checkpoint_path(start, lineage["backbone"]["name"])
         load_model_for(start, read_manifest(next(iter(training_folders(recipe, features).values()))))
     first_model(recipe, the_body, spin_regressor=spin_regressor, start=start)
     if here is None:

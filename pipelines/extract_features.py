@@ -4,12 +4,13 @@ The unit of work is a sequence; only its name travels. An actor decodes the anno
 all its people, crops, runs the frozen backbone and writes the unit's part: no picture enters the object store.
 """
 
+import hashlib
 import logging
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,15 +21,15 @@ import typer
 from numpy.typing import NDArray
 
 from glot import cli
-from glot.backbone import PRECISIONS, Backbone, Extractor, load_backbone
+from glot.backbone import PRECISIONS, Backbone, Extractor, check_precision, load_backbone
 from glot.body import OPEN_BODY, Body, load_body
-from glot.crop import CROP_SIZE
 from glot.errors import InputError
 from glot.location import location
 from glot.ray_session import connect
 from glot.schema import Manifest
 from glot.spool import Spool
 from glot.video import video_frame
+from pipelines.boxes import jittered
 from pipelines.clips import PREPROCESSING, Clip, Decoder, Unit
 from pipelines.decoders.human36m import HUMAN36M
 from pipelines.decoders.insta_variety import INSTA_VARIETY
@@ -96,11 +97,13 @@ def main(
         ),
     ],
     split: Annotated[str, typer.Option(help="train, validation, test, or all of them.")] = "all",
-    backbone: Annotated[str, typer.Option(help="The network: resnet50.")] = "resnet50",
+    backbone: Annotated[
+        str, typer.Option(help="The network: resnet50, or blazepose, which knows real people and needs no GPU.")
+    ] = "resnet50",
     weights: Annotated[
         Path | None,
         typer.Option(
-            help="Its weights: safetensors, a torchvision state dict, SPIN's checkpoint. Default: the open ones."
+            help="Of a resnet50: safetensors, a torchvision state dict, SPIN's checkpoint. Default: the open ones."
         ),
     ] = None,
     body: Annotated[
@@ -145,7 +148,14 @@ def main(
             "each video. Default: one person, who fills the picture."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the occluders; the same seed gives the same crops.")] = 0,
+    jitter: Annotated[
+        bool,
+        typer.Option(
+            "--jitter",
+            help="Boxes that are off as a detector's are, to train on for videos. Give such a set an --out of its own.",
+        ),
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of occluders and --jitter; the same seed gives the same crops.")] = 0,
 ) -> int:
     """Extracts per-frame features and labels from a video dataset, as a Ray Data job.
 
@@ -156,7 +166,7 @@ def main(
     read is skipped and named in manifest.json; the exit code is then 1, unless `--allow-skips`.
 
     **What a set was made with** is in its manifest. A folder that was begun otherwise is refused, half done or done:
-    `--preprocessing reference` and `--occluders` need an `--out` of their own.
+    `--preprocessing reference`, `--occluders` and `--jitter` need an `--out` of their own.
     """
     if dataset not in DECODERS:
         raise InputError(f"--dataset {dataset}: not known; there is {', '.join(DECODERS)}")
@@ -184,12 +194,15 @@ def main(
         say(f"occluders: {len(occlusion.objects)} objects of {occluders}, for every {occlusion.per}")
     loaded, network, model = load_backbone(backbone, weights), None, b""
     if precision != "float32":
+        check_precision(loaded, precision)
         everything = [unit for name in splits for unit in units[name]]
         crops = sample_crops(decoder, root, everything, load_body(body))
         network = int8_network(loaded, crops, out) if precision == "int8" else None
         model = network.read_bytes() if network else b""
         say(how_far_off(loaded, crops, precision=precision, network=model))
     settings = describe(loaded, body, decoder, preprocessing, occlusion, precision, model)
+    if jitter:
+        settings["crop"]["jitter"] = seed
     jobs = {
         name: Job(
             dataset, name, root, out / dataset / name, backbone, weights, body, batch_size, preprocessing,
@@ -229,7 +242,7 @@ def describe(
         "precision": precision,  # by itself, too: of two backbones only the hashes are compared
         "body": {"name": (body or OPEN_BODY).name, "hash": person.file_hash, "open": person.is_open},
         "crop": {
-            "size": CROP_SIZE,
+            "size": backbone.crop_size,
             "scale": decoder.crop_scale,
             "box": decoder.box_rule,
             "rule": "square of side scale * width, bilinear, black outside",
@@ -273,6 +286,8 @@ def run(work: Sequence[tuple[Job, Unit]], workers: int, occlusion: Occlusion | N
     """The Ray Data job: names of units -> a pool of actors that decode, crop, run the network and write."""
     with ray_session() as ray:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if work[0][0].backbone == "blazepose":  # is for CPUs: as if there were no GPU
+            nodes = [{kind: amount for kind, amount in node.items() if kind != "GPU"} for node in nodes]
         workers, resources, threads = plan(nodes, workers, len(work))
         free = ray.available_resources()
         if any(free.get(kind, 0) < workers * resources[f"num_{kind.lower()}s"] for kind in ("CPU", "GPU")):
@@ -367,6 +382,8 @@ def extract_unit(
         skipped = [{"what": unit.annotation, "reason": str(error), "frames": unit.frames}]
         return Record(unit.name, sources, None, skipped=skipped)
     clips, counts = decoded
+    if (seed := job.settings["crop"].get("jitter")) is not None:
+        clips = [replace(clip, bbox=jittered(clip.bbox, _random(seed, clip.track_id))) for clip in clips]
     skipped = list(decoded.skipped)
     with Spool([len(clip) for clip in clips], job.settings["backbone"]["feature_size"]) as features:
         told = 0
@@ -380,6 +397,11 @@ def extract_unit(
         rows = sum(int(there.sum()) for there in features.there)
     report(max(unit.frames - told, 0), 0)  # frames without a visible person were never read
     return Record(unit.name, sources, part, {**counts, "rows": rows}, skipped)
+
+
+def _random(seed: int, track: str) -> np.random.Generator:
+    """The same for a track whoever extracts it, and whenever."""
+    return np.random.default_rng([seed, *hashlib.sha256(track.encode()).digest()])
 
 
 def fill(
@@ -396,7 +418,8 @@ def fill(
         places.clear()
 
     alter = occlusion.over(f"{job.dataset}/{job.split}") if occlusion else None
-    pictures = read_crops(job.root, clips, alter=alter, threads=threads, ahead=2 * job.batch_size)
+    size = job.settings["crop"]["size"]
+    pictures = read_crops(job.root, clips, size=size, alter=alter, threads=threads, ahead=2 * job.batch_size)
     for frames, frame in enumerate(pictures, 1):
         for place, crop in zip(frame.people, frame.crops, strict=False):
             places.append(place)

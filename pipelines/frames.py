@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from glot.crop import crop_image
+from glot.crop import CROP_SIZE, crop_image
 from glot.errors import InputError
 from glot.video import Unreadable, Videos, video_frame
 from pipelines.clips import Clip
@@ -29,7 +29,7 @@ class Frame(NamedTuple):
 
     image: str
     people: list[tuple[int, int]]  # (clip, row in it)
-    crops: list[NDArray[np.uint8]]  # (224, 224, 3) RGB, one for each of people
+    crops: list[NDArray[np.uint8]]  # (size, size, 3) RGB, one for each of people
     reason: str = ""
 
 
@@ -57,10 +57,16 @@ def decode_picture(content: bytes) -> NDArray[np.uint8]:
 
 
 def read_crops(
-    root: Path, clips: Sequence[Clip], *, alter: Alter | None = None, threads: int = 1, ahead: int = 16
+    root: Path,
+    clips: Sequence[Clip],
+    *,
+    size: int = CROP_SIZE,
+    alter: Alter | None = None,
+    threads: int = 1,
+    ahead: int = 16,
 ) -> Iterator[Frame]:
-    """Frames in time order, of videos one video after the other; up to ``ahead`` pictures are read and cropped in the
-    background while one is worked on.
+    """Frames in time order, of videos one video after the other, with crops of ``size`` px; up to ``ahead`` pictures
+    are read and cropped in the background while one is worked on.
 
     ``alter(crop, clip, row)`` returns what to put in the place of a crop; it runs in the reading threads.
     """
@@ -71,7 +77,7 @@ def read_crops(
         try:
             for image, people in _in_order(clips):
                 to = single if video_frame(image) else pool
-                pending.append(to.submit(_frame, root, videos, clips, image, people, alter))
+                pending.append(to.submit(_frame, root, videos, clips, image, people, size, alter))
                 if len(pending) > ahead:
                     yield pending.popleft().result()
             while pending:
@@ -95,7 +101,13 @@ def _in_order(clips: Sequence[Clip]) -> Iterator[tuple[str, list[tuple[int, int]
 
 
 def _frame(
-    root: Path, videos: Videos, clips: Sequence[Clip], image: str, people: list[tuple[int, int]], alter: Alter | None
+    root: Path,
+    videos: Videos,
+    clips: Sequence[Clip],
+    image: str,
+    people: list[tuple[int, int]],
+    size: int,
+    alter: Alter | None,
 ) -> Frame:
     try:
         if MARK in image:
@@ -109,6 +121,6 @@ def _frame(
     crops = []
     for number, row in people:
         clip = clips[number]
-        crop = crop_image(picture, clip.bbox[row], clip.feature_scale or clip.crop_scale)
+        crop = crop_image(picture, clip.bbox[row], clip.feature_scale or clip.crop_scale, size=size)
         crops.append(alter(crop, clip, row) if alter else crop)
     return Frame(image, people, crops)

@@ -52,10 +52,11 @@ class Occlusion:
         return {**objects, "per": self.per, "seed": self.seed}
 
     def paste(self, crop: NDArray[np.uint8], track: str, frame: int) -> NDArray[np.uint8]:
-        """A copy of the (224, 224, 3) RGB crop with what covers ``track`` at ``frame``, the source's frame number."""
-        crop = crop.copy()
+        """A copy of the RGB crop with what covers ``track`` at ``frame``, the source's frame number. Places and sizes
+        are made for 224 px; a crop of another size shows the same."""
+        crop, zoom = crop.copy(), len(crop) / CROP_SIZE
         for number, scale, centre in (self._anew if self.per == "frame" else self._passing)(track, frame):
-            paste(crop, self.objects[number], scale, centre)
+            paste(crop, self.objects[number], zoom * scale, zoom * centre)
         return crop
 
     def over(self, name: str) -> Alter:

@@ -464,6 +464,7 @@ def main(
         recipe = replace(recipe, stages=stages, learning_rate=2e-3)
     run = Run(out, recipe, device=torch.device(device))
     if begun:
+        assert begun.module is not None  # a ResNet-50 is a module of torch
         run.net.trunk.load_state_dict(begun.module.state_dict())
     if run.resume():
         print(f"{out / 'checkpoint.pt'}: going on from step {run.step}", file=sys.stderr)

