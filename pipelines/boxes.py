@@ -1,4 +1,4 @@
-"""Boxes as VIBE and its heirs pair them with 3DPW's pictures: late. How they should be is glot/boxes.py."""
+"""Boxes that are off: a detector's, to train on; those that VIBE's heirs pair with pictures. Right ones: glot/boxes.py."""
 
 import numpy as np
 from numpy.typing import NDArray
