@@ -9,7 +9,7 @@ import pytest
 
 from glot.backbone import load_backbone
 from glot.body import Body, load_body
-from glot.crop import keypoints_to_crop
+from glot.crop import CROP_SIZE, keypoints_to_crop
 from glot.errors import InputError
 from pipelines import extract_features
 from pipelines.clips import Unit
@@ -54,7 +54,7 @@ def rows_of(
     """Columns of a unit's part."""
     folder.mkdir(parents=True, exist_ok=True)
     preprocessing = options.pop("preprocessing", "corrected")
-    settings = {"backbone": {"feature_size": SIZE}}
+    settings = {"backbone": {"feature_size": SIZE}, "crop": {"size": CROP_SIZE}}
     job = Job("3dpw", split, root, folder, "", None, None, batch_size, preprocessing, settings)
     one: Unit = find_units(root, split)[unit]
     record = extract_unit(
