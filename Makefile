@@ -24,7 +24,8 @@ demo: setup
 	@$(RUN) -m pipelines.demo --out runs/demo
 
 test: setup
-	@$(RUN) -m pytest -q
+	@$(RUN) -m pytest -q -m "not slow" --numprocesses 2 --dist loadfile
+	@$(RUN) -m pytest -q -m slow
 
 lint: setup
 	@$(RUN) -m ruff format --check .

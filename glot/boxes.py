@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d, median_filter
 
 VISIBLE = 0.3  # confidence above which a joint counts
+ENLARGE = 1.1
 MEDIAN_FRAMES = 11
 SMALLEST_DIAGONAL = 0.5  # px; below it a frame says nothing about the size of the person
 
@@ -20,12 +21,17 @@ class Boxes(NamedTuple):
 
 
 def keypoint_boxes(
-    keypoints2d: NDArray[np.floating], *, enlarge: float = 1.1, sigma: float = 8.0, zero_padded: bool = False
+    keypoints2d: NDArray[np.floating],
+    *,
+    enlarge: float = ENLARGE,
+    median: int = MEDIAN_FRAMES,
+    sigma: float = 8.0,
+    zero_padded: bool = False,
 ) -> Boxes:
     """Boxes around the joints of confidence above 0.3: (N, J, 3: x, y px, confidence) -> ``Boxes``.
 
     The side is ``enlarge`` times the diagonal of the joints' bounds. Centre and 150 / diagonal are interpolated over
-    frames without a visible person, median filtered over 11 frames and Gaussian filtered with ``sigma`` frames.
+    frames without a visible person, median filtered over ``median`` frames and Gaussian filtered with ``sigma`` frames.
     No visible person at all gives start = stop = 0.
 
     Corrected against the code of VIBE and its heirs: the median repeats the edge frames where theirs pads with zeros
@@ -48,7 +54,7 @@ def keypoint_boxes(
     smooth = np.empty((len(steps), 3))
     for column in range(3):
         signal = np.interp(steps, frames, signals[:, column])
-        signal = median_filter(signal, MEDIAN_FRAMES, mode="constant" if zero_padded else "nearest")
+        signal = median_filter(signal, median, mode="constant" if zero_padded else "nearest")
         smooth[:, column] = gaussian_filter1d(signal, sigma)
     with np.errstate(divide="ignore"):  # only the old median can make a zero
         side = enlarge * 150.0 / smooth[:, 2]

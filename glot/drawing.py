@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from glot import cli
 from glot.errors import InputError
 from glot.scene import Scene
 
@@ -58,7 +57,7 @@ def write(picture: Picture, text: str, at: tuple[int, int], *, colour: tuple = I
     cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
 
 
-def write_video(path: Path, frames: Iterator[Picture], *, fps: float, total: int) -> None:
+def write_video(path: Path, frames: Iterator[Picture], *, fps: float) -> None:
     """H.264 in an .mp4 that players and browsers open; the file appears when it is whole."""
     if "libx264" not in av.codecs_available:
         raise InputError(
@@ -70,7 +69,7 @@ def write_video(path: Path, frames: Iterator[Picture], *, fps: float, total: int
         with av.open(str(temporary), "w", format="mp4") as container:
             stream = container.add_stream("libx264", rate=rate, options={"crf": "20", "preset": "veryfast"})
             stream.pix_fmt = "yuv420p"
-            for picture in cli.progress(frames, total=total, what="drawing"):
+            for picture in frames:
                 if stream.width != picture.shape[1]:  # the first one says how large the video is
                     stream.height, stream.width = picture.shape[:2]
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))

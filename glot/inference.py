@@ -3,6 +3,7 @@
 N frames of a track, T frames of a window, F feature size.
 """
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -64,17 +65,32 @@ def predict_track(
     as the released evaluation does. ``local=False`` returns what the global branch says, before the local one corrects
     it. Runs on the device of the model, whose training mode is left as it was.
     """
+    batches = predict_batches(model, lambda rows: features[rows], len(features), local=local, batch_size=batch_size)
+    order = torch.from_numpy(prediction_order(len(features), model.config.frames, protocol=protocol))
+    return SMPLParams(*(torch.cat(parts)[order] for parts in zip(*batches, strict=True)))
+
+
+@torch.no_grad()
+def predict_batches(
+    model: GLoT,
+    read: Callable[[NDArray[np.intp]], NDArray],
+    count: int,
+    *,
+    local: bool = True,
+    batch_size: int = 64,
+) -> Iterator[SMPLParams]:
+    """``predict_track`` of a track too long for memory: up to ``batch_size`` frames at a time, in order.
+
+    ``read(rows (n,))`` gives the features (n, F) of those of the track's ``count`` rows; rows repeat at its ends.
+    """
     frames, device = model.config.frames, next(model.parameters()).device
     training = model.training
     model.eval()
     try:
         sliding = SlidingGLoT(model, local=local)
-        batches = []
-        for start in range(0, len(features), batch_size):
-            first, stop = start - frames // 2, min(start + batch_size, len(features)) - frames // 2 + frames - 1
-            rows = np.arange(first, stop).clip(0, len(features) - 1)
-            batches.append(sliding(torch.from_numpy(features[rows]).to(device)))
+        for start in range(0, count, batch_size):
+            first, stop = start - frames // 2, min(start + batch_size, count) - frames // 2 + frames - 1
+            rows = np.arange(first, stop).clip(0, count - 1)
+            yield SMPLParams(*(values.cpu() for values in sliding(torch.from_numpy(read(rows)).to(device))))
     finally:
         model.train(training)
-    order = torch.from_numpy(prediction_order(len(features), frames, protocol=protocol))
-    return SMPLParams(*(torch.cat(parts).cpu()[order] for parts in zip(*batches, strict=True)))

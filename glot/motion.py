@@ -3,7 +3,9 @@
 N frames. Camera frame: x right, y down, z forward, metres; pixels of the upright picture, integers at pixel centres.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,6 +74,11 @@ class Motion:
     def __len__(self) -> int:
         return len(self.frames)
 
+    def rows(self, which: slice) -> "Motion":
+        """Some of the frames, at least one."""
+        values: dict[str, Any] = {name: getattr(self, name)[which] for name in SHAPES}
+        return replace(self, **values)
+
     @property
     def crop_boxes(self) -> NDArray[np.float32]:
         """(N, 3) centre x, centre y and side of the crops, px: what glot.camera's full-image functions take."""
@@ -139,6 +146,12 @@ def with_bodies(motion: Motion, body: Body, *, rotmats: ArrayLike, betas: ArrayL
     turns, shapes = (torch.from_numpy(np.asarray(values, np.float32)) for values in (rotmats, betas))
     kept = ("person", "frames", "seen", "scores", "bbox", "crop_scale", "fps", "width", "height", "focal")
     return make_motion(SMPLParams(turns, shapes, cam), body, **{name: getattr(motion, name) for name in kept})
+
+
+def joined(parts: Sequence[Motion]) -> Motion:
+    """Consecutive pieces of one person's motion -> the whole."""
+    values: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in SHAPES}
+    return replace(parts[0], **values)
 
 
 def default_focal(width: int, height: int) -> float:

@@ -7,7 +7,7 @@ the crop), full_image_cam (sx, sy, tx, ty of the picture); transl (3), joints3d 
 
 import io
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ COLUMNS = pa.schema(
 )
 ONCE = {"person": str, "fps": float, "width": int, "height": int, "focal": float}
 BLOCK = 256  # frames posed at a time
+ROW_GROUP = 512  # frames converted and written at a time
 
 
 def write_npz(path: Path, motion: Motion) -> None:
@@ -54,11 +55,12 @@ def write_npz(path: Path, motion: Motion) -> None:
 
 def write_parquet(path: Path, motion: Motion) -> None:
     """One row a frame; what is said once stands in the schema's metadata, as text."""
-    arrays = _arrays(motion)
     schema = COLUMNS.with_metadata({name: str(getattr(motion, name)) for name in ONCE})
-    table = pa.table([column(arrays[each.name], each.type) for each in schema], schema=schema)
     buffer = io.BytesIO()
-    pq.write_table(table, buffer)
+    with pq.ParquetWriter(buffer, schema) as writer:
+        for start in range(0, len(motion), ROW_GROUP):
+            arrays = _arrays(motion.rows(slice(start, start + ROW_GROUP)))
+            writer.write_table(pa.table([column(arrays[each.name], each.type) for each in schema], schema=schema))
     write_whole(path, buffer.getvalue())
 
 
@@ -69,12 +71,11 @@ def read_motion(path: Path) -> Motion:
         raise InputError(f"{path}: a motion is an .npz or a .parquet file")
     try:
         values = readers[path.suffix](path)
-        pose = torch.from_numpy(values["pose"].astype(np.float64))
         return Motion(
             frames=values["frame"],
             seen=values["seen"],
             scores=values["score"],
-            rotmats=axis_angle_to_rotmat(pose).float().numpy(),
+            rotmats=_by_blocks(axis_angle_to_rotmat, values["pose"]),
             **{name: values[name] for name in ("betas", "cam", "transl", "joints3d", "keypoints2d")},
             **{name: values[name] for name in ("bbox", "crop_scale")},
             **{name: kind(values[name]) for name, kind in ONCE.items()},
@@ -121,7 +122,16 @@ def _arrays(motion: Motion) -> dict[str, NDArray]:
 
 def _axis_angle(motion: Motion) -> NDArray[np.float32]:
     """(N, 24, 3) rad."""
-    return rotmat_to_axis_angle(torch.from_numpy(motion.rotmats).double()).float().numpy()
+    return _by_blocks(rotmat_to_axis_angle, motion.rotmats)
+
+
+def _by_blocks(turn: Callable[[torch.Tensor], torch.Tensor], values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """``turn`` in double precision; an hour's rotations at once would take gigabytes on the way."""
+    blocks = [
+        turn(torch.from_numpy(values[start : start + ROW_GROUP]).double()).float().numpy()
+        for start in range(0, len(values), ROW_GROUP)
+    ]
+    return np.concatenate(blocks)
 
 
 def _posed(

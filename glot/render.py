@@ -199,7 +199,8 @@ def write_both(path: Path, picture: Picture, frames: Iterator[Picture], *, fps: 
     """Writes ``path``.png and the first ``total`` frames as ``path``.mp4."""
     png, mp4 = (path.with_name(path.name + suffix) for suffix in (".png", ".mp4"))
     write_whole(png, cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes())
-    write_video(mp4, (frame for _, frame in zip(range(total), frames, strict=False)), fps=fps, total=total)
+    wanted = (frame for _, frame in zip(range(total), frames, strict=False))
+    write_video(mp4, cli.progress(wanted, total=total, what="drawing"), fps=fps)
     return [png, mp4]
 
 

@@ -46,10 +46,15 @@ class Short(NamedTuple):
     reason: str
 
 
+# Plain numbers, no arrays: thousands of small arrays between pictures that come and go keep the heap from shrinking,
+# 40 KB for every frame of a long video.
+Box = tuple[float, ...]
+
+
 @dataclass
 class _Tracklet:
     frames: list[int] = field(default_factory=list)
-    boxes: list[NDArray[np.float64]] = field(default_factory=list)
+    boxes: list[Box] = field(default_factory=list)
 
 
 class Tracker:
@@ -64,7 +69,7 @@ class Tracker:
             track_buffer=max(round(LOST_SECONDS * fps), 1),
         )
         self._tracklets: dict[int, _Tracklet] = {}
-        self._left: dict[int, list[tuple[NDArray[np.float64], float]]] = {}  # by frame: detections nobody took
+        self._left: dict[int, list[tuple[Box, float]]] = {}  # by frame: detections nobody took
         self._frames = 0
 
     def add(self, picture: NDArray[np.uint8], boxes: NDArray[np.floating], scores: NDArray[np.floating]) -> None:
@@ -76,9 +81,9 @@ class Tracker:
             if row is not None:
                 tracklet = self._tracklets.setdefault(number, _Tracklet())
                 tracklet.frames.append(self._frames)
-                tracklet.boxes.append(boxes[row])
+                tracklet.boxes.append(tuple(boxes[row].tolist()))
                 taken.add(row)
-        left = [(boxes[row], float(scores[row])) for row in range(len(boxes)) if row not in taken]
+        left = [(tuple(boxes[row].tolist()), float(scores[row])) for row in range(len(boxes)) if row not in taken]
         if left:
             self._left[self._frames] = left
         self._frames += 1
@@ -93,33 +98,36 @@ class Tracker:
                     self._tracklets[-len(self._tracklets) - 1] = _Tracklet([frame], [box])
         people = sorted(self._tracklets.values(), key=lambda one: one.frames[0])
         raw = [Boxes(np.array(one.frames, np.int64), np.array(one.boxes)) for one in people]
-        return finished(raw, fps=self.fps, total=self._frames)
+        # In a video shorter than a second, half of it will do.
+        least = min(max(round(SHORT_SECONDS * self.fps), 1), (self._frames + 1) // 2)
+        return finished(raw, fps=self.fps, least=least)
 
     def _extend_back(self, tracklet: _Tracklet) -> None:
         """The tracker believes in a person at the second sight in a row; what it saw before is fetched back here."""
         frame, reach = tracklet.frames[0] - 1, max(round(BEFORE_SECONDS * self.fps), 1)
         while frame >= max(tracklet.frames[0] - reach, 0):
             left = self._left.get(frame, [])
-            shared = [overlap(tracklet.boxes[0], box) for box, _ in left]
+            shared = [overlap(np.array(tracklet.boxes[0]), np.array(box)) for box, _ in left]
             if shared and max(shared) >= SAME_PLACE:
                 tracklet.frames.insert(0, frame)
                 tracklet.boxes.insert(0, left.pop(int(np.argmax(shared)))[0])
             frame -= 1
 
 
-def finished(raw: Sequence[Boxes], *, fps: float, total: int) -> tuple[list[Track], list[Short]]:
-    """People as they were detected -> tracks called "1", "2", ..., and the tracklets seen for under half a second (in a
-    video of ``total`` frames that is shorter than twice that: for under half of it)."""
-    least = min(max(round(SHORT_SECONDS * fps), 1), (total + 1) // 2)
+def finished(
+    raw: Sequence[Boxes], *, fps: float, least: int, names: Sequence[str] = ()
+) -> tuple[list[Track], list[Short]]:
+    """People as they were detected -> tracks called by ``names``, or "1", "2", ...; and the tracklets that were seen in
+    fewer than ``least`` frames."""
     tracks: list[Track] = []
     short: list[Short] = []
-    for boxes in raw:
+    for number, boxes in enumerate(raw):
         first, last = int(boxes.frames[0]), int(boxes.frames[-1])
         if len(boxes.frames) < least:
-            reason = f"seen in {len(boxes.frames)} frames, fewer than {least}"
-            short.append(Short(first, last, len(boxes.frames), reason))
+            frames = "1 frame" if len(boxes.frames) == 1 else f"{len(boxes.frames)} frames"
+            short.append(Short(first, last, len(boxes.frames), f"seen in {frames}, fewer than {least}"))
         else:
-            tracks.append(filled(str(len(tracks) + 1), boxes, fps=fps))
+            tracks.append(filled(names[number] if names else str(len(tracks) + 1), boxes, fps=fps))
     return tracks, short
 
 

@@ -1,4 +1,4 @@
-"""Boxes that are off: a detector's, to train on; those that VIBE's heirs pair with pictures. Right: glot/boxes.py."""
+"""Boxes that are off: a detector's, to train on; those of VIBE's heirs. The right ones are in glot/boxes.py."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -176,7 +176,7 @@ def test_median_track_has_the_middle_error(store: FeatureStore, body: Body) -> N
 
 def test_pictures_of_a_video_come_by_frame_number(tmp_path: Path) -> None:
     greys = [np.full((64, 96, 3), 10 * i, np.uint8) for i in range(12)]
-    write_video(tmp_path / "film.mp4", iter(greys), fps=25, total=12)
+    write_video(tmp_path / "film.mp4", iter(greys), fps=25)
     pictures = Pictures(tmp_path, [f"film.mp4#{i}" for i in (0, 3, 4, 9, 2)])
     assert pictures.size == (64, 96)
     for i, frame in ((1, 3), (2, 4), (3, 9), (4, 2), (1, 3)):

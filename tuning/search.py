@@ -243,7 +243,7 @@ def run_trials(plan: Plan, points: Points, *, seeds: int, prune: bool, concurren
         left = (time.monotonic() - begun) / max(over - done_before, 1) * (total - over)
         error = f"PA-MPJPE {outcome.metrics[BEST_BY]:.1f} mm" if BEST_BY in outcome.metrics else ""
         parts = [f"{over}/{total}", f"{plan.space.label(outcome.point)}, seed {outcome.seed}: {outcome.outcome}"]
-        parts += [part for part in (outcome.reason, error, duration(outcome.seconds)) if part]
+        parts += [part for part in (outcome.reason[:100], error, duration(outcome.seconds)) if part]
         print("  ".join(parts) + (f"  about {duration(left)} left" if over < total else ""), flush=True)
 
     ledger = Ledger(points, plan.out, seeds=seeds, rehearse=prune, say=say)

@@ -17,6 +17,7 @@ from tuning.spaces import Space, settings_of
 from tuning.study import FAILED, FINISHED, Attempt, history
 
 LOG = "log.txt"
+CPU_SHARE = 0.95  # of a core, per DDP worker: the trial that waits for them needs the rest, or two cores never suffice
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Plan:
     parent: str
     workers: int  # DDP workers; one is the trial's own process
     gpus: float  # of a trial
-    cpus: int  # of a worker
+    cpus: int  # of a trial in one process
 
     def recipe_of(self, attempt: Attempt) -> config.Recipe:
         """The recipe of a trial."""
@@ -73,7 +74,7 @@ def trial_function(plan: Plan) -> Callable[[dict[str, Any]], None]:
                     out=folder,
                     workers=plan.workers,
                     gpus=plan.gpus,
-                    cpus_per_worker=plan.cpus,
+                    cpus_per_worker=plan.cpus if plan.workers == 1 else CPU_SHARE,
                     body=plan.body,
                     mlflow=plan.mlflow,
                     experiment=plan.experiment,

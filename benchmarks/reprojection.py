@@ -1,0 +1,72 @@
+"""How far the predicted joints of a video lie from BlazePose's own 2D landmarks, as parts of the box's side.
+
+Prints and writes benchmarks/out/reprojection.json: ``{"network": {…}, "landmarks": {…}}``, with the camera that the
+model says and with the one fitted to those landmarks (three numbers a frame, against 24 of the landmarks). Shoulders,
+elbows, wrists, hips, knees and ankles that BlazePose calls visible, in frames where it is sure of the person.
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from glot import cli
+from glot.camera_fit import PAIRS
+from glot.capture import CAMERAS, LANDMARK_ROWS, SMPL_ROWS, Options, Studio, extract, reconstruct
+from glot.errors import InputError
+from glot.people import NAMES, Footage, detected, looked_at
+from glot.spool import Spool
+
+OUT = Path(__file__).parent / "out" / "reprojection.json"
+SURE = 0.8  # score of a frame
+VISIBLE = 0.5
+
+
+def main(
+    video: Annotated[Path, typer.Argument(help="a video of people")],
+    checkpoint: Annotated[Path, typer.Option(help="a model of BlazePose's features")] = Path("open"),
+    out: Annotated[Path, typer.Option(help="where the figures go")] = OUT,
+) -> None:
+    """Reconstructs everybody in a video and compares the joints in the picture with the landmarks."""
+    studio, footage = Studio(Options(checkpoint=checkpoint)), Footage(video)
+    people, _ = looked_at(footage, detected(footage, studio.find)[0], studio.landmarks)
+    if not people:
+        raise InputError(f"{video}: nobody in it, so nothing to compare")
+    errors: dict[str, list[np.ndarray]] = {camera: [] for camera in CAMERAS}
+    with Spool([len(person) for person in people], studio.backbone.feature_size) as features:
+        extract(footage, people, studio, features)
+        for camera in CAMERAS:
+            studio.options = replace(studio.options, camera=camera)
+            for number, person in enumerate(people):
+                motion = reconstruct(footage, person, number, features, studio)
+                points = person.landmarks[:, LANDMARK_ROWS]
+                off = np.linalg.norm(motion.keypoints2d[:, SMPL_ROWS] - points[..., :2], axis=-1)
+                known = (person.scores > SURE)[:, None] & (points[..., 2] > VISIBLE)
+                errors[camera].append(np.where(known, off / person.bbox[:, 2:3], np.nan))
+    figures = {camera: _figures(np.concatenate(values)) for camera, values in errors.items()}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(figures, indent=1) + "\n")
+    print(out.read_text(), end="")
+
+
+def _figures(errors: np.ndarray) -> dict[str, object]:
+    """Of errors (N, J), NaN where there is no landmark."""
+    names = [NAMES[row] for row in LANDMARK_ROWS]
+    assert len(names) == len(PAIRS)
+    return {
+        "frames": int(np.isfinite(errors).any(1).sum()),
+        "median": round(float(np.nanmedian(errors)), 4),
+        "90 %": round(float(np.nanpercentile(errors, 90)), 4),
+        "median_by_joint": {
+            name: round(float(np.nanmedian(column)), 4)
+            for name, column in zip(names, errors.T, strict=True)
+            if np.isfinite(column).any()
+        },
+    }
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,425 @@
+"""A video in, a folder with everybody's body out: motions as files, a film of them over the video, stills, a summary.
+
+The video is read four times from beginning to end, one picture in memory: to find people, to look at their landmarks,
+to crop them for the backbone, to draw them. The folder appears when it is whole.
+"""
+
+import glob
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from glot.backbone import Backbone, Extractor, load_backbone
+from glot.blazepose import Landmarks
+from glot.body import Body, load_body, require_body
+from glot.bvh import write_bvh
+from glot.camera_fit import PAIRS, fit_cameras
+from glot.checkpoint import Checkpoint
+from glot.contact_sheet import moments, sheet
+from glot.crop import DEFAULT_CROP_SCALE, crop_image
+from glot.detection import Find, load_detector
+from glot.drawing import Picture, write_video
+from glot.errors import InputError
+from glot.gltf import write_gltf
+from glot.inference import checkpoint_path, load_model_for, predict_batches
+from glot.location import temporary_of, write_whole
+from glot.motion import Motion, joined, make_motion
+from glot.motion_files import read_motion, write_npz, write_parquet, write_peers_pkl
+from glot.overlay import film
+from glot.people import NAMES, Footage, Person, detected, given, looked_at
+from glot.schema import Manifest
+from glot.smoothing import smooth
+from glot.spool import Spool
+from glot.track_files import read_tracks
+from glot.video import VIDEOS
+
+SUMMARY = "summary.json"
+BODIES, NOBODY = "bodies", "nobody"  # outcomes
+CAMERAS = ("landmarks", "network")
+CROPS_AT_ONCE = 8
+LANDMARK_ROWS = [NAMES.index(name) for _, name in PAIRS]
+SMPL_ROWS = [joint for joint, _ in PAIRS]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user chose; results in a folder are of one choice."""
+
+    checkpoint: Path = Path("open")
+    body: Path | None = None
+    backbone: str = "blazepose"
+    weights: Path | None = None
+    detector_weights: Path | None = None
+    tiles: int = 0
+    tracks: Path | None = None
+    camera: str = "landmarks"
+    focal: float | None = None  # px
+    smooth: bool = False
+    pkl: bool = False
+    bvh: bool = False
+    gltf: bool = False
+    film: bool = True
+
+
+class Studio:
+    """The networks and the body, loaded once for all videos. InputError where they do not suit each other."""
+
+    def __init__(self, options: Options) -> None:
+        if options.camera not in CAMERAS:
+            raise InputError(f"--camera {options.camera}: there is {' and '.join(CAMERAS)}")
+        if options.tracks is not None and not options.tracks.exists():
+            raise InputError(f"--tracks {options.tracks}: there is no such file or folder")
+        if options.focal is not None and options.focal <= 0:
+            raise InputError(f"--focal {options.focal:g}: is in px and over 0")
+        self.options = options
+        self.backbone: Backbone = load_backbone(options.backbone, options.weights)
+        self.checkpoint: Checkpoint = load_model_for(options.checkpoint, self._manifest())
+        self.body: Body = load_body(options.body)
+        require_body(self.body, self.checkpoint.info["body"], "model")
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.checkpoint.model.to(self.device)
+        self.settings = self._settings()
+
+    # Loaded when they are first needed: with --tracks nobody is looked for.
+    @cached_property
+    def find(self) -> Find:
+        return load_detector(self.options.detector_weights, tiles=self.options.tiles)
+
+    @cached_property
+    def landmarks(self) -> Landmarks:
+        return Landmarks()
+
+    @cached_property
+    def extractor(self) -> Extractor:
+        return Extractor(self.backbone, device=self.device)
+
+    def _manifest(self) -> Manifest:
+        """What a feature set of these features would say."""
+        backbone = {
+            "name": self.backbone.name,
+            "weights": self.backbone.weights_name,
+            "hash": self.backbone.hash,
+            "feature_size": self.backbone.feature_size,
+        }
+        return Manifest("video", "test", 0, 0, backbone, crop={}, body={}, parts=[])
+
+    def _settings(self) -> dict[str, Any]:
+        """What results depend on, for the summary and to notice a change."""
+        checkpoint = checkpoint_path(self.options.checkpoint, self.backbone.name)
+        chosen = {
+            name: _named(value) if isinstance(value := getattr(self.options, name), Path) else value
+            for name in (field.name for field in fields(self.options))
+        }
+        weights = checkpoint / "model.safetensors" if checkpoint.is_dir() else checkpoint
+        return chosen | {
+            "checkpoint": {"name": checkpoint.name, "hash": _hash(weights)},
+            "backbone": self._manifest().backbone,
+            "body": {"name": self.body.name, "hash": self.body.file_hash},
+        }
+
+
+def find_videos(root: Path) -> dict[str, Path]:
+    """The videos of a folder at any depth, or the one file: name of the result folder -> video.
+
+    A name is the path without its ending; with it, where two differ in nothing else.
+    """
+    if not root.exists():
+        raise InputError(f"{root}: there is no such video or folder")
+    if root.is_file():
+        if root.suffix.lower() not in VIDEOS:
+            raise InputError(f"{root}: not a kind of video known here ({', '.join(VIDEOS)})")
+        return {root.stem: root}
+    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in VIDEOS and path.is_file())
+    if not files:
+        raise InputError(f"{root}: no videos in it ({', '.join(VIDEOS)})")
+    short = [path.relative_to(root).with_suffix("").as_posix() for path in files]
+    return {
+        name if short.count(name) == 1 else path.relative_to(root).as_posix(): path
+        for name, path in zip(short, files, strict=True)
+    }
+
+
+def name_below(root: Path, video: Path) -> str:
+    """What a file of tracks may call a video: its path below the root, or its name."""
+    return video.name if root.is_file() else video.relative_to(root).as_posix()
+
+
+def check_tracks(videos: dict[str, Path], options: Options) -> None:
+    """InputError if --tracks is a file of one video, and there are several."""
+    tracks = options.tracks
+    if tracks is not None and tracks.is_file() and tracks.suffix.lower() != ".json" and len(videos) > 1:
+        raise InputError(f"--tracks {tracks}: is of one video, but there are {len(videos)}; give a folder")
+
+
+def in_words(summary: dict[str, Any]) -> str:
+    """What became of a video, in a line."""
+    count, frames = len(summary["people"]), summary["frames"]
+    said = f"{count} {'person' if count == 1 else 'people'}" if count else "nobody found"
+    said += f" in {frames} {'frame' if frames == 1 else 'frames'}"
+    if summary["left_out"]:
+        said += f", {len(summary['left_out'])} short or doubtful ones left out (summary.json)"
+    return said + (f"; {summary['damage']}" if summary["damage"] else "")
+
+
+def done_before(folder: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """The summary of a finished folder, None where there is none. InputError if it was made with other settings."""
+    path = folder / SUMMARY
+    if not folder.exists():
+        return None
+    try:
+        summary = json.loads(path.read_text())
+        before = summary["settings"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"{folder}: is there and no result of this command; choose another --out") from None
+    if before != json.loads(json.dumps(settings)):
+        other = [name for name in settings if before.get(name) != json.loads(json.dumps(settings[name]))]
+        raise InputError(f"{folder}: was made with another {', '.join(other)}; choose another --out, or remove it")
+    return dict(summary)
+
+
+def capture(video: Path, folder: Path, studio: Studio, *, named: str = "") -> dict[str, Any]:
+    """Does one video; returns what summary.json says. ``named`` is what --tracks may call it, else the file's name.
+
+    ``outcome`` is "bodies", or "nobody" where no person was found: then the summary is all there is. InputError where
+    not one picture can be read; a video that is damaged further on is done as far as it goes, and ``damage`` says so.
+    """
+    start = time.monotonic()
+    footage = Footage(video)
+    options = studio.options
+    seconds: dict[str, float] = {}
+
+    @contextmanager
+    def timed(stage: str) -> Iterator[None]:
+        begun = time.monotonic()
+        yield
+        seconds[stage] = round(time.monotonic() - begun, 1)
+
+    with timed("people"):
+        if options.tracks is None:
+            tracks, short = detected(footage, studio.find)
+        else:
+            tracks, short = given(footage, read_tracks(named or video.name, options.tracks))
+    with timed("landmarks"):
+        people, others = looked_at(footage, tracks, studio.landmarks)
+    with _appears(folder) as unfinished:
+        files: list[str] = []
+        if people:
+            with Spool([len(person) for person in people], studio.backbone.feature_size) as features:
+                with timed("features"):
+                    extract(footage, people, studio, features)
+                with timed("bodies"):
+                    for number, person in enumerate(people):
+                        motion = reconstruct(footage, person, number, features, studio)
+                        files += write_motion(unfinished, motion, studio)
+            with timed("files"):
+                files += write_together(unfinished, people, studio)
+            with timed("film"):
+                files += draw(unfinished, footage, people, studio)
+        line = footage.timeline
+        summary = {
+            "video": video.name,
+            "outcome": BODIES if people else NOBODY,
+            "frames": footage.frames,
+            "damage": footage.damage,
+            "fps": line.fps,
+            "even_rate": line.even,
+            "width": line.width,
+            "height": line.height,
+            "people": [_about(person) for person in people],
+            "left_out": [one._asdict() for one in (*short, *others)],
+            "files": files,
+            "seconds": {**seconds, "all": round(time.monotonic() - start, 1)},
+            "settings": studio.settings,
+        }
+        write_whole(unfinished / SUMMARY, (json.dumps(summary, indent=1) + "\n").encode())
+    return summary
+
+
+def extract(footage: Footage, people: list[Person], studio: Studio, features: Spool) -> None:
+    """The backbone's features of everybody at every frame, into the spool."""
+    crops: list[NDArray[np.uint8]] = []
+    places: list[tuple[int, int]] = []
+
+    def forward() -> None:
+        for (number, row), feature in zip(places, studio.extractor(np.stack(crops)), strict=True):
+            features.put(number, row, feature)
+        crops.clear()
+        places.clear()
+
+    for frame, picture in enumerate(footage.pictures("features")):
+        for number, person in enumerate(people):
+            row = frame - int(person.frames[0])
+            if 0 <= row < len(person):
+                size = studio.backbone.crop_size
+                crops.append(crop_image(picture, person.bbox[row], DEFAULT_CROP_SCALE, size=size))
+                places.append((number, row))
+                if len(crops) == CROPS_AT_ONCE:
+                    forward()
+    if crops:
+        forward()
+
+
+def reconstruct(footage: Footage, person: Person, number: int, features: Spool, studio: Studio) -> Motion:
+    """The body of one person at every frame."""
+    model, body = studio.checkpoint.model, studio.body
+    parts = list(predict_batches(model, lambda rows: features.take(number, rows), len(person)))
+    crop_scale = np.full(len(person), DEFAULT_CROP_SCALE, np.float32)
+    cam = np.concatenate([part.cam.numpy() for part in parts])
+    with torch.no_grad():
+        if studio.options.camera == "landmarks":
+            joints = [body.smpl_joints(part.rotmats, part.betas)[:, SMPL_ROWS].numpy() for part in parts]
+            cam = fit_cameras(
+                np.concatenate(joints),
+                person.landmarks[:, LANDMARK_ROWS],
+                cam,
+                bbox=person.bbox,
+                crop_scale=crop_scale,
+                fps=footage.timeline.fps,
+            )
+    motions: list[Motion] = []
+    start = 0
+    for part in parts:  # what it takes to make a motion is some times what it holds
+        rows = slice(start, start + len(part.cam))
+        start = rows.stop
+        motion = make_motion(
+            part._replace(cam=torch.from_numpy(cam[rows])),
+            body,
+            person=person.name,
+            frames=person.frames[rows],
+            bbox=person.bbox[rows],
+            crop_scale=crop_scale[rows],
+            fps=footage.timeline.fps,
+            width=footage.timeline.width,
+            height=footage.timeline.height,
+            seen=person.seen[rows],
+            scores=person.scores[rows],
+            focal=studio.options.focal,
+        )
+        motions.append(motion)
+    whole = joined(motions)
+    return smooth(whole, body) if studio.options.smooth else whole
+
+
+def write_motion(folder: Path, motion: Motion, studio: Studio) -> list[str]:
+    """The files of one person; their names."""
+    name = _file_name(motion.person)
+    write_npz(folder / f"{name}.npz", motion)
+    write_parquet(folder / f"{name}.parquet", motion)
+    if studio.options.bvh:
+        write_bvh(folder / f"{name}.bvh", motion, studio.body)
+    return [f"{name}.npz", f"{name}.parquet", *([f"{name}.bvh"] if studio.options.bvh else [])]
+
+
+def write_together(folder: Path, people: list[Person], studio: Studio) -> list[str]:
+    """The files that hold everybody; their names."""
+    options, names = studio.options, []
+    if options.pkl or options.gltf:
+        motions = [read_motion(folder / f"{_file_name(person.name)}.npz") for person in people]
+        if options.pkl:
+            write_peers_pkl(folder / "people.pkl", motions, studio.body)
+            names.append("people.pkl")
+        if options.gltf:
+            write_gltf(folder / "people.glb", motions, studio.body)
+            names.append("people.glb")
+    return names
+
+
+def draw(folder: Path, footage: Footage, people: list[Person], studio: Studio) -> list[str]:
+    """The film and a still of each person; their names."""
+    files = [(range(int(p.frames[0]), int(p.frames[-1]) + 1), folder / f"{_file_name(p.name)}.npz") for p in people]
+    stills = _Stills([path for _, path in files], [there for there, _ in files], studio.body)
+    pictures = stills.passing(enumerate(footage.pictures("drawing")))
+    if studio.options.film:
+        frames = film(pictures, files, studio.body)
+        write_video(folder / "overlay.mp4", frames, fps=footage.timeline.fps)
+    else:
+        for _ in pictures:
+            pass
+    return [path.with_suffix(".png").name for _, path in files] + ["overlay.mp4"] * studio.options.film
+
+
+class _Stills:
+    """Draws each person's sheet as soon as the last of its pictures has come by."""
+
+    def __init__(self, files: list[Path], there: list[range], body: Body) -> None:
+        self.files, self.there, self.body = files, there, body
+
+    def passing(self, pictures: Iterator[tuple[int, NDArray[np.uint8]]]) -> Iterator[tuple[int, Picture]]:
+        """BGR in, the same pictures as RGB out."""
+        waiting: dict[int, tuple[Motion, dict[int, Picture]]] = {}
+        for frame, picture in pictures:
+            rgb: Picture = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)  # type: ignore[assignment]
+            for number, path in enumerate(self.files):
+                if frame == self.there[number][0]:
+                    motion = read_motion(path)
+                    waiting[number] = (motion, dict.fromkeys(motion.frames[moments(motion)].tolist(), rgb))
+                if number in waiting:
+                    motion, kept = waiting[number]
+                    if frame in kept:
+                        kept[frame] = rgb
+                    if frame == self.there[number][-1]:
+                        drawn = cv2.cvtColor(sheet(motion, self.body, kept), cv2.COLOR_RGB2BGR)
+                        path.with_suffix(".png").write_bytes(cv2.imencode(".png", drawn)[1].tobytes())
+                        del waiting[number]
+            yield frame, rgb
+
+
+@contextmanager
+def _appears(folder: Path) -> Iterator[Path]:
+    """A folder to write into, which takes its name when it is whole. What killed processes left of it is cleared."""
+    unfinished = temporary_of(folder)
+    here = unfinished.name.removesuffix(str(os.getpid()))  # of this machine, any process
+    for old in folder.parent.glob(f"{glob.escape(here)}*"):
+        if not _alive(old.name.removeprefix(here)):
+            shutil.rmtree(old, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _alive(process: str) -> bool:
+    return process != str(os.getpid()) and process.isdecimal() and Path(f"/proc/{process}").exists()
+
+
+def _about(person: Person) -> dict[str, Any]:
+    return {
+        "person": person.name,
+        "first": int(person.frames[0]),
+        "last": int(person.frames[-1]),
+        "frames": len(person),
+        "seen": int(person.seen.sum()),
+        "score": round(float(person.scores[person.seen].mean()), 3),
+    }
+
+
+def _file_name(person: str) -> str:
+    return f"person-{''.join(letter if letter.isalnum() or letter in '-_' else '_' for letter in person)}"
+
+
+def _named(path: Path) -> dict[str, str]:
+    """A chosen file by name and content; a folder by its name."""
+    return {"name": path.name} | ({"hash": _hash(path)} if path.is_file() else {})
+
+
+def _hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()[:16]

@@ -1,0 +1,70 @@
+"""Who looks for people in a picture: BlazePose's detector, or torchvision's with weights from a file."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+from numpy.typing import NDArray
+from torch import nn
+
+from glot.blazepose import Detections, Detector
+from glot.checkpoint import read_torch_file
+from glot.errors import InputError
+
+Find = Callable[[NDArray[np.uint8]], Detections]  # (H, W, 3) RGB -> boxes (n, 4) left, top, width, height px; scores
+
+PERSON = 1  # of COCO's classes
+LEAST_SCORE = 0.5
+NETWORKS = (
+    torchvision.models.detection.fasterrcnn_resnet50_fpn,
+    torchvision.models.detection.fasterrcnn_resnet50_fpn_v2,
+    torchvision.models.detection.fasterrcnn_mobilenet_v3_large_fpn,
+    torchvision.models.detection.ssdlite320_mobilenet_v3_large,
+)
+
+
+def load_detector(weights: Path | None, *, tiles: int = 0) -> Find:
+    """BlazePose's where ``weights`` is None, else the torchvision network whose weights they are.
+
+    BlazePose was made for one or a few people who fill a good part of the picture, unless it looks closer in ``tiles``
+    (see there). torchvision's networks see small people and crowds, too, and are several times slower without a GPU.
+    InputError for a file that is none of theirs.
+    """
+    if weights is None:
+        return Detector(tiles=tiles)
+    return TorchvisionDetector(weights)
+
+
+class TorchvisionDetector:
+    """``detector(frame (H, W, 3) uint8 RGB) -> Detections``: people of score 0.5 and more, the surest first."""
+
+    def __init__(self, weights: Path) -> None:
+        self.network = _fitting(read_torch_file(weights), weights)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.network.to(self.device)
+
+    @torch.no_grad()
+    def __call__(self, frame_rgb: NDArray[np.uint8]) -> Detections:
+        image = torch.from_numpy(frame_rgb).to(self.device).permute(2, 0, 1).float() / 255
+        (found,) = self.network([image])
+        kept = (found["labels"] == PERSON) & (found["scores"] >= LEAST_SCORE)
+        corners = found["boxes"][kept].cpu().numpy()
+        boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+        return Detections(boxes.astype(np.float32), found["scores"][kept].cpu().numpy())
+
+
+def _fitting(state: object, path: Path) -> nn.Module:
+    """The network whose tensors these are, by their names and shapes."""
+    if isinstance(state, dict):
+        found = {name: tuple(getattr(tensor, "shape", ())) for name, tensor in state.items()}
+        for build in NETWORKS:
+            with torch.device("meta"):
+                wanted = build(weights=None, weights_backbone=None).state_dict()
+            if found == {name: tuple(tensor.shape) for name, tensor in wanted.items()}:
+                network = build(weights=None, weights_backbone=None)
+                network.load_state_dict(state)
+                return network.eval().requires_grad_(False)
+    names = ", ".join(build.__name__ for build in NETWORKS)
+    raise InputError(f"--detector-weights {path}: not the weights of one of torchvision's {names}, trained on COCO")

@@ -1,0 +1,52 @@
+"""Fitted cameras: true ones are found again, a wrong limb pulls little, and where nothing is seen the guess stays."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from glot.camera_fit import PAIRS, fit_cameras
+
+FRAMES = 40
+
+
+@pytest.fixture()
+def world() -> dict[str, NDArray]:
+    """Joints (N, 12, 3), the cameras that show them, landmarks of that, and the model's guesses, which are off."""
+    random = np.random.default_rng(0)
+    joints = random.normal(0, 0.4, (FRAMES, len(PAIRS), 3))
+    cam = np.column_stack([0.9 + 0 * np.arange(FRAMES), np.linspace(-0.1, 0.1, FRAMES), np.full(FRAMES, 0.05)])
+    bbox = np.column_stack([np.linspace(100, 140, FRAMES), np.full(FRAMES, 90.0), *[np.full(FRAMES, 120.0)] * 2])
+    half = 1.2 * 120 / 2
+    points = bbox[:, None, :2] + half * cam[:, None, :1] * (joints[..., :2] + cam[:, None, 1:])
+    landmarks = np.concatenate([points, np.ones((FRAMES, len(PAIRS), 1))], axis=2)
+    guess = cam * [0.7, 1, 1] + [0, 0.1, -0.1]
+    return {"joints": joints, "cam": cam, "bbox": bbox, "landmarks": landmarks, "guess": guess}
+
+
+def fitted(world: dict[str, NDArray], landmarks: NDArray) -> NDArray[np.float32]:
+    scale = np.full(FRAMES, 1.2)
+    return fit_cameras(world["joints"], landmarks, world["guess"], bbox=world["bbox"], crop_scale=scale, fps=5.0)
+
+
+def test_the_true_camera_is_found_again(world: dict[str, NDArray]) -> None:
+    np.testing.assert_allclose(fitted(world, world["landmarks"]), world["cam"], atol=2e-3)
+
+
+def test_a_limb_that_is_elsewhere_pulls_little(world: dict[str, NDArray]) -> None:
+    wrong = world["landmarks"].copy()
+    wrong[:, 4, :2] += 60  # a wrist, half a box away
+    plain = wrong.copy()
+    plain[:, 4, 2] = 0
+    off = np.abs(fitted(world, wrong) - world["cam"])[5:-5]
+    assert off.max() < 0.06
+    np.testing.assert_allclose(fitted(world, plain)[5:-5], world["cam"][5:-5], atol=2e-3)
+
+
+def test_between_frames_that_are_seen_the_correction_is_carried_over(world: dict[str, NDArray]) -> None:
+    hidden = world["landmarks"].copy()
+    hidden[10:30, :, 2] = 0
+    np.testing.assert_allclose(fitted(world, hidden), world["cam"], atol=5e-3)
+
+
+def test_where_nothing_is_seen_the_guess_stays(world: dict[str, NDArray]) -> None:
+    np.testing.assert_allclose(fitted(world, world["landmarks"] * 0), world["guess"], rtol=1e-6)

@@ -1,0 +1,243 @@
+"""Videos through the whole command: bodies where the people are, clear outcomes, whole results or none."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from glot.blazepose import FEATURES, features_hash
+from glot.blazepose_files import LANDMARK_FILE, network_file
+from glot.body import load_body
+from glot.checkpoint import save_checkpoint
+from glot.config import ModelConfig, open_sample
+from glot.errors import InputError
+from glot.joints import SMPL_JOINTS
+from glot.model import GLoT
+from glot.motion_files import read_motion
+from glot.predict import main
+from glot.rotation import rotmat_to_rot6d
+from glot.video import read_timeline
+from pipelines import predict_videos
+from tests.people_fixture import RATE, SIZE, pictures, write_pictures
+from tests.video_fixture import write_film
+
+ROOT = Path(__file__).parent.parent
+FRAMES = 8
+SMALL = ModelConfig(
+    feature_size=FEATURES, frames=8, nearby_frames=2, width=16, heads=2, decoder_width=8, local_width=8, hidden=16,
+    depth=1,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def networks() -> None:
+    """The networks, from the package index if they are not in the cache yet."""
+    try:
+        network_file(LANDMARK_FILE)
+    except InputError as error:
+        pytest.skip(f"the package index is out of reach: {error}")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model whose answer is the mean body, upright before the camera, whatever it sees."""
+    torch.manual_seed(0)
+    body = load_body()
+    rotmats = torch.eye(3).repeat(24, 1, 1)
+    rotmats[0] = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
+    for side, sign in (("left", -1), ("right", 1)):
+        angle = torch.tensor(sign * 1.2)
+        rotmats[SMPL_JOINTS.index(f"{side}_shoulder"), :2, :2] = torch.tensor(
+            [[angle.cos(), -angle.sin()], [angle.sin(), angle.cos()]]
+        )
+    model = GLoT(
+        SMALL,
+        mean_pose=rotmat_to_rot6d(rotmats).flatten(),
+        mean_shape=torch.zeros(10),
+        mean_cam=torch.tensor([0.9, 0.0, 0.0]),
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(0.01)
+    folder = tmp_path_factory.mktemp("model") / "best"
+    save_checkpoint(
+        folder,
+        model=model,
+        recipe=replace(open_sample(), model=SMALL),
+        body={"name": body.name, "hash": body.file_hash, "open": True},
+        features={"backbone": {"name": "blazepose", "hash": features_hash(), "feature_size": FEATURES}},
+        metrics={},
+        step=1,
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def walk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pictures(tmp_path_factory.mktemp("film") / "walk.mp4", pictures(FRAMES))
+
+
+def summary_of(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "summary.json").read_text()))
+
+
+def test_a_person_who_walks_gets_a_body_that_walks_along(tmp_path: Path, walk: Path, checkpoint: Path) -> None:
+    assert main(walk, out=tmp_path, checkpoint=checkpoint, bvh=True, gltf=True, pkl=True) == 0
+    folder = tmp_path / "walk"
+    summary = summary_of(folder)
+    assert summary["outcome"] == "bodies" and not summary["damage"] and len(summary["people"]) == 1
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*summary["files"], "summary.json"])
+    assert {"person-1.npz", "person-1.parquet", "person-1.png", "person-1.bvh", "people.glb", "people.pkl"} < set(
+        summary["files"]
+    )
+    motion = read_motion(folder / "person-1.npz")
+    assert motion.frames.tolist() == list(range(FRAMES)) and motion.fps == RATE and motion.seen.all()
+    pelvis = motion.keypoints2d[:, 0]
+    # 0.05 m a frame before a camera of focal length SIZE[1] at 2.9 m.
+    step = 0.05 * SIZE[1] / 2.9
+    assert np.polyfit(motion.frames, pelvis[:, 0], 1)[0] == pytest.approx(step, rel=0.25)
+    # Hips, knees and shoulders lie where they were drawn, within a tenth of the box.
+    middle = FRAMES // 2
+    assert np.linalg.norm(pelvis[middle] - [SIZE[0] / 2, 176]) < 0.1 * motion.bbox[middle, 2]
+    with av.open(str(folder / "overlay.mp4")) as film:
+        stream = film.streams.video[0]
+        assert stream.codec_context.name == "h264" and stream.codec_context.pix_fmt == "yuv420p"
+        assert (stream.width, stream.height) == (SIZE[0] + SIZE[1], SIZE[1])
+        assert sum(1 for _ in film.decode(video=0)) == FRAMES
+
+
+def test_a_video_filmed_sideways_gives_the_same_upright_body(tmp_path: Path, walk: Path, checkpoint: Path) -> None:
+    turned = write_pictures(tmp_path / "phone.mp4", pictures(FRAMES), turned=90)
+    with av.open(str(turned)) as container:
+        assert container.streams.video[0].width == SIZE[1]  # stored lying down
+    for video in (walk, turned):
+        assert main(video, out=tmp_path / "out", checkpoint=checkpoint, film=False) == 0
+    upright, phone = (read_motion(tmp_path / "out" / name / "person-1.npz") for name in ("walk", "phone"))
+    assert (phone.width, phone.height) == SIZE
+    assert np.abs(phone.keypoints2d - upright.keypoints2d).max() < 6
+
+
+def test_a_video_of_one_picture_is_one_body(tmp_path: Path, checkpoint: Path) -> None:
+    video = write_pictures(tmp_path / "one.mp4", pictures(1))
+    assert main(video, out=tmp_path / "out", checkpoint=checkpoint) == 0
+    assert read_motion(tmp_path / "out" / "one" / "person-1.npz").frames.tolist() == [0]
+    assert read_timeline(tmp_path / "out" / "one" / "overlay.mp4").frames == 1
+
+
+def test_a_video_without_people_says_so(tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_film(tmp_path / "empty.mp4")
+    assert main(tmp_path / "empty.mp4", out=tmp_path / "out", checkpoint=checkpoint) == 1
+    assert "nobody found in 12 frames" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "out" / "empty").iterdir()] == ["summary.json"]
+    assert summary_of(tmp_path / "out" / "empty")["outcome"] == "nobody"
+    assert main(tmp_path / "empty.mp4", out=tmp_path / "out", checkpoint=checkpoint) == 1  # known from before
+
+
+def test_what_cannot_be_read_is_an_error_and_what_is_cut_is_done_as_far_as_it_goes(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.mp4").write_bytes(b"no video at all" * 100)
+    with pytest.raises(InputError, match="bad.mp4: not a readable video"):
+        main(tmp_path / "bad.mp4", out=tmp_path / "out", checkpoint=checkpoint)
+    assert not (tmp_path / "out").exists()
+    whole = write_pictures(tmp_path / "cut.mkv", pictures(24)).read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(whole[: len(whole) * 2 // 3])
+    assert main(tmp_path / "cut.mkv", out=tmp_path / "out", checkpoint=checkpoint, film=False) == 0
+    summary = summary_of(tmp_path / "out" / "cut")
+    assert 1 <= summary["frames"] < 24 and "frames" in summary["damage"]
+    assert summary["damage"] in capsys.readouterr().out
+    (person,) = summary["people"]
+    assert person["last"] < summary["frames"]
+
+
+def test_given_boxes_replace_the_detector(tmp_path: Path, walk: Path, checkpoint: Path) -> None:
+    box = [SIZE[0] / 2 - 90, 75, 180, 200]
+    (tmp_path / "boxes.json").write_text(json.dumps({"Ada": {"frames": [1, 2, 5], "bbox": [box] * 3}}))
+    assert main(walk, out=tmp_path, checkpoint=checkpoint, tracks=tmp_path / "boxes.json", film=False) == 0
+    motion = read_motion(tmp_path / "walk" / "person-Ada.npz")
+    assert motion.person == "Ada" and motion.frames.tolist() == [1, 2, 3, 4, 5]
+
+
+def test_results_of_other_settings_are_not_mixed(tmp_path: Path, walk: Path, checkpoint: Path) -> None:
+    assert main(walk, out=tmp_path, checkpoint=checkpoint, film=False) == 0
+    before = (tmp_path / "walk" / "summary.json").stat().st_mtime_ns
+    assert main(walk, out=tmp_path, checkpoint=checkpoint, film=False) == 0
+    assert (tmp_path / "walk" / "summary.json").stat().st_mtime_ns == before
+    with pytest.raises(InputError, match="made with another smooth"):
+        main(walk, out=tmp_path, checkpoint=checkpoint, film=False, smooth=True)
+    (tmp_path / "walk" / "summary.json").unlink()
+    with pytest.raises(InputError, match="no result of this command"):
+        main(walk, out=tmp_path, checkpoint=checkpoint, film=False)
+
+
+def test_a_video_or_features_and_not_both(tmp_path: Path, walk: Path) -> None:
+    with pytest.raises(InputError, match="either a video"):
+        main(out=tmp_path)
+    with pytest.raises(InputError, match="not both"):
+        main(walk, out=tmp_path, features=tmp_path)
+    with pytest.raises(InputError, match="--out is missing"):
+        main(walk)
+    with pytest.raises(InputError, match="no such video"):
+        main(tmp_path / "none.mp4", out=tmp_path)
+    with pytest.raises(InputError, match="no videos in it"):
+        main(tmp_path, out=tmp_path)
+
+
+@pytest.mark.slow
+def test_a_folder_killed_midway_goes_on_with_whole_results_only(tmp_path: Path, checkpoint: Path) -> None:
+    films, out = tmp_path / "films", tmp_path / "out"
+    write_pictures(films / "a.mp4", pictures(4))
+    write_pictures(films / "b" / "walk.mp4", pictures(40))
+    command = [sys.executable, "-m", "glot.predict", str(films), "--out", str(out), "--checkpoint", str(checkpoint)]
+    running = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 300
+        while not (list(out.glob("b/.walk.*")) or time.monotonic() > deadline):
+            time.sleep(0.05)
+        os.kill(running.pid, signal.SIGKILL)
+    finally:
+        running.kill()
+        running.wait()
+    first = (out / "a" / "summary.json").stat().st_mtime_ns
+    assert not (out / "b" / "walk").exists() and list(out.glob("b/.walk.*"))
+    assert main(films, out=out, checkpoint=checkpoint) == 0
+    assert (out / "a" / "summary.json").stat().st_mtime_ns == first
+    assert summary_of(out / "b" / "walk")["people"][0]["frames"] == 40
+    assert not list(out.glob("b/.walk.*"))  # what the killed one left
+
+
+@pytest.mark.slow
+def test_many_videos_at_once_give_what_one_after_the_other_gives(
+    tmp_path: Path, walk: Path, checkpoint: Path, local_ray: None
+) -> None:
+    films = tmp_path / "films"
+    for name in ("a.mp4", "deep/a.mp4"):
+        (films / name).parent.mkdir(parents=True, exist_ok=True)
+        (films / name).write_bytes(walk.read_bytes())
+    (films / "bad.avi").write_text("no video")
+    write_film(films / "empty.mp4")
+    options: dict[str, Any] = {"checkpoint": checkpoint, "film": False}
+    assert predict_videos.main(films, out=tmp_path / "out", workers=2, **options) == 1
+    assert main(walk, out=tmp_path / "alone", **options) == 0
+    alone = read_motion(tmp_path / "alone" / "walk" / "person-1.npz")
+    for name in ("a", "deep/a"):
+        motion = read_motion(tmp_path / "out" / name / "person-1.npz")
+        np.testing.assert_allclose(motion.joints3d, alone.joints3d, atol=1e-4)
+    assert summary_of(tmp_path / "out" / "empty")["outcome"] == "nobody"
+    assert not (tmp_path / "out" / "bad").exists()
+    assert not list((tmp_path / "out").glob(".*"))
+    (films / "bad.avi").unlink()
+    (films / "empty.mp4").unlink()
+    before = (tmp_path / "out" / "a" / "summary.json").stat().st_mtime_ns
+    assert predict_videos.main(films, out=tmp_path / "out", workers=2, **options) == 0
+    assert (tmp_path / "out" / "a" / "summary.json").stat().st_mtime_ns == before
