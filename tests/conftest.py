@@ -27,3 +27,15 @@ def local_ray() -> Iterator[None]:
     ray.init("local", num_cpus=2, include_dashboard=False, logging_level="warning", object_store_memory=200_000_000)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def networks() -> None:
+    """BlazePose's networks, from the package index if they are not in the cache yet."""
+    from glot.blazepose_files import LANDMARK_FILE, network_file
+    from glot.errors import InputError
+
+    try:
+        network_file(LANDMARK_FILE)
+    except InputError as error:
+        pytest.skip(f"the package index is out of reach: {error}")

@@ -35,15 +35,6 @@ SEEN_JOINTS = {  # of SPIN's joints that 3DPW has -> BlazePose's landmarks
 
 
 @pytest.fixture(scope="module")
-def networks() -> None:
-    """The networks, from the package index if they are not in the cache yet."""
-    try:
-        network_file(LANDMARK_FILE)
-    except InputError as error:
-        pytest.skip(f"the package index is out of reach: {error}")
-
-
-@pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three sequences of the project's own renders, one for each split."""
     torch.set_num_threads(1)

@@ -149,15 +149,7 @@ def main(
     finally:
         about = {"recipe": recipe, "settings": " ".join(settings), "search": search, "trials in": str(out)}
         sweep = Sweep(swept, outcomes(out), data, about)
-        for outcome in sweep.outcomes:
-            shutil.rmtree(steps_folder(outcome.attempt.folder(out)), ignore_errors=True)  # nobody goes on from there
-        close_children(uri, parent, sweep, out)
-        if sweep.outcomes:
-            attach(run, sweep, out)
-        if status == "FINISHED":
-            register(run, sweep, out, uri=uri)
-        run.close(status)
-        shutil.rmtree(out / TUNE_FILES, ignore_errors=True)
+        conclude(run, sweep, out, uri=uri, status=status)
     show(sweep)
     print(f"{sweep.counts()}\npage: {out / 'report.md'}, picture: {out / 'report.png'}")
     print(f"MLflow: {Path(sys.executable).parent / 'mlflow'} ui --backend-store-uri {uri}")
@@ -165,8 +157,21 @@ def main(
         named = f" ({lost} of them ended {RESTARTS + 1} times without a result: see their {out}/trials/*/log.txt)"
         print(f"{left} of the trials are unfinished{named if lost else ''}; the same command with --resume goes on")
         return 1 if lost else INTERRUPTED
-    write_whole(out / SWEEP, (json.dumps({**state, "status": "finished"}, indent=1) + "\n").encode())
+    write_state(out, {**state, "status": "finished"})
     return 0
+
+
+def conclude(run: tracking.Run, sweep: Sweep, out: Path, *, uri: str, status: str) -> None:
+    """What is left to do when no trial runs any more, however it came to that: MLflow told, leftovers away."""
+    for outcome in sweep.outcomes:
+        shutil.rmtree(steps_folder(outcome.attempt.folder(out)), ignore_errors=True)  # nobody goes on from there
+    shutil.rmtree(out / TUNE_FILES, ignore_errors=True)
+    close_children(uri, run.run_id, sweep, out)
+    if sweep.outcomes:
+        attach(run, sweep, out)
+    if status == "FINISHED":
+        register(run, sweep, out, uri=uri)
+    run.close(status)
 
 
 def with_values(space: Space, values: str) -> Space:
@@ -223,11 +228,17 @@ def open_sweep(out: Path, identity: dict[str, Any], *, resume: bool, fresh: bool
             )
         if not done and not resume:
             raise InputError(f"{out}: holds an unfinished sweep; --resume goes on with it, --fresh starts it over")
+        write_state(out, {**old, "status": "running"})  # there may be more to do than there was
         return old
     out.mkdir(parents=True, exist_ok=True)
     state = {"identity": identity, "key": uuid.uuid4().hex[:16], "status": "running"}
-    write_whole(path, (json.dumps(state, indent=1) + "\n").encode())
+    write_state(out, state)
     return state
+
+
+def write_state(out: Path, state: dict[str, Any]) -> None:
+    """Replaces out/sweep.json at once."""
+    write_whole(out / SWEEP, (json.dumps(state, indent=1) + "\n").encode())
 
 
 def results_of(out: Path) -> list[str]:
