@@ -18,6 +18,11 @@ import torch
 torch.set_num_threads(1)  # small tensors: contended OpenMP threads cost twenty times more than they give
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A Slurm job has its node to itself: its test comes before any that leaves the shared Ray running."""
+    items.sort(key=lambda item: item.path.name != "test_cluster_files.py")
+
+
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
     """Real Ray with two CPUs, shared by the tests of a session."""

@@ -184,6 +184,46 @@ def test_a_sweep_killed_midway_ends_with_the_same_runs_as_an_undisturbed_one(fea
         assert [point.step for point in points] == [12, 24, 36]
 
 
+LOST_NODE = """
+import os, threading, time
+from pathlib import Path
+import ray
+from ray.cluster_utils import Cluster
+cluster = Cluster(initialize_head=True, head_node_args={{"num_cpus": 1, "object_store_memory": 100_000_000}})
+node = cluster.add_node(num_cpus=1, object_store_memory=100_000_000)
+ray.init(cluster.address, logging_level="warning")
+from tests.test_search import LONG
+from tuning.search import main
+out = Path({out!r})
+
+def remove():
+    while len(list(out.glob("trials/*/steps/*"))) < 2:
+        time.sleep(0.02)
+    cluster.remove_node(node, allow_graceful=False)
+
+threading.Thread(target=remove, daemon=True).start()
+print("ENDED", main(Path({features!r}), out, values="0,0.5,0.75", setting=LONG, mlflow={uri!r}), flush=True)
+cluster.head_node.kill_all_processes(check_alive=False)
+os._exit(0)  # cluster.shutdown() waits for the node that went
+"""
+LONG = [*SMALL, "epochs=6"]
+
+
+@pytest.mark.slow
+def test_a_lost_node_costs_its_trial_no_more_than_time(features: Path, tmp_path: Path) -> None:
+    """Two trials on two nodes of one core each; the one whose node is taken away goes on at the other."""
+    uri = tracking.default_uri(tmp_path)
+    code = LOST_NODE.format(out=str(tmp_path / "sweep"), features=str(features), uri=uri)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=280)
+    assert "ENDED 0" in ended.stdout, (ended.stdout + ended.stderr)[-3000:]
+    parent, trials = runs(uri)
+    assert len(trials) == 3 and {run.info.status for run in (parent, *trials)} == {"FINISHED"}
+    for run in trials:
+        points = MlflowClient(uri).get_metric_history(run.info.run_id, "val_pa_mpjpe")
+        assert [point.step for point in points] == [12 * epoch for epoch in range(1, 7)]
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real MLflow server."""
