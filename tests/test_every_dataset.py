@@ -68,7 +68,6 @@ def extract(name: str, root: Path) -> Path:
     return features
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 @pytest.mark.parametrize("name", sorted(DECODERS.keys() - {"video"}))  # which has no labels
 def test_from_files_to_a_training_step(name: str, root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -78,7 +78,6 @@ def both(bucket: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, P
     return folder / "3dpw", location(f"{bucket}/some/where") / "3dpw" / "test", folder / "3dpw" / "test"
 
 
-@pytest.mark.slow
 def test_the_rows_are_those_of_a_folder_and_a_second_run_adds_none(
     both: tuple[Path, Path, Path], bucket: str, tmp_path: Path
 ) -> None:
@@ -100,7 +99,6 @@ def test_the_rows_are_those_of_a_folder_and_a_second_run_adds_none(
     assert ended.returncode == 2 and "begun with crop" in ended.stderr
 
 
-@pytest.mark.slow
 def test_what_reads_sets_reads_them_there(
     both: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
