@@ -6,6 +6,7 @@ elbows, wrists, hips, knees and ankles that BlazePose calls visible, in frames w
 """
 
 import json
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +18,8 @@ from glot import cli
 from glot.camera_fit import PAIRS
 from glot.capture import CAMERAS, LANDMARK_ROWS, SMPL_ROWS, Options, Studio, extract, reconstruct
 from glot.errors import InputError
-from glot.people import NAMES, Footage, detected, looked_at
+from glot.motion import joined
+from glot.people import NAMES, Footage, detected, looked_at, spool_for
 from glot.spool import Spool
 
 OUT = Path(__file__).parent / "out" / "reprojection.json"
@@ -32,17 +34,19 @@ def main(
 ) -> None:
     """Reconstructs everybody in a video and compares the joints in the picture with the landmarks."""
     studio, footage = Studio(Options(checkpoint=checkpoint)), Footage(video)
-    people, _ = looked_at(footage, detected(footage, studio.find)[0], studio.landmarks)
-    if not people:
-        raise InputError(f"{video}: nobody in it, so nothing to compare")
+    tracks, _ = detected(footage, studio.find)
     errors: dict[str, list[np.ndarray]] = {camera: [] for camera in CAMERAS}
-    with Spool([len(person) for person in people], studio.backbone.feature_size) as features:
+    with ExitStack() as stack:
+        people, _ = looked_at(footage, tracks, studio.landmarks, stack.enter_context(spool_for(tracks)))
+        if not people:
+            raise InputError(f"{video}: nobody in it, so nothing to compare")
+        features = stack.enter_context(Spool([len(person) for person in people], studio.backbone.feature_size))
         extract(footage, people, studio, features)
         for camera in CAMERAS:
             studio.options = replace(studio.options, camera=camera)
             for number, person in enumerate(people):
-                motion = reconstruct(footage, person, number, features, studio)
-                points = person.landmarks[:, LANDMARK_ROWS]
+                motion = joined(list(reconstruct(footage, person, number, features, studio)))
+                points = person.landmarks()[:, LANDMARK_ROWS]
                 off = np.linalg.norm(motion.keypoints2d[:, SMPL_ROWS] - points[..., :2], axis=-1)
                 known = (person.scores > SURE)[:, None] & (points[..., 2] > VISIBLE)
                 errors[camera].append(np.where(known, off / person.bbox[:, 2:3], np.nan))

@@ -39,17 +39,34 @@ def keypoint_boxes(
     are cut to [start, stop) as everything else is (see ``misaligned``). ``zero_padded`` brings the old median back.
     Kept: the Gaussian mirrors at the ends, so that a box that moves steadily there lags by up to 0.8 sigma of motion.
     """
+    return smooth_boxes(bounds(keypoints2d), enlarge=enlarge, median=median, sigma=sigma, zero_padded=zero_padded)
+
+
+def bounds(keypoints2d: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(N, J, 3) -> (N, 3): centre x, centre y and diagonal of the visible joints' bounds, px; 0 where there is none."""
     keypoints2d = np.asarray(keypoints2d, np.float64)
-    seen = keypoints2d[..., 2] > VISIBLE
+    seen = (keypoints2d[..., 2] > VISIBLE)[..., None]  # (N, J, 1)
     points = keypoints2d[..., :2]
-    low = np.where(seen[..., None], points, np.inf).min(1)  # (N, 2)
-    high = np.where(seen[..., None], points, -np.inf).max(1)
-    diagonal = np.where(seen.any(1), np.linalg.norm(np.nan_to_num(high - low, neginf=0.0), axis=-1), 0.0)
+    low, high = np.where(seen, points, np.inf).min(1), np.where(seen, points, -np.inf).max(1)  # (N, 2)
+    low, high = (np.where(seen.any(1), ends, 0.0) for ends in (low, high))
+    return np.column_stack([(low + high) / 2, np.linalg.norm(high - low, axis=-1)])
+
+
+def smooth_boxes(
+    bounds: NDArray[np.floating],
+    *,
+    enlarge: float = ENLARGE,
+    median: int = MEDIAN_FRAMES,
+    sigma: float = 8.0,
+    zero_padded: bool = False,
+) -> Boxes:
+    """What ``keypoint_boxes`` makes of joints with these ``bounds`` (N, 3)."""
+    diagonal = bounds[:, 2]
     frames = np.flatnonzero(diagonal >= SMALLEST_DIAGONAL)
     if not len(frames):
         return Boxes(0, 0, np.zeros((0, 4)))
     start, stop = int(frames[0]), int(frames[-1]) + 1
-    signals = np.column_stack([(low[frames] + high[frames]) / 2, 150.0 / diagonal[frames]])
+    signals = np.column_stack([bounds[frames, :2], 150.0 / diagonal[frames]])
     steps = np.arange(start, stop)
     smooth = np.empty((len(steps), 3))
     for column in range(3):

@@ -27,32 +27,38 @@ SMOOTH_SECONDS = 0.1
 def fit_cameras(
     joints: NDArray[np.floating],
     landmarks: NDArray[np.floating],
-    cam: NDArray[np.floating],
     *,
     bbox: NDArray[np.floating],
     crop_scale: NDArray[np.floating],
-    fps: float,
-) -> NDArray[np.float32]:
-    """Cameras (N, 3: s, tx, ty) of the crops (``bbox`` (N, 4), ``crop_scale`` (N,)), smooth over time.
+) -> NDArray[np.float64]:
+    """Cameras (N, 3: s, tx, ty) of the crops (``bbox`` (N, 4), ``crop_scale`` (N,)), frame by frame; NaN where the
+    landmarks do not say.
 
     joints (N, J, 3) m about the body's own origin, landmarks (N, J, 3) x, y px of the picture and visibility, both in
-    the order of PAIRS; ``cam`` (N, 3) what the model said, which stays where nothing is visible. Least squares of
-    s (x + tx), s (y + ty) with Huber's weights, as limbs the model has wrong must not draw the body along.
+    the order of PAIRS. Least squares of s (x + tx), s (y + ty) with Huber's weights, as limbs the model has wrong must
+    not draw the body along.
     """
     points = keypoints_to_crop(landmarks, bbox, crop_scale)
     sure = np.where(points[..., 2] >= LEAST_VISIBLE, points[..., 2], 0.0)
     xy, target = joints[..., :2].astype(np.float64), points[..., :2]
-    weights, fitted = sure, cam.astype(np.float64)
+    weights = sure
     with np.errstate(invalid="ignore", divide="ignore"):
         for _ in range(ROUNDS):
             fitted = _solved(xy, target, weights)
             off = np.linalg.norm(fitted[:, None, :1] * (xy + fitted[:, None, 1:]) - target, axis=-1)
             weights = sure * np.minimum(1, OUTLIER / np.maximum(off, 1e-9))
     usable = (sure.sum(1) >= FEWEST) & np.isfinite(fitted).all(1) & (fitted[:, 0] > 0)
-    if not usable.any():
+    return np.where(usable[:, None], fitted, np.nan)
+
+
+def steady_cameras(fitted: NDArray[np.floating], cam: NDArray[np.floating], *, fps: float) -> NDArray[np.float32]:
+    """Cameras of all N frames of a track, smooth over time: ``fitted`` (N, 3), NaN where they could not be, and
+    ``cam`` (N, 3), what the model said. Between frames that were fitted, how far the model was off there is carried
+    over; where none was, ``cam`` stays."""
+    known = np.flatnonzero(np.isfinite(fitted).all(1))
+    if not len(known):
         return cam.astype(np.float32)
-    rows, known = np.arange(len(cam)), np.flatnonzero(usable)
-    # Between frames that were fitted, how far the model was off there is carried over.
+    rows = np.arange(len(cam))
     change = np.column_stack([np.log(fitted[known, 0] / cam[known, 0]), fitted[known, 1:] - cam[known, 1:]])
     every = np.column_stack([np.interp(rows, known, column) for column in change.T])
     out = np.column_stack([cam[:, 0] * np.exp(every[:, 0]), cam[:, 1:] + every[:, 1:]])

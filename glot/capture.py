@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from glot.backbone import Backbone, Extractor, load_backbone
 from glot.blazepose import Landmarks
-from glot.body import Body, load_body, require_body
+from glot.body import BETAS, JOINTS, Body, load_body, require_body
 from glot.bvh import write_bvh
-from glot.camera_fit import PAIRS, fit_cameras
+from glot.camera_fit import PAIRS, fit_cameras, steady_cameras
 from glot.checkpoint import Checkpoint
 from glot.contact_sheet import moments, sheet
 from glot.crop import DEFAULT_CROP_SCALE, crop_image
@@ -36,12 +36,13 @@ from glot.errors import InputError
 from glot.gltf import write_gltf
 from glot.inference import checkpoint_path, load_model_for, predict_batches
 from glot.location import temporary_of, write_whole
+from glot.model import SMPLParams
 from glot.motion import Motion, joined, make_motion
-from glot.motion_files import read_motion, write_npz, write_parquet, write_peers_pkl
+from glot.motion_files import StoredMotion, read_motion, write_motion, write_peers_pkl
 from glot.overlay import film
-from glot.people import NAMES, Footage, Person, detected, given, looked_at
+from glot.people import NAMES, Footage, Person, detected, given, looked_at, spool_for
 from glot.schema import Manifest
-from glot.smoothing import smooth
+from glot.smoothing import Smoother
 from glot.spool import Spool
 from glot.track_files import read_tracks
 from glot.video import VIDEOS
@@ -50,6 +51,8 @@ SUMMARY = "summary.json"
 BODIES, NOBODY = "bodies", "nobody"  # outcomes
 CAMERAS = ("landmarks", "network")
 CROPS_AT_ONCE = 8
+PIECE = 512  # frames of a motion that are in memory at a time
+BODY_SIZE = JOINTS * 9 + BETAS
 LANDMARK_ROWS = [NAMES.index(name) for _, name in PAIRS]
 SMPL_ROWS = [joint for joint, _ in PAIRS]
 
@@ -212,9 +215,9 @@ def capture(video: Path, folder: Path, studio: Studio, *, named: str = "") -> di
             tracks, short = detected(footage, studio.find)
         else:
             tracks, short = given(footage, read_tracks(named or video.name, options.tracks))
-    with timed("landmarks"):
-        people, others = looked_at(footage, tracks, studio.landmarks)
-    with _appears(folder) as unfinished:
+    with spool_for(tracks) as landmarks, _appears(folder) as unfinished:
+        with timed("landmarks"):
+            people, others = looked_at(footage, tracks, studio.landmarks, landmarks)
         files: list[str] = []
         if people:
             with Spool([len(person) for person in people], studio.backbone.feature_size) as features:
@@ -222,10 +225,11 @@ def capture(video: Path, folder: Path, studio: Studio, *, named: str = "") -> di
                     extract(footage, people, studio, features)
                 with timed("bodies"):
                     for number, person in enumerate(people):
-                        motion = reconstruct(footage, person, number, features, studio)
-                        files += write_motion(unfinished, motion, studio)
+                        files += write_person(
+                            unfinished, reconstruct(footage, person, number, features, studio), person
+                        )
             with timed("files"):
-                files += write_together(unfinished, people, studio)
+                files += write_for_others(unfinished, people, studio)
             with timed("film"):
                 files += draw(unfinished, footage, people, studio)
         line = footage.timeline
@@ -272,74 +276,81 @@ def extract(footage: Footage, people: list[Person], studio: Studio, features: Sp
         forward()
 
 
-def reconstruct(footage: Footage, person: Person, number: int, features: Spool, studio: Studio) -> Motion:
-    """The body of one person at every frame."""
-    model, body = studio.checkpoint.model, studio.body
-    parts = list(predict_batches(model, lambda rows: features.take(number, rows), len(person)))
-    crop_scale = np.full(len(person), DEFAULT_CROP_SCALE, np.float32)
-    cam = np.concatenate([part.cam.numpy() for part in parts])
-    with torch.no_grad():
-        if studio.options.camera == "landmarks":
-            joints = [body.smpl_joints(part.rotmats, part.betas)[:, SMPL_ROWS].numpy() for part in parts]
-            cam = fit_cameras(
-                np.concatenate(joints),
-                person.landmarks[:, LANDMARK_ROWS],
-                cam,
-                bbox=person.bbox,
-                crop_scale=crop_scale,
-                fps=footage.timeline.fps,
+def reconstruct(footage: Footage, person: Person, number: int, features: Spool, studio: Studio) -> Iterator[Motion]:
+    """The body of one person at every frame, in consecutive pieces."""
+    body, line, count = studio.body, footage.timeline, len(person)
+    cam, fitted = np.zeros((count, 3), np.float32), np.full((count, 3), np.nan)
+    crop_scale = np.full(count, DEFAULT_CROP_SCALE, np.float32)
+    # Cameras are smoothed over the whole track, so bodies wait for them.
+    with Spool([count], BODY_SIZE) as bodies:
+        start = 0
+        for part in predict_batches(studio.checkpoint.model, lambda rows: features.take(number, rows), count):
+            rows = slice(start, start + len(part.cam))
+            cam[rows] = part.cam.numpy()
+            for row, values in enumerate(torch.cat([part.rotmats.flatten(1), part.betas], dim=1).numpy(), start):
+                bodies.put(0, row, values)
+            if studio.options.camera == "landmarks":
+                with torch.no_grad():
+                    joints = body.smpl_joints(part.rotmats, part.betas)[:, SMPL_ROWS].numpy()
+                points = person.landmarks(rows)[:, LANDMARK_ROWS]
+                fitted[rows] = fit_cameras(joints, points, bbox=person.bbox[rows], crop_scale=crop_scale[rows])
+            start = rows.stop
+        cam = steady_cameras(fitted, cam, fps=line.fps)
+        calm = Smoother(body) if studio.options.smooth else None
+        for start in range(0, count, PIECE):
+            rows = slice(start, min(start + PIECE, count))
+            values = torch.from_numpy(bodies.take(0, np.arange(rows.start, rows.stop)))
+            piece = make_motion(
+                SMPLParams(
+                    values[:, : JOINTS * 9].unflatten(1, (JOINTS, 3, 3)),
+                    values[:, JOINTS * 9 :],
+                    torch.from_numpy(cam[rows]),
+                ),
+                body,
+                person=person.name,
+                frames=person.frames[rows],
+                bbox=person.bbox[rows],
+                crop_scale=crop_scale[rows],
+                fps=line.fps,
+                width=line.width,
+                height=line.height,
+                seen=person.seen[rows],
+                scores=person.scores[rows],
+                focal=studio.options.focal,
             )
-    motions: list[Motion] = []
-    start = 0
-    for part in parts:  # what it takes to make a motion is some times what it holds
-        rows = slice(start, start + len(part.cam))
-        start = rows.stop
-        motion = make_motion(
-            part._replace(cam=torch.from_numpy(cam[rows])),
-            body,
-            person=person.name,
-            frames=person.frames[rows],
-            bbox=person.bbox[rows],
-            crop_scale=crop_scale[rows],
-            fps=footage.timeline.fps,
-            width=footage.timeline.width,
-            height=footage.timeline.height,
-            seen=person.seen[rows],
-            scores=person.scores[rows],
-            focal=studio.options.focal,
-        )
-        motions.append(motion)
-    whole = joined(motions)
-    return smooth(whole, body) if studio.options.smooth else whole
+            yield calm(piece) if calm else piece
 
 
-def write_motion(folder: Path, motion: Motion, studio: Studio) -> list[str]:
-    """The files of one person; their names."""
-    name = _file_name(motion.person)
-    write_npz(folder / f"{name}.npz", motion)
-    write_parquet(folder / f"{name}.parquet", motion)
-    if studio.options.bvh:
-        write_bvh(folder / f"{name}.bvh", motion, studio.body)
-    return [f"{name}.npz", f"{name}.parquet", *([f"{name}.bvh"] if studio.options.bvh else [])]
+def write_person(folder: Path, pieces: Iterator[Motion], person: Person) -> list[str]:
+    """The motion files of one person; their names."""
+    paths = [folder / f"{_file_name(person.name)}{suffix}" for suffix in (".npz", ".parquet")]
+    write_motion(pieces, *paths)
+    return [path.name for path in paths]
 
 
-def write_together(folder: Path, people: list[Person], studio: Studio) -> list[str]:
-    """The files that hold everybody; their names."""
+def write_for_others(folder: Path, people: list[Person], studio: Studio) -> list[str]:
+    """What other programs read, of formats that are made from a person's whole motion; the files' names."""
     options, names = studio.options, []
+    paths = [folder / f"{_file_name(person.name)}.npz" for person in people]
+    if options.bvh:
+        for path in paths:
+            write_bvh(path.with_suffix(".bvh"), read_motion(path), studio.body)
+            names.append(path.with_suffix(".bvh").name)
     if options.pkl or options.gltf:
-        motions = [read_motion(folder / f"{_file_name(person.name)}.npz") for person in people]
+        everybody = [read_motion(path) for path in paths]
         if options.pkl:
-            write_peers_pkl(folder / "people.pkl", motions, studio.body)
+            write_peers_pkl(folder / "people.pkl", everybody, studio.body)
             names.append("people.pkl")
         if options.gltf:
-            write_gltf(folder / "people.glb", motions, studio.body)
+            write_gltf(folder / "people.glb", everybody, studio.body)
             names.append("people.glb")
     return names
 
 
 def draw(folder: Path, footage: Footage, people: list[Person], studio: Studio) -> list[str]:
     """The film and a still of each person; their names."""
-    files = [(range(int(p.frames[0]), int(p.frames[-1]) + 1), folder / f"{_file_name(p.name)}.npz") for p in people]
+    there = [range(int(person.frames[0]), int(person.frames[-1]) + 1) for person in people]
+    files = [(span, folder / f"{_file_name(person.name)}.parquet") for span, person in zip(there, people, strict=True)]
     stills = _Stills([path for _, path in files], [there for there, _ in files], studio.body)
     pictures = stills.passing(enumerate(footage.pictures("drawing")))
     if studio.options.film:
@@ -362,19 +373,27 @@ class _Stills:
         waiting: dict[int, tuple[Motion, dict[int, Picture]]] = {}
         for frame, picture in pictures:
             rgb: Picture = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)  # type: ignore[assignment]
-            for number, path in enumerate(self.files):
-                if frame == self.there[number][0]:
-                    motion = read_motion(path)
-                    waiting[number] = (motion, dict.fromkeys(motion.frames[moments(motion)].tolist(), rgb))
+            for number, (path, there) in enumerate(zip(self.files, self.there, strict=True)):
+                if frame == there[0]:
+                    shown = _shown(path)
+                    waiting[number] = (shown, dict.fromkeys(shown.frames.tolist(), rgb))
                 if number in waiting:
-                    motion, kept = waiting[number]
+                    shown, kept = waiting[number]
                     if frame in kept:
                         kept[frame] = rgb
-                    if frame == self.there[number][-1]:
-                        drawn = cv2.cvtColor(sheet(motion, self.body, kept), cv2.COLOR_RGB2BGR)
+                    if frame == there[-1]:
+                        drawn = cv2.cvtColor(sheet(shown, self.body, kept, frames=len(there)), cv2.COLOR_RGB2BGR)
                         path.with_suffix(".png").write_bytes(cv2.imencode(".png", drawn)[1].tobytes())
                         del waiting[number]
             yield frame, rgb
+
+
+def _shown(path: Path) -> Motion:
+    """The rows of a motion that its sheet shows."""
+    motion = StoredMotion(path)
+    shown = joined([motion.rows(row, row + 1) for row in moments(len(motion)).tolist()])
+    motion.close()
+    return shown
 
 
 @contextmanager

@@ -22,29 +22,27 @@ COLOUR = np.array([0.45, 0.62, 0.90])
 FAR = 60.0  # m from which the side is seen: far enough to look flat
 
 
-def moments(motion: Motion, columns: int = COLUMNS) -> NDArray[np.intp]:
-    """Rows of the motion that its sheet shows: evenly spread, fewer where the motion is shorter than that."""
-    return np.unique(np.linspace(0, len(motion) - 1, min(columns, len(motion))).round().astype(np.intp))
+def moments(count: int, columns: int = COLUMNS) -> NDArray[np.intp]:
+    """Rows of a motion of ``count`` frames that its sheet shows: evenly spread, fewer where it is shorter than that."""
+    return np.unique(np.linspace(0, count - 1, min(columns, count)).round().astype(np.intp))
 
 
-def sheet(motion: Motion, body: Body, pictures: Mapping[int, Picture], *, columns: int = COLUMNS) -> Picture:
-    """The still of ``moments(motion, columns)``; ``pictures`` has those frames of the video, RGB, by frame number."""
-    rows = moments(motion, columns)
+def sheet(shown: Motion, body: Body, pictures: Mapping[int, Picture], *, frames: int) -> Picture:
+    """The still of a motion of so many ``frames``. ``shown`` are the rows ``moments(frames)`` of it; ``pictures`` has
+    those frames of the video, RGB, by frame number."""
     names = ("input", "prediction", "side view")
-    shape = (TOP + len(names) * (PANEL + GAP) + FOOT, LEFT + max(len(rows), 2) * (PANEL + GAP), 3)
+    shape = (TOP + len(names) * (PANEL + GAP) + FOOT, LEFT + max(len(shown), 2) * (PANEL + GAP), 3)
     out = np.full(shape, PAPER, np.uint8)
-    first, last = motion.frames[[0, -1]]
-    write(
-        out, f"person {motion.person}: {len(motion)} frames of {first}-{last}, {motion.fps:g} fps", (8, 22), scale=0.55
-    )
+    first, last = shown.frames[[0, -1]]
+    write(out, f"person {shown.person}: {frames} frames of {first}-{last}, {shown.fps:g} fps", (8, 22), scale=0.55)
     for number, name in enumerate(names):
         write(out, name, (8, TOP + number * (PANEL + GAP) + PANEL // 2), scale=0.4)
-    for column, row in enumerate(rows.tolist()):
-        x, frame = LEFT + column * (PANEL + GAP), int(motion.frames[row])
-        for number, panel in enumerate(_panels(motion, body, row, pictures[frame])):
+    for row, frame in enumerate(shown.frames.tolist()):
+        x = LEFT + row * (PANEL + GAP)
+        for number, panel in enumerate(_panels(shown, body, row, pictures[frame])):
             y = TOP + number * (PANEL + GAP)
             out[y : y + PANEL, x : x + PANEL] = panel
-        said = f"frame {frame}" + ("" if motion.seen[row] else ", not detected")
+        said = f"frame {frame}" + ("" if shown.seen[row] else ", not detected")
         write(out, said, (x + 4, shape[0] - 7), scale=0.45)
     return out
 

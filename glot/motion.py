@@ -74,7 +74,7 @@ class Motion:
     def __len__(self) -> int:
         return len(self.frames)
 
-    def rows(self, which: slice) -> "Motion":
+    def rows(self, which: slice | NDArray[np.integer]) -> "Motion":
         """Some of the frames, at least one."""
         values: dict[str, Any] = {name: getattr(self, name)[which] for name in SHAPES}
         return replace(self, **values)

@@ -5,11 +5,15 @@ the crop), full_image_cam (sx, sy, tx, ty of the picture); transl (3), joints3d 
 (24, 2) px; bbox (centre x, centre y, width, height) px, crop_scale; and once: person, fps, width, height, focal (px).
 """
 
-import io
+import os
 import pickle
-from collections.abc import Callable, Sequence
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -19,8 +23,8 @@ from numpy.typing import NDArray
 
 from glot.body import Body
 from glot.errors import InputError
-from glot.location import open_parquet, write_whole
-from glot.motion import Motion, vertices
+from glot.location import open_parquet, temporary_of, write_whole
+from glot.motion import Motion, joined, vertices
 from glot.rotation import axis_angle_to_rotmat, rotmat_to_axis_angle
 from glot.schema import column
 
@@ -45,47 +49,145 @@ BLOCK = 256  # frames posed at a time
 ROW_GROUP = 512  # frames converted and written at a time
 
 
-def write_npz(path: Path, motion: Motion) -> None:
-    """Plain arrays: numpy reads them with allow_pickle=False."""
-    values: dict[str, Any] = _arrays(motion) | {name: np.array(getattr(motion, name)) for name in ONCE}
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **values)
-    write_whole(path, buffer.getvalue())
+def write_motion(pieces: Iterable[Motion], *paths: Path) -> None:
+    """One person's motion, in consecutive pieces, to .npz (plain arrays, which numpy reads with allow_pickle=False) and
+    .parquet files (one row a frame; what is said once stands in the schema's metadata, as text).
+
+    One piece is in memory at a time. Files appear when they are whole.
+    """
+    with ExitStack() as stack:
+        writers = [stack.enter_context(WRITERS[path.suffix](path)) for path in paths]
+        for piece in pieces:
+            for start in range(0, len(piece), ROW_GROUP):
+                part = piece.rows(slice(start, start + ROW_GROUP))
+                arrays = _arrays(part)
+                for writer in writers:
+                    writer.add(part, arrays)
 
 
-def write_parquet(path: Path, motion: Motion) -> None:
-    """One row a frame; what is said once stands in the schema's metadata, as text."""
-    schema = COLUMNS.with_metadata({name: str(getattr(motion, name)) for name in ONCE})
-    buffer = io.BytesIO()
-    with pq.ParquetWriter(buffer, schema) as writer:
-        for start in range(0, len(motion), ROW_GROUP):
-            arrays = _arrays(motion.rows(slice(start, start + ROW_GROUP)))
-            writer.write_table(pa.table([column(arrays[each.name], each.type) for each in schema], schema=schema))
-    write_whole(path, buffer.getvalue())
+class _Writer:
+    """A file that takes its name when the ``with`` block ends well."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.temporary = path, temporary_of(path)
+
+    def __enter__(self) -> "_Writer":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self.end(whole=kind is None)
+            if kind is None:
+                os.replace(self.temporary, self.path)
+        finally:
+            self.temporary.unlink(missing_ok=True)
+
+    def add(self, part: Motion, arrays: dict[str, NDArray]) -> None:
+        raise NotImplementedError
+
+    def end(self, *, whole: bool) -> None:
+        raise NotImplementedError
+
+
+class _Npz(_Writer):
+    """Each array of the archive is one run of bytes, so its pieces wait in a file of their own."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.columns: dict[str, IO[bytes]] = {}
+        self.kinds: dict[str, tuple[Any, tuple[int, ...]]] = {}
+        self.count = 0
+        self.once: dict[str, NDArray] = {}
+
+    def add(self, part: Motion, arrays: dict[str, NDArray]) -> None:
+        self.count += len(part)
+        self.once = {name: np.array(getattr(part, name)) for name in ONCE}
+        for name, values in arrays.items():
+            if name not in self.columns:
+                self.columns[name] = tempfile.TemporaryFile(prefix="glot-npz-")  # noqa: SIM115 (see end)
+                self.kinds[name] = np.lib.format.dtype_to_descr(values.dtype), values.shape[1:]
+            self.columns[name].write(np.ascontiguousarray(values).tobytes())
+
+    def end(self, *, whole: bool) -> None:
+        try:
+            if whole:
+                with zipfile.ZipFile(self.temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+                    for name, column in self.columns.items():
+                        kind, shape = self.kinds[name]
+                        header = {"descr": kind, "fortran_order": False, "shape": (self.count, *shape)}
+                        with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                            np.lib.format.write_array_header_1_0(file, header)
+                            column.seek(0)
+                            shutil.copyfileobj(column, file)
+                    for name, value in self.once.items():
+                        with archive.open(f"{name}.npy", "w") as file:
+                            np.lib.format.write_array(file, value, allow_pickle=False)
+        finally:
+            for column in self.columns.values():
+                column.close()
+
+
+class _Parquet(_Writer):
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.writer: pq.ParquetWriter | None = None
+
+    def add(self, part: Motion, arrays: dict[str, NDArray]) -> None:
+        schema = COLUMNS.with_metadata({name: str(getattr(part, name)) for name in ONCE})
+        if self.writer is None:
+            self.writer = pq.ParquetWriter(self.temporary, schema)
+        self.writer.write_table(pa.table([column(arrays[each.name], each.type) for each in schema], schema=schema))
+
+    def end(self, *, whole: bool) -> None:
+        if self.writer is not None:
+            self.writer.close()
+
+
+WRITERS: dict[str, type[_Writer]] = {".npz": _Npz, ".parquet": _Parquet}
 
 
 def read_motion(path: Path) -> Motion:
-    """What ``write_npz`` or ``write_parquet`` wrote. InputError where ``path`` is no such file."""
+    """What ``write_motion`` wrote, whole. InputError where ``path`` is no such file."""
     readers = {".npz": _read_npz, ".parquet": _read_parquet}
     if path.suffix not in readers:
         raise InputError(f"{path}: a motion is an .npz or a .parquet file")
     try:
-        values = readers[path.suffix](path)
-        return Motion(
-            frames=values["frame"],
-            seen=values["seen"],
-            scores=values["score"],
-            rotmats=_by_blocks(axis_angle_to_rotmat, values["pose"]),
-            **{name: values[name] for name in ("betas", "cam", "transl", "joints3d", "keypoints2d")},
-            **{name: values[name] for name in ("bbox", "crop_scale")},
-            **{name: kind(values[name]) for name, kind in ONCE.items()},
-        )
+        return _motion(readers[path.suffix](path))
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
     except KeyError as error:
         raise InputError(f"{path}: has no {error}, so it is no motion of this project") from None
     except Exception as error:  # numpy, zipfile and pyarrow raise a dozen kinds for a cut or foreign file
         raise InputError(f"{path}: is not a whole motion file ({error}); write it again") from None
+
+
+class StoredMotion:
+    """A person's motion in a .parquet file that ``write_motion`` wrote, of which one piece is in memory at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = pq.ParquetFile(path)
+        sizes = [self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)]
+        self._starts = np.cumsum([0, *sizes])
+        self._number, self._piece = -1, cast(Motion, None)
+        self.frames: NDArray[np.int64] = self._file.read(["frame"])["frame"].to_numpy()
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def rows(self, start: int, stop: int) -> Motion:
+        """At least one row; quick where rows are asked for in order."""
+        parts = []
+        while start < stop:
+            number = int(np.searchsorted(self._starts, start, side="right")) - 1
+            if number != self._number:
+                self._number, self._piece = number, _motion(_plain(self._file.read_row_group(number)))
+            first, end = self._starts[number : number + 2]
+            parts.append(self._piece.rows(slice(start - first, min(stop, end) - first)))
+            start = int(end)
+        return joined(parts) if len(parts) > 1 else parts[0]
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def write_peers_pkl(path: Path, motions: Sequence[Motion], body: Body, *, with_vertices: bool = False) -> None:
@@ -112,6 +214,18 @@ def write_peers_pkl(path: Path, motions: Sequence[Motion], body: Body, *, with_v
             "frame_ids": motion.frames,
         }
     write_whole(path, pickle.dumps(people, protocol=4))
+
+
+def _motion(values: dict[str, Any]) -> Motion:
+    return Motion(
+        frames=values["frame"],
+        seen=values["seen"],
+        scores=values["score"],
+        rotmats=_by_blocks(axis_angle_to_rotmat, values["pose"]),
+        **{name: values[name] for name in ("betas", "cam", "transl", "joints3d", "keypoints2d")},
+        **{name: values[name] for name in ("bbox", "crop_scale")},
+        **{name: kind(values[name]) for name, kind in ONCE.items()},
+    )
 
 
 def _arrays(motion: Motion) -> dict[str, NDArray]:
@@ -156,7 +270,10 @@ def _read_npz(path: Path) -> dict[str, Any]:
 
 def _read_parquet(path: Path) -> dict[str, Any]:
     with open_parquet(path) as file:
-        table = file.read()
+        return _plain(file.read())
+
+
+def _plain(table: pa.Table) -> dict[str, Any]:
     values: dict[str, Any] = {name.decode(): text.decode() for name, text in (table.schema.metadata or {}).items()}
     for name in table.column_names:
         kind, cells = table.schema.field(name).type, table[name].combine_chunks()

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from glot import cli
 from glot.blazepose import LANDMARK_SIZE, Landmarks
-from glot.boxes import MEDIAN_FRAMES, keypoint_boxes
+from glot.boxes import MEDIAN_FRAMES, bounds, smooth_boxes
 from glot.crop import crop_image
 from glot.detection import Find
 from glot.errors import InputError
+from glot.spool import Spool
 from glot.track_files import Boxes
 from glot.tracks import Short, Track, Tracker, finished
 from glot.video import Timeline, Unreadable, Video, frames_said, read_timeline
@@ -46,10 +47,17 @@ class Person(NamedTuple):
     bbox: NDArray[np.float32]  # (N, 4) centre x, centre y, width, height (equal): px, as in training
     seen: NDArray[np.bool_]  # (N,)
     scores: NDArray[np.float32]  # (N,) the landmark network's presence, 0 where not seen
-    landmarks: NDArray[np.float32]  # (N, J, 3) x, y px, visibility 0-1; 0 where not seen
+    spool: Spool  # where the landmarks are,
+    clip: int  # and in it
+    offset: int
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    def landmarks(self, rows: slice = slice(None)) -> NDArray[np.float32]:
+        """(n, J, 3) x, y px, visibility 0-1; 0 where not seen."""
+        numbers = np.arange(*rows.indices(len(self))) + self.offset
+        return self.spool.take(self.clip, numbers).reshape(-1, len(JOINTS), 3)
 
 
 class People(NamedTuple):
@@ -118,13 +126,19 @@ def given(footage: Footage, people: dict[str, Boxes]) -> tuple[list[Track], list
     return finished(kept, fps=footage.timeline.fps, least=1, names=names)
 
 
-def looked_at(footage: Footage, tracks: list[Track], landmarks: Landmarks) -> People:
-    """The landmarks of everybody at every frame, and boxes around them by the rule of the training data."""
-    found = [np.zeros((len(track.frames), len(JOINTS), 3), np.float32) for track in tracks]
+def spool_for(tracks: list[Track]) -> Spool:
+    """Room for the landmarks of tracks."""
+    return Spool([len(track.frames) for track in tracks], len(JOINTS) * 3)
+
+
+def looked_at(footage: Footage, tracks: list[Track], landmarks: Landmarks, spool: Spool) -> People:
+    """The landmarks of everybody at every frame, which go to ``spool_for(tracks)``, and boxes around them by the rule
+    of the training data."""
+    found = [np.zeros((len(track.frames), 3)) for track in tracks]  # bounds of the landmarks
     presence = [np.zeros(len(track.frames), np.float32) for track in tracks]
     rows = list(JOINTS.values())
     for number, picture in enumerate(footage.pictures("looking at people")):
-        for track, points, present in zip(tracks, found, presence, strict=True):
+        for clip, (track, box, present) in enumerate(zip(tracks, found, presence, strict=True)):
             row = number - int(track.frames[0])
             if not 0 <= row < len(track.frames):
                 continue
@@ -132,13 +146,17 @@ def looked_at(footage: Footage, tracks: list[Track], landmarks: Landmarks) -> Pe
             side = max(width, height)
             square = np.array([left + width / 2, top + height / 2, side, side])
             said = landmarks(crop_image(picture, square, ROI_SCALE, size=LANDMARK_SIZE)[None])
-            to_picture = side * ROI_SCALE / LANDMARK_SIZE
-            points[row, :, :2] = square[:2] + (said.landmarks[0, rows, :2] - LANDMARK_SIZE / 2) * to_picture
-            points[row, :, 2] = said.visibility[0, rows]
             present[row] = said.presence[0]
+            points = np.zeros((len(rows), 3))
+            if present[row] >= PRESENT:
+                to_picture = side * ROI_SCALE / LANDMARK_SIZE
+                points[:, :2] = square[:2] + (said.landmarks[0, rows, :2] - LANDMARK_SIZE / 2) * to_picture
+                points[:, 2] = said.visibility[0, rows]
+            box[row] = bounds(points[None])[0]
+            spool.put(clip, row, points.ravel())
     people, left_out = [], []
-    for track, points, present in zip(tracks, found, presence, strict=True):
-        person = _person(track, points, present, footage.timeline.fps)
+    for clip, (track, box, present) in enumerate(zip(tracks, found, presence, strict=True)):
+        person = _person(track, box, present, footage.timeline.fps, spool, clip)
         if person:
             people.append(person)
         else:
@@ -147,14 +165,15 @@ def looked_at(footage: Footage, tracks: list[Track], landmarks: Landmarks) -> Pe
     return People(people, left_out)
 
 
-def _person(track: Track, points: NDArray[np.float32], presence: NDArray[np.float32], fps: float) -> Person | None:
+def _person(
+    track: Track, found: NDArray[np.float64], presence: NDArray[np.float32], fps: float, spool: Spool, clip: int
+) -> Person | None:
     seen = presence >= PRESENT
     if seen.mean() < LEAST_PRESENT:
         return None
-    points = points * seen[:, None, None]
     pace = fps / TRAINING_FPS  # as much time, not as many frames
     median = 2 * round((MEDIAN_FRAMES * pace - 1) / 2) + 1
-    boxes = keypoint_boxes(points, median=max(median, 1), sigma=BOX_SIGMA * pace)
+    boxes = smooth_boxes(found, median=max(median, 1), sigma=BOX_SIGMA * pace)
     if boxes.start == boxes.stop:
         return None
     kept = slice(boxes.start, boxes.stop)
@@ -163,6 +182,8 @@ def _person(track: Track, points: NDArray[np.float32], presence: NDArray[np.floa
         frames=track.frames[kept],
         bbox=boxes.bbox.astype(np.float32),
         seen=seen[kept],
-        scores=(presence * seen)[kept].astype(np.float32),
-        landmarks=points[kept].astype(np.float32),
+        scores=(presence * seen)[kept],
+        spool=spool,
+        clip=clip,
+        offset=boxes.start,
     )

@@ -18,27 +18,40 @@ LEVER = 0.5  # m
 SPEED_CUTOFF = 1.0  # Hz, of the speed that sets the cutoff: jitter has no lasting speed
 
 
-def smooth(motion: Motion, body: Body, *, min_cutoff: float = MIN_CUTOFF, beta: float = BETA) -> Motion:
-    """Rotations, places and shapes filtered; joints, keypoints and cameras follow from them. Frames, boxes stay.
+class Smoother:
+    """Called with consecutive pieces of one person's motion, it filters rotations, places and shapes; joints, keypoints
+    and cameras follow from them. Frames, boxes stay. How a motion is cut into pieces changes nothing.
 
     ``min_cutoff`` Hz: what remains of something at rest; lower is calmer. ``beta`` Hz per rad/s: higher follows fast
     moves more closely; moving at speed w, what comes out lags behind by w / (2 pi (min_cutoff + beta w)). Places take
     ``beta`` per half metre a second, about what a limb's end does at 1 rad/s. Where a person is seen is known better
     than how far away, so depth is filtered apart, as a logarithm. Shapes have no speed: they get ``min_cutoff`` only.
     """
-    times = motion.frames / motion.fps
-    depth = motion.transl[:, 2:].astype(np.float64)
-    usual = float(np.median(depth))
-    across = motion.transl[:, :2] / depth * usual  # m at that depth
-    across = one_euro(across, times, min_cutoff=min_cutoff, beta=beta / LEVER) / usual
-    depth = np.exp(one_euro(np.log(depth), times, min_cutoff=min_cutoff, beta=beta))
-    return with_bodies(
-        motion,
-        body,
-        rotmats=one_euro_rotations(motion.rotmats, times, min_cutoff=min_cutoff, beta=beta),
-        betas=one_euro(motion.betas, times, min_cutoff=min_cutoff, beta=0),
-        transl=np.concatenate((across * depth, depth), axis=1),
-    )
+
+    def __init__(self, body: Body, *, min_cutoff: float = MIN_CUTOFF, beta: float = BETA) -> None:
+        self.body = body
+        self.turns = OneEuroRotations(min_cutoff=min_cutoff, beta=beta)
+        self.shapes = OneEuro(min_cutoff=min_cutoff, beta=0)
+        self.depths = OneEuro(min_cutoff=min_cutoff, beta=beta)
+        self.across = OneEuro(min_cutoff=min_cutoff, beta=beta / LEVER)
+
+    def __call__(self, piece: Motion) -> Motion:
+        times = piece.frames / piece.fps
+        depth = np.exp(self.depths(np.log(piece.transl[:, 2:].astype(np.float64)), times))
+        # Directions, whose speed counts in metres a second at that depth.
+        across = self.across(piece.transl[:, :2] / piece.transl[:, 2:].astype(np.float64), times, metres=depth)
+        return with_bodies(
+            piece,
+            self.body,
+            rotmats=self.turns(piece.rotmats, times),
+            betas=self.shapes(piece.betas, times),
+            transl=np.concatenate((across * depth, depth), axis=1),
+        )
+
+
+def smooth(motion: Motion, body: Body, *, min_cutoff: float = MIN_CUTOFF, beta: float = BETA) -> Motion:
+    """A whole motion through a ``Smoother``."""
+    return Smoother(body, min_cutoff=min_cutoff, beta=beta)(motion)
 
 
 def fill_gaps(motion: Motion, body: Body) -> Motion:
@@ -78,34 +91,67 @@ def fill_gaps(motion: Motion, body: Body) -> Motion:
     )
 
 
-def one_euro(values: NDArray, times: NDArray, *, min_cutoff: float, beta: float) -> NDArray[np.float64]:
-    """values (N, K) at times (N,) s, rising -> filtered (N, K), each column by its own speed."""
-    out = np.array(values, np.float64)
-    speed = np.zeros(out.shape[1:])
-    for i in range(1, len(out)):
-        step = times[i] - times[i - 1]
-        change = (np.asarray(values[i], np.float64) - values[i - 1]) / step
-        speed += _share(SPEED_CUTOFF, step) * (change - speed)
-        out[i] = out[i - 1] + _share(min_cutoff + beta * np.abs(speed), step) * (values[i] - out[i - 1])
-    return out
+class OneEuro:
+    """values (n, K) at times (n,) s, rising from call to call -> filtered (n, K), each column by its own speed.
+
+    ``metres`` (n, 1): what a unit is then, for a ``beta`` per metre a second.
+    """
+
+    def __init__(self, *, min_cutoff: float, beta: float) -> None:
+        self.min_cutoff, self.beta = min_cutoff, beta
+        self.time, self.value, self.speed, self.answer = -np.inf, np.zeros(0), np.zeros(0), np.zeros(0)
+
+    def __call__(
+        self, values: NDArray[np.floating], times: NDArray, *, metres: NDArray[np.floating] | None = None
+    ) -> NDArray[np.float64]:
+        out = np.array(values, np.float64)
+        units = np.ones((len(out), 1)) if metres is None else metres
+        for i, (value, time, unit) in enumerate(zip(out.copy(), times.tolist(), units, strict=True)):
+            if np.isinf(self.time):
+                self.speed, self.answer = np.zeros(out.shape[1:]), value
+            else:
+                step = time - self.time
+                self.speed = self.speed + _share(SPEED_CUTOFF, step) * ((value - self.value) / step - self.speed)
+                cutoff = self.min_cutoff + self.beta * np.abs(self.speed) * unit
+                self.answer = self.answer + _share(cutoff, step) * (value - self.answer)
+            self.time, self.value = time, value
+            out[i] = self.answer
+        return out
 
 
-def one_euro_rotations(rotmats: NDArray, times: NDArray, *, min_cutoff: float, beta: float) -> NDArray[np.float64]:
-    """rotmats (N, J, 3, 3) at times (N,) s, rising -> filtered, each joint by its own angular speed.
+class OneEuroRotations:
+    """rotmats (n, J, 3, 3) at times (n,) s, rising from call to call -> filtered, each joint by its own angular speed.
 
     Steps are taken along the shortest arc from the last answer, so no choice of axes or quaternion sign matters.
     """
-    count, joints = rotmats.shape[:2]
-    turns = Rotation.from_matrix(rotmats.reshape(-1, 3, 3))
-    changes = (turns[:-joints].inv() * turns[joints:]).as_rotvec().reshape(-1, joints, 3)  # in the joint's own frame
-    out = turns.as_quat().reshape(count, joints, 4)
-    velocity = np.zeros((joints, 3))  # rad/s
-    for i, change in enumerate(changes, start=1):
-        step = times[i] - times[i - 1]
-        velocity += _share(SPEED_CUTOFF, step) * (change / step - velocity)
-        speed = np.sqrt((velocity**2).sum(axis=-1, keepdims=True))
-        out[i] = _on_the_way(out[i - 1], out[i], _share(min_cutoff + beta * speed, step))
-    return Rotation.from_quat(out.reshape(-1, 4)).as_matrix().reshape(rotmats.shape)
+
+    def __init__(self, *, min_cutoff: float, beta: float) -> None:
+        self.min_cutoff, self.beta = min_cutoff, beta
+        self.time, self.turns, self.velocity, self.answer = -np.inf, Rotation.identity(0), np.zeros(0), np.zeros(0)
+
+    def __call__(self, rotmats: NDArray[np.floating], times: NDArray) -> NDArray[np.float64]:
+        count, joints = rotmats.shape[:2]
+        turns = Rotation.from_matrix(rotmats.reshape(-1, 3, 3))
+        begun = not np.isinf(self.time)
+        known = Rotation.concatenate([self.turns, turns]) if begun else turns
+        changes = (
+            (known[:-joints].inv() * known[joints:]).as_rotvec().reshape(-1, joints, 3)
+        )  # in the joint's own frame
+        out = turns.as_quat().reshape(count, joints, 4)
+        if not begun:
+            self.velocity, self.answer = np.zeros((joints, 3)), out[0]  # rad/s
+        for i, time in enumerate(times.tolist()):
+            if i or begun:
+                step = time - self.time
+                self.velocity = self.velocity + _share(SPEED_CUTOFF, step) * (
+                    changes[i - (not begun)] / step - self.velocity
+                )
+                speed = np.sqrt((self.velocity**2).sum(axis=-1, keepdims=True))
+                self.answer = _on_the_way(self.answer, out[i], _share(self.min_cutoff + self.beta * speed, step))
+            self.time = time
+            out[i] = self.answer
+        self.turns = turns[-joints:]
+        return Rotation.from_quat(out.reshape(-1, 4)).as_matrix().reshape(rotmats.shape)
 
 
 def _on_the_way(start: NDArray, end: NDArray, share: float | NDArray) -> NDArray:

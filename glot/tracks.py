@@ -3,8 +3,8 @@
 n boxes of a picture, N frames of a track. Boxes are left, top, width, height: px of the upright picture.
 """
 
+from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import cv2
@@ -46,15 +46,28 @@ class Short(NamedTuple):
     reason: str
 
 
-# Plain numbers, no arrays: thousands of small arrays between pictures that come and go keep the heap from shrinking,
-# 40 KB for every frame of a long video.
+# Thousands of small objects between pictures that come and go keep the heap from shrinking, 40 KB for every frame of a
+# long video; two long arrays of numbers do not.
 Box = tuple[float, ...]
 
 
-@dataclass
 class _Tracklet:
-    frames: list[int] = field(default_factory=list)
-    boxes: list[Box] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.frames, self.numbers = array("q"), array("d")  # of boxes, four each
+
+    def first(self) -> Box:
+        return tuple(self.numbers[:4])
+
+    def append(self, frame: int, box: Box) -> None:
+        self.frames.append(frame)
+        self.numbers.extend(box)
+
+    def prepend(self, frame: int, box: Box) -> None:
+        self.frames.insert(0, frame)
+        self.numbers[:0] = array("d", box)
+
+    def all(self) -> Boxes:
+        return Boxes(np.array(self.frames, np.int64), np.array(self.numbers).reshape(-1, 4))
 
 
 class Tracker:
@@ -79,9 +92,9 @@ class Tracker:
         taken = set()
         for number, _, _, _, row in self._tracker.update(found, [look(picture, box).tolist() for box in boxes]):
             if row is not None:
-                tracklet = self._tracklets.setdefault(number, _Tracklet())
-                tracklet.frames.append(self._frames)
-                tracklet.boxes.append(tuple(boxes[row].tolist()))
+                if number not in self._tracklets:
+                    self._tracklets[number] = _Tracklet()
+                self._tracklets[number].append(self._frames, tuple(boxes[row].tolist()))
                 taken.add(row)
         left = [(tuple(boxes[row].tolist()), float(scores[row])) for row in range(len(boxes)) if row not in taken]
         if left:
@@ -95,9 +108,10 @@ class Tracker:
         for frame, detections in self._left.items():
             for box, score in detections:
                 if score >= SURE_SCORE:
-                    self._tracklets[-len(self._tracklets) - 1] = _Tracklet([frame], [box])
+                    alone = self._tracklets[-len(self._tracklets) - 1] = _Tracklet()
+                    alone.append(frame, box)
         people = sorted(self._tracklets.values(), key=lambda one: one.frames[0])
-        raw = [Boxes(np.array(one.frames, np.int64), np.array(one.boxes)) for one in people]
+        raw = [one.all() for one in people]
         # In a video shorter than a second, half of it will do.
         least = min(max(round(SHORT_SECONDS * self.fps), 1), (self._frames + 1) // 2)
         return finished(raw, fps=self.fps, least=least)
@@ -107,10 +121,9 @@ class Tracker:
         frame, reach = tracklet.frames[0] - 1, max(round(BEFORE_SECONDS * self.fps), 1)
         while frame >= max(tracklet.frames[0] - reach, 0):
             left = self._left.get(frame, [])
-            shared = [overlap(np.array(tracklet.boxes[0]), np.array(box)) for box, _ in left]
+            shared = [overlap(np.array(tracklet.first()), np.array(box)) for box, _ in left]
             if shared and max(shared) >= SAME_PLACE:
-                tracklet.frames.insert(0, frame)
-                tracklet.boxes.insert(0, left.pop(int(np.argmax(shared)))[0])
+                tracklet.prepend(frame, left.pop(int(np.argmax(shared)))[0])
             frame -= 1
 
 

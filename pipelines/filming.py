@@ -47,12 +47,19 @@ WAYS = {"follow": 0.45, "pan": 0.25, "still": 0.15, "away": 0.15}  # how often t
 
 
 def random_camera(
-    rng: np.random.Generator, people: list[Person], *, size: int, fill: tuple[float, float], way: str | None = None
+    rng: np.random.Generator,
+    people: list[Person],
+    *,
+    size: int,
+    fill: tuple[float, float],
+    highest: float = 2.6,
+    way: str | None = None,
 ) -> Camera:
     """A hand-held camera round the people, from any side: it goes along with them ("follow"), turns after them ("pan"),
     looks at one place ("still"), or turns aside for a while and loses them ("away"); ``way`` None draws one.
 
-    ``fill`` is the range of a standing person's height in the picture, as a share of its height.
+    ``fill`` is the range of a standing person's height in the picture, as a share of its height; ``highest`` is how far
+    above the floor the camera may be, metres.
     """
     frames = len(people[0].trans)
     focal = size * rng.uniform(0.9, 1.7)
@@ -66,7 +73,7 @@ def random_camera(
     anchor = middle if kind in ("follow", "away") else np.repeat(middle[frames // 2][None], frames, axis=0)
     turn = rng.uniform(0, 2 * np.pi) + np.linspace(0, 1, frames) * frames / 30 * rng.normal(0, 0.35)
     eye = anchor + distance * np.stack([np.sin(turn), np.zeros(frames), np.cos(turn)], axis=1)
-    eye[:, 1] = rng.uniform(0.35, 2.6) + np.linspace(0, 1, frames) * rng.normal(0, 0.25)
+    eye[:, 1] = rng.uniform(0.35, highest) + np.linspace(0, 1, frames) * rng.normal(0, 0.25)
     target = (anchor if kind == "still" else middle) * [1, 0.7, 1] + [0, 0.25, 0]
     if kind == "away":  # looks aside for a while, far enough to lose everybody
         side = np.cross(target - eye, [0, 1, 0])

@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
@@ -46,6 +46,8 @@ FRAMES = (72, 97)  # of a sequence: at least, below
 JPEG_QUALITY = 92
 SHORTEST = 15  # frames a clip must have
 AS_RECORDED = 0.2  # of the people in train; the others move in ways that nobody was recorded in
+HIGHEST_CAMERA = 2.6  # m
+LARGEST = 0.85  # share of the picture's height that a standing person may take up
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,16 @@ class Settings:
     image_size: int
     motions: str  # hash of the clips
     body: str  # hash of the body file
+    as_recorded: float = AS_RECORDED
+    highest_camera: float = HIGHEST_CAMERA
+    largest: float = LARGEST
+    every: tuple[int, ...] = (1,)
     version: int = VERSION
+
+
+# What samples hold that were made before these could be chosen.
+DEFAULTS = {field.name: field.default for field in fields(Settings) if field.default is not MISSING}
+DEFAULTS["every"] = [1]
 
 
 @dataclass(frozen=True)
@@ -110,10 +121,10 @@ def shoot(out: Path, job: Plan, settings: Settings, *, body: Body, motions: dict
     """Renders and annotates one sequence; everything about it follows from the seed and its index."""
     rng = np.random.default_rng([settings.seed, 1, job.index])
     size = settings.image_size
-    people = cast(rng, job, body=body, motions=motions)
+    people = cast(rng, job, settings, body=body, motions=motions)
     frames = len(people[0].trans)
-    fill = (0.45, 0.85) if len(people) == 1 else (0.4, 0.7)
-    camera = random_camera(rng, people, size=size, fill=fill)
+    fill = (0.45, settings.largest) if len(people) == 1 else (0.4, 0.7)
+    camera = random_camera(rng, people, size=size, fill=fill, highest=settings.highest_camera)
     poses2d = np.zeros((len(people), frames, 3, 18))
     images = (
         out / ".building" / f"{job.name}.{os.getpid()}"
@@ -134,18 +145,22 @@ def shoot(out: Path, job: Plan, settings: Settings, *, body: Body, motions: dict
     dump(record, out / "sequenceFiles" / job.split / f"{job.name}.pkl")
 
 
-def cast(rng: np.random.Generator, job: Plan, *, body: Body, motions: dict[str, Motion]) -> list[Person]:
-    """One or two people who keep out of each other's way. Those of train are varied: half a minute of motion is soon
+def cast(
+    rng: np.random.Generator, job: Plan, settings: Settings, *, body: Body, motions: dict[str, Motion]
+) -> list[Person]:
+    """One or two people who keep out of each other's way. Most of train are varied: half a minute of motion is soon
     known by heart. Those of the other splits move as they were recorded."""
-    frames = int(rng.integers(*FRAMES))
+    every = settings.every[job.index % len(settings.every)]
+    frames = int(rng.integers(*FRAMES)) * every
     clips = {name: motions[name] for name in job.clips}
     people: list[Person] = []
     for _ in range(2 if rng.random() < 0.35 else 1):
         first = job.first if not people else job.clips[rng.integers(len(job.clips))]
         motion = random_chain(rng, clips, first=first, frames=frames)
-        if job.split == "train" and rng.random() >= AS_RECORDED:
+        if job.split == "train" and rng.random() >= settings.as_recorded:
             another = random_chain(rng, clips, first=job.clips[rng.integers(len(job.clips))], frames=frames)
             motion = Variety(clips).move(motion, another, rng)
+        motion = Motion(motion.poses[::every], motion.trans[::every], motion.fps / every)
         person = place(body, motion, betas=random_betas(rng), colours=random_clothes(rng, body))
         if people:
             person = beside(rng, person, people[0])
@@ -327,7 +342,7 @@ def build(
     )
     shutil.rmtree(out / ".building", ignore_errors=True)
     splits = split_clips(sorted(motions), seed=settings.seed)
-    _publish(out / "sample.json", asdict(settings) | {"clips": splits, "names": [p.name for p in plans]})
+    _publish(out / "sample.json", _as_json(settings) | {"clips": splits, "names": [p.name for p in plans]})
     return plans
 
 
@@ -339,10 +354,10 @@ def _claim(out: Path, settings: Settings) -> bool:
                 found = json.loads((out / name).read_text())
             except ValueError:
                 raise InputError(f"{out / name}: is damaged; remove {out} and make the sample again") from None
-            for key, value in asdict(settings).items():
-                if found.get(key) != value:
+            for key, value in _as_json(settings).items():
+                if found.get(key, DEFAULTS.get(key)) != value:
                     raise InputError(
-                        f"{out}: holds a sample with {key}={found.get(key)}, not {value}; "
+                        f"{out}: holds a sample with {key}={found.get(key, DEFAULTS.get(key))}, not {value}; "
                         "choose another --out or remove it"
                     )
             if name == "sample.json":
@@ -351,10 +366,14 @@ def _claim(out: Path, settings: Settings) -> bool:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise InputError(f"{out}: exists and is not a sample; choose a new or empty folder for --out")
         (out / ".building").mkdir(parents=True)
-        _publish(out / ".building" / "settings.json", asdict(settings))
+        _publish(out / ".building" / "settings.json", _as_json(settings))
     for folder in ("imageFiles", *(f"sequenceFiles/{split}" for split in SPLITS)):
         (out / folder).mkdir(parents=True, exist_ok=True)
     return False
+
+
+def _as_json(settings: Settings) -> dict[str, Any]:
+    return dict(json.loads(json.dumps(asdict(settings))))
 
 
 def _publish(path: Path, content: dict[str, Any]) -> None:
@@ -378,6 +397,19 @@ def main(
     sequences: Annotated[int, typer.Option(help="how many clips of 72 to 96 frames", min=2)] = 40,
     seed: Annotated[int, typer.Option(help="the same seed makes the same files", min=0)] = 0,
     image_size: Annotated[int, typer.Option(help="width and height, pixels", min=64, max=2048)] = 480,
+    as_recorded: Annotated[
+        float, typer.Option(help="share of train's people who move as they were recorded", min=0, max=1)
+    ] = AS_RECORDED,
+    highest_camera: Annotated[
+        float, typer.Option(help="cameras stand between 0.35 m and this", min=0.5, max=10)
+    ] = HIGHEST_CAMERA,
+    largest: Annotated[
+        float, typer.Option(help="how much of the picture's height somebody may take up; over 1 is cut off", min=0.5)
+    ] = LARGEST,
+    every: Annotated[
+        list[int] | None,
+        typer.Option(help="film every so manieth frame, as slower cameras do; given more than once: in turn", min=1),
+    ] = None,
     body: Annotated[Path | None, typer.Option(help="SMPL file or folder; left out: the open body")] = None,
     workers: Annotated[int | None, typer.Option(help="processes; left out: one a core", min=1)] = None,
 ) -> None:
@@ -391,7 +423,17 @@ def main(
     clips = {name: clip for name, clip in loaded.items() if len(clip) >= SHORTEST}
     if len(clips) < len(loaded):
         print(f"{len(loaded) - len(clips)} clips of under {SHORTEST} frames are left out", file=sys.stderr)
-    settings = Settings(seed, sequences, image_size, motions_hash(clips), load_body(body).file_hash)
+    settings = Settings(
+        seed,
+        sequences,
+        image_size,
+        motions_hash(clips),
+        load_body(body).file_hash,
+        as_recorded=as_recorded,
+        highest_camera=highest_camera,
+        largest=largest,
+        every=tuple(every or (1,)),
+    )
     cores = len(os.sched_getaffinity(0))
     plans = build(out, settings, motions=clips, body=body, workers=workers or cores)
     images = sum(1 for p in plans for _ in (out / "imageFiles" / p.name).glob("*.jpg"))

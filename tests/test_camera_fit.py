@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from glot.camera_fit import PAIRS, fit_cameras
+from glot.camera_fit import PAIRS, fit_cameras, steady_cameras
 
 FRAMES = 40
 
@@ -25,7 +25,8 @@ def world() -> dict[str, NDArray]:
 
 def fitted(world: dict[str, NDArray], landmarks: NDArray) -> NDArray[np.float32]:
     scale = np.full(FRAMES, 1.2)
-    return fit_cameras(world["joints"], landmarks, world["guess"], bbox=world["bbox"], crop_scale=scale, fps=5.0)
+    cameras = fit_cameras(world["joints"], landmarks, bbox=world["bbox"], crop_scale=scale)
+    return steady_cameras(cameras, world["guess"], fps=5.0)
 
 
 def test_the_true_camera_is_found_again(world: dict[str, NDArray]) -> None:

@@ -24,14 +24,18 @@ def panel(still: np.ndarray, row: int, column: int) -> np.ndarray:
 
 def pictures(motion: Motion) -> dict[int, np.ndarray]:
     """Grey ones, each a little brighter than the one before; only those that the sheet shows."""
-    frames = motion.frames[moments(motion)].tolist()
+    frames = motion.frames[moments(len(motion))].tolist()
     return {frame: np.full((motion.height, motion.width, 3), GREY + frame, np.uint8) for frame in frames}
+
+
+def drawn_of(motion: Motion, body: Body) -> np.ndarray:
+    return sheet(motion.rows(moments(len(motion))), body, pictures(motion), frames=len(motion))
 
 
 def test_the_body_stands_at_its_keypoints(body: Body) -> None:
     motion = moving(body)
-    still = sheet(motion, body, pictures(motion))
-    for column, row in enumerate(moments(motion).tolist()):
+    still = drawn_of(motion, body)
+    for column, row in enumerate(moments(len(motion)).tolist()):
         matrix = crop_matrix(motion.bbox[row], motion.crop_scale[row], size=PANEL)
         x, y = (motion.keypoints2d[row] @ matrix[:, :2].T + matrix[:, 2]).T
         drawn = np.abs(panel(still, 1, column) - panel(still, 0, column)).sum(-1) > 30
@@ -47,8 +51,8 @@ def test_the_body_stands_at_its_keypoints(body: Body) -> None:
 
 def test_each_moment_shows_its_own_picture_and_the_side(body: Body) -> None:
     motion = moving(body)
-    still = sheet(motion, body, pictures(motion))
-    for column, row in enumerate(moments(motion).tolist()):
+    still = drawn_of(motion, body)
+    for column, row in enumerate(moments(len(motion)).tolist()):
         middle = panel(still, 0, column)[PANEL // 2, PANEL // 2]
         assert middle.tolist() == [GREY + motion.frames[row]] * 3
         side = np.nonzero((panel(still, 2, column) != 245).any(-1))
@@ -58,7 +62,7 @@ def test_each_moment_shows_its_own_picture_and_the_side(body: Body) -> None:
 def test_short_motions_have_narrow_sheets(body: Body) -> None:
     for frames, count in (([4], 1), ([4, 9], 2), (range(100), 6)):
         motion = moving(body, frames=frames)
-        rows = moments(motion)
+        rows = moments(len(motion))
         assert len(rows) == count and rows[0] == 0 and rows[-1] == len(motion) - 1
-        width = sheet(motion, body, pictures(motion)).shape[1]
+        width = drawn_of(motion, body).shape[1]
         assert width == LEFT + max(count, 2) * (PANEL + GAP)

@@ -1,5 +1,6 @@
 """glot/motion_files.py: what is written comes back, plain readers understand it, and peers' scripts load the pickle."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import joblib
@@ -12,12 +13,10 @@ from glot.body import Body, load_body
 from glot.errors import InputError
 from glot.joints import SMPL_JOINTS
 from glot.motion import SHAPES, Motion, vertices
-from glot.motion_files import ONCE, read_motion, write_npz, write_parquet, write_peers_pkl
+from glot.motion_files import ONCE, WRITERS, StoredMotion, read_motion, write_motion, write_peers_pkl
 from glot.rotation import axis_angle_to_rotmat
 from glot.safe_pickle import load_pickle
 from tests.motion_fixture import GAPPY, moving
-
-WRITERS = {".npz": write_npz, ".parquet": write_parquet}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +32,7 @@ def motion(body: Body) -> Motion:
 @pytest.mark.parametrize("suffix", WRITERS)
 def test_a_motion_comes_back(motion: Motion, tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"person{suffix}"
-    WRITERS[suffix](path, motion)
+    write_motion([motion], path)
     back = read_motion(path)
     for name in SHAPES:
         if name == "rotmats":  # through axis-angle
@@ -48,13 +47,38 @@ def test_a_motion_comes_back(motion: Motion, tmp_path: Path, suffix: str) -> Non
 def test_writing_what_was_read_changes_nothing_more(motion: Motion, tmp_path: Path, suffix: str) -> None:
     """Half turns are where axis-angle has two answers; the file must not wander between them."""
     first, second = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
-    WRITERS[suffix](first, motion)
-    WRITERS[suffix](second, read_motion(first))
+    write_motion([motion], first)
+    write_motion([read_motion(first)], second)
     np.testing.assert_allclose(read_motion(second).rotmats, read_motion(first).rotmats, rtol=0, atol=1e-6)
 
 
+def test_pieces_are_one_file_and_it_is_read_in_pieces(motion: Motion, tmp_path: Path) -> None:
+    cuts = [motion.rows(slice(*ends)) for ends in ((0, 4), (4, 5), (5, len(motion)))]
+    write_motion([motion], tmp_path / "whole.npz", tmp_path / "whole.parquet")
+    write_motion(iter(cuts), tmp_path / "cut.npz", tmp_path / "cut.parquet")
+    stored = StoredMotion(tmp_path / "cut.parquet")
+    assert stored.frames.tolist() == motion.frames.tolist() and len(stored) == len(motion)
+    for name in SHAPES:
+        expected = getattr(read_motion(tmp_path / "whole.npz"), name)
+        for suffix in WRITERS:
+            np.testing.assert_array_equal(getattr(read_motion(tmp_path / f"cut{suffix}"), name), expected)
+        for start, stop in ((3, 7), (0, 1), (8, 9), (0, len(motion))):
+            np.testing.assert_array_equal(getattr(stored.rows(start, stop), name), expected[start:stop])
+    stored.close()
+
+
+def test_a_motion_that_breaks_off_leaves_no_file(motion: Motion, tmp_path: Path) -> None:
+    def broken() -> Iterator[Motion]:
+        yield motion
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="disk"):
+        write_motion(broken(), tmp_path / "a.npz", tmp_path / "a.parquet")
+    assert not list(tmp_path.iterdir())
+
+
 def test_parquet_rows_are_frames_to_any_reader(motion: Motion, tmp_path: Path) -> None:
-    write_parquet(tmp_path / "a.parquet", motion)
+    write_motion([motion], tmp_path / "a.parquet")
     table = pq.read_table(tmp_path / "a.parquet")
     rows = table.to_pylist()
     assert [row["frame"] for row in rows] == list(GAPPY) and [row["seen"] for row in rows] == motion.seen.tolist()
@@ -64,7 +88,7 @@ def test_parquet_rows_are_frames_to_any_reader(motion: Motion, tmp_path: Path) -
 
 
 def test_npz_holds_no_pickle(motion: Motion, tmp_path: Path) -> None:
-    write_npz(tmp_path / "a.npz", motion)
+    write_motion([motion], tmp_path / "a.npz")
     with np.load(tmp_path / "a.npz", allow_pickle=False) as file:
         assert all(file[name].dtype.kind in "fibU" for name in file.files)
         assert file["pose"].shape == (len(motion), 24, 3) and float(file["fps"]) == 25
@@ -95,9 +119,9 @@ def test_the_pickle_is_data_only_and_vertices_are_left_out(body: Body, motion: M
 
 def test_other_files_are_refused(motion: Motion, tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", pose=np.zeros((2, 24, 3), np.float32))
-    write_parquet(tmp_path / "whole.parquet", motion)
+    write_motion([motion], tmp_path / "whole.parquet")
     (tmp_path / "cut.parquet").write_bytes((tmp_path / "whole.parquet").read_bytes()[:-200])
-    write_npz(tmp_path / "whole.npz", motion)
+    write_motion([motion], tmp_path / "whole.npz")
     (tmp_path / "cut.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:-200])
     plain = pq.read_table(tmp_path / "whole.parquet").replace_schema_metadata(None)
     pq.write_table(plain, tmp_path / "bare.parquet")

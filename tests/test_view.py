@@ -18,7 +18,7 @@ from playwright.sync_api import Page
 from glot.body import Body, load_body
 from glot.errors import InputError
 from glot.motion import Motion
-from glot.motion_files import write_npz, write_parquet
+from glot.motion_files import write_motion
 from glot.seeking import SeekableVideo
 from glot.view import Viewer, main, open_video, read_motions
 from tests.browser import page
@@ -45,9 +45,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory, motions: list[Motion]) -> P
     path = tmp_path_factory.mktemp("view")
     write_film(path / "walk.mp4", frames=24, size=(640, 360), codec="libx264")
     (path / "people").mkdir()
-    write_npz(path / "people" / "1.npz", motions[0])
-    write_parquet(path / "people" / "1.parquet", motions[0])  # the same person
-    write_parquet(path / "people" / "2.parquet", motions[1])
+    write_motion([motions[0]], path / "people" / "1.npz")
+    write_motion([motions[0]], path / "people" / "1.parquet")  # the same person
+    write_motion([motions[1]], path / "people" / "2.parquet")
     return path
 
 
@@ -214,8 +214,8 @@ def test_mistakes_are_one_line(
         read_motions(tmp_path / "nowhere")
     with pytest.raises(InputError, match="no person's .npz or .parquet"):
         read_motions(tmp_path)
-    write_npz(tmp_path / "1.npz", motions[0])
-    write_npz(tmp_path / "2.npz", moving(body, focal=500.0))
+    write_motion([motions[0]], tmp_path / "1.npz")
+    write_motion([moving(body, focal=500.0)], tmp_path / "2.npz")
     with pytest.raises(InputError, match="of several sizes"):
         read_motions(tmp_path)
     with pytest.raises(InputError, match="pictures are 64 x 48, the results are of 640 x 360"):
