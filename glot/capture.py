@@ -37,7 +37,7 @@ from glot.gltf import write_gltf
 from glot.inference import checkpoint_path, load_model_for, predict_batches
 from glot.location import temporary_of, write_whole
 from glot.model import SMPLParams
-from glot.motion import Motion, joined, make_motion
+from glot.motion import Motion, crop_boxes, default_focal, joined, make_motion
 from glot.motion_files import StoredMotion, read_motion, write_motion, write_peers_pkl
 from glot.overlay import film
 from glot.people import NAMES, Footage, Person, detected, given, looked_at, spool_for
@@ -281,6 +281,9 @@ def reconstruct(footage: Footage, person: Person, number: int, features: Spool, 
     body, line, count = studio.body, footage.timeline, len(person)
     cam, fitted = np.zeros((count, 3), np.float32), np.full((count, 3), np.nan)
     crop_scale = np.full(count, DEFAULT_CROP_SCALE, np.float32)
+    crops = crop_boxes(person.bbox, crop_scale)
+    picture = {"width": line.width, "height": line.height}
+    focal = studio.options.focal or default_focal(**picture)
     # Cameras are smoothed over the whole track, so bodies wait for them.
     with Spool([count], BODY_SIZE) as bodies:
         start = 0
@@ -293,9 +296,10 @@ def reconstruct(footage: Footage, person: Person, number: int, features: Spool, 
                 with torch.no_grad():
                     joints = body.smpl_joints(part.rotmats, part.betas)[:, SMPL_ROWS].numpy()
                 points = person.landmarks(rows)[:, LANDMARK_ROWS]
-                fitted[rows] = fit_cameras(joints, points, bbox=person.bbox[rows], crop_scale=crop_scale[rows])
+                fitted[rows] = fit_cameras(joints, points, cam[rows], boxes=crops[rows], **picture, focal=focal)
             start = rows.stop
-        cam = steady_cameras(fitted, cam, fps=line.fps)
+        if studio.options.camera == "landmarks":
+            cam = steady_cameras(fitted, cam, fps=line.fps)
         calm = Smoother(body) if studio.options.smooth else None
         for start in range(0, count, PIECE):
             rows = slice(start, min(start + PIECE, count))
@@ -312,11 +316,10 @@ def reconstruct(footage: Footage, person: Person, number: int, features: Spool, 
                 bbox=person.bbox[rows],
                 crop_scale=crop_scale[rows],
                 fps=line.fps,
-                width=line.width,
-                height=line.height,
+                **picture,
                 seen=person.seen[rows],
                 scores=person.scores[rows],
-                focal=studio.options.focal,
+                focal=focal,
             )
             yield calm(piece) if calm else piece
 

@@ -7,11 +7,9 @@ from collections.abc import Mapping
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from glot.body import Body
-from glot.camera import CROP_SIZE, FOCAL_LENGTH, crop_translation
 from glot.crop import crop_matrix
 from glot.drawing import PAPER, SIDE_VIEW_METRES, SIDEWAYS, Picture, draw_body, write
 from glot.motion import Motion, vertices
@@ -51,16 +49,11 @@ def _panels(motion: Motion, body: Body, row: int, picture: Picture) -> tuple[Pic
     """Crop, body over it, body from the camera's right: (PANEL, PANEL, 3) each."""
     to_panel = crop_matrix(motion.bbox[row], float(motion.crop_scale[row]), size=PANEL)
     crop = np.asarray(cv2.warpAffine(picture, to_panel, (PANEL, PANEL)), np.uint8)
-    own = vertices(motion, body, slice(row, row + 1))[0] - motion.transl[row]
-    focal = FOCAL_LENGTH * PANEL / CROP_SIZE
-    place = crop_translation(torch.from_numpy(motion.cam[row])).numpy()
-    over = draw_body(crop, own + place, body.faces, _pinhole(focal), COLOUR)
+    mesh = vertices(motion, body, slice(row, row + 1))[0]
+    over = draw_body(crop, mesh, body.faces, np.vstack([to_panel, [0, 0, 1]]) @ motion.intrinsics, COLOUR)
 
-    centred = own + motion.transl[row] - motion.joints3d[row, 0]  # about the pelvis
+    aside = (mesh - motion.joints3d[row, 0]) @ SIDEWAYS.T + [0, 0, FAR]  # about the pelvis
+    focal = PANEL / SIDE_VIEW_METRES * FAR
     paper = np.full((PANEL, PANEL, 3), PAPER, np.uint8)
-    aside = centred @ SIDEWAYS.T + [0, 0, FAR]
-    return crop, over, draw_body(paper, aside, body.faces, _pinhole(PANEL / SIDE_VIEW_METRES * FAR), COLOUR)
-
-
-def _pinhole(focal: float) -> NDArray[np.float64]:
-    return np.array([[focal, 0, PANEL / 2], [0, focal, PANEL / 2], [0, 0, 1]])
+    pinhole = np.array([[focal, 0, PANEL / 2], [0, focal, PANEL / 2], [0, 0, 1]])
+    return crop, over, draw_body(paper, aside, body.faces, pinhole, COLOUR)

@@ -28,6 +28,7 @@ SHAPES = {
     "bbox": (4,),
     "crop_scale": (),
 }
+NEAREST = 0.05  # m; what is nearer to the camera, or behind it, is in no picture
 Y_UP = np.diag([1.0, -1.0, -1.0])  # camera frame -> y up, z towards the camera: what animation programs expect
 TYPES = {"frames": np.int64, "seen": np.bool_}  # of the others: float32
 
@@ -37,8 +38,8 @@ class Motion:
     """One person's body through a video. N >= 1 frames, rising, with gaps where the person was out of sight.
 
     ``transl`` stands the body before a pinhole camera of ``focal`` px whose principal point is the picture's centre;
-    ``joints3d`` are SMPL's 24, transl included. ``keypoints2d`` are the same joints through the crop's own camera
-    (``cam``, weak perspective), the one the model was trained with: they lie on the person, whatever ``focal`` is.
+    ``joints3d`` are SMPL's 24, transl included, and ``keypoints2d`` the same joints through that camera. ``cam`` says
+    the same place as the model does, by the weak perspective of its crop.
     ValueError if the arrays do not fit together.
     """
 
@@ -82,7 +83,12 @@ class Motion:
     @property
     def crop_boxes(self) -> NDArray[np.float32]:
         """(N, 3) centre x, centre y and side of the crops, px: what glot.camera's full-image functions take."""
-        return _crop_boxes(self.bbox, self.crop_scale)
+        return crop_boxes(self.bbox, self.crop_scale)
+
+    @property
+    def intrinsics(self) -> NDArray[np.float64]:
+        """(3, 3) of the pinhole camera, px."""
+        return np.array([[self.focal, 0, self.width / 2], [0, self.focal, self.height / 2], [0, 0, 1]])
 
     @property
     def full_image_cam(self) -> NDArray[np.float32]:
@@ -114,11 +120,12 @@ def make_motion(
     boxes = np.asarray(bbox, np.float32)
     scales = np.asarray(crop_scale, np.float32)
     rotmats, betas, cam = (values.detach().float().cpu() for values in params)
-    crops = torch.from_numpy(_crop_boxes(boxes, scales))
+    crops = torch.from_numpy(crop_boxes(boxes, scales))
     with torch.no_grad():
         own = body.smpl_joints(rotmats, betas)  # about the body's own origin
         transl = camera.full_image_translation(cam, crops, width=width, height=height, focal=focal)
-        keypoints2d = crops[:, None, :2] + camera.project(own, cam) * crops[:, None, 2:] / 2
+        placed = own + transl[:, None]
+        keypoints2d = placed[..., :2] / placed[..., 2:].clamp(min=NEAREST) * focal + torch.tensor([width, height]) / 2
     return Motion(
         person=person,
         frames=np.asarray(frames, np.int64),
@@ -128,7 +135,7 @@ def make_motion(
         betas=betas.numpy(),
         cam=cam.numpy(),
         transl=transl.numpy(),
-        joints3d=(own + transl[:, None]).numpy(),
+        joints3d=placed.numpy(),
         keypoints2d=keypoints2d.numpy(),
         bbox=boxes,
         crop_scale=scales,
@@ -166,5 +173,6 @@ def vertices(motion: Motion, body: Body, rows: slice | NDArray = slice(None)) ->
     return output.vertices.numpy() + motion.transl[rows][:, None]
 
 
-def _crop_boxes(bbox: NDArray[np.float32], crop_scale: NDArray[np.float32]) -> NDArray[np.float32]:
+def crop_boxes(bbox: NDArray[np.float32], crop_scale: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Boxes (N, 4) and crop scales (N,) -> (N, 3) centre x, centre y and side of the crops, px."""
     return np.concatenate((bbox[:, :2], (bbox[:, 2] * crop_scale)[:, None]), axis=1)

@@ -1,7 +1,6 @@
 """A video's pictures and its people's Motions in, the pictures of a film out: everybody's body over them and aside.
 
-V vertices. Each body is drawn with the camera of its own crop, the one the model knows; who is further away by that
-camera is drawn first.
+V vertices. Who is further away is drawn first.
 """
 
 import colorsys
@@ -11,13 +10,11 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from glot.body import Body
-from glot.camera import CROP_SIZE, FOCAL_LENGTH, full_image_translation
 from glot.drawing import PAPER, SIDE_VIEW_METRES, SIDEWAYS, Picture, draw_body, write
-from glot.motion import Motion
+from glot.motion import Motion, vertices
 from glot.motion_files import StoredMotion
 
 TALLEST = 720  # px, of the film
@@ -56,28 +53,17 @@ class Pose(NamedTuple):
     """A body in a frame."""
 
     person: str
-    vertices: NDArray[np.float32]  # (V, 3) m, about the body's own origin
-    place: NDArray[np.float32]  # (3,) m, before the camera of
-    focal: float  # px: the crop's own, carried over to the picture
-    pelvis: NDArray[np.float32]  # (3,) m, about the body's own origin
+    vertices: NDArray[np.float32]  # (V, 3) m, camera frame
+    pelvis: NDArray[np.float32]  # (3,) m
+    intrinsics: NDArray[np.float64]  # (3, 3) px
 
 
 def poses(motion: Motion, body: Body) -> list[Pose]:
     """One for each of some frames."""
-    boxes, cams = torch.from_numpy(motion.crop_boxes), torch.from_numpy(motion.cam)
-    focals = FOCAL_LENGTH * motion.crop_boxes[:, 2] / CROP_SIZE
-    size = {"width": motion.width, "height": motion.height}
-    with torch.no_grad():
-        meshes = body(torch.from_numpy(motion.rotmats), torch.from_numpy(motion.betas)).vertices.numpy()
+    meshes = vertices(motion, body)
     return [
-        Pose(
-            motion.person,
-            meshes[i],
-            full_image_translation(cams[i : i + 1], boxes[i : i + 1], focal=focal, **size)[0].numpy(),
-            focal,
-            motion.joints3d[i, 0] - motion.transl[i],
-        )
-        for i, focal in enumerate(focals.tolist())
+        Pose(motion.person, mesh, joints[0], motion.intrinsics)
+        for mesh, joints in zip(meshes, motion.joints3d, strict=True)
     ]
 
 
@@ -104,10 +90,8 @@ def _frame(frame: int, picture: Picture, actors: dict[int, Actor], body: Body) -
     left: Picture = cv2.resize(picture, (wide, tall), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
     cast = [(actor, pose) for _, actor in sorted(actors.items()) if (pose := actor.pose(frame)) is not None]
     to_film = np.diag([wide / width, tall / height, 1.0])
-    # Cameras differ in focal length; the depth that counts is the one at a common one.
-    for actor, pose in sorted(cast, key=lambda one: -one[1].place[2] / one[1].focal):
-        intrinsics = to_film @ np.array([[pose.focal, 0, width / 2], [0, pose.focal, height / 2], [0, 0, 1]])
-        left = draw_body(left, pose.vertices + pose.place, body.faces, intrinsics, actor.colour)
+    for actor, pose in sorted(cast, key=lambda one: -one[1].pelvis[2]):
+        left = draw_body(left, pose.vertices, body.faces, to_film @ pose.intrinsics, actor.colour)
     right = np.full((tall, tall, 3), PAPER, np.uint8)
     across = int(np.ceil(np.sqrt(len(cast)))) if cast else 1
     cell = tall // across
