@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -239,6 +241,45 @@ def test_a_finished_sample_is_left_alone_and_other_settings_are_refused(
     assert time.monotonic() - start < 2 and before == {p: p.stat().st_mtime_ns for p in sample.rglob("*")}
     with pytest.raises(InputError, match="seed=3, not 4"):
         build(sample, settings(motions, seed=4), motions=motions)
+
+
+def test_samples_from_before_there_were_these_choices_are_known_again(
+    sample: Path, tmp_path: Path, motions: dict[str, Motion]
+) -> None:
+    old = tmp_path / "old"
+    old.mkdir()
+    made = json.loads((sample / "sample.json").read_text())
+    for name in ("as_recorded", "highest_camera", "largest", "every"):
+        del made[name]
+    (old / "sample.json").write_text(json.dumps(made))
+    assert len(build(old, settings(motions), motions=motions)) == 2 and len(list(old.iterdir())) == 1
+    with pytest.raises(InputError, match=r"every=\[1\], not \[1, 3\]"):
+        build(old, replace(settings(motions), every=(1, 3)), motions=motions)
+
+
+def test_slow_films_high_cameras_and_close_ones(motions: dict[str, Motion], body: Body) -> None:
+    made = plan(settings(motions, sequences=10), sorted(motions))
+    jobs = [job for job in made if job.split == "train"][:6]
+
+    def filmed(**changes: Any) -> tuple[np.ndarray, np.ndarray]:
+        """How far the pelvis goes in a frame, and how high cameras stand, of each job."""
+        speeds, heights = [], []
+        for job in jobs:
+            rng = np.random.default_rng([9, job.index])
+            people = make_sample.cast(rng, job, replace(settings(motions), **changes), body=body, motions=motions)
+            pelvis = people[0].smpl_joints[:, 0, [0, 2]]
+            assert 72 <= len(pelvis) < 97
+            speeds.append(np.linalg.norm(np.diff(pelvis, axis=0), axis=1).mean())
+            highest = changes.get("highest_camera", 2.6)
+            camera = filming.random_camera(rng, people, size=SIZE, fill=(0.4, 0.8), highest=highest)
+            heights.append(camera.eyes[:, 1].mean())
+        return np.array(speeds), np.array(heights)
+
+    usual, slow = filmed(), filmed(every=(1, 3), highest_camera=6.0)
+    ratio = slow[0] / usual[0]
+    rates = np.array([(1, 3)[job.index % 2] for job in jobs])
+    assert np.median(ratio[rates == 1]) < 1.5 and np.median(ratio[rates == 3]) > 2
+    assert slow[1].max() > 3.2 > usual[1].max()
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path, motions: dict[str, Motion]) -> None:
