@@ -16,7 +16,7 @@ import typer
 from torch import Tensor
 
 from glot import cli
-from glot.body import JOINTS, Body, load_body, require_body
+from glot.body import JOINTS, SMPL_VERTICES, Body, load_body, require_body
 from glot.checkpoint import Checkpoint, assign, load_checkpoint, read_torch_file
 from glot.config import ModelConfig, table1_3dpw
 from glot.errors import InputError
@@ -109,7 +109,14 @@ def load_official(path: Path) -> Checkpoint:
     mean = weights["mean"]
     model = GLoT(config, mean_pose=mean[:144], mean_shape=mean[144:154], mean_cam=mean[154:])
     assign(model, weights, path)
-    info = {"body": {}, "features": {"backbone": {"name": "spin", "feature_size": config.feature_size}}, "metrics": {}}
+    # The file holds the body that it was trained with.
+    template = next((len(x) for name, x in state["gen_state_dict"].items() if name.endswith(".smpl.v_template")), 0)
+    body = {"open": False} if template == SMPL_VERTICES else {}
+    info = {
+        "body": body,
+        "features": {"backbone": {"name": "spin", "feature_size": config.feature_size}},
+        "metrics": {},
+    }
     return Checkpoint(model.eval(), replace(table1_3dpw(), model=config), info)
 
 

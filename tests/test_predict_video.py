@@ -14,19 +14,23 @@ import av
 import numpy as np
 import pytest
 import torch
+import torchvision
 
 from glot.blazepose import FEATURES, features_hash
 from glot.body import load_body
+from glot.capture import CAMERAS
 from glot.checkpoint import save_checkpoint
 from glot.config import ModelConfig, open_sample
 from glot.errors import InputError
 from glot.joints import SMPL_JOINTS
 from glot.model import GLoT
 from glot.motion_files import read_motion
+from glot.official import to_official
 from glot.predict import main
-from glot.rotation import rotmat_to_rot6d
+from glot.rotation import rot6d_to_rotmat, rotmat_to_rot6d
 from glot.video import read_timeline
 from pipelines import predict_videos
+from tests import synthetic_body
 from tests.people_fixture import RATE, SIZE, pictures, write_pictures
 from tests.video_fixture import write_film
 
@@ -161,6 +165,43 @@ def test_given_boxes_replace_the_detector(tmp_path: Path, walk: Path, checkpoint
     assert main(walk, out=tmp_path, checkpoint=checkpoint, tracks=tmp_path / "boxes.json", film=False) == 0
     motion = read_motion(tmp_path / "walk" / "person-Ada.npz")
     assert motion.person == "Ada" and motion.frames.tolist() == [1, 2, 3, 4, 5]
+
+
+def test_smpl_spins_weights_and_a_published_checkpoint(tmp_path: Path, walk: Path) -> None:
+    """Their formats and sizes with made-up numbers: every answer is close to SPIN's mean body, upright."""
+    file = synthetic_body.write(tmp_path / "smpl")
+    arrays = synthetic_body.model()
+    # Its triangles join vertices from anywhere: too large to draw in a minute. These stay within a body part.
+    by_part = np.argsort(arrays["weights"].argmax(axis=1), kind="stable")
+    arrays["f"] = by_part[np.arange(synthetic_body.FACES)[:, None] % (len(by_part) - 2) + np.arange(3)].astype(
+        np.uint32
+    )
+    np.savez(file, **arrays)
+    body = load_body(tmp_path / "smpl")
+    torch.manual_seed(0)
+    config = ModelConfig(hscr_global_pose="official")
+    model = GLoT(config, mean_pose=body.mean_pose, mean_shape=body.mean_shape, mean_cam=body.mean_cam)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(0.01)
+    torch.save({"gen_state_dict": to_official(model, body)}, tmp_path / "model_best.pth.tar")
+    trunk = torchvision.models.resnet50(weights=None).state_dict()
+    spin = {name: values for name, values in trunk.items() if not name.startswith("fc.")}
+    torch.save({"model": spin | {"decpose.bias": torch.zeros(144)}}, tmp_path / "spin.pth.tar")
+    files = {"checkpoint": tmp_path / "model_best.pth.tar", "weights": tmp_path / "spin.pth.tar"}
+    for camera in CAMERAS:
+        out, both = tmp_path / camera, camera == "landmarks"
+        options = {"body": tmp_path / "smpl", "backbone": "resnet50", "camera": camera, "gltf": both, "film": both}
+        assert main(walk, out=out, **files, **options) == 0
+        summary = summary_of(out / "walk")
+        assert summary["settings"]["body"]["name"] != "open"
+        motion = read_motion(out / "walk" / "person-1.npz")
+        mean = rot6d_to_rotmat(body.mean_pose.view(24, 6)).numpy()
+        np.testing.assert_allclose(motion.rotmats, np.tile(mean, (FRAMES, 1, 1, 1)), atol=0.05)
+        crops = motion.crop_boxes
+        assert (np.abs(motion.keypoints2d[:, 0] - crops[:, :2]) < 0.25 * crops[:, 2:]).all()
+    with pytest.raises(InputError, match="give its files with --body"):
+        main(walk, out=tmp_path / "open", **files, backbone="resnet50")
 
 
 def test_results_of_other_settings_are_not_mixed(tmp_path: Path, walk: Path, checkpoint: Path) -> None:
