@@ -1,13 +1,14 @@
 """How far the predicted joints of a video lie from BlazePose's own 2D landmarks, as parts of the box's side.
 
-Prints and writes benchmarks/out/reprojection.json: ``{"network": {…}, "landmarks": {…}}``, with the camera that the
-model says and with the one fitted to those landmarks (three numbers a frame, against 24 of the landmarks). Shoulders,
-elbows, wrists, hips, knees and ankles that BlazePose calls visible, in frames where it is sure of the person.
+Prints and writes benchmarks/out/reprojection.json: ``{"limbs": {…}, "camera": {…}, "none": {…}}``, by what was fitted
+to those very landmarks: poses and cameras; only cameras, three numbers a frame against 24 of the landmarks; nothing.
+Shoulders, elbows, wrists, hips, knees and ankles that BlazePose calls visible, in frames where it is sure of somebody.
 """
 
 import json
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -16,10 +17,11 @@ import typer
 
 from glot import cli
 from glot.camera_fit import PAIRS
-from glot.capture import CAMERAS, LANDMARK_ROWS, SMPL_ROWS, Options, Studio, extract, reconstruct
+from glot.capture import Options, Studio, extract
 from glot.errors import InputError
 from glot.motion import joined
 from glot.people import NAMES, Footage, detected, looked_at, spool_for
+from glot.reconstruction import FITS, LANDMARK_ROWS, SMPL_ROWS
 from glot.spool import Spool
 
 OUT = Path(__file__).parent / "out" / "reprojection.json"
@@ -35,22 +37,23 @@ def main(
     """Reconstructs everybody in a video and compares the joints in the picture with the landmarks."""
     studio, footage = Studio(Options(checkpoint=checkpoint)), Footage(video)
     tracks, _ = detected(footage, studio.find)
-    errors: dict[str, list[np.ndarray]] = {camera: [] for camera in CAMERAS}
+    errors: dict[str, list[np.ndarray]] = {fit: [] for fit in FITS}
     with ExitStack() as stack:
         people, _ = looked_at(footage, tracks, studio.landmarks, stack.enter_context(spool_for(tracks)))
         if not people:
             raise InputError(f"{video}: nobody in it, so nothing to compare")
         features = stack.enter_context(Spool([len(person) for person in people], studio.backbone.feature_size))
         extract(footage, people, studio, features)
-        for camera in CAMERAS:
-            studio.options = replace(studio.options, camera=camera)
+        for fit in FITS:
+            studio.options = replace(studio.options, fit=fit)
+            make = studio.reconstruction(footage.timeline)
             for number, person in enumerate(people):
-                motion = joined(list(reconstruct(footage, person, number, features, studio)))
+                motion = joined(list(make(person, partial(features.take, number))))
                 points = person.landmarks()[:, LANDMARK_ROWS]
                 off = np.linalg.norm(motion.keypoints2d[:, SMPL_ROWS] - points[..., :2], axis=-1)
                 known = (person.scores > SURE)[:, None] & (points[..., 2] > VISIBLE)
-                errors[camera].append(np.where(known, off / person.bbox[:, 2:3], np.nan))
-    figures = {camera: _figures(np.concatenate(values)) for camera, values in errors.items()}
+                errors[fit].append(np.where(known, off / person.bbox[:, 2:3], np.nan))
+    figures = {fit: _figures(np.concatenate(values)) for fit, values in errors.items()}
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(figures, indent=1) + "\n")
     print(out.read_text(), end="")

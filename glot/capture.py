@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,8 @@ from numpy.typing import NDArray
 
 from glot.backbone import Backbone, Extractor, load_backbone
 from glot.blazepose import Landmarks
-from glot.body import BETAS, JOINTS, Body, load_body, require_body
+from glot.body import Body, load_body, require_body
 from glot.bvh import write_bvh
-from glot.camera_fit import PAIRS, fit_cameras, steady_cameras
 from glot.checkpoint import Checkpoint
 from glot.contact_sheet import moments, sheet
 from glot.crop import DEFAULT_CROP_SCALE, crop_image
@@ -34,27 +33,21 @@ from glot.detection import Find, load_detector
 from glot.drawing import Picture, write_video
 from glot.errors import InputError
 from glot.gltf import write_gltf
-from glot.inference import checkpoint_path, load_model_for, predict_batches
+from glot.inference import checkpoint_path, load_model_for
 from glot.location import temporary_of, write_whole
-from glot.model import SMPLParams
-from glot.motion import Motion, crop_boxes, default_focal, joined, make_motion
+from glot.motion import Motion, joined
 from glot.motion_files import StoredMotion, read_motion, write_motion, write_peers_pkl
 from glot.overlay import film
-from glot.people import NAMES, Footage, Person, detected, given, looked_at, spool_for
+from glot.people import Footage, Person, detected, given, looked_at, spool_for
+from glot.reconstruction import FITS, Reconstruction
 from glot.schema import Manifest
-from glot.smoothing import Smoother
 from glot.spool import Spool
 from glot.track_files import read_tracks
-from glot.video import VIDEOS
+from glot.video import VIDEOS, Timeline
 
 SUMMARY = "summary.json"
 BODIES, NOBODY = "bodies", "nobody"  # outcomes
-CAMERAS = ("landmarks", "network")
 CROPS_AT_ONCE = 8
-PIECE = 512  # frames of a motion that are in memory at a time
-BODY_SIZE = JOINTS * 9 + BETAS
-LANDMARK_ROWS = [NAMES.index(name) for _, name in PAIRS]
-SMPL_ROWS = [joint for joint, _ in PAIRS]
 
 
 @dataclass(frozen=True)
@@ -68,7 +61,7 @@ class Options:
     detector_weights: Path | None = None
     tiles: int = 0
     tracks: Path | None = None
-    camera: str = "landmarks"
+    fit: str = "limbs"
     focal: float | None = None  # px
     smooth: bool = False
     pkl: bool = False
@@ -81,8 +74,8 @@ class Studio:
     """The networks and the body, loaded once for all videos. InputError where they do not suit each other."""
 
     def __init__(self, options: Options) -> None:
-        if options.camera not in CAMERAS:
-            raise InputError(f"--camera {options.camera}: there is {' and '.join(CAMERAS)}")
+        if options.fit not in FITS:
+            raise InputError(f"--fit {options.fit}: there is {', '.join(FITS)}")
         if options.tracks is not None and not options.tracks.exists():
             raise InputError(f"--tracks {options.tracks}: there is no such file or folder")
         if options.focal is not None and options.focal <= 0:
@@ -108,6 +101,13 @@ class Studio:
     @cached_property
     def extractor(self) -> Extractor:
         return Extractor(self.backbone, device=self.device)
+
+    def reconstruction(self, line: Timeline) -> Reconstruction:
+        """How features become bodies in a video of that timeline."""
+        chosen = self.options
+        return Reconstruction(
+            self.checkpoint.model, self.body, line, fit=chosen.fit, smooth=chosen.smooth, focal=chosen.focal
+        )
 
     def _manifest(self) -> Manifest:
         """What a feature set of these features would say."""
@@ -224,10 +224,10 @@ def capture(video: Path, folder: Path, studio: Studio, *, named: str = "") -> di
                 with timed("features"):
                     extract(footage, people, studio, features)
                 with timed("bodies"):
+                    make = studio.reconstruction(footage.timeline)
                     for number, person in enumerate(people):
-                        files += write_person(
-                            unfinished, reconstruct(footage, person, number, features, studio), person
-                        )
+                        pieces = make(person, partial(features.take, number))
+                        files += write_person(unfinished, pieces, person)
             with timed("files"):
                 files += write_for_others(unfinished, people, studio)
             with timed("film"):
@@ -274,54 +274,6 @@ def extract(footage: Footage, people: list[Person], studio: Studio, features: Sp
                     forward()
     if crops:
         forward()
-
-
-def reconstruct(footage: Footage, person: Person, number: int, features: Spool, studio: Studio) -> Iterator[Motion]:
-    """The body of one person at every frame, in consecutive pieces."""
-    body, line, count = studio.body, footage.timeline, len(person)
-    cam, fitted = np.zeros((count, 3), np.float32), np.full((count, 3), np.nan)
-    crop_scale = np.full(count, DEFAULT_CROP_SCALE, np.float32)
-    crops = crop_boxes(person.bbox, crop_scale)
-    picture = {"width": line.width, "height": line.height}
-    focal = studio.options.focal or default_focal(**picture)
-    # Cameras are smoothed over the whole track, so bodies wait for them.
-    with Spool([count], BODY_SIZE) as bodies:
-        start = 0
-        for part in predict_batches(studio.checkpoint.model, lambda rows: features.take(number, rows), count):
-            rows = slice(start, start + len(part.cam))
-            cam[rows] = part.cam.numpy()
-            for row, values in enumerate(torch.cat([part.rotmats.flatten(1), part.betas], dim=1).numpy(), start):
-                bodies.put(0, row, values)
-            if studio.options.camera == "landmarks":
-                with torch.no_grad():
-                    joints = body.smpl_joints(part.rotmats, part.betas)[:, SMPL_ROWS].numpy()
-                points = person.landmarks(rows)[:, LANDMARK_ROWS]
-                fitted[rows] = fit_cameras(joints, points, cam[rows], boxes=crops[rows], **picture, focal=focal)
-            start = rows.stop
-        if studio.options.camera == "landmarks":
-            cam = steady_cameras(fitted, cam, fps=line.fps)
-        calm = Smoother(body) if studio.options.smooth else None
-        for start in range(0, count, PIECE):
-            rows = slice(start, min(start + PIECE, count))
-            values = torch.from_numpy(bodies.take(0, np.arange(rows.start, rows.stop)))
-            piece = make_motion(
-                SMPLParams(
-                    values[:, : JOINTS * 9].unflatten(1, (JOINTS, 3, 3)),
-                    values[:, JOINTS * 9 :],
-                    torch.from_numpy(cam[rows]),
-                ),
-                body,
-                person=person.name,
-                frames=person.frames[rows],
-                bbox=person.bbox[rows],
-                crop_scale=crop_scale[rows],
-                fps=line.fps,
-                **picture,
-                seen=person.seen[rows],
-                scores=person.scores[rows],
-                focal=focal,
-            )
-            yield calm(piece) if calm else piece
 
 
 def write_person(folder: Path, pieces: Iterator[Motion], person: Person) -> list[str]:

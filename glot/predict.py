@@ -56,10 +56,12 @@ def main(
         Path | None,
         typer.Option(help="Who is where, instead of a detector: JSON or MOT's text; a file, or a folder of them."),
     ] = None,
-    camera: Annotated[
+    fit: Annotated[
         str,
-        typer.Option(help="landmarks: bodies stand where BlazePose's 2D landmarks are; network: where the model says."),
-    ] = "landmarks",
+        typer.Option(
+            help="What is drawn to BlazePose's 2D landmarks: limbs; camera, where bodies stand; none, the model alone."
+        ),
+    ] = "limbs",
     focal: Annotated[float | None, typer.Option(help="Focal length in px. Default: the picture's diagonal.")] = None,
     smooth: Annotated[bool, typer.Option("--smooth", help="Calm the bodies with the one-euro filter.")] = False,
     pkl: Annotated[bool, typer.Option("--pkl", help="Also people.pkl, as of VIBE's and TCMR's demos.")] = False,
@@ -103,7 +105,7 @@ def main(
     assert video is not None
     options = Options(
         checkpoint=checkpoint, body=body, backbone=backbone, weights=weights, detector_weights=detector_weights,
-        tiles=tiles, tracks=tracks, camera=camera, focal=focal, smooth=smooth, pkl=pkl, bvh=bvh, gltf=gltf, film=film,
+        tiles=tiles, tracks=tracks, fit=fit, focal=focal, smooth=smooth, pkl=pkl, bvh=bvh, gltf=gltf, film=film,
     )  # fmt: skip
     return predict_videos(video, out=out, options=options)
 

@@ -54,7 +54,7 @@ def main(
         Path | None,
         typer.Option(help="Who is where, instead of a detector: a JSON file, or a folder."),
     ] = None,
-    camera: Annotated[str, typer.Option(help="landmarks, or network; see glot.predict.")] = "landmarks",
+    fit: Annotated[str, typer.Option(help="limbs, camera or none; see glot.predict.")] = "limbs",
     focal: Annotated[float | None, typer.Option(help="Focal length in px. Default: the picture's diagonal.")] = None,
     smooth: Annotated[bool, typer.Option("--smooth", help="Calm the bodies with the one-euro filter.")] = False,
     pkl: Annotated[bool, typer.Option("--pkl", help="Also people.pkl, as of VIBE's and TCMR's demos.")] = False,
@@ -81,7 +81,7 @@ def main(
     checkpoint = checkpoint if str(checkpoint) == "open" else checkpoint.absolute()
     options = Options(
         checkpoint=checkpoint, body=body, backbone=backbone, weights=weights, detector_weights=detector_weights,
-        tiles=tiles, tracks=tracks, camera=camera, focal=focal, smooth=smooth, pkl=pkl, bvh=bvh, gltf=gltf, film=film,
+        tiles=tiles, tracks=tracks, fit=fit, focal=focal, smooth=smooth, pkl=pkl, bvh=bvh, gltf=gltf, film=film,
     )  # fmt: skip
     videos = find_videos(root)
     check_tracks(videos, options)

@@ -1,0 +1,128 @@
+"""glot/pose_fit.py and glot/reconstruction.py: limbs come to the landmarks, as little and as smoothly as will do."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from glot import reconstruction
+from glot.body import Body, load_body
+from glot.camera_fit import PAIRS
+from glot.config import ModelConfig
+from glot.joints import SMPL_JOINTS
+from glot.metrics import accel_error, mpjpe
+from glot.model import GLoT
+from glot.motion import SHAPES, Motion, joined
+from glot.people import JOINTS, NAMES, Person
+from glot.pose_fit import fit_poses
+from glot.reconstruction import LANDMARK_ROWS, SMPL_ROWS, Reconstruction
+from glot.spool import Spool
+from glot.video import Timeline
+from tests.motion_fixture import moving
+
+ARM = [SMPL_JOINTS.index(name) for name in ("left_shoulder", "left_elbow")]
+LINE = Timeline(40, 25.0, True, 640, 360)
+
+
+@pytest.fixture(scope="module")
+def body() -> Body:
+    return load_body()
+
+
+@pytest.fixture(scope="module")
+def true(body: Body) -> Motion:
+    return moving(body, frames=range(30))
+
+
+def landmarks_of(motion: Motion) -> np.ndarray:
+    """(N, J, 3) of the pairs, all visible."""
+    points = motion.keypoints2d[:, SMPL_ROWS]
+    return np.concatenate([points, np.ones((*points.shape[:2], 1), np.float32)], axis=-1)
+
+
+def fitted(motion: Motion, rotmats: np.ndarray, landmarks: np.ndarray, body: Body) -> tuple[np.ndarray, np.ndarray]:
+    tensors: Any = (torch.from_numpy(values).float() for values in (rotmats, motion.betas, motion.transl, landmarks))
+    options: Any = {"joints": SMPL_ROWS, "size": (motion.width, motion.height), "focal": motion.focal}
+    turns, places = fit_poses(*tensors, torch.from_numpy(motion.bbox[:, 2]), body=body, fps=motion.fps, **options)
+    return turns.numpy(), places.numpy()
+
+
+def joints(motion: Motion, rotmats: np.ndarray, body: Body) -> np.ndarray:
+    with torch.no_grad():
+        return body.smpl_joints(torch.from_numpy(rotmats).float(), torch.from_numpy(motion.betas)).numpy()
+
+
+def test_what_is_right_is_left_alone(body: Body, true: Motion) -> None:
+    turns, places = fitted(true, true.rotmats, landmarks_of(true), body)
+    np.testing.assert_allclose(turns, true.rotmats, atol=5e-3)
+    np.testing.assert_allclose(places, true.transl, atol=5e-3)
+
+
+def test_an_arm_that_hangs_wrong_is_lifted(body: Body, true: Motion) -> None:
+    wrong = true.rotmats.copy()
+    wrong[:, ARM[0]] = wrong[:, ARM[0]] @ Rotation.from_rotvec([0, 0, 0.5]).as_matrix()
+    turns, _ = fitted(true, wrong, landmarks_of(true), body)
+    errors = [mpjpe(joints(true, each, body), true.joints3d, pelvis=(0,)).mean() for each in (wrong, turns)]
+    assert errors[1] < 0.6 * errors[0]
+    others = [joint for joint in range(24) if joint not in ARM]
+    assert np.abs(turns - true.rotmats)[:, others].max() < 0.2
+
+
+def test_what_is_not_visible_moves_nothing(body: Body, true: Motion) -> None:
+    landmarks = landmarks_of(true)
+    landmarks[..., :2] += 40
+    landmarks[..., 2] = 0
+    turns, places = fitted(true, true.rotmats, landmarks, body)
+    np.testing.assert_allclose(turns, true.rotmats, atol=1e-6)
+    np.testing.assert_allclose(places, true.transl, atol=1e-6)
+
+
+def test_landmarks_that_shake_do_not_shake_the_body(body: Body, true: Motion) -> None:
+    landmarks = landmarks_of(true)
+    landmarks[..., :2] += np.random.default_rng(0).normal(0, 3, landmarks[..., :2].shape)
+    turns, _ = fitted(true, true.rotmats, landmarks, body)
+    shaking = accel_error(joints(true, turns, body), true.joints3d, pelvis=(0,)).mean()
+    # 3 px are 14 mm here: followed, they would accelerate by sqrt(6) times that in each of two directions.
+    assert shaking < 0.15 * 0.014 * 12**0.5
+
+
+def test_a_landmark_gone_astray_pulls_no_harder_than_its_like(body: Body, true: Motion) -> None:
+    landmarks = landmarks_of(true)
+    wrist = [name for _, name in PAIRS].index("lwrist")
+    landmarks[10:13, wrist, :2] += 150  # somebody else's
+    turns, _ = fitted(true, true.rotmats, landmarks, body)
+    assert mpjpe(joints(true, turns, body), true.joints3d, pelvis=(0,)).mean() < 0.02
+
+
+def test_how_a_track_is_cut_into_pieces_hardly_matters(
+    body: Body, true: Motion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person whose limbs are off, as a model says; pieces of 10 frames with their context against one of 30."""
+    torch.manual_seed(0)
+    config = ModelConfig(feature_size=8, frames=8, nearby_frames=2, width=16, heads=2, decoder_width=8, local_width=8,
+                         hidden=16, depth=1)  # fmt: skip
+    model = GLoT(config, mean_pose=body.mean_pose, mean_shape=body.mean_shape, mean_cam=body.mean_cam).eval()
+    features = np.random.default_rng(0).normal(0, 1, (len(true), 8)).astype(np.float32)
+    spool = Spool([len(true)], len(JOINTS) * 3)
+    points = np.zeros((len(true), len(NAMES), 3), np.float32)
+    points[:, LANDMARK_ROWS] = landmarks_of(true)
+    for row, values in enumerate(points):
+        spool.put(0, row, values.ravel())
+    person = Person("1", true.frames, true.bbox, true.seen, true.scores, spool, 0, 0)
+    make = partial(Reconstruction, model, body, LINE)
+    whole = joined(list(make()(person, lambda rows: features[rows])))
+    off = {}
+    for fit in reconstruction.FITS:
+        motion = joined(list(make(fit=fit)(person, lambda rows: features[rows])))
+        off[fit] = np.linalg.norm((motion.keypoints2d - true.keypoints2d)[:, SMPL_ROWS], axis=-1).mean()
+    assert off["limbs"] < 0.7 * off["camera"] < 0.7 * off["none"]
+    monkeypatch.setattr(reconstruction, "PIECE", 10)
+    pieces = list(make()(person, lambda rows: features[rows]))
+    assert [len(piece) for piece in pieces] == [10, 10, 10]
+    for name in SHAPES:
+        if name in ("rotmats", "joints3d", "transl"):
+            np.testing.assert_allclose(getattr(joined(pieces), name), getattr(whole, name), atol=0.02)
+    spool.__exit__()
