@@ -33,6 +33,8 @@ NAMES = tuple(JOINTS)
 ROI_SCALE = 1.25  # mediapipe's, of the crop that the landmarks are looked for in
 PRESENT = 0.5  # presence from which the landmarks count
 LEAST_PRESENT = 0.5  # part of the frames of a track in which there must be a person
+SURE = 0.8  # presence that, kept up for
+SURE_SECONDS = 0.3  # begins and ends a track: of somebody who is coming in, the first landmarks are guesses
 BOX_SIGMA = 8.0  # frames, of the Gaussian over boxes in training
 TRAINING_FPS = 30.0  # what those frames are of
 FARTHEST = 1e6  # px
@@ -171,6 +173,7 @@ def _person(
     seen = presence >= PRESENT
     if seen.mean() < LEAST_PRESENT:
         return None
+    found = found * _surely_there(presence, fps)[:, None]
     pace = fps / TRAINING_FPS  # as much time, not as many frames
     median = 2 * round((MEDIAN_FRAMES * pace - 1) / 2) + 1
     boxes = smooth_boxes(found, median=max(median, 1), sigma=BOX_SIGMA * pace)
@@ -187,3 +190,13 @@ def _person(
         clip=clip,
         offset=boxes.start,
     )
+
+
+def _surely_there(presence: NDArray[np.float32], fps: float) -> NDArray[np.bool_]:
+    """(N,) from the first to the last stretch of frames in which there surely is somebody; all, if there is none."""
+    length = max(round(SURE_SECONDS * fps), 1)
+    stretches = np.flatnonzero(np.convolve(presence >= SURE, np.ones(length), mode="valid") == length)
+    there = np.ones(len(presence), np.bool_)
+    if len(stretches):
+        there[: stretches[0]] = there[stretches[-1] + length :] = False
+    return there

@@ -19,7 +19,7 @@ SPREAD = {"hip": 0.3, "knee": 0.3, "shoulder": 0.4, "elbow": 0.4, "ankle": 0.2, 
 ACROSS, DEPTH = 0.1, 0.3
 OUTLIER = 0.05  # box sides; from there on a landmark pulls no harder
 # Squares are weighed against those of OUTLIER distances: how far a joint is turned, in SPREADs, and how that changes.
-PRIOR, STEADY = 1.0, 100.0
+PRIOR, STEADY = 2.0, 100.0
 TRAINING_FPS = 30.0  # what STEADY is for
 ROUNDS = 40  # of L-BFGS; 100 bring the energy down by another percent
 NEAREST = 0.3  # m from the camera to a joint

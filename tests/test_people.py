@@ -1,0 +1,22 @@
+"""glot/people.py: a track begins and ends with frames in which there surely is somebody."""
+
+import numpy as np
+import pytest
+
+from glot.people import _surely_there
+
+RATE = 10.0  # so that three frames make a stretch
+
+
+@pytest.mark.parametrize(
+    ("presence", "there"),
+    [
+        ([0.9] * 6, [1] * 6),
+        ([0.7, 0, 0.6, 0.9, 0.9, 0.9, 0.2, 0.9, 0.9, 0.9], [0, 0, 0, 1, 1, 1, 1, 1, 1, 1]),
+        ([0.9, 0.9, 0.5, 0.9, 0.9, 0.9, 0.9, 0.1], [0, 0, 0, 1, 1, 1, 1, 0]),
+        ([0.7, 0.9, 0.7, 0.7, 0.9], [1] * 5),  # never sure: better all than nothing
+        ([0.9, 0.9], [1, 1]),  # shorter than a stretch
+    ],
+)
+def test_tracks_are_cut_to_where_somebody_surely_is(presence: list[float], there: list[int]) -> None:
+    assert _surely_there(np.array(presence, np.float32), RATE).tolist() == [bool(each) for each in there]
