@@ -2,7 +2,7 @@
 # make demo    the whole pipeline on open data: sample, features, training, table, sweep, picture
 # make test    all tests, on the CPU
 # make lint    formatter, linter, type checker
-# make bench   every benchmark; tables on the terminal, figures in benchmarks/out/
+# make bench   the benchmarks of speed; tables on the terminal, figures in benchmarks/out/
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 RUN := $(VENV)/bin/python

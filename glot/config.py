@@ -196,10 +196,10 @@ def open_video() -> Recipe:
         name="open_video",
         model=model,
         data=replace(base.data, feature_noise=0.03),  # 4 px of the crop, 8 mm: landmarks of real people are no better
-        epochs=20,
+        epochs=60,
         lr=4e-4,
         warmup_epochs=3,
-        first_eval_epoch=8,
+        first_eval_epoch=20,
     )
 
 

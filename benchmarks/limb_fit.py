@@ -1,0 +1,82 @@
+"""What fitting bodies to BlazePose's 2D landmarks does to the errors in 3D, on renders, whose truth is known.
+
+Prints and writes benchmarks/out/limb_fit.json: ``{"none": {…}, "camera": {…}, "limbs": {…}}``, mm and mm per frame
+squared, of a feature set that was extracted with ``--backbone blazepose``: the landmarks are part of its features.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from numpy.typing import NDArray
+
+from glot import cli
+from glot.blazepose import POINTS, UNITS
+from glot.body import load_body
+from glot.errors import InputError
+from glot.inference import load_model_for
+from glot.metrics import accel_error, mpjpe, pa_mpjpe
+from glot.motion import joined
+from glot.people import JOINTS, Person
+from glot.reconstruction import FITS, Reconstruction
+from glot.scoring import track_truth
+from glot.spool import Spool
+from glot.store import FeatureStore
+from glot.video import Timeline
+
+OUT = Path(__file__).parent / "out" / "limb_fit.json"
+
+
+def main(
+    features: Annotated[Path, typer.Argument(help="a feature set: FEATURES/DATASET/SPLIT")],
+    checkpoint: Annotated[Path, typer.Option(help="a model of BlazePose's features")] = Path("open"),
+    size: Annotated[int, typer.Option(help="width and height of the pictures, px")] = 480,
+    out: Annotated[Path, typer.Option(help="where the figures go")] = OUT,
+) -> None:
+    """Reconstructs every track of a feature set in each of the ways of ``glot.predict --fit``."""
+    store, body = FeatureStore.open(features), load_body()
+    if store.manifest.backbone["name"] != "blazepose":
+        raise InputError(f"{features}: no landmarks in features of {store.manifest.backbone['name']}")
+    model = load_model_for(checkpoint, store.manifest).model
+    errors: dict[str, list[NDArray]] = {fit: [] for fit in FITS}
+    for track in cli.progress(store.tracks, total=len(store.tracks), what="fitting"):
+        truth = track_truth(store, track, body)
+        rows, count = truth.rows, len(truth.rows)
+        line = Timeline(count, float(store.fps[rows[0]]), True, size, size)
+        side = store.bbox[rows, 2] * store.crop_scale[rows]
+        landmarks = landmarks_of(store.features[rows], store.bbox[rows, :2], side)
+        with Spool([count], landmarks[0].size) as spool:
+            for row, values in enumerate(landmarks):
+                spool.put(0, row, values.ravel())
+            one = np.ones(count, np.float32)
+            person = Person("1", np.arange(count), store.bbox[rows], one > 0, one, spool, 0, 0)
+            for fit in FITS:
+                make = Reconstruction(model, body, line, fit=fit)
+                motion = joined(list(make(person, lambda chosen, these=rows: store.features[these[chosen]])))
+                with torch.no_grad():
+                    joints = body.joints14(torch.from_numpy(motion.rotmats), torch.from_numpy(motion.betas)).numpy()
+                both = (joints, truth.joints)
+                accelerations = np.pad(accel_error(*both, pelvis=truth.pelvis), 1, constant_values=np.nan)
+                found = [mpjpe(*both, pelvis=truth.pelvis), pa_mpjpe(*both), accelerations]
+                errors[fit].append(1000 * np.stack(found, axis=1)[truth.scored])
+    names = ("mpjpe", "pa_mpjpe", "accel")
+    means = {fit: np.nanmean(np.concatenate(values), axis=0) for fit, values in errors.items()}
+    figures = {fit: dict(zip(names, values.round(1).tolist(), strict=True)) for fit, values in means.items()}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(figures, indent=1) + "\n")
+    print(out.read_text(), end="")
+
+
+def landmarks_of(features: NDArray, centres: NDArray, side: NDArray) -> NDArray[np.float32]:
+    """(N, J, 3) x, y px of the picture and visibility, of the crops with those centres (N, 2) and sides (N,)."""
+    points = features[:, : 5 * POINTS].reshape(-1, POINTS, 5)[:, list(JOINTS.values())].astype(np.float64)
+    pixels = centres[:, None] + points[..., :2] * side[:, None, None] / 2
+    visibility = 1 / (1 + np.exp(-points[..., 3:4] / UNITS[3]))
+    return np.concatenate([pixels, visibility], axis=2).astype(np.float32)
+
+
+if __name__ == "__main__":
+    cli.run(main)
