@@ -18,15 +18,16 @@ from glot.blazepose import POINTS, UNITS
 from glot.body import load_body
 from glot.errors import InputError
 from glot.inference import load_model_for
-from glot.metrics import accel_error, mpjpe, pa_mpjpe
+from glot.model import SMPLParams
 from glot.motion import joined
 from glot.people import JOINTS, Person
 from glot.reconstruction import FITS, Reconstruction
-from glot.scoring import track_truth
+from glot.scoring import score, track_truth
 from glot.spool import Spool
 from glot.store import FeatureStore
 from glot.video import Timeline
 
+NAMES = ("mpjpe", "pa_mpjpe", "accel")
 OUT = Path(__file__).parent / "out" / "limb_fit.json"
 
 
@@ -41,7 +42,7 @@ def main(
     if store.manifest.backbone["name"] != "blazepose":
         raise InputError(f"{features}: no landmarks in features of {store.manifest.backbone['name']}")
     model = load_model_for(checkpoint, store.manifest).model
-    errors: dict[str, list[NDArray]] = {fit: [] for fit in FITS}
+    errors: dict[str, dict[str, list[NDArray]]] = {fit: {name: [] for name in NAMES} for fit in FITS}
     for track in cli.progress(store.tracks, total=len(store.tracks), what="fitting"):
         truth = track_truth(store, track, body)
         rows, count = truth.rows, len(truth.rows)
@@ -56,15 +57,14 @@ def main(
             for fit in FITS:
                 make = Reconstruction(model, body, line, fit=fit)
                 motion = joined(list(make(person, lambda chosen, these=rows: store.features[these[chosen]])))
-                with torch.no_grad():
-                    joints = body.joints14(torch.from_numpy(motion.rotmats), torch.from_numpy(motion.betas)).numpy()
-                both = (joints, truth.joints)
-                accelerations = np.pad(accel_error(*both, pelvis=truth.pelvis), 1, constant_values=np.nan)
-                found = [mpjpe(*both, pelvis=truth.pelvis), pa_mpjpe(*both), accelerations]
-                errors[fit].append(1000 * np.stack(found, axis=1)[truth.scored])
-    names = ("mpjpe", "pa_mpjpe", "accel")
-    means = {fit: np.nanmean(np.concatenate(values), axis=0) for fit, values in errors.items()}
-    figures = {fit: dict(zip(names, values.round(1).tolist(), strict=True)) for fit, values in means.items()}
+                params = SMPLParams(*map(torch.from_numpy, (motion.rotmats, motion.betas, motion.cam)))
+                found = score(params, truth, body, frames=model.config.frames)["corrected"]
+                for name in NAMES:
+                    errors[fit][name].append(1000 * found[name])
+    figures = {
+        fit: {name: round(float(np.concatenate(values).mean()), 1) for name, values in by_name.items()}
+        for fit, by_name in errors.items()
+    }
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(figures, indent=1) + "\n")
     print(out.read_text(), end="")
