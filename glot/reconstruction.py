@@ -18,6 +18,7 @@ from glot.model import GLoT, SMPLParams
 from glot.motion import Motion, crop_boxes, default_focal, make_motion
 from glot.people import NAMES, Person
 from glot.pose_fit import CONTEXT, fit_poses
+from glot.pose_fit import PAIRS as FIT_PAIRS
 from glot.smoothing import Smoother
 from glot.spool import Spool
 from glot.video import Timeline
@@ -25,6 +26,7 @@ from glot.video import Timeline
 FITS = ("limbs", "camera", "none")  # what is fitted to the landmarks: poses, too; only where the body stands; nothing
 PIECE = 256  # frames
 LANDMARK_ROWS = [NAMES.index(name) for _, name in PAIRS]
+FIT_ROWS = [NAMES.index(name) for _, name in FIT_PAIRS]
 SMPL_ROWS = [joint for joint, _ in PAIRS]
 
 
@@ -104,7 +106,7 @@ class Reconstruction:
         around = slice(max(rows.start - CONTEXT, 0), min(rows.stop + CONTEXT, len(person)))
         params, boxes = _taken(said, cam, around), torch.from_numpy(crops[around])
         width, height = self.line.width, self.line.height
-        landmarks = torch.from_numpy(person.landmarks(around)[:, LANDMARK_ROWS])
+        landmarks = torch.from_numpy(person.landmarks(around)[:, FIT_ROWS])
         landmarks[..., 2] *= landmarks[..., 2] >= LEAST_VISIBLE
         rotmats, places = fit_poses(
             params.rotmats,
@@ -112,7 +114,6 @@ class Reconstruction:
             full_image_translation(params.cam, boxes, width=width, height=height, focal=self.focal),
             landmarks,
             torch.from_numpy(person.bbox[around, 2]),
-            joints=SMPL_ROWS,
             body=self.body,
             size=(width, height),
             focal=self.focal,

@@ -10,15 +10,14 @@ from scipy.spatial.transform import Rotation
 
 from glot import reconstruction
 from glot.body import Body, load_body
-from glot.camera_fit import PAIRS
 from glot.config import ModelConfig
 from glot.joints import SMPL_JOINTS
 from glot.metrics import accel_error, mpjpe
 from glot.model import GLoT
 from glot.motion import SHAPES, Motion, joined
 from glot.people import JOINTS, NAMES, Person
-from glot.pose_fit import fit_poses
-from glot.reconstruction import LANDMARK_ROWS, SMPL_ROWS, Reconstruction
+from glot.pose_fit import JOINT_ROWS, PAIRS, fit_poses
+from glot.reconstruction import SMPL_ROWS, Reconstruction
 from glot.spool import Spool
 from glot.video import Timeline
 from tests.motion_fixture import moving
@@ -37,15 +36,17 @@ def true(body: Body) -> Motion:
     return moving(body, frames=range(30))
 
 
-def landmarks_of(motion: Motion) -> np.ndarray:
+def landmarks_of(motion: Motion, body: Body) -> np.ndarray:
     """(N, J, 3) of the pairs, all visible."""
-    points = motion.keypoints2d[:, SMPL_ROWS]
-    return np.concatenate([points, np.ones((*points.shape[:2], 1), np.float32)], axis=-1)
+    with torch.no_grad():
+        own = body.joints(torch.from_numpy(motion.rotmats), torch.from_numpy(motion.betas))[:, JOINT_ROWS].numpy()
+    seen = (own + motion.transl[:, None]) @ motion.intrinsics.T
+    return np.concatenate([seen[..., :2] / seen[..., 2:], np.ones((*seen.shape[:2], 1))], axis=-1).astype(np.float32)
 
 
 def fitted(motion: Motion, rotmats: np.ndarray, landmarks: np.ndarray, body: Body) -> tuple[np.ndarray, np.ndarray]:
     tensors: Any = (torch.from_numpy(values).float() for values in (rotmats, motion.betas, motion.transl, landmarks))
-    options: Any = {"joints": SMPL_ROWS, "size": (motion.width, motion.height), "focal": motion.focal}
+    options: Any = {"size": (motion.width, motion.height), "focal": motion.focal}
     turns, places = fit_poses(*tensors, torch.from_numpy(motion.bbox[:, 2]), body=body, fps=motion.fps, **options)
     return turns.numpy(), places.numpy()
 
@@ -56,7 +57,7 @@ def joints(motion: Motion, rotmats: np.ndarray, body: Body) -> np.ndarray:
 
 
 def test_what_is_right_is_left_alone(body: Body, true: Motion) -> None:
-    turns, places = fitted(true, true.rotmats, landmarks_of(true), body)
+    turns, places = fitted(true, true.rotmats, landmarks_of(true, body), body)
     np.testing.assert_allclose(turns, true.rotmats, atol=5e-3)
     np.testing.assert_allclose(places, true.transl, atol=5e-3)
 
@@ -64,7 +65,7 @@ def test_what_is_right_is_left_alone(body: Body, true: Motion) -> None:
 def test_an_arm_that_hangs_wrong_is_lifted(body: Body, true: Motion) -> None:
     wrong = true.rotmats.copy()
     wrong[:, ARM[0]] = wrong[:, ARM[0]] @ Rotation.from_rotvec([0, 0, 0.5]).as_matrix()
-    turns, _ = fitted(true, wrong, landmarks_of(true), body)
+    turns, _ = fitted(true, wrong, landmarks_of(true, body), body)
     errors = [mpjpe(joints(true, each, body), true.joints3d, pelvis=(0,)).mean() for each in (wrong, turns)]
     assert errors[1] < 0.6 * errors[0]
     others = [joint for joint in range(24) if joint not in ARM]
@@ -72,7 +73,7 @@ def test_an_arm_that_hangs_wrong_is_lifted(body: Body, true: Motion) -> None:
 
 
 def test_what_is_not_visible_moves_nothing(body: Body, true: Motion) -> None:
-    landmarks = landmarks_of(true)
+    landmarks = landmarks_of(true, body)
     landmarks[..., :2] += 40
     landmarks[..., 2] = 0
     turns, places = fitted(true, true.rotmats, landmarks, body)
@@ -81,7 +82,7 @@ def test_what_is_not_visible_moves_nothing(body: Body, true: Motion) -> None:
 
 
 def test_landmarks_that_shake_do_not_shake_the_body(body: Body, true: Motion) -> None:
-    landmarks = landmarks_of(true)
+    landmarks = landmarks_of(true, body)
     landmarks[..., :2] += np.random.default_rng(0).normal(0, 3, landmarks[..., :2].shape)
     turns, _ = fitted(true, true.rotmats, landmarks, body)
     shaking = accel_error(joints(true, turns, body), true.joints3d, pelvis=(0,)).mean()
@@ -90,7 +91,7 @@ def test_landmarks_that_shake_do_not_shake_the_body(body: Body, true: Motion) ->
 
 
 def test_a_landmark_gone_astray_pulls_no_harder_than_its_like(body: Body, true: Motion) -> None:
-    landmarks = landmarks_of(true)
+    landmarks = landmarks_of(true, body)
     wrist = [name for _, name in PAIRS].index("lwrist")
     landmarks[10:13, wrist, :2] += 150  # somebody else's
     turns, _ = fitted(true, true.rotmats, landmarks, body)
@@ -108,7 +109,7 @@ def test_how_a_track_is_cut_into_pieces_hardly_matters(
     features = np.random.default_rng(0).normal(0, 1, (len(true), 8)).astype(np.float32)
     spool = Spool([len(true)], len(JOINTS) * 3)
     points = np.zeros((len(true), len(NAMES), 3), np.float32)
-    points[:, LANDMARK_ROWS] = landmarks_of(true)
+    points[:, [NAMES.index(name) for _, name in PAIRS]] = landmarks_of(true, body)
     for row, values in enumerate(points):
         spool.put(0, row, values.ravel())
     person = Person("1", true.frames, true.bbox, true.seen, true.scores, spool, 0, 0)
