@@ -280,9 +280,8 @@ def main(
     motions = read_motions(results)
     film = open_video(video, motions[0]) if video else None
     viewer = Viewer(motions, load_body(body), film, host=host, port=port)
-    print(
-        f"{len(motions)} people, frames {viewer.first} to {viewer.last}: open {viewer.url} (Ctrl-C ends it)", flush=True
-    )
+    people = "1 person" if len(motions) == 1 else f"{len(motions)} people"
+    print(f"{people}, frames {viewer.first} to {viewer.last}: open {viewer.url} (Ctrl-C ends it)", flush=True)
     with suppress(KeyboardInterrupt):
         viewer.run()
     viewer.close()
