@@ -127,16 +127,15 @@ class OneEuroRotations:
 
     def __init__(self, *, min_cutoff: float, beta: float) -> None:
         self.min_cutoff, self.beta = min_cutoff, beta
-        self.time, self.turns, self.velocity, self.answer = -np.inf, Rotation.identity(0), np.zeros(0), np.zeros(0)
+        self.time, self.turns, self.velocity, self.answer = -np.inf, Rotation.identity(1), np.zeros(0), np.zeros(0)
 
     def __call__(self, rotmats: NDArray[np.floating], times: NDArray) -> NDArray[np.float64]:
         count, joints = rotmats.shape[:2]
         turns = Rotation.from_matrix(rotmats.reshape(-1, 3, 3))
         begun = not np.isinf(self.time)
         known = Rotation.concatenate([self.turns, turns]) if begun else turns
-        changes = (
-            (known[:-joints].inv() * known[joints:]).as_rotvec().reshape(-1, joints, 3)
-        )  # in the joint's own frame
+        # Each in the joint's own frame.
+        changes = (known[:-joints].inv() * known[joints:]).as_rotvec().reshape(-1, joints, 3)
         out = turns.as_quat().reshape(count, joints, 4)
         if not begun:
             self.velocity, self.answer = np.zeros((joints, 3)), out[0]  # rad/s
