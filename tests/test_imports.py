@@ -17,8 +17,8 @@ LAYERS = (
     {"losses", "checkpoint", "sliding", "motion"},
     {"official", "cost", "smoothing", "detection"},
     {"inference", "scoring", "sampler", "saves", "whitening", "publish", "motion_files", "bvh", "gltf"}
-    | {"contact_sheet", "camera_fit", "people"},
-    {"evaluate", "clip", "attention", "overlay"},
+    | {"contact_sheet", "camera_fit", "pose_fit", "people"},
+    {"evaluate", "clip", "attention", "overlay", "reconstruction"},
     {"attention_pictures", "comparison", "capture"},
     {"predict", "render", "view", "train_loop"},
     {"train_ray"},
