@@ -7,7 +7,6 @@ Shoulders, elbows, wrists, hips, knees and ankles that BlazePose calls visible, 
 
 import json
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +20,7 @@ from glot.capture import Options, Studio, extract
 from glot.errors import InputError
 from glot.motion import joined
 from glot.people import NAMES, Footage, detected, looked_at, spool_for
-from glot.reconstruction import FITS, LANDMARK_ROWS, SMPL_ROWS
+from glot.reconstruction import FITS, LANDMARK_ROWS, SMPL_ROWS, Reconstruction
 from glot.spool import Spool
 
 OUT = Path(__file__).parent / "out" / "reprojection.json"
@@ -45,8 +44,7 @@ def main(
         features = stack.enter_context(Spool([len(person) for person in people], studio.backbone.feature_size))
         extract(footage, people, studio, features)
         for fit in FITS:
-            studio.options = replace(studio.options, fit=fit)
-            make = studio.reconstruction(footage.timeline)
+            make = Reconstruction(studio.checkpoint.model, studio.body, footage.timeline, fit=fit)
             for number, person in enumerate(people):
                 motion = joined(list(make(person, partial(features.take, number))))
                 points = person.landmarks()[:, LANDMARK_ROWS]

@@ -304,9 +304,8 @@ def write_for_others(folder: Path, people: list[Person], studio: Studio) -> list
 
 def draw(folder: Path, footage: Footage, people: list[Person], studio: Studio) -> list[str]:
     """The film and a still of each person; their names."""
-    there = [range(int(person.frames[0]), int(person.frames[-1]) + 1) for person in people]
-    files = [(span, folder / f"{_file_name(person.name)}.parquet") for span, person in zip(there, people, strict=True)]
-    stills = _Stills([path for _, path in files], [there for there, _ in files], studio.body)
+    files = [(range(int(p.frames[0]), int(p.frames[-1]) + 1), folder / f"{_file_name(p.name)}.parquet") for p in people]
+    stills = _Stills(files, studio.body)
     pictures = stills.passing(enumerate(footage.pictures("drawing")))
     if studio.options.film:
         frames = film(pictures, files, studio.body)
@@ -320,15 +319,15 @@ def draw(folder: Path, footage: Footage, people: list[Person], studio: Studio) -
 class _Stills:
     """Draws each person's sheet as soon as the last of its pictures has come by."""
 
-    def __init__(self, files: list[Path], there: list[range], body: Body) -> None:
-        self.files, self.there, self.body = files, there, body
+    def __init__(self, files: list[tuple[range, Path]], body: Body) -> None:
+        self.files, self.body = files, body
 
     def passing(self, pictures: Iterator[tuple[int, NDArray[np.uint8]]]) -> Iterator[tuple[int, Picture]]:
         """BGR in, the same pictures as RGB out."""
         waiting: dict[int, tuple[Motion, dict[int, Picture]]] = {}
         for frame, picture in pictures:
             rgb: Picture = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)  # type: ignore[assignment]
-            for number, (path, there) in enumerate(zip(self.files, self.there, strict=True)):
+            for number, (there, path) in enumerate(self.files):
                 if frame == there[0]:
                     shown = _shown(path)
                     waiting[number] = (shown, dict.fromkeys(shown.frames.tolist(), rgb))

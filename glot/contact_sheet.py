@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 
 from glot.body import Body
 from glot.crop import crop_matrix
-from glot.drawing import PAPER, SIDE_VIEW_METRES, SIDEWAYS, Picture, draw_body, write
+from glot.drawing import PAPER, Picture, draw_body, side_view, write
 from glot.motion import Motion, vertices
 
 COLUMNS = 6
 PANEL, GAP, LEFT, TOP, FOOT = 256, 4, 96, 34, 22  # px
 COLOUR = np.array([0.45, 0.62, 0.90])
-FAR = 60.0  # m from which the side is seen: far enough to look flat
 
 
 def moments(count: int, columns: int = COLUMNS) -> NDArray[np.intp]:
@@ -51,9 +50,4 @@ def _panels(motion: Motion, body: Body, row: int, picture: Picture) -> tuple[Pic
     crop = np.asarray(cv2.warpAffine(picture, to_panel, (PANEL, PANEL)), np.uint8)
     mesh = vertices(motion, body, slice(row, row + 1))[0]
     over = draw_body(crop, mesh, body.faces, np.vstack([to_panel, [0, 0, 1]]) @ motion.intrinsics, COLOUR)
-
-    aside = (mesh - motion.joints3d[row, 0]) @ SIDEWAYS.T + [0, 0, FAR]  # about the pelvis
-    focal = PANEL / SIDE_VIEW_METRES * FAR
-    paper = np.full((PANEL, PANEL, 3), PAPER, np.uint8)
-    pinhole = np.array([[focal, 0, PANEL / 2], [0, focal, PANEL / 2], [0, 0, 1]])
-    return crop, over, draw_body(paper, aside, body.faces, pinhole, COLOUR)
+    return crop, over, side_view(mesh - motion.joints3d[row, 0], body.faces, PANEL, COLOUR)

@@ -18,6 +18,7 @@ Picture = NDArray[np.uint8]  # (H, W, 3) RGB
 INK, PAPER = (40, 40, 40), (245, 245, 245)
 OPACITY = 0.9
 SIDE_VIEW_METRES = 2.3  # what a side view spans
+FAR = 60.0  # m from which the side is seen: far enough to look flat
 # Scenes have y up and z towards the viewer, bodies are in the camera's frame: y down, z away.
 TO_SCENE = np.diag([1.0, -1.0, -1.0, 1.0])
 SIDEWAYS = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])  # as seen from the camera's right; y stays
@@ -50,6 +51,14 @@ def draw_body(
     scene.set_mesh("body", vertices * np.diag(TO_SCENE)[:3], faces, colours=colours)
     part[...] = cv2.addWeighted(scene.render(), OPACITY, part.copy(), 1 - OPACITY, 0)
     return out
+
+
+def side_view(centred: NDArray, faces: NDArray, size: int, colours: NDArray[np.floating]) -> Picture:
+    """(size, size, 3): a body (vertices (V, 3) m about its pelvis, camera frame) from the camera's right."""
+    focal = size / SIDE_VIEW_METRES * FAR
+    intrinsics = np.array([[focal, 0, size / 2], [0, focal, size / 2], [0, 0, 1]])
+    paper = np.full((size, size, 3), PAPER, np.uint8)
+    return draw_body(paper, centred @ SIDEWAYS.T + [0, 0, FAR], faces, intrinsics, colours)
 
 
 def write(picture: Picture, text: str, at: tuple[int, int], *, colour: tuple = INK, scale: float = 0.45) -> None:

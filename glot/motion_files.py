@@ -133,9 +133,10 @@ class _Parquet(_Writer):
         self.writer: pq.ParquetWriter | None = None
 
     def add(self, part: Motion, arrays: dict[str, NDArray]) -> None:
-        schema = COLUMNS.with_metadata({name: str(getattr(part, name)) for name in ONCE})
         if self.writer is None:
-            self.writer = pq.ParquetWriter(self.temporary, schema)
+            once = {name: str(getattr(part, name)) for name in ONCE}
+            self.writer = pq.ParquetWriter(self.temporary, COLUMNS.with_metadata(once))
+        schema = self.writer.schema
         self.writer.write_table(pa.table([column(arrays[each.name], each.type) for each in schema], schema=schema))
 
     def end(self, *, whole: bool) -> None:

@@ -13,13 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glot.body import Body
-from glot.drawing import PAPER, SIDE_VIEW_METRES, SIDEWAYS, Picture, draw_body, write
+from glot.drawing import PAPER, Picture, draw_body, side_view, write
 from glot.motion import Motion, vertices
 from glot.motion_files import StoredMotion
 
 TALLEST = 720  # px, of the film
 BLOCK = 16  # frames posed at a time
-FAR = 60.0  # m from which the side is seen: far enough to look flat
 GOLDEN = 0.618  # hues this far apart stay apart, however many
 
 
@@ -104,10 +103,6 @@ def _frame(frame: int, picture: Picture, actors: dict[int, Actor], body: Body) -
 
 def _aside(pose: Pose, colour: NDArray[np.floating], size: int, body: Body) -> Picture:
     """One body from the camera's right, the pelvis in the middle."""
-    centred = pose.vertices - pose.pelvis
-    focal = size / SIDE_VIEW_METRES * FAR
-    intrinsics = np.array([[focal, 0, size / 2], [0, focal, size / 2], [0, 0, 1]])
-    panel = np.full((size, size, 3), PAPER, np.uint8)
-    panel = draw_body(panel, centred @ SIDEWAYS.T + [0, 0, FAR], body.faces, intrinsics, colour)
+    panel = side_view(pose.vertices - pose.pelvis, body.faces, size, colour)
     write(panel, f"person {pose.person}", (8, size - 10), scale=0.45)
     return panel

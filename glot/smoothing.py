@@ -49,11 +49,6 @@ class Smoother:
         )
 
 
-def smooth(motion: Motion, body: Body, *, min_cutoff: float = MIN_CUTOFF, beta: float = BETA) -> Motion:
-    """A whole motion through a ``Smoother``."""
-    return Smoother(body, min_cutoff=min_cutoff, beta=beta)(motion)
-
-
 def fill_gaps(motion: Motion, body: Body) -> Motion:
     """Every frame from the first to the last: rotations by slerp, the rest linearly; what was there stays.
 
@@ -132,19 +127,16 @@ class OneEuroRotations:
     def __call__(self, rotmats: NDArray[np.floating], times: NDArray) -> NDArray[np.float64]:
         count, joints = rotmats.shape[:2]
         turns = Rotation.from_matrix(rotmats.reshape(-1, 3, 3))
-        begun = not np.isinf(self.time)
-        known = Rotation.concatenate([self.turns, turns]) if begun else turns
+        known = Rotation.concatenate([turns[:joints] if np.isinf(self.time) else self.turns, turns])
         # Each in the joint's own frame.
         changes = (known[:-joints].inv() * known[joints:]).as_rotvec().reshape(-1, joints, 3)
         out = turns.as_quat().reshape(count, joints, 4)
-        if not begun:
-            self.velocity, self.answer = np.zeros((joints, 3)), out[0]  # rad/s
-        for i, time in enumerate(times.tolist()):
-            if i or begun:
+        for i, (change, time) in enumerate(zip(changes, times.tolist(), strict=True)):
+            if np.isinf(self.time):
+                self.velocity, self.answer = np.zeros((joints, 3)), out[0]  # rad/s
+            else:
                 step = time - self.time
-                self.velocity = self.velocity + _share(SPEED_CUTOFF, step) * (
-                    changes[i - (not begun)] / step - self.velocity
-                )
+                self.velocity = self.velocity + _share(SPEED_CUTOFF, step) * (change / step - self.velocity)
                 speed = np.sqrt((self.velocity**2).sum(axis=-1, keepdims=True))
                 self.answer = _on_the_way(self.answer, out[i], _share(self.min_cutoff + self.beta * speed, step))
             self.time = time

@@ -43,6 +43,7 @@ class Camera:
         return -np.einsum("nji,nj->ni", turn, shift)
 
 
+HIGHEST = 2.6  # m, of a camera above the floor
 WAYS = {"follow": 0.45, "pan": 0.25, "still": 0.15, "away": 0.15}  # how often the camera does what
 
 
@@ -52,7 +53,7 @@ def random_camera(
     *,
     size: int,
     fill: tuple[float, float],
-    highest: float = 2.6,
+    highest: float = HIGHEST,
     way: str | None = None,
 ) -> Camera:
     """A hand-held camera round the people, from any side: it goes along with them ("follow"), turns after them ("pan"),

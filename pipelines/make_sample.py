@@ -29,9 +29,9 @@ from glot.errors import InputError
 from glot.joints import COMMON14_BONES, THREEDPW_2D
 from glot.safe_pickle import load_pickle
 from pipelines.appearance import random_clothes
-from pipelines.filming import detect, film, random_camera
+from pipelines.filming import HIGHEST, detect, film, random_camera
 from pipelines.legacy_pickle import dump
-from pipelines.motions import PELVIS, Motion, load_motions, resample
+from pipelines.motions import FPS, PELVIS, Motion, load_motions, resample
 from pipelines.people import Person, place, random_betas, random_chain
 from pipelines.variety import Variety
 
@@ -46,7 +46,6 @@ FRAMES = (72, 97)  # of a sequence: at least, below
 JPEG_QUALITY = 92
 SHORTEST = 15  # frames a clip must have
 AS_RECORDED = 0.2  # of the people in train; the others move in ways that nobody was recorded in
-HIGHEST_CAMERA = 2.6  # m
 LARGEST = 0.85  # share of the picture's height that a standing person may take up
 
 
@@ -60,7 +59,7 @@ class Settings:
     motions: str  # hash of the clips
     body: str  # hash of the body file
     as_recorded: float = AS_RECORDED
-    highest_camera: float = HIGHEST_CAMERA
+    highest_camera: float = HIGHEST
     largest: float = LARGEST
     every: tuple[int, ...] = (1,)
     version: int = VERSION
@@ -267,7 +266,7 @@ def contact_sheet(out: Path, plans: list[Plan], *, columns: int = 6, side: int =
 
 README = """A synthetic sample in the layout of 3DPW (3D Poses in the Wild). It shows no real person and no real place.
 
-imageFiles/<sequence>/image_00000.jpg ...    frames at 30 per second, {size}x{size}
+imageFiles/<sequence>/image_00000.jpg ...    frames at {rates} per second, {size}x{size}
 sequenceFiles/{{train,validation,test}}/      one Python-2 pickle a sequence, with 3DPW's keys and conventions
 
 People are a linear-blend-skinned body with SMPL's joints, moved by motion capture, filmed by a moving virtual camera.
@@ -337,8 +336,9 @@ def build(
     for _ in cli.progress(_shoot_all(out, todo, settings, motions, body, workers), total=len(todo), what="sequences"):
         pass
     contact_sheet(out, plans)
+    rates = " or ".join(f"{FPS / every:g}" for every in settings.every)
     (out / "README.txt").write_text(
-        README.format(size=settings.image_size, seed=settings.seed, sequences=settings.sequences)
+        README.format(size=settings.image_size, seed=settings.seed, sequences=settings.sequences, rates=rates)
     )
     shutil.rmtree(out / ".building", ignore_errors=True)
     splits = split_clips(sorted(motions), seed=settings.seed)
@@ -402,13 +402,13 @@ def main(
     ] = AS_RECORDED,
     highest_camera: Annotated[
         float, typer.Option(help="cameras stand between 0.35 m and this", min=0.5, max=10)
-    ] = HIGHEST_CAMERA,
+    ] = HIGHEST,
     largest: Annotated[
         float, typer.Option(help="how much of the picture's height somebody may take up; over 1 is cut off", min=0.5)
     ] = LARGEST,
     every: Annotated[
         list[int] | None,
-        typer.Option(help="film every so manieth frame, as slower cameras do; given more than once: in turn", min=1),
+        typer.Option(help="keep every n-th frame only, as of a slower camera; several: sequences take turns", min=1),
     ] = None,
     body: Annotated[Path | None, typer.Option(help="SMPL file or folder; left out: the open body")] = None,
     workers: Annotated[int | None, typer.Option(help="processes; left out: one a core", min=1)] = None,

@@ -7,7 +7,7 @@ from scipy.spatial.transform import Rotation
 from glot.body import Body, load_body
 from glot.metrics import accel_error, mpjpe
 from glot.motion import SHAPES, Y_UP, joined, with_bodies
-from glot.smoothing import BETA, MIN_CUTOFF, OneEuro, OneEuroRotations, Smoother, fill_gaps, smooth
+from glot.smoothing import BETA, MIN_CUTOFF, OneEuro, OneEuroRotations, Smoother, fill_gaps
 from pipelines.motions import load_motions
 from tests.motion_fixture import GAPPY, moving
 
@@ -29,7 +29,7 @@ def test_who_stands_still_is_left_alone(body: Body) -> None:
         betas=np.repeat(one.betas, 12, axis=0),
         transl=np.repeat(one.transl, 12, axis=0),
     )
-    calm = smooth(still, body)
+    calm = Smoother(body)(still)
     for name in SHAPES:
         np.testing.assert_allclose(getattr(calm, name), getattr(still, name), rtol=2e-6, atol=2e-6)
 
@@ -50,7 +50,7 @@ def test_shaking_is_calmed_and_the_truth_is_nearer(body: Body) -> None:
         betas=true.betas + rng.normal(0, 0.2, true.betas.shape),
         transl=true.transl + rng.normal(0, 1, (count, 3)) * [0.01, 0.01, 0.1],
     )
-    calm = smooth(noisy, body)
+    calm = Smoother(body)(noisy)
     for error, factor in ((accel_error, 0.45), (mpjpe, 0.8)):
         before, after = (np.mean(error(each.joints3d, true.joints3d, pelvis=(0,))) for each in (noisy, calm))
         assert after < factor * before
@@ -85,7 +85,7 @@ def test_the_lag_is_what_the_filter_promises() -> None:
 
 def test_the_future_changes_nothing(body: Body) -> None:
     motion = moving(body, frames=range(20))
-    first, whole = smooth(motion.rows(slice(12)), body), smooth(motion, body)
+    first, whole = Smoother(body)(motion.rows(slice(12))), Smoother(body)(motion)
     for name in SHAPES:
         np.testing.assert_array_equal(getattr(whole, name)[:12], getattr(first, name))
 
@@ -93,7 +93,7 @@ def test_the_future_changes_nothing(body: Body) -> None:
 def test_pieces_make_the_same_whole(body: Body) -> None:
     motion, smoother = moving(body), Smoother(body)
     pieces = joined([smoother(motion.rows(slice(*ends))) for ends in ((0, 1), (1, 5), (5, len(motion)))])
-    whole = smooth(motion, body)
+    whole = Smoother(body)(motion)
     for name in SHAPES:
         np.testing.assert_allclose(getattr(pieces, name), getattr(whole, name), rtol=1e-5, atol=1e-5)
 
@@ -133,4 +133,4 @@ def test_a_gap_counts_as_the_time_it_took() -> None:
 
 def test_a_single_frame_stays(body: Body) -> None:
     motion = moving(body, frames=[3])
-    np.testing.assert_allclose(smooth(motion, body).joints3d, motion.joints3d, atol=1e-5)
+    np.testing.assert_allclose(Smoother(body)(motion).joints3d, motion.joints3d, atol=1e-5)
