@@ -185,26 +185,13 @@ def test_a_sweep_killed_midway_ends_with_the_same_runs_as_an_undisturbed_one(fea
 
 
 LOST_NODE = """
-import os, threading, time
 from pathlib import Path
-import ray
-from ray.cluster_utils import Cluster
-cluster = Cluster(initialize_head=True, head_node_args={{"num_cpus": 1, "object_store_memory": 100_000_000}})
-node = cluster.add_node(num_cpus=1, object_store_memory=100_000_000)
-ray.init(cluster.address, logging_level="warning")
-from tests.test_search import LONG
-from tuning.search import main
+from tests.lost_node import losing_a_node
 out = Path({out!r})
-
-def remove():
-    while len(list(out.glob("trials/*/steps/*"))) < 2:
-        time.sleep(0.02)
-    cluster.remove_node(node, allow_graceful=False)
-
-threading.Thread(target=remove, daemon=True).start()
-print("ENDED", main(Path({features!r}), out, values="0,0.5,0.75", setting=LONG, mlflow={uri!r}), flush=True)
-cluster.head_node.kill_all_processes(check_alive=False)
-os._exit(0)  # cluster.shutdown() waits for the node that went
+with losing_a_node(lambda: len(list(out.glob("trials/*/steps/*"))) >= 2):
+    from tests.test_search import LONG
+    from tuning.search import main
+    print("ENDED", main(Path({features!r}), out, values="0,0.5,0.75", setting=LONG, mlflow={uri!r}), flush=True)
 """
 LONG = [*SMALL, "epochs=6"]
 

@@ -273,29 +273,16 @@ def test_a_run_that_is_out_of_time_says_go_on(features: Path, calm: Callable[[in
 
 
 CLUSTER = """
-import os, sys, threading, time
 from pathlib import Path
-import ray
-from ray.cluster_utils import Cluster
-cluster = Cluster(initialize_head=True, head_node_args={{"num_cpus": 1, "object_store_memory": 100_000_000}})
-node = cluster.add_node(num_cpus=1, object_store_memory=100_000_000)
-ray.init(cluster.address, logging_level="warning")
-from glot import train_ray
 from glot.saves import newest_step
-from tests.test_training_faults import ROOT, exact
+from tests.lost_node import losing_a_node
 out = Path({out!r})
-
-def remove():
-    while newest_step(out) < 10:
-        time.sleep(0.02)
-    cluster.remove_node(node, allow_graceful=False)
-
-threading.Thread(target=remove, daemon=True).start()
-train_ray.NODE_SECONDS = 8.0
-train_ray.fit(exact(), features=Path({features!r}), out=out, workers=2, save_every=5)
-print("ENDED", flush=True)
-cluster.head_node.kill_all_processes(check_alive=False)
-os._exit(0)  # cluster.shutdown() waits for the node that went
+with losing_a_node(lambda: newest_step(out) >= 10):
+    from glot import train_ray
+    from tests.test_training_faults import exact
+    train_ray.NODE_SECONDS = 8.0
+    train_ray.fit(exact(), features=Path({features!r}), out=out, workers=2, save_every=5)
+    print("ENDED", flush=True)
 """
 
 
