@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from glot.body import load_body
-from glot.rotation import axis_angle_to_rotmat
+from glot.human.body import load_body
+from glot.human.rotation import axis_angle_to_rotmat
 
 BODIES, REPEATS = 256, 7
 

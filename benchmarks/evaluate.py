@@ -16,11 +16,11 @@ import typer
 from plain import PlainBody, body_with_pose_blendshapes, evaluate
 
 from glot import cli
-from glot.body import Body
 from glot.config import ModelConfig
 from glot.errors import InputError
-from glot.model import GLoT
-from glot.sliding import SlidingGLoT
+from glot.human.body import Body
+from glot.models.glot import GLoT
+from glot.models.sliding import SlidingGLoT
 
 BATCHES = (1, 8, 64)
 OUT = Path(__file__).parent / "out" / "evaluate.json"

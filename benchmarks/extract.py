@@ -24,17 +24,17 @@ import typer
 from torch.utils.data import DataLoader, Dataset
 
 from glot import cli
-from glot.backbone import Extractor, load_backbone
-from glot.body import load_body
-from glot.crop import crop_image, normalise
 from glot.errors import InputError
-from glot.evaluate import evaluate_split
-from glot.inference import OPEN_MODEL, load_model
-from glot.schema import read_table
-from glot.store import FeatureStore
-from pipelines import extract_features
-from pipelines.make_sample import Settings, build, motions_hash
-from pipelines.motions import load_motions
+from glot.features.backbones.backbone import Extractor, load_backbone
+from glot.features.schema import read_table
+from glot.features.store import FeatureStore
+from glot.human.body import load_body
+from glot.human.crop import crop_image, normalise
+from glot.models.inference import OPEN_MODEL, load_model
+from glot.scoring.evaluation import evaluate_split
+from pipelines.extraction import job
+from pipelines.motions.mocap import load_motions
+from pipelines.scenes.sample_dataset import Settings, build, motions_hash
 
 OUT = Path(__file__).parent / "out" / "extract.json"
 SIZE = (1920, 1080)
@@ -133,9 +133,7 @@ def whole(root: Path, out: Path, workers: int, precision: str) -> float:
     """Seconds of the extraction of a set, by a Ray that is up. The int8 network of an earlier round is kept."""
     shutil.rmtree(out / "posetrack", ignore_errors=True)
     start = time.perf_counter()
-    if extract_features.main(
-        dataset="posetrack", root=root, out=out, split="train", workers=workers, precision=precision
-    ):
+    if job.main(dataset="posetrack", root=root, out=out, split="train", workers=workers, precision=precision):
         raise InputError("the extraction skipped something")
     return time.perf_counter() - start
 
@@ -149,7 +147,7 @@ def int8_costs(folder: Path, workers: int) -> dict[str, float]:
     for precision in ("float32", "int8"):
         out = folder / precision
         options: dict[str, Any] = {"dataset": "3dpw", "root": folder / "sample", "out": out, "workers": workers}
-        if extract_features.main(split="test", precision=precision, **options):
+        if job.main(split="test", precision=precision, **options):
             raise InputError("the extraction skipped something")
         store = FeatureStore.open(out / "3dpw" / "test", cache=folder / "cache")
         errors[f"mpjpe_{precision}_mm"] = evaluate_split(model, store, body).metrics["mpjpe"]

@@ -23,12 +23,12 @@ import torch
 import typer
 
 from glot import cli
-from glot.body import load_body
 from glot.config import DataConfig, Recipe
-from glot.sampler import Sampler
-from glot.schema import KEYPOINTS, Manifest, schema, write_manifest
-from glot.store import FeatureStore
-from glot.train_loop import Job, Stepper, first_model, train
+from glot.features.schema import KEYPOINTS, Manifest, schema, write_manifest
+from glot.features.store import FeatureStore
+from glot.human.body import load_body
+from glot.training.loop import Job, Stepper, first_model, train
+from glot.training.sampler import Sampler
 
 OUT = Path(__file__).parent / "out" / "feeder.json"
 FEATURES, TRACK = 2048, 500  # numbers of a feature, frames of a track
@@ -145,8 +145,8 @@ def demand(root: Path, steps: int, threads: int) -> float:
 def overhead(root: Path, epochs: int) -> float:
     """How much longer a step takes under Ray Train than in a plain loop, both with one worker. Runs in turns; the
     second epoch of each counts, when a fresh process has come to its pace."""
-    from glot.run_state import feature_lineage
-    from glot.train_ray import connect, fit
+    from glot.training.driver import connect, fit
+    from glot.training.run_state import feature_lineage
 
     recipe = Recipe("benchmark", epochs=2, steps_per_epoch=12, first_eval_epoch=1, data=DataConfig(batch_size=BATCH))
     features = root.resolve()

@@ -18,7 +18,7 @@ import typer
 
 from glot import cli
 from glot.errors import InputError
-from glot.schema import read_manifest
+from glot.features.schema import read_manifest
 
 OUT = Path(__file__).parent / "out"
 ROW_BYTES = 2048 * 4 + 49 * 3 * 4 + 14 * 3 * 8 + 72 * 4 + 10 * 4 + 4 * 8 + 8 + 8 + 4 * (20 + 68)

@@ -14,18 +14,18 @@ import typer
 from numpy.typing import NDArray
 
 from glot import cli
-from glot.blazepose import POINTS, UNITS
-from glot.body import load_body
+from glot.capture.reconstruction import FITS, Reconstruction
 from glot.errors import InputError
-from glot.inference import load_model_for
-from glot.model import SMPLParams
-from glot.motion import joined
-from glot.people import JOINTS, Person
-from glot.reconstruction import FITS, Reconstruction
-from glot.scoring import score, track_truth
-from glot.spool import Spool
-from glot.store import FeatureStore
-from glot.video import Timeline
+from glot.features.backbones.blazepose import POINTS, UNITS
+from glot.features.store import FeatureStore
+from glot.human.body import load_body
+from glot.models.glot import SMPLParams
+from glot.models.inference import load_model_for
+from glot.motion.person_motion import joined
+from glot.people.footage import JOINTS, Person
+from glot.people.spool import Spool
+from glot.people.video import Timeline
+from glot.scoring.track_errors import score, track_truth
 
 NAMES = ("mpjpe", "pa_mpjpe", "accel")
 OUT = Path(__file__).parent / "out" / "limb_fit.json"

@@ -12,8 +12,8 @@ import torch
 from smplx.lbs import lbs
 from torch import Tensor
 
-from glot.body import OPEN_BODY, Body, load_body
-from glot.model import ANCESTORS, GLoT, GLoTOutput, KinematicRegressor, SMPLParams, to_params
+from glot.human.body import OPEN_BODY, Body, load_body
+from glot.models.glot import ANCESTORS, GLoT, GLoTOutput, KinematicRegressor, SMPLParams, to_params
 
 PARTS = (144, 10, 3)
 

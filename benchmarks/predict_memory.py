@@ -25,8 +25,8 @@ WORKER = """
 import re, sys
 from pathlib import Path
 import numpy as np
-from glot.blazepose import FEATURES, Detections, LandmarkOutput
-from glot.capture import Options, Studio, capture
+from glot.features.backbones.blazepose import FEATURES, Detections, LandmarkOutput
+from glot.capture.capture import Options, Studio, capture
 
 class Quick(Studio):
     def find(self, picture):

@@ -16,15 +16,15 @@ import typer
 from torch import nn
 
 from glot import cli
-from glot.backbone import OPEN_WEIGHTS, Backbone, Extractor, load_backbone, trunk_hash
-from glot.body import load_body
 from glot.errors import InputError
-from glot.linear_probe import LinearProbe
-from glot.metrics import mpjpe, pa_mpjpe
-from glot.rotation import axis_angle_to_rotmat
-from pipelines.make_sample import split_clips
-from pipelines.motions import PELVIS, load_motions
-from pipelines.renders import Renders, fill_cache, take_crop
+from glot.features.backbones.backbone import OPEN_WEIGHTS, Backbone, Extractor, load_backbone, trunk_hash
+from glot.human.body import load_body
+from glot.human.rotation import axis_angle_to_rotmat
+from glot.scoring.linear_probe import LinearProbe
+from glot.scoring.metrics import mpjpe, pa_mpjpe
+from pipelines.motions.mocap import PELVIS, load_motions
+from pipelines.pretraining.renders import Renders, fill_cache, take_crop
+from pipelines.scenes.sample_dataset import split_clips
 
 OUT = Path(__file__).parent / "out"
 SEED = 1000  # of the renders: bodies, cameras and clothes that pretraining (whose seed is another) never showed

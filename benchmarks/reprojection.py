@@ -15,13 +15,13 @@ import numpy as np
 import typer
 
 from glot import cli
-from glot.camera_fit import PAIRS
-from glot.capture import Options, Studio, extract
+from glot.capture.capture import Options, Studio, extract
+from glot.capture.reconstruction import FITS, LANDMARK_ROWS, SMPL_ROWS, Reconstruction
 from glot.errors import InputError
-from glot.motion import joined
-from glot.people import NAMES, Footage, detected, looked_at, spool_for
-from glot.reconstruction import FITS, LANDMARK_ROWS, SMPL_ROWS, Reconstruction
-from glot.spool import Spool
+from glot.motion.camera_fit import PAIRS
+from glot.motion.person_motion import joined
+from glot.people.footage import NAMES, Footage, detected, looked_at, spool_for
+from glot.people.spool import Spool
 
 OUT = Path(__file__).parent / "out" / "reprojection.json"
 SURE = 0.8  # score of a frame

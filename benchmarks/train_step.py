@@ -17,9 +17,9 @@ from plain import PlainBody, body_with_pose_blendshapes, forward
 from glot import cli
 from glot.config import LossConfig, ModelConfig
 from glot.errors import InputError
-from glot.losses import Targets, glot_loss
-from glot.model import GLoT
-from glot.rotation import axis_angle_to_rotmat
+from glot.human.rotation import axis_angle_to_rotmat
+from glot.models.glot import GLoT
+from glot.models.losses import Targets, glot_loss
 
 WINDOWS_2D, WINDOWS_3D = 38, 26  # of table1_3dpw
 OUT = Path(__file__).parent / "out" / "train_step.json"

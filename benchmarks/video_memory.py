@@ -24,9 +24,9 @@ WORKER = """
 import re, sys
 from pathlib import Path
 import numpy as np
-from glot.body import load_body
+from glot.human.body import load_body
 from pipelines.decoders.video import VIDEO
-from pipelines.extract_features import Job, extract_unit
+from pipelines.extraction.job import Job, extract_unit
 root, out = Path(sys.argv[1]), Path(sys.argv[2])
 out.mkdir(parents=True)
 settings = {"backbone": {"feature_size": 2048}, "crop": {"size": 224}}

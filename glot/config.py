@@ -112,7 +112,7 @@ class Recipe:
     clip_norm: float = 0.0  # gradients longer than this are shortened to it; 0, as officially: never
     warmup_epochs: int = 5
     first_eval_epoch: int = 25
-    # Start with the features decorrelated (glot.whitening); the larger, the less. 0, as officially: not at all.
+    # Start with the features decorrelated (glot.models.whitening); the larger, the less. 0, as officially: not at all.
     whiten: float = 0.0
     seed: int = 1
     # How a step is computed, not what it is meant to be: parts of a batch that a worker takes one after the other, the

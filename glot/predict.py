@@ -12,13 +12,23 @@ import torch
 import typer
 
 from glot import cli
-from glot.capture import NOBODY, Options, Studio, capture, check_tracks, done_before, find_videos, in_words, name_below
+from glot.capture.capture import (
+    NOBODY,
+    Options,
+    Studio,
+    capture,
+    check_tracks,
+    done_before,
+    find_videos,
+    in_words,
+    name_below,
+)
 from glot.errors import InputError
-from glot.inference import load_model_for, predict_track
+from glot.features.schema import column
+from glot.features.store import FeatureStore
+from glot.human.rotation import rotmat_to_axis_angle
 from glot.location import location
-from glot.rotation import rotmat_to_axis_angle
-from glot.schema import column
-from glot.store import FeatureStore
+from glot.models.inference import load_model_for, predict_track
 
 PREDICTIONS = pa.schema(
     [
@@ -26,7 +36,7 @@ PREDICTIONS = pa.schema(
         ("frame_index", pa.int32()),
         ("pose", pa.list_(pa.list_(pa.float32(), 3), 24)),  # axis-angle, rad, camera frame
         ("betas", pa.list_(pa.float32(), 10)),
-        ("cam", pa.list_(pa.float32(), 3)),  # s, tx, ty of the crop (glot.camera)
+        ("cam", pa.list_(pa.float32(), 3)),  # s, tx, ty of the crop (glot.human.camera)
         ("bbox", pa.list_(pa.float32(), 4)),  # as in the features: px
         ("crop_scale", pa.float32()),
     ]

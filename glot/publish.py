@@ -7,7 +7,7 @@ import torch
 import typer
 
 from glot import cli
-from glot.checkpoint import load_checkpoint, save_checkpoint
+from glot.models.checkpoint import load_checkpoint, save_checkpoint
 
 
 def main(

@@ -12,17 +12,18 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from glot import attention_pictures, cli, comparison
-from glot.body import Body, load_body
-from glot.clip import ORANGE, Clip, images_of
-from glot.drawing import PAPER, Picture, write, write_video
+from glot import cli
 from glot.errors import InputError
-from glot.evaluate import Predictor, check_body, evaluate_predictor
-from glot.inference import load_model_for, predict_track
+from glot.features.store import FeatureStore, Track
+from glot.human.body import Body, load_body
 from glot.location import location, write_whole
-from glot.model import GLoT
-from glot.scoring import score, track_truth
-from glot.store import FeatureStore, Track
+from glot.models.glot import GLoT
+from glot.models.inference import load_model_for, predict_track
+from glot.pictures import attention_figure, comparison
+from glot.pictures.drawing import PAPER, Picture, write, write_video
+from glot.pictures.track_pictures import ORANGE, Clip, images_of
+from glot.scoring.evaluation import Predictor, check_body, evaluate_predictor
+from glot.scoring.track_errors import score, track_truth
 
 MOMENTS = 6
 PANEL = 256  # px, of the strip
@@ -182,13 +183,11 @@ def draw_attention(
             first, last = clip.frame_index[[0, -1]]
             raise InputError(f"--frame {frame}: not among this track's frames, {first} to {last}")
         row = int(found[0])
-    maps = attention_pictures.track_maps(model, features, row)
+    maps = attention_figure.track_maps(model, features, row)
     numbers = io.BytesIO()
     np.savez_compressed(numbers, frame_index=clip.frame_index[maps["rows"]], **maps)  # type: ignore[arg-type]
     heads = model.config.heads
-    png = attention_pictures.picture(
-        maps, clip, title=f"{title}: attention of the global branch, mean of {heads} heads"
-    )
+    png = attention_figure.picture(maps, clip, title=f"{title}: attention of the global branch, mean of {heads} heads")
     written = [path.with_name(path.name + suffix) for suffix in (".png", ".npz")]
     for file, content in zip(written, (png, numbers.getvalue()), strict=True):
         write_whole(file, content)

@@ -1,4 +1,4 @@
-"""Feature sets in, a page about each and a verdict out: does every row keep the contract of glot/schema.py, are all the
+"""Feature sets in, a page about each and a verdict out: does every row keep the contract of glot/features/schema.py, are all the
 rows there, and how do they compare with what is published."""
 
 from collections.abc import Callable, Iterator
@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from glot import cli
 from glot.errors import InputError
+from glot.features.schema import MANIFEST, Manifest, parts, read_manifest, schema
 from glot.location import location, open_parquet
-from glot.schema import MANIFEST, Manifest, parts, read_manifest, schema
-from pipelines.contact_sheet import write_sheet
-from pipelines.feature_summary import Summary, numbers
-from pipelines.published import FIGURES
+from pipelines.checks.crop_sheet import write_sheet
+from pipelines.checks.published import FIGURES
+from pipelines.checks.summary import Summary, numbers
 
 SHOWN = 20  # problems said of one set
 FINITE = ("feature", "bbox", "keypoints2d", "joints3d", "pose", "betas", "crop_scale", "fps")

@@ -1,4 +1,4 @@
-"""Ready-made features of VIBE, TCMR or GLoT in, a feature set out (the contract is glot/schema.py).
+"""Ready-made features of VIBE, TCMR or GLoT in, a feature set out (the contract is glot/features/schema.py).
 
 Rows stream from the file to the parts, some thousand at a time: memory does not grow with the file.
 """
@@ -15,16 +15,16 @@ import typer
 from numpy.typing import NDArray
 
 from glot import cli
-from glot.backbone import load_backbone
-from glot.body import load_body
-from glot.crop import CROP_SIZE, DEFAULT_CROP_SCALE
 from glot.errors import InputError
-from glot.schema import MANIFEST, Manifest, write_manifest
-from pipelines.clips import PREPROCESSING, Clip, Unit
-from pipelines.feature_columns import open_columns
-from pipelines.feature_dbs import LAYOUTS, Database, Run, crop_scale_of
-from pipelines.reference import round_targets
-from pipelines.shards import RECORDS, Record, code_version, finished, open_set, write_part, write_record
+from glot.features.backbones.backbone import load_backbone
+from glot.features.schema import MANIFEST, Manifest, write_manifest
+from glot.human.body import load_body
+from glot.human.crop import CROP_SIZE, DEFAULT_CROP_SCALE
+from pipelines.decoders.clips import PREPROCESSING, Clip, Unit
+from pipelines.extraction.reference import round_targets
+from pipelines.extraction.shards import RECORDS, Record, code_version, finished, open_set, write_part, write_record
+from pipelines.imports.feature_columns import open_columns
+from pipelines.imports.feature_dbs import LAYOUTS, Database, Run, crop_scale_of
 
 SPLITS = ("train", "validation", "test")
 PART_ROWS = 16_384  # a part ends with the track that reaches them: about 130 MB

@@ -16,8 +16,8 @@ from scipy.spatial.transform import Rotation, Slerp
 
 from glot import cli
 from glot.errors import InputError
-from glot.joints import SMPL_JOINTS
-from pipelines.motions import FPS
+from glot.human.joints import SMPL_JOINTS
+from pipelines.motions.mocap import FPS
 
 FOLDER = "pybullet_data/data/motions/"
 # Order of a frame after the duration and the root position; True marks one angle about z instead of a quaternion.

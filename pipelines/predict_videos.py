@@ -16,7 +16,7 @@ import torch
 import typer
 
 from glot import cli
-from glot.capture import (
+from glot.capture.capture import (
     BODIES,
     Options,
     Studio,
@@ -29,11 +29,11 @@ from glot.capture import (
 )
 from glot.errors import InputError
 from glot.location import write_whole
-from glot.video import frames_said
-from pipelines.extract_features import MOST_TRIES, plan, ray_session, say
-from pipelines.tally import Display, Tally
+from glot.people.video import frames_said
+from pipelines.extraction.job import MOST_TRIES, plan, ray_session, say
+from pipelines.extraction.tally import Display, Tally
 
-FAILED = "failed"  # beside the outcomes of glot.capture
+FAILED = "failed"  # beside the outcomes of glot.capture.capture
 TRIES = ".tries"  # folder below --out, of one run: who began what, so that a video that kills its worker is set aside
 
 

@@ -37,8 +37,8 @@ def local_ray() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def networks() -> None:
     """BlazePose's networks, from the package index if they are not in the cache yet."""
-    from glot.blazepose_files import LANDMARK_FILE, network_file
     from glot.errors import InputError
+    from glot.features.backbones.blazepose_files import LANDMARK_FILE, network_file
 
     try:
         network_file(LANDMARK_FILE)

@@ -13,7 +13,8 @@ import pytest
 import ray
 import yaml
 
-ROOT = Path(__file__).parent.parent
+from tests.fixtures.places import ROOT
+
 CLUSTER = ROOT / "cluster"
 
 

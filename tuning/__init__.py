@@ -1,3 +1,3 @@
 """Searches. Nothing of Ray is imported before glot has set its environment."""
 
-import glot.ray_session  # noqa: F401
+import glot.training.ray_session  # noqa: F401

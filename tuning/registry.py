@@ -8,10 +8,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from glot import tracking
 from glot.errors import InputError
 from glot.location import write_whole
-from glot.run_state import STATE
+from glot.training import mlflow_runs
+from glot.training.run_state import STATE
 from tuning import results
 from tuning.results import Sweep
 from tuning.spaces import Axis, Errors, Space, parsed
@@ -39,7 +39,7 @@ def write_results(sweep: Sweep, folder: Path) -> None:
     write_whole(folder / TABLE, results.csv_table(sweep).encode())
 
 
-def attach(run: tracking.Run, sweep: Sweep, out: Path) -> None:
+def attach(run: mlflow_runs.Run, sweep: Sweep, out: Path) -> None:
     """Hangs a sweep's results on its run: page, picture, and a table that MLflow shows as one."""
     write_results(sweep, out)
     # As MLflow's log_table writes it; that function adds to the table that is there.
@@ -60,13 +60,13 @@ def close_children(uri: str, parent: str, sweep: Sweep, out: Path) -> None:
         status = {run.info.run_id: run.info.status for run in children(uri, parent)}
         for outcome in sweep.outcomes:
             run_id, end = run_of(outcome, out), ENDS[outcome.outcome]
-            run = tracking.Run(uri, run_id, resumed=True)
+            run = mlflow_runs.Run(uri, run_id, resumed=True)
             run.tags({OUTCOME_TAG: outcome.outcome, REASON_TAG: outcome.reason})
             if status.pop(run_id, end) != end:
                 run.metrics({f"best_{name}": value for name, value in outcome.metrics.items()}, step=0)
                 run.close(end)
         for run_id in (run_id for run_id, now in status.items() if now == "RUNNING"):
-            tracking.Run(uri, run_id).close("KILLED")  # unfinished; its next start opens it again
+            mlflow_runs.Run(uri, run_id).close("KILLED")  # unfinished; its next start opens it again
     except MlflowException as error:
         print(f"warning: MLflow did not take the trials' ends ({str(error).splitlines()[0]}); --resume tells it again")
 
@@ -76,7 +76,7 @@ def run_of(outcome: Outcome, out: Path) -> str:
     return json.loads((outcome.attempt.folder(out) / STATE).read_text()).get("mlflow", {}).get("run_id", "")
 
 
-def register(run: tracking.Run, sweep: Sweep, out: Path, *, uri: str) -> None:
+def register(run: mlflow_runs.Run, sweep: Sweep, out: Path, *, uri: str) -> None:
     """Puts the best trial's checkpoint into MLflow, as a version of the model that is called after the space."""
     best = sweep.best()
     if best is None:
@@ -111,7 +111,7 @@ def children(uri: str, parent: str) -> list[Run]:
     while token != "":
         page = client.search_runs(
             [experiment],
-            filter_string=f"tags.`{tracking.PARENT_TAG}` = '{parent}'",
+            filter_string=f"tags.`{mlflow_runs.PARENT_TAG}` = '{parent}'",
             order_by=["attributes.start_time ASC"],
             max_results=PAGE_SIZE,
             page_token=token,

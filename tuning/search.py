@@ -22,12 +22,13 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from rich.console import Console
 from rich.table import Table
 
-from glot import cli, config, tracking, train_ray
+from glot import cli, config
 from glot.errors import InputError
 from glot.location import location, write_whole
-from glot.run_state import feature_lineage, first_difference
-from glot.saves import steps_folder
-from glot.train_loop import BEST_BY, duration
+from glot.training import driver, mlflow_runs
+from glot.training.loop import BEST_BY, duration
+from glot.training.run_state import feature_lineage, first_difference
+from glot.training.step_checkpoints import steps_folder
 from tuning import results
 from tuning.registry import attach, close_children, register, sweep_tags
 from tuning.results import Sweep
@@ -98,7 +99,7 @@ def main(
     if gpus_per_trial and workers_per_trial > 1:
         raise InputError("--workers-per-trial is for CPUs; with --gpus-per-trial every GPU has its worker")
 
-    uri = mlflow or tracking.default_uri(out.parent)
+    uri = mlflow or mlflow_runs.default_uri(out.parent)
     identity = {
         "space": spec(swept) if search != "grid" else [axis.field for axis in swept.axes],
         "recipe": recipe,
@@ -111,9 +112,9 @@ def main(
         "experiment": experiment,
     }
     state = open_sweep(out, identity, resume=resume, fresh=fresh)
-    parent = tracking.open_run(
+    parent = mlflow_runs.open_run(
         uri,
-        tracking.prepare(uri, experiment),
+        mlflow_runs.prepare(uri, experiment),
         name=f"{swept.name} sweep",
         key=state["key"],
         params={
@@ -123,9 +124,9 @@ def main(
             "search": search + (" with ASHA" if prune else ""),
             "body": lineage["body"]["name"],
         },
-        tags={f"features.{name}": value for name, value in lineage["sets"].items()} | tracking.lineage(),
+        tags={f"features.{name}": value for name, value in lineage["sets"].items()} | mlflow_runs.lineage(),
     )
-    run, status = tracking.Run(uri, parent), "FAILED"
+    run, status = mlflow_runs.Run(uri, parent), "FAILED"
     points = Points(out / STUDY, swept, search=search, count=trials, seed=1)
     data = data_of(config.recipe_named(recipe, settings), lineage)
     run.tags(sweep_tags(swept, data))
@@ -161,7 +162,7 @@ def main(
     return 0
 
 
-def conclude(run: tracking.Run, sweep: Sweep, out: Path, *, uri: str, status: str) -> None:
+def conclude(run: mlflow_runs.Run, sweep: Sweep, out: Path, *, uri: str, status: str) -> None:
     """What is left to do when no trial runs any more, however it came to that: MLflow told, leftovers away."""
     for outcome in sweep.outcomes:
         shutil.rmtree(steps_folder(outcome.attempt.folder(out)), ignore_errors=True)  # nobody goes on from there
@@ -262,7 +263,7 @@ def run_trials(plan: Plan, points: Points, *, seeds: int, prune: bool, concurren
     if not left:
         print(f"{plan.out}: all {len(ledger.over)} trials are over, nothing to do (--fresh starts anew)")
         return 0, 0
-    train_ray.connect(workers=plan.workers if not plan.gpus else 1, gpus=math.ceil(plan.gpus))
+    driver.connect(workers=plan.workers if not plan.gpus else 1, gpus=math.ceil(plan.gpus))
     at_once, plan = room(plan, concurrent=concurrent, trials=left)
     epochs = config.recipe_named(plan.recipe, plan.settings).epochs
     tuner = tune.Tuner(

@@ -20,8 +20,8 @@ from ray.tune.search import Searcher
 
 from glot.errors import InputError
 from glot.location import write_whole
-from glot.run_state import EPOCHS
-from glot.train_loop import BEST_BY
+from glot.training.loop import BEST_BY
+from glot.training.run_state import EPOCHS
 from tuning.spaces import Axis, Space, Value
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -10,9 +10,10 @@ from typing import Any
 from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from glot import config, train_ray
+from glot import config
 from glot.errors import InputError
-from glot.train_loop import BEST_BY
+from glot.training import driver
+from glot.training.loop import BEST_BY
 from tuning.spaces import Space, settings_of
 from tuning.study import FAILED, FINISHED, Attempt, history
 
@@ -68,7 +69,7 @@ def trial_function(plan: Plan) -> Callable[[dict[str, Any]], None]:
 
         with (folder / LOG).open("a", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
             try:
-                train_ray.fit(
+                driver.fit(
                     recipe,
                     features=plan.features,
                     out=folder,

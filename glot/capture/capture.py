@@ -22,28 +22,28 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from glot.backbone import Backbone, Extractor, load_backbone
-from glot.blazepose import Landmarks
-from glot.body import Body, load_body, require_body
-from glot.bvh import write_bvh
-from glot.checkpoint import Checkpoint
-from glot.contact_sheet import moments, sheet
-from glot.crop import DEFAULT_CROP_SCALE, crop_image
-from glot.detection import Find, load_detector
-from glot.drawing import Picture, write_video
+from glot.capture.reconstruction import FITS, Reconstruction
 from glot.errors import InputError
-from glot.gltf import write_gltf
-from glot.inference import checkpoint_path, load_model_for
+from glot.features.backbones.backbone import Backbone, Extractor, load_backbone
+from glot.features.backbones.blazepose import Landmarks
+from glot.features.schema import Manifest
+from glot.human.body import Body, load_body, require_body
+from glot.human.crop import DEFAULT_CROP_SCALE, crop_image
 from glot.location import temporary_of, write_whole
-from glot.motion import Motion, joined
-from glot.motion_files import StoredMotion, read_motion, write_motion, write_peers_pkl
-from glot.overlay import film
-from glot.people import Footage, Person, detected, given, looked_at, spool_for
-from glot.reconstruction import FITS, Reconstruction
-from glot.schema import Manifest
-from glot.spool import Spool
-from glot.track_files import read_tracks
-from glot.video import VIDEOS, Timeline
+from glot.models.checkpoint import Checkpoint
+from glot.models.inference import checkpoint_path, load_model_for
+from glot.motion.bvh import write_bvh
+from glot.motion.gltf import write_gltf
+from glot.motion.motion_files import StoredMotion, read_motion, write_motion, write_peers_pkl
+from glot.motion.person_motion import Motion, joined
+from glot.people.detection import Find, load_detector
+from glot.people.footage import Footage, Person, detected, given, looked_at, spool_for
+from glot.people.spool import Spool
+from glot.people.track_files import read_tracks
+from glot.people.video import VIDEOS, Timeline
+from glot.pictures.drawing import Picture, write_video
+from glot.pictures.film import film
+from glot.pictures.person_sheet import moments, sheet
 
 SUMMARY = "summary.json"
 BODIES, NOBODY = "bodies", "nobody"  # outcomes

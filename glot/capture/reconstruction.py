@@ -9,19 +9,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from glot.body import BETAS, JOINTS, Body
-from glot.camera import crop_cam, full_image_translation
-from glot.camera_fit import LEAST_VISIBLE, PAIRS, fit_cameras, steady_cameras
-from glot.crop import DEFAULT_CROP_SCALE
-from glot.inference import predict_batches
-from glot.model import GLoT, SMPLParams
-from glot.motion import Motion, crop_boxes, default_focal, make_motion
-from glot.people import NAMES, Person
-from glot.pose_fit import CONTEXT, fit_poses
-from glot.pose_fit import PAIRS as FIT_PAIRS
-from glot.smoothing import Smoother
-from glot.spool import Spool
-from glot.video import Timeline
+from glot.human.body import BETAS, JOINTS, Body
+from glot.human.camera import crop_cam, full_image_translation
+from glot.human.crop import DEFAULT_CROP_SCALE
+from glot.models.glot import GLoT, SMPLParams
+from glot.models.inference import predict_batches
+from glot.motion.camera_fit import LEAST_VISIBLE, PAIRS, fit_cameras, steady_cameras
+from glot.motion.person_motion import Motion, crop_boxes, default_focal, make_motion
+from glot.motion.pose_fit import CONTEXT, fit_poses
+from glot.motion.pose_fit import PAIRS as FIT_PAIRS
+from glot.motion.smoothing import Smoother
+from glot.people.footage import NAMES, Person
+from glot.people.spool import Spool
+from glot.people.video import Timeline
 
 FITS = ("limbs", "camera", "none")  # what is fitted to the landmarks: poses, too; only where the body stands; nothing
 PIECE = 256  # frames

@@ -18,7 +18,7 @@ from glot.errors import InputError
 from glot.location import open_parquet, write_whole
 
 SCHEMA_VERSION = 1
-KEYPOINTS = 49  # SPIN's order, glot.joints.SPIN49
+KEYPOINTS = 49  # SPIN's order, glot.human.joints.SPIN49
 MANIFEST = "manifest.json"
 
 
@@ -118,7 +118,7 @@ def parts(folder: Path, manifest: Manifest) -> list[Path]:
 
 
 def read_table(folder: Path, columns: list[str] | None = None) -> pa.Table:
-    """All rows of a feature set, in order, schema checked. For training use glot.store; this holds all of it in RAM."""
+    """All rows of a feature set, in order, schema checked. For training use glot.features.store; this holds all of it in RAM."""
     manifest = read_manifest(folder)
     expected = schema(manifest.backbone["feature_size"])
     tables = []

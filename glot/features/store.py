@@ -22,10 +22,10 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from glot.cli import progress
-from glot.crop import keypoints_to_crop
 from glot.errors import InputError
+from glot.features.schema import KEYPOINTS, SCHEMA_VERSION, Manifest, parts, read_manifest, schema
+from glot.human.crop import keypoints_to_crop
 from glot.location import cache_folder, open_parquet
-from glot.schema import KEYPOINTS, SCHEMA_VERSION, Manifest, parts, read_manifest, schema
 
 LAYOUT = 1  # of the copy; part of its folder's name
 INDEX = "index.json"
@@ -65,7 +65,7 @@ class Track(NamedTuple):
 class FeatureStore:
     """The rows of one feature set: read-only memory maps of N rows, and where the tracks are.
 
-    Units are those of glot.schema: keypoints2d in px of the image, joints3d in metres, pose in rad.
+    Units are those of glot.features.schema: keypoints2d in px of the image, joints3d in metres, pose in rad.
     """
 
     features: NDArray[np.float32]  # (N, F)

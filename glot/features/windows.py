@@ -49,7 +49,7 @@ def training_windows(
 ) -> IntArray:
     """First rows (W,) of the training windows: rows s ... s + frames - 1 of one track, consecutive in time.
 
-    ``tracks`` end in their [start, stop) row range (glot.store.Track does); ``frame_index`` covers all of them. Every
+    ``tracks`` end in their [start, stop) row range (glot.features.store.Track does); ``frame_index`` covers all of them. Every
     run of n consecutive frames gives (n - frames) // stride + 1 windows; its remainder is dropped, as officially with a
     stride of one window. Two official habits are left out: windows that span time gaps (frames removed because few
     joints were visible), and, with a stride below the window length, seven or eight copies of the first and last window

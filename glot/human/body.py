@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from glot.errors import InputError
-from glot.joints import H36M_TO_COMMON14, SMPL_PARENTS, SMPL_VERTEX_JOINT_IDS, SPIN49_FROM_54
-from glot.safe_pickle import load_pickle
+from glot.human.joints import H36M_TO_COMMON14, SMPL_PARENTS, SMPL_VERTEX_JOINT_IDS, SPIN49_FROM_54
+from glot.human.safe_pickle import load_pickle
 
-OPEN_BODY = Path(__file__).parent / "assets" / "open_body.npz"
+OPEN_BODY = Path(__file__).parents[1] / "assets" / "open_body.npz"
 SMPL_VERTICES = 6890
 JOINTS, BETAS = 24, 10
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from glot.errors import InputError
-from glot.model import CrossAttention, GLoT, SelfAttention
+from glot.models.glot import CrossAttention, GLoT, SelfAttention
 
 ENCODER, DECODER = "motion.blocks.", "motion.decoder_blocks."  # names of the global branch's layers begin so
 

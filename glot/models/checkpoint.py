@@ -17,8 +17,8 @@ from torch import Tensor
 
 from glot.config import Recipe, from_dict, to_dict
 from glot.errors import InputError
-from glot.model import ESTIMATE, GLoT
-from glot.schema import Manifest
+from glot.features.schema import Manifest
+from glot.models.glot import ESTIMATE, GLoT
 
 VERSION = 1
 WEIGHTS, CONFIG, TRAINING = "model.safetensors", "config.json", "training.pt"

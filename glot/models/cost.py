@@ -12,8 +12,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from glot.model import GLoT
-from glot.sliding import SlidingGLoT
+from glot.models.glot import GLoT
+from glot.models.sliding import SlidingGLoT
 
 WINDOWS = 64  # in the batch that shares the merging of two layers
 TRACK = 512  # frames of the track whose cost is shared out among them

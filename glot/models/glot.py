@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glot.config import ModelConfig
-from glot.joints import SMPL_PARENTS
-from glot.rotation import rot6d_to_rotmat
+from glot.human.joints import SMPL_PARENTS
+from glot.human.rotation import rot6d_to_rotmat
 
 POSE, SHAPE, CAM = 144, 10, 3  # 24 joints x 6D, betas, weak-perspective camera
 ESTIMATE = POSE + SHAPE + CAM

@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from glot.checkpoint import Checkpoint, check_features, load_checkpoint
 from glot.errors import InputError
-from glot.model import GLoT, SMPLParams
-from glot.official import load_official
-from glot.schema import Manifest
-from glot.sliding import SlidingGLoT
-from glot.windows import prediction_order
+from glot.features.schema import Manifest
+from glot.features.windows import prediction_order
+from glot.models.checkpoint import Checkpoint, check_features, load_checkpoint
+from glot.models.glot import GLoT, SMPLParams
+from glot.models.official_files import load_official
+from glot.models.sliding import SlidingGLoT
 
-ASSETS = Path(__file__).parent / "assets"
+ASSETS = Path(__file__).parents[1] / "assets"
 OPEN_MODEL = ASSETS / "glot_open"  # trained by the project, of features of the open ResNet-50
 OPEN_MODELS = {"resnet50": OPEN_MODEL, "blazepose": ASSETS / "glot_video"}  # by the backbone of their features
 

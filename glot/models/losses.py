@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from glot.body import Body
-from glot.camera import project
 from glot.config import LossConfig
-from glot.joints import COMMON14_IN_SPIN49, L_HIP, R_HIP
-from glot.model import GLoTOutput, SMPLParams
+from glot.human.body import Body
+from glot.human.camera import project
+from glot.human.joints import COMMON14_IN_SPIN49, L_HIP, R_HIP
+from glot.models.glot import GLoTOutput, SMPLParams
 
 
 @dataclass

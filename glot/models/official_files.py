@@ -15,12 +15,11 @@ import torch
 import typer
 from torch import Tensor
 
-from glot import cli
-from glot.body import JOINTS, SMPL_VERTICES, Body, load_body, require_body
-from glot.checkpoint import Checkpoint, assign, load_checkpoint, read_torch_file
 from glot.config import ModelConfig, table1_3dpw
 from glot.errors import InputError
-from glot.model import GLoT, Positions
+from glot.human.body import JOINTS, SMPL_VERTICES, Body, load_body, require_body
+from glot.models.checkpoint import Checkpoint, assign, load_checkpoint, read_torch_file
+from glot.models.glot import GLoT, Positions
 
 # Official name -> ours, longest prefix first; what follows the prefix is kept.
 OFFICIAL_NAMES = {
@@ -230,12 +229,3 @@ def main(
         with suppress(OSError):
             temporary.unlink()
     print(f"{out}: {len(state)} tensors of {checkpoint}")
-
-
-def command() -> None:
-    """Entry point of ``glot-official``."""
-    cli.run(main)
-
-
-if __name__ == "__main__":
-    command()

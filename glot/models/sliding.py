@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from glot.model import GLoT, SMPLParams, to_params
+from glot.models.glot import GLoT, SMPLParams, to_params
 
 
 class SlidingGLoT:

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from glot.model import GLoT
-from glot.store import FeatureStore
+from glot.features.store import FeatureStore
+from glot.models.glot import GLoT
 
 FRAMES = 50_000  # at most so many are looked at, evenly spread
 

@@ -1,4 +1,4 @@
-"""A Motion out as a BVH file, what animation programs open. (pipelines/bvh.py reads motion capture the other way.)
+"""A Motion out as a BVH file, what animation programs open. (pipelines/motions/bvh_reader.py reads motion capture the other way.)
 
 Centimetres, y up, z towards the camera, which stands at the origin. The skeleton is SMPL's 24 joints with the bones of
 the person's mean betas; at rest a T-pose that faces +z.
@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from glot.body import JOINTS, Body
-from glot.joints import SMPL_JOINTS, SMPL_PARENTS
+from glot.human.body import JOINTS, Body
+from glot.human.joints import SMPL_JOINTS, SMPL_PARENTS
 from glot.location import write_whole
-from glot.motion import Y_UP, Motion
-from glot.smoothing import fill_gaps
+from glot.motion.person_motion import Y_UP, Motion
+from glot.motion.smoothing import fill_gaps
 
 CENTIMETRES = 100.0
 CHANNELS = "Zrotation Xrotation Yrotation"  # the commonest order; some readers know no other

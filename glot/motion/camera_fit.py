@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from glot.camera import crop_cam, full_image_translation
-from glot.joints import SMPL_JOINTS
+from glot.human.camera import crop_cam, full_image_translation
+from glot.human.joints import SMPL_JOINTS
 
-# SMPL's joints and the landmarks (names of glot.people.JOINTS) that mean the same places.
+# SMPL's joints and the landmarks (names of glot.people.footage.JOINTS) that mean the same places.
 PAIRS = tuple(
     (SMPL_JOINTS.index(f"{side}_{joint}"), f"{side[0]}{joint}")
     for joint in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")

@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from glot.body import JOINTS, Body
 from glot.errors import InputError
-from glot.joints import SMPL_JOINTS, SMPL_PARENTS
+from glot.human.body import JOINTS, Body
+from glot.human.joints import SMPL_JOINTS, SMPL_PARENTS
 from glot.location import write_whole
-from glot.motion import Y_UP, Motion
+from glot.motion.person_motion import Y_UP, Motion
 
 REACH = 4  # joints a vertex
 COLOURS = ((0.45, 0.62, 0.90), (0.93, 0.60, 0.36), (0.50, 0.75, 0.48), (0.78, 0.56, 0.82), (0.86, 0.78, 0.42))  # linear

@@ -21,12 +21,12 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from glot.body import Body
 from glot.errors import InputError
+from glot.features.schema import column
+from glot.human.body import Body
+from glot.human.rotation import axis_angle_to_rotmat, rotmat_to_axis_angle
 from glot.location import open_parquet, temporary_of, write_whole
-from glot.motion import Motion, joined, vertices
-from glot.rotation import axis_angle_to_rotmat, rotmat_to_axis_angle
-from glot.schema import column
+from glot.motion.person_motion import Motion, joined, vertices
 
 COLUMNS = pa.schema(
     [

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from glot import camera
-from glot.body import BETAS, JOINTS, Body
-from glot.model import SMPLParams
+from glot.human import camera
+from glot.human.body import BETAS, JOINTS, Body
+from glot.models.glot import SMPLParams
 
 SHAPES = {
     "frames": (),
@@ -49,7 +49,7 @@ class Motion:
     scores: NDArray[np.float32]  # (N,) of the detection or its landmarks, 0 where not seen
     rotmats: NDArray[np.float32]  # (N, 24, 3, 3) global_orient and body_pose, each relative to its parent joint
     betas: NDArray[np.float32]  # (N, 10)
-    cam: NDArray[np.float32]  # (N, 3) s, tx, ty of the crop (glot.camera)
+    cam: NDArray[np.float32]  # (N, 3) s, tx, ty of the crop (glot.human.camera)
     transl: NDArray[np.float32]  # (N, 3) m, of the body's own origin
     joints3d: NDArray[np.float32]  # (N, 24, 3) m
     keypoints2d: NDArray[np.float32]  # (N, 24, 2) px
@@ -82,7 +82,7 @@ class Motion:
 
     @property
     def crop_boxes(self) -> NDArray[np.float32]:
-        """(N, 3) centre x, centre y and side of the crops, px: what glot.camera's full-image functions take."""
+        """(N, 3) centre x, centre y and side of the crops, px: what glot.human.camera's full-image functions take."""
         return crop_boxes(self.bbox, self.crop_scale)
 
     @property

@@ -8,11 +8,11 @@ do and as smoothly as they can be (an energy as of SMPLify, Bogo et al. 2016, wi
 import torch
 from torch import Tensor
 
-from glot.body import JOINTS, Body
-from glot.joints import SMPL_JOINTS, SPIN49
-from glot.rotation import axis_angle_to_rotmat
+from glot.human.body import JOINTS, Body
+from glot.human.joints import SMPL_JOINTS, SPIN49
+from glot.human.rotation import axis_angle_to_rotmat
 
-# SPIN's joints (SMPL's own where there is a choice) and the landmarks (names of glot.people.JOINTS) that mean the same.
+# SPIN's joints (SMPL's own where there is a choice) and the landmarks (names of glot.people.footage.JOINTS) that mean the same.
 PARTS = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 SIDED = tuple((SPIN49.index(f"OP {side}{part.title()}"), side.lower() + part) for part in PARTS for side in "LR")
 PAIRS = ((SPIN49.index("OP Nose"), "nose"), *SIDED)

@@ -9,9 +9,9 @@ import torchvision
 from numpy.typing import NDArray
 from torch import nn
 
-from glot.blazepose import Detections, Detector
-from glot.checkpoint import read_torch_file
 from glot.errors import InputError
+from glot.features.backbones.blazepose import Detections, Detector
+from glot.models.checkpoint import read_torch_file
 
 Find = Callable[[NDArray[np.uint8]], Detections]  # (H, W, 3) RGB -> boxes (n, 4) left, top, width, height px; scores
 

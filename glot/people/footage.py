@@ -13,17 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glot import cli
-from glot.blazepose import LANDMARK_SIZE, Landmarks
-from glot.boxes import MEDIAN_FRAMES, bounds, smooth_boxes
-from glot.crop import crop_image
-from glot.detection import Find
 from glot.errors import InputError
-from glot.spool import Spool
-from glot.track_files import Boxes
-from glot.tracks import Short, Track, Tracker, finished
-from glot.video import Timeline, Unreadable, Video, frames_said, read_timeline
+from glot.features.backbones.blazepose import LANDMARK_SIZE, Landmarks
+from glot.human.crop import crop_image
+from glot.people.boxes import MEDIAN_FRAMES, bounds, smooth_boxes
+from glot.people.detection import Find
+from glot.people.spool import Spool
+from glot.people.track_files import Boxes
+from glot.people.tracks import Short, Track, Tracker, finished
+from glot.people.video import Timeline, Unreadable, Video, frames_said, read_timeline
 
-# Rows of BlazePose's 33 landmarks that correspond to the 2D joints of the training data (glot.joints.THREEDPW_2D).
+# Rows of BlazePose's 33 landmarks that correspond to the 2D joints of the training data (glot.human.joints.THREEDPW_2D).
 JOINTS = {
     "nose": 0, "leye": 2, "reye": 5, "lear": 7, "rear": 8, "lshoulder": 11, "rshoulder": 12, "lelbow": 13,
     "relbow": 14, "lwrist": 15, "rwrist": 16, "lhip": 23, "rhip": 24, "lknee": 25, "rknee": 26, "lankle": 27,

@@ -1,6 +1,6 @@
 """A video in, any of its pictures out, in whatever order they are asked for: it is read on from the key frame before.
 
-Pictures are numbered as glot.video does, which reads forwards only.
+Pictures are numbered as glot.people.video does, which reads forwards only.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from glot.video import Unreadable, opened, upright
+from glot.people.video import Unreadable, opened, upright
 
 NEAR = 30  # pictures; as far ahead as reading on beats jumping
 

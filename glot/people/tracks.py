@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from trackforge import TRACKTRACK
 
-from glot.track_files import Boxes
+from glot.people.track_files import Boxes
 
 # trackforge (MIT) has wheels for every Python here and no dependencies; the better known ones want another OpenCV or an
 # old numpy. Of its trackers TrackTrack (Shim et al., CVPR 2025) was the one that told people who cross apart by their

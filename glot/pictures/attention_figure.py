@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from glot.attention import global_maps, hidden_frames
-from glot.clip import ORANGE, Clip
-from glot.drawing import Picture
-from glot.model import GLoT
-from glot.windows import evaluation_windows
+from glot.features.windows import evaluation_windows
+from glot.models.attention_maps import global_maps, hidden_frames
+from glot.models.glot import GLoT
+from glot.pictures.drawing import Picture
+from glot.pictures.track_pictures import ORANGE, Clip
 
 THUMB = 96  # px
 HIDDEN = tuple(channel / 255 for channel in ORANGE)

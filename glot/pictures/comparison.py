@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from glot.clip import ORANGE, Clip
-from glot.drawing import INK, PAPER, Picture, write
-from glot.joints import COMMON14
-from glot.metrics import HIPS
+from glot.human.joints import COMMON14
+from glot.pictures.drawing import INK, PAPER, Picture, write
+from glot.pictures.track_pictures import ORANGE, Clip
+from glot.scoring.metrics import HIPS
 
 MOMENTS = 6
 PANEL = 256  # px, of the sheet

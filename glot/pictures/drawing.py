@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glot.errors import InputError
-from glot.scene import Scene
+from glot.pictures.renderer import Scene
 
 Picture = NDArray[np.uint8]  # (H, W, 3) RGB
 

@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from glot.body import Body
-from glot.drawing import PAPER, Picture, draw_body, side_view, write
-from glot.motion import Motion, vertices
-from glot.motion_files import StoredMotion
+from glot.human.body import Body
+from glot.motion.motion_files import StoredMotion
+from glot.motion.person_motion import Motion, vertices
+from glot.pictures.drawing import PAPER, Picture, draw_body, side_view, write
 
 TALLEST = 720  # px, of the film
 BLOCK = 16  # frames posed at a time

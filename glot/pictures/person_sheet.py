@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from glot.body import Body
-from glot.crop import crop_matrix
-from glot.drawing import PAPER, Picture, draw_body, side_view, write
-from glot.motion import Motion, vertices
+from glot.human.body import Body
+from glot.human.crop import crop_matrix
+from glot.motion.person_motion import Motion, vertices
+from glot.pictures.drawing import PAPER, Picture, draw_body, side_view, write
 
 COLUMNS = 6
 PANEL, GAP, LEFT, TOP, FOOT = 256, 4, 96, 34, 22  # px

@@ -13,19 +13,19 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
-from glot.body import Body
-from glot.camera import CROP_SIZE, FOCAL_LENGTH, full_image_translation
-from glot.crop import crop_matrix, keypoints_to_crop
-from glot.drawing import PAPER, SIDE_VIEW_METRES, SIDEWAYS, Picture, draw_body
 from glot.errors import InputError
-from glot.joints import COMMON14, COMMON14_BONES
+from glot.features.schema import parts
+from glot.features.store import FeatureStore, Track
+from glot.features.windows import usual_step
+from glot.human.body import Body
+from glot.human.camera import CROP_SIZE, FOCAL_LENGTH, full_image_translation
+from glot.human.crop import crop_matrix, keypoints_to_crop
+from glot.human.joints import COMMON14, COMMON14_BONES
 from glot.location import open_parquet
-from glot.metrics import HIPS
-from glot.model import SMPLParams
-from glot.schema import parts
-from glot.scoring import Truth
-from glot.store import FeatureStore, Track
-from glot.windows import usual_step
+from glot.models.glot import SMPLParams
+from glot.pictures.drawing import PAPER, SIDE_VIEW_METRES, SIDEWAYS, Picture, draw_body
+from glot.scoring.metrics import HIPS
+from glot.scoring.track_errors import Truth
 
 PREDICTED, TRUE = (0.45, 0.62, 0.90), (0.80, 0.72, 0.55)  # colours of bodies, RGB 0-1
 ORANGE = (225, 110, 20)

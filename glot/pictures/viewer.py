@@ -18,13 +18,12 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from glot import cli
-from glot.body import Body, load_body
 from glot.errors import InputError
-from glot.motion import Motion, vertices
-from glot.motion_files import read_motion
-from glot.seeking import SeekableVideo
-from glot.video import Unreadable
+from glot.human.body import Body, load_body
+from glot.motion.motion_files import read_motion
+from glot.motion.person_motion import Motion, vertices
+from glot.people.seeking import SeekableVideo
+from glot.people.video import Unreadable
 
 if TYPE_CHECKING:
     import viser
@@ -285,12 +284,3 @@ def main(
     with suppress(KeyboardInterrupt):
         viewer.run()
     viewer.close()
-
-
-def command() -> None:
-    """Entry point of ``glot-view``."""
-    cli.run(main)
-
-
-if __name__ == "__main__":
-    command()

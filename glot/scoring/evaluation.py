@@ -21,20 +21,20 @@ from rich.console import Console
 from rich.table import Table
 
 from glot import cli
-from glot.body import Body, load_body, require_body
-from glot.checkpoint import Checkpoint
 from glot.config import ModelConfig
-from glot.cost import PAPER as PAPER_MACS
-from glot.cost import cost_of
 from glot.errors import InputError
-from glot.inference import load_model, load_model_for, predict_track
-from glot.linear_probe import LinearProbe
+from glot.features.schema import Manifest, parts
+from glot.features.store import FeatureStore
+from glot.features.windows import PROTOCOLS, check_protocol
+from glot.human.body import Body, load_body, require_body
 from glot.location import location, open_parquet, write_whole
-from glot.model import ESTIMATE, GLoT, SMPLParams, to_params
-from glot.schema import Manifest, parts
-from glot.scoring import score, track_truth
-from glot.store import FeatureStore
-from glot.windows import PROTOCOLS, check_protocol
+from glot.models.checkpoint import Checkpoint
+from glot.models.cost import PAPER as PAPER_MACS
+from glot.models.cost import cost_of
+from glot.models.glot import ESTIMATE, GLoT, SMPLParams, to_params
+from glot.models.inference import load_model, load_model_for, predict_track
+from glot.scoring.linear_probe import LinearProbe
+from glot.scoring.track_errors import score, track_truth
 
 METRICS = {"pa_mpjpe": "PA-MPJPE", "mpjpe": "MPJPE", "mpvpe": "MPVPE", "accel": "Accel"}
 # Tables 1 and 2 of the paper, mm and mm / frame^2.
@@ -100,7 +100,7 @@ def evaluate_predictor(
     The truth is of the same ``body`` as the prediction, or of the one among ``true_bodies`` that is called as the
     gender of a track's person.
 
-    "corrected" and "official" differ in the order of each track's last predictions (glot.windows.prediction_order) and
+    "corrected" and "official" differ in the order of each track's last predictions (glot.features.windows.prediction_order) and
     in whether an acceleration may be taken across a gap in time (official: yes, over the rows as they are).
     """
     for protocol in protocols:
@@ -382,12 +382,3 @@ def _write(path: Path, content: bytes) -> None:
         write_whole(path, content)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
-
-
-def command() -> None:
-    """Entry point of ``glot-evaluate``."""
-    cli.run(main)
-
-
-if __name__ == "__main__":
-    command()

@@ -6,7 +6,7 @@ N frames, F numbers of a feature, J joints. What a video model adds shows in how
 import numpy as np
 from numpy.typing import NDArray
 
-from glot.metrics import pa_mpjpe
+from glot.scoring.metrics import pa_mpjpe
 
 STRENGTHS = np.logspace(-1, 5, 13)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from glot.joints import L_HIP, R_HIP
+from glot.human.joints import L_HIP, R_HIP
 
 FloatArray = NDArray[np.float64]
 

@@ -1,7 +1,7 @@
 """Trains GLoT with Ray Train: feature sets and a recipe in, best and last checkpoint and an MLflow run out.
 
 ``fit`` is the whole run: check everything that can be checked before a worker starts, launch a TorchTrainer whose
-workers run glot.train_loop under DDP, start them again if they die. ``tuning/`` calls it once per trial.
+workers run glot.training.loop under DDP, start them again if they die. ``tuning/`` calls it once per trial.
 """
 
 import hashlib
@@ -18,7 +18,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from glot import cli, config, curves, ray_session, tracking  # ray_session sets what ray reads when it is imported
+from glot import config
+from glot.training import (
+    curves,
+    mlflow_runs,  # ray_session sets what ray reads when it is imported
+    ray_session,
+)
 
 import ray  # isort: skip
 import ray.train
@@ -27,16 +32,16 @@ import typer
 from ray.train.torch import TorchTrainer, prepare_model
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from glot.body import load_body, require_body
-from glot.checkpoint import WEIGHTS, read_config
 from glot.config import Recipe
 from glot.errors import InputError
-from glot.inference import checkpoint_path, load_model_for
+from glot.features.schema import read_manifest
+from glot.human.body import load_body, require_body
 from glot.location import is_remote, location, temporary_of
-from glot.run_state import EPOCHS, SPOOL, feature_lineage, open_state, training_folders, write_state
-from glot.saves import newest_step, steps_folder
-from glot.schema import read_manifest
-from glot.train_loop import Job, first_model, train
+from glot.models.checkpoint import WEIGHTS, read_config
+from glot.models.inference import checkpoint_path, load_model_for
+from glot.training.loop import Job, first_model, train
+from glot.training.run_state import EPOCHS, SPOOL, feature_lineage, open_state, training_folders, write_state
+from glot.training.step_checkpoints import newest_step, steps_folder
 
 TRIES = 3  # in a row without a new checkpoint, before a run whose workers die is given up
 NODE_SECONDS = 60.0  # that a lost node is waited for
@@ -304,7 +309,7 @@ def fit(
             curves.write_table(epochs, out / "epochs.csv")
             curves.plot(epochs, out / "epochs.png")
         if run_id:
-            run = tracking.Run(mlflow, run_id, spool=out / SPOOL, resumed=True)
+            run = mlflow_runs.Run(mlflow, run_id, spool=out / SPOOL, resumed=True)
             for name in ("epochs.csv", "epochs.png") if epochs else ():
                 run.artifact(out / name)
             if status == "FINISHED":
@@ -322,19 +327,19 @@ def open_mlflow_run(
     """The id of this folder's run in MLflow. An outage costs a new run its log; one that exists goes on regardless."""
     known = state.get("mlflow", {})
     if known.get("uri") == mlflow:
-        tracking.Run(mlflow, known["run_id"]).running()
+        mlflow_runs.Run(mlflow, known["run_id"]).running()
         return known["run_id"]
     if "key" not in state:  # of its own: a run started over in the same folder is another run
         state["key"] = uuid.uuid4().hex[:16]
         write_state(out, state)
     tags = {f"features.{name}": value for name, value in state["features"]["sets"].items()}
-    run_id = tracking.open_run(
+    run_id = mlflow_runs.open_run(
         mlflow,
-        tracking.prepare(mlflow, experiment),
+        mlflow_runs.prepare(mlflow, experiment),
         name=name,
         key=state["key"],
         params=config.flat(recipe),
-        tags=tags | tracking.lineage() | {"out": str(out)},
+        tags=tags | mlflow_runs.lineage() | {"out": str(out)},
         parent=parent,
     )
     state["mlflow"] = {"uri": mlflow, "run_id": run_id}
@@ -412,7 +417,7 @@ def main(
     feature_lineage(chosen, features)  # says what is missing before Ray starts
     total = workers or gpus or 1
     connect(workers=total, gpus=gpus)
-    uri = "" if mlflow == "none" else mlflow or tracking.default_uri(out.resolve().parent)
+    uri = "" if mlflow == "none" else mlflow or mlflow_runs.default_uri(out.resolve().parent)
     cores = os.cpu_count() or 1
     try:
         metrics = fit(
@@ -442,12 +447,3 @@ def main(
     if uri:
         print(f"MLflow: {Path(sys.executable).parent / 'mlflow'} ui --backend-store-uri {uri}")
     return 0
-
-
-def command() -> None:
-    """Entry point of ``glot-train``."""
-    cli.run(main)
-
-
-if __name__ == "__main__":
-    command()

@@ -1,6 +1,6 @@
 """Feature sets and a recipe in, checkpoints and a log out: what each worker of a training run does, Ray or no Ray.
 
-A step is determined by its number: its windows and what is hidden of them (glot.sampler), its dropout, its learning
+A step is determined by its number: its windows and what is hidden of them (glot.training.sampler), its dropout, its learning
 rate. So a run taken up at a step goes on as if it had not stopped, and a step done again comes out the same.
 """
 
@@ -18,22 +18,22 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from glot import tracking
-from glot.body import Body, load_body
-from glot.checkpoint import assign, save_checkpoint
 from glot.config import Recipe
 from glot.errors import InputError
-from glot.evaluate import evaluate_split
-from glot.inference import load_model
+from glot.features.store import FeatureStore
+from glot.human.body import Body, load_body
 from glot.location import write_whole
-from glot.losses import frame_counts, glot_loss
-from glot.model import GLoT
-from glot.official import load_spin_regressor
-from glot.run_state import EPOCHS, SPOOL, training_folders, validation_folders
-from glot.sampler import Batch, Sampler
-from glot.saves import newest_step, resume, save_step
-from glot.store import FeatureStore
-from glot.whitening import whiten
+from glot.models.checkpoint import assign, save_checkpoint
+from glot.models.glot import GLoT
+from glot.models.inference import load_model
+from glot.models.losses import frame_counts, glot_loss
+from glot.models.official_files import load_spin_regressor
+from glot.models.whitening import whiten
+from glot.scoring.evaluation import evaluate_split
+from glot.training import mlflow_runs
+from glot.training.run_state import EPOCHS, SPOOL, training_folders, validation_folders
+from glot.training.sampler import Batch, Sampler
+from glot.training.step_checkpoints import newest_step, resume, save_step
 
 BEST_BY = "val_pa_mpjpe"
 LOG_EVERY = 10  # steps between two points of the loss curve
@@ -47,7 +47,7 @@ class Job:
 
     recipe: Recipe
     features: Path
-    lineage: dict[str, Any]  # what the features are (glot.run_state)
+    lineage: dict[str, Any]  # what the features are (glot.training.run_state)
     out: Path
     body: Path | None
     spin_regressor: Path | None
@@ -245,7 +245,7 @@ class Writer:
         self.validation = {n: FeatureStore.open(f) for n, f in validation_folders(recipe, job.features).items()}
         self.run = None
         if job.run_id:
-            self.run = tracking.Run(job.mlflow_uri, job.run_id, spool=job.out / SPOOL, resumed=True)
+            self.run = mlflow_runs.Run(job.mlflow_uri, job.run_id, spool=job.out / SPOOL, resumed=True)
         self.sums: dict[str, float] = dict(progress.get("sums", {}))
         self.best = float(progress.get("best", math.inf))
         self.history: list[dict[str, float]] = [dict(row) for row in progress.get("history", [])]

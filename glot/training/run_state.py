@@ -7,8 +7,8 @@ from typing import Any
 
 from glot.config import Recipe
 from glot.errors import InputError
+from glot.features.schema import Manifest, read_manifest
 from glot.location import write_whole
-from glot.schema import Manifest, read_manifest
 
 STATE, EPOCHS, SPOOL = "run.json", "epochs.json", "mlflow_unsent.jsonl"
 

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from glot.config import DataConfig
 from glot.errors import InputError
-from glot.losses import Targets
-from glot.rotation import axis_angle_to_rotmat
-from glot.store import FeatureStore
-from glot.windows import training_windows
+from glot.features.store import FeatureStore
+from glot.features.windows import training_windows
+from glot.human.rotation import axis_angle_to_rotmat
+from glot.models.losses import Targets
 
 NOISE, DISTURBANCE = 7, 8  # apart from the streams' seeds
 LASTING = np.float32(0.8)  # the part of a window's disturbance that all its frames share

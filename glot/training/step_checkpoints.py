@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from glot.checkpoint import load_training_state, save_checkpoint, save_training_state
 from glot.config import Recipe
 from glot.errors import InputError
-from glot.model import GLoT
+from glot.models.checkpoint import load_training_state, save_checkpoint, save_training_state
+from glot.models.glot import GLoT
 
 KEPT = 2  # the newest, and the one before it in case the newest cannot be read
 

@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from glot.crop import CROP_SIZE, crop_matrix
 from glot.errors import InputError
-from glot.joints import COMMON14_BONES, SPIN49
+from glot.features.schema import Manifest, parts
+from glot.human.crop import CROP_SIZE, crop_matrix
+from glot.human.joints import COMMON14_BONES, SPIN49
 from glot.location import open_parquet
-from glot.schema import Manifest, parts
-from pipelines.clips import Clip
-from pipelines.frames import Frame, read_crops
+from pipelines.decoders.clips import Clip
+from pipelines.decoders.frames import Frame, read_crops
 
 COLUMNS, ROWS = 8, 4
 CAPTION = 32  # px below a crop, for two lines

@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from glot.schema import Manifest
+from glot.features.schema import Manifest
 
 
 class Figure(NamedTuple):
     """A published count: from ``low`` to ``high``. ``low`` 0 says that it is an upper bound."""
 
-    what: str  # a key of what pipelines.feature_summary counts
+    what: str  # a key of what pipelines.checks.summary counts
     low: int
     high: int
     note: str = ""

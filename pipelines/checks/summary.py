@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from glot.crop import keypoints_to_crop
-from glot.joints import SPIN49
-from glot.schema import Manifest
-from glot.windows import training_windows, usual_step
-from pipelines.published import compare, decoder_counts
+from glot.features.schema import Manifest
+from glot.features.windows import training_windows, usual_step
+from glot.human.crop import keypoints_to_crop
+from glot.human.joints import SPIN49
+from pipelines.checks.published import compare, decoder_counts
 
 WINDOW = 16  # frames, the paper's
 SHOWN_REASONS = 4

@@ -1,9 +1,9 @@
-"""Boxes that are off: a detector's, to train on; those of VIBE's heirs. The right ones are in glot/boxes.py."""
+"""Boxes that are off: a detector's, to train on; those of VIBE's heirs. The right ones are in glot/people/boxes.py."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glot.boxes import Boxes
+from glot.people.boxes import Boxes
 
 
 def jittered(bbox: NDArray[np.floating], rng: np.random.Generator) -> NDArray[np.float64]:

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from glot.body import Body
-from glot.crop import DEFAULT_CROP_SCALE
-from glot.schema import KEYPOINTS
+from glot.features.schema import KEYPOINTS
+from glot.human.body import Body
+from glot.human.crop import DEFAULT_CROP_SCALE
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def unit_of_pictures(root: Path, file: Path, images: str) -> Unit:
 
 @dataclass(frozen=True)
 class Clip:
-    """One person through one clip, N frames in time order; the columns of glot.schema without the feature."""
+    """One person through one clip, N frames in time order; the columns of glot.features.schema without the feature."""
 
     track_id: str
     fps: float

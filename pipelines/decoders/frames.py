@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from glot.crop import CROP_SIZE, crop_image
 from glot.errors import InputError
-from glot.video import Unreadable, Videos, video_frame
-from pipelines.clips import Clip
+from glot.human.crop import CROP_SIZE, crop_image
+from glot.people.video import Unreadable, Videos, video_frame
+from pipelines.decoders.clips import Clip
 from pipelines.decoders.insta_variety import MARK, read_record_picture
 
 START, SCAN, END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"  # of a JPEG file, of its picture data, of the file

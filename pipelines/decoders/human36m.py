@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from glot.body import Body
-from glot.boxes import keypoint_boxes
-from glot.crop import DEFAULT_CROP_SCALE
 from glot.errors import InputError
-from glot.joints import COMMON14, SPIN49
-from pipelines.clips import Clip, Decoded, Decoder, Unit
+from glot.human.body import Body
+from glot.human.crop import DEFAULT_CROP_SCALE
+from glot.human.joints import COMMON14, SPIN49
+from glot.people.boxes import keypoint_boxes
+from pipelines.decoders.clips import Clip, Decoded, Decoder, Unit
 from pipelines.decoders.human36m_files import (
     CAMERA,
     FIT,

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glot.body import Body
-from glot.crop import CROP_SIZE
 from glot.errors import InputError
-from glot.joints import SPIN49, match
-from pipelines.clips import Clip, Decoded, Decoder, Unit
-from pipelines.tfrecord import Malformed, Span, bytes_spans, entries, example, floats, integers, read_records
+from glot.human.body import Body
+from glot.human.crop import CROP_SIZE
+from glot.human.joints import SPIN49, match
+from pipelines.decoders.clips import Clip, Decoded, Decoder, Unit
+from pipelines.decoders.tfrecord import Malformed, Span, bytes_spans, entries, example, floats, integers, read_records
 
 SPLITS = ("train", "test")
 FPS = 30.0  # nominal: the rate of the videos is not recorded

@@ -13,14 +13,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from glot.body import Body
-from glot.crop import DEFAULT_CROP_SCALE
 from glot.errors import InputError
-from glot.joints import SPIN49
-from glot.video import Unreadable, Video
-from pipelines.clips import Clip, Decoded, Decoder, Unit
+from glot.human.body import Body
+from glot.human.crop import DEFAULT_CROP_SCALE
+from glot.human.joints import SPIN49
+from glot.people.video import Unreadable, Video
+from pipelines.decoders.clips import Clip, Decoded, Decoder, Unit
+from pipelines.decoders.frames import read_picture
 from pipelines.decoders.mpi_inf_3dhp_labels import Labels, read_test, read_train
-from pipelines.frames import read_picture
 
 SPLITS = ("train", "test")
 CAMERAS = (0, 1, 2, 4, 5, 6, 7, 8)  # of 14; the field leaves out the others, which look from above

@@ -9,8 +9,8 @@ import scipy.io
 from numpy.typing import NDArray
 
 from glot.errors import InputError
-from glot.joints import SPIN49, match
-from glot.scoring import MPI17
+from glot.human.joints import SPIN49, match
+from glot.scoring.track_errors import MPI17
 
 MPI28 = (
     "spine3", "spine4", "spine2", "Spine (H36M)", "hip", "neck", "Head (H36M)", "headtop", "left_clavicle", "lshoulder",

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.io import loadmat
 
-from glot.body import Body
-from glot.crop import DEFAULT_CROP_SCALE
 from glot.errors import InputError
-from glot.joints import SPIN49
-from pipelines.clips import Clip, Decoded, Decoder, Unit
+from glot.human.body import Body
+from glot.human.crop import DEFAULT_CROP_SCALE
+from glot.human.joints import SPIN49
+from pipelines.decoders.clips import Clip, Decoded, Decoder, Unit
 
 SPLITS = ("train", "test")
 FPS = 30.0  # nominal: the videos are from the web and the release does not say

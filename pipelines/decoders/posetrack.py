@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from glot.body import Body
 from glot.errors import InputError
-from glot.joints import SPIN49
-from pipelines.clips import Clip, Decoded, Decoder, Unit, unit_of_pictures
+from glot.human.body import Body
+from glot.human.joints import SPIN49
+from pipelines.decoders.clips import Clip, Decoded, Decoder, Unit, unit_of_pictures
 
 SPLITS = {"train": "train", "validation": "val"}  # and their folders; the test videos' labels are not public
 ANNOTATIONS = ("posetrack_data/annotations", "annotations")

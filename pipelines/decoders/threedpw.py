@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from glot.body import Body
-from glot.boxes import VISIBLE, keypoint_boxes
-from glot.crop import DEFAULT_CROP_SCALE
 from glot.errors import InputError
-from glot.joints import COMMON14, SPIN49, THREEDPW_2D, match
-from glot.safe_pickle import load_pickle
-from pipelines.boxes import misaligned
-from pipelines.clips import Clip, Decoded, Decoder, Unit, unit_of_pictures
+from glot.human.body import Body
+from glot.human.crop import DEFAULT_CROP_SCALE
+from glot.human.joints import COMMON14, SPIN49, THREEDPW_2D, match
+from glot.human.safe_pickle import load_pickle
+from glot.people.boxes import VISIBLE, keypoint_boxes
+from pipelines.decoders.altered_boxes import misaligned
+from pipelines.decoders.clips import Clip, Decoded, Decoder, Unit, unit_of_pictures
 
 SPLITS = ("train", "validation", "test")
 FPS = 30.0
@@ -63,7 +63,7 @@ def decode(root: Path, unit: Unit, body: Body, preprocessing: str) -> Decoded:
     joints3d: the 49 joints of the neutral body with them, metres, camera frame, relative to the pelvis (the mean of the
     hips, slots 27 and 28). The reference's are in a hybrid frame, turned into the camera about SMPL's origin and moved
     by the world's translation, where only differences between joints of one frame have a meaning.
-    Its boxes may be shifted or infinite (see pipelines.boxes); a row with an infinite box is left out and counted. The
+    Its boxes may be shifted or infinite (see pipelines.decoders.altered_boxes); a row with an infinite box is left out and counted. The
     shift that it passes on to the stored boxes of all later people follows the order of a directory listing: not made.
     valid: 3DPW's campose_valid. Where a camera pose is no rotation at all, has_3d and has_smpl are false too.
     """

@@ -13,13 +13,13 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from glot.body import Body
-from glot.crop import DEFAULT_CROP_SCALE
 from glot.errors import InputError
-from glot.joints import SPIN49
-from glot.track_files import Boxes, read_tracks, track_file
-from glot.video import VIDEOS, Timeline, Unreadable, frames_said, read_timeline
-from pipelines.clips import Clip, Decoded, Decoder, Unit
+from glot.human.body import Body
+from glot.human.crop import DEFAULT_CROP_SCALE
+from glot.human.joints import SPIN49
+from glot.people.track_files import Boxes, read_tracks, track_file
+from glot.people.video import VIDEOS, Timeline, Unreadable, frames_said, read_timeline
+from pipelines.decoders.clips import Clip, Decoded, Decoder, Unit
 
 SPLITS = ("test",)  # nobody trains on them
 FARTHEST = 1e6  # px

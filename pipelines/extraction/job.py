@@ -1,4 +1,4 @@
-"""A dataset's pictures and annotations in, a feature set out, as a Ray Data job (the contract is glot/schema.py).
+"""A dataset's pictures and annotations in, a feature set out, as a Ray Data job (the contract is glot/features/schema.py).
 
 The unit of work is a sequence; only its name travels. An actor decodes the annotations, reads every picture once for
 all its people, crops, runs the frozen backbone and writes the unit's part: no picture enters the object store.
@@ -20,17 +20,17 @@ import torch
 import typer
 from numpy.typing import NDArray
 
-from glot import cli
-from glot.backbone import PRECISIONS, Backbone, Extractor, check_precision, load_backbone
-from glot.body import OPEN_BODY, Body, load_body
 from glot.errors import InputError
+from glot.features.backbones.backbone import PRECISIONS, Backbone, Extractor, check_precision, load_backbone
+from glot.features.schema import Manifest
+from glot.human.body import OPEN_BODY, Body, load_body
 from glot.location import location
-from glot.ray_session import connect
-from glot.schema import Manifest
-from glot.spool import Spool
-from glot.video import video_frame
-from pipelines.boxes import jittered
-from pipelines.clips import PREPROCESSING, Clip, Decoder, Unit
+from glot.people.spool import Spool
+from glot.people.video import video_frame
+from glot.training.ray_session import connect
+from pipelines.decoders.altered_boxes import jittered
+from pipelines.decoders.clips import PREPROCESSING, Clip, Decoder, Unit
+from pipelines.decoders.frames import read_crops
 from pipelines.decoders.human36m import HUMAN36M
 from pipelines.decoders.insta_variety import INSTA_VARIETY
 from pipelines.decoders.mpi_inf_3dhp import MPI_INF_3DHP
@@ -38,12 +38,11 @@ from pipelines.decoders.penn_action import PENN_ACTION
 from pipelines.decoders.posetrack import POSETRACK
 from pipelines.decoders.threedpw import THREEDPW
 from pipelines.decoders.video import VIDEO, video_decoder
-from pipelines.frames import read_crops
-from pipelines.occlusion import Occlusion, load_occlusion
-from pipelines.precision import hash_of, how_far_off, int8_network, sample_crops
-from pipelines.reference import round_targets
-from pipelines.shards import Record, begin, finished, open_set, publish, write_part, write_record
-from pipelines.tally import Display, Tally
+from pipelines.extraction.occlusion import Occlusion, load_occlusion
+from pipelines.extraction.precision import hash_of, how_far_off, int8_network, sample_crops
+from pipelines.extraction.reference import round_targets
+from pipelines.extraction.shards import Record, begin, finished, open_set, publish, write_part, write_record
+from pipelines.extraction.tally import Display, Tally
 
 DECODERS: dict[str, Decoder] = {
     "3dpw": THREEDPW,
@@ -503,11 +502,3 @@ def say_skipped(job: Job, manifest: Manifest) -> None:
 def say(text: str) -> None:
     """To the terminal or a job's log at once, not when a buffer is full."""
     print(text, flush=True)
-
-
-def command() -> None:
-    cli.run(main)
-
-
-if __name__ == "__main__":
-    command()

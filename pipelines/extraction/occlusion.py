@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glot.cli import progress
-from glot.crop import CROP_SIZE
 from glot.errors import InputError
-from glot.video import Unreadable
-from pipelines.frames import Alter, read_picture
+from glot.human.crop import CROP_SIZE
+from glot.people.video import Unreadable
+from pipelines.decoders.frames import Alter, read_picture
 
 PER = ("frame", "track")
 FEWEST_PIXELS = 500  # of an object worth pasting, in VOC's own resolution
@@ -60,7 +60,7 @@ class Occlusion:
         return crop
 
     def over(self, name: str) -> Alter:
-        """What pipelines.frames.read_crops does to every crop of the split of that name."""
+        """What pipelines.decoders.frames.read_crops does to every crop of the split of that name."""
         return lambda crop, clip, row: self.paste(crop, f"{name}/{clip.track_id}", int(clip.frame_index[row]))
 
     def _anew(self, track: str, frame: int) -> list[tuple[int, float, NDArray[np.float64]]]:

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from glot.backbone import Backbone, Extractor, deviation, onnx_of
-from glot.body import Body
 from glot.errors import InputError
+from glot.features.backbones.backbone import Backbone, Extractor, deviation, onnx_of
+from glot.features.backbones.onnx_network import quantised
+from glot.human.body import Body
 from glot.location import write_whole
-from glot.onnx_network import quantised
-from pipelines.clips import Decoder, Unit
-from pipelines.frames import read_crops
+from pipelines.decoders.clips import Decoder, Unit
+from pipelines.decoders.frames import read_crops
 
 UNITS, FRAMES = 16, 4  # so many frames of so many units
 

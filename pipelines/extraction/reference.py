@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from glot.crop import keypoints_to_crop
-from pipelines.clips import Clip
+from glot.human.crop import keypoints_to_crop
+from pipelines.decoders.clips import Clip
 
 
 def round_targets(clip: Clip) -> Clip:

@@ -22,10 +22,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from glot.errors import InputError
+from glot.features.schema import MANIFEST, SCHEMA_VERSION, Manifest, schema, write_manifest
 from glot.location import is_remote, move_in, open_parquet, temporary_of, write_whole
-from glot.schema import MANIFEST, SCHEMA_VERSION, Manifest, schema, write_manifest
-from pipelines.clips import Clip, Unit
-from pipelines.lease import hold
+from pipelines.decoders.clips import Clip, Unit
+from pipelines.extraction.lease import hold
 
 RECORDS = ".extraction"  # folder of records beside the parts
 ROW_GROUP = 2048  # rows; a shorter track is one row group

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glot.errors import InputError
-from pipelines.joblib_file import LazyArray, open_joblib
+from pipelines.imports.joblib_file import LazyArray, open_joblib
 
 NAMES = ("vid_name", "frame_id", "img_name")  # what is used of a file: one name a row, or a number of the frame
 NUMBERS = ("features", "joints2D", "joints3D", "pose", "shape", "bbox", "valid", "valid_i")

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from glot.crop import DEFAULT_CROP_SCALE
 from glot.errors import InputError
-from glot.joints import COMMON14, SPIN49, match
-from pipelines.clips import Clip
+from glot.human.crop import DEFAULT_CROP_SCALE
+from glot.human.joints import COMMON14, SPIN49, match
+from pipelines.decoders.clips import Clip
 from pipelines.decoders.insta_variety import INSTA25, STORED_BOX, STORED_SCALE
-from pipelines.feature_columns import NAMES, NUMBERS, Column
+from pipelines.imports.feature_columns import NAMES, NUMBERS, Column
 
 TEXT_ROWS = 16_384  # names are looked at so many at a time: as 4-byte characters a path has some 400 bytes
 LARGEST = 1e30  # px or m; nothing above it is a measurement, nor fits into float32 for long

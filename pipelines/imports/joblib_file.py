@@ -1,7 +1,7 @@
 """A joblib dump in, its content out with the arrays left in the file until rows are asked for. Nothing is executed.
 
 joblib writes a pickle in which every array is a small description, with the array's bytes right behind it. The pickle
-goes through glot.safe_pickle; of joblib's own classes only that description is known, and it becomes a LazyArray.
+goes through glot.human.safe_pickle; of joblib's own classes only that description is known, and it becomes a LazyArray.
 """
 
 import bz2
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glot.errors import InputError
-from glot.safe_pickle import Held, load_stream
+from glot.human.safe_pickle import Held, load_stream
 
 COPY_BYTES = 1 << 24
 SPARE_BYTES = 1 << 30  # of the disk, that uncompressing leaves alone

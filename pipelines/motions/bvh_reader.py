@@ -1,7 +1,7 @@
 """A BVH motion file in, SMPL poses out: joints matched by name (SMPL, CMU, Mixamo, LAFAN, Poser).
 
 Rest poses are made to agree. Only global rotations and bone directions are used, so joints that SMPL lacks are absorbed
-and those that a file lacks follow their parent. (glot/bvh.py writes BVH.)
+and those that a file lacks follow their parent. (glot/motion/bvh.py writes BVH.)
 """
 
 import re
@@ -13,7 +13,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from glot.errors import InputError
-from glot.joints import SMPL_JOINTS, SMPL_PARENTS
+from glot.human.joints import SMPL_JOINTS, SMPL_PARENTS
 
 # Names after lower-casing and dropping prefixes and punctuation; {s} is left/l or right/r.
 NAMES = {

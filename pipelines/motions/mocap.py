@@ -11,10 +11,10 @@ import numpy as np
 from scipy.spatial.transform import Rotation, Slerp
 
 from glot.errors import InputError
-from glot.joints import SMPL_JOINTS
-from pipelines.bvh import read_bvh
+from glot.human.joints import SMPL_JOINTS
+from pipelines.motions.bvh_reader import read_bvh
 
-SHIPPED = Path(__file__).parent / "assets" / "motions.npz"
+SHIPPED = Path(__file__).parents[1] / "assets" / "motions.npz"
 FPS = 30.0
 MIRROR = tuple(
     SMPL_JOINTS.index(name.replace("left", "\0").replace("right", "left").replace("\0", "right"))

@@ -6,8 +6,8 @@ A dozen clips have few poses; what must be learnt is how limbs look, and move, i
 import numpy as np
 from scipy.spatial.transform import Rotation, Slerp
 
-from glot.joints import SMPL_JOINTS
-from pipelines.motions import PELVIS, Motion, heading, mirror
+from glot.human.joints import SMPL_JOINTS
+from pipelines.motions.mocap import PELVIS, Motion, heading, mirror
 
 SLACK = 0.15  # radians a joint may go beyond what the clips show
 # Most people in videos stand about, most clips are acrobatics. So many are stood up, whatever they did, and so many of

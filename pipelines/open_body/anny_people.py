@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from glot import cli
 from glot.errors import InputError
-from glot.joints import SMPL_JOINTS, SMPL_PARENTS
+from glot.human.joints import SMPL_JOINTS, SMPL_PARENTS
 
 Array = NDArray[Any]
 

@@ -11,11 +11,11 @@ Keys of the file; no pickles in it, and no posedirs (this body has none):
 | shapedirs | float16 (V, 3, 10) | betas ~ N(0, 1) give adults; float16 rounds by less than 0.05 mm |
 | weights_joint, weights_value | uint8, uint16 (V, 4) | skinning: rows of value sum to 65535, unused are 0 |
 | J_regressor_row, _col, _value | uint8, uint16, float32 (n,) | sparse (24, V), rows sum to 1 |
-| J_regressor_extra_row, _col, _value | same | sparse (9, V), order of glot.joints.EXTRA_JOINTS |
+| J_regressor_extra_row, _col, _value | same | sparse (9, V), order of glot.human.joints.EXTRA_JOINTS |
 | J_regressor_h36m_row, _col, _value | same | sparse (17, V), order of H36M_JOINTS below |
 | f | uint16 (F, 3) | triangles, counter-clockwise from outside; closed |
 | kintree_table | uint32 (2, 24) | parents (the root's is 4294967295), then 0..23 |
-| vertex_joint_ids | int64 (21,) | order of glot.joints.VERTEX_JOINTS |
+| vertex_joint_ids | int64 (21,) | order of glot.human.joints.VERTEX_JOINTS |
 | mean_pose, mean_shape, mean_cam | float32 (144,), (10,), (3,) | start of the regressor; 6D as (24, 3, 2) |
 | vertex_part, part_names | uint8 (V,), str (P,) | what a picture may colour: skin, hair, shirt, ... |
 """
@@ -28,12 +28,11 @@ import typer
 from scipy.optimize import nnls
 from scipy.spatial.transform import Rotation
 
-from glot import cli
 from glot.errors import InputError
-from glot.joints import EXTRA_JOINTS, SMPL_JOINTS, SMPL_PARENTS, VERTEX_JOINTS
-from pipelines.anny_people import FLIP, MIRRORED, Array, Rig, adults
+from glot.human.joints import EXTRA_JOINTS, SMPL_JOINTS, SMPL_PARENTS, VERTEX_JOINTS
+from pipelines.open_body.anny_people import FLIP, MIRRORED, Array, Rig, adults
 
-SHIPPED = Path(__file__).resolve().parents[1] / "glot" / "assets" / "open_body.npz"
+SHIPPED = Path(__file__).resolve().parents[2] / "glot" / "assets" / "open_body.npz"
 H36M_JOINTS = (
     "hip", "lhip", "lknee", "lankle", "rhip", "rknee", "rankle", "Spine (H36M)", "neck", "Head (H36M)", "headtop",
     "lshoulder", "lelbow", "lwrist", "rshoulder", "relbow", "rwrist",
@@ -180,7 +179,7 @@ class Picker:
         return rows
 
     def picked_vertices(self) -> dict[str, int]:
-        """Vertex of each of glot.joints.VERTEX_JOINTS."""
+        """Vertex of each of glot.human.joints.VERTEX_JOINTS."""
         x, y, z = self.shapes.template.T
         wrist = self.shapes.joints[SMPL_JOINTS.index("left_wrist")]
         out = np.linalg.norm(self.shapes.template - wrist, axis=1)
@@ -339,7 +338,3 @@ def main(
         np.savez_compressed(file, **body)  # type: ignore[arg-type]
     unfinished.replace(out)
     print(f"wrote {out}, {out.stat().st_size / 1e6:.2f} MB")
-
-
-if __name__ == "__main__":
-    cli.run(main)

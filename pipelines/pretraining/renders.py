@@ -18,15 +18,15 @@ import numpy as np
 import torch
 
 from glot import cli
-from glot.body import Body, load_body
-from glot.crop import DEFAULT_CROP_SCALE, crop_matrix, keypoints_to_crop
 from glot.errors import InputError
-from glot.joints import SPIN49
+from glot.human.body import Body, load_body
+from glot.human.crop import DEFAULT_CROP_SCALE, crop_matrix, keypoints_to_crop
+from glot.human.joints import SPIN49
 from pipelines.decoders.threedpw import ENLARGE, FEWEST_VISIBLE, LIMBS_IN_SPIN49
-from pipelines.filming import MIN_DETECTED, TO_18, Picture, random_image
-from pipelines.make_sample import motions_hash
-from pipelines.motions import MIRROR, Motion
-from pipelines.variety import Variety
+from pipelines.motions.mocap import MIRROR, Motion
+from pipelines.motions.variety import Variety
+from pipelines.scenes.filming import MIN_DETECTED, TO_18, Picture, random_image
+from pipelines.scenes.sample_dataset import motions_hash
 
 PICTURE_SIZE = 320  # px; a crop of 224 px is then seldom enlarged by more than a half
 JPEG_QUALITY = 90

@@ -24,15 +24,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from glot import cli
-from glot.backbone import FEATURE_SIZE, load_backbone
-from glot.crop import CROP_SIZE, normalise
 from glot.errors import InputError
-from glot.joints import COMMON14_IN_SPIN49
-from glot.metrics import pa_mpjpe
-from glot.rotation import axis_angle_to_rotmat, rot6d_to_rotmat
-from pipelines.make_sample import split_clips
-from pipelines.motions import load_motions
-from pipelines.renders import Crop, Renders, fill_cache, take_crop
+from glot.features.backbones.backbone import FEATURE_SIZE, load_backbone
+from glot.human.crop import CROP_SIZE, normalise
+from glot.human.joints import COMMON14_IN_SPIN49
+from glot.human.rotation import axis_angle_to_rotmat, rot6d_to_rotmat
+from glot.scoring.metrics import pa_mpjpe
+from pipelines.motions.mocap import load_motions
+from pipelines.pretraining.renders import Crop, Renders, fill_cache, take_crop
+from pipelines.scenes.sample_dataset import split_clips
 
 VALIDATION_IMAGES = 300
 VALIDATION_BATCH = 25
@@ -475,10 +475,3 @@ def main(
     scale_features(run.net.trunk, SPREAD / spread.clamp(min=SPREAD / LARGEST_FACTOR))
     export(run.net.trunk, out / "resnet50.safetensors")
     print(f"{out / 'resnet50.safetensors'}: {run.step} steps, {run.seconds / 3600:.2f} h; see benchmarks/probe.py")
-
-
-if __name__ == "__main__":
-    if "OMP_WAIT_POLICY" not in os.environ:
-        # On shared cores, threads that wait by spinning make training ten times slower; read when torch is loaded only.
-        os.execve(sys.executable, sys.orig_argv, os.environ | {"OMP_WAIT_POLICY": "PASSIVE"})
-    cli.run(main)

@@ -7,9 +7,9 @@ import torch
 from scipy.ndimage import gaussian_filter1d, minimum_filter1d
 from scipy.spatial.transform import Rotation
 
-from glot.body import Body
-from glot.joints import SMPL_JOINTS
-from pipelines.motions import PELVIS, Motion, is_cycle, join, mirror, resample, turned
+from glot.human.body import Body
+from glot.human.joints import SMPL_JOINTS
+from pipelines.motions.mocap import PELVIS, Motion, is_cycle, join, mirror, resample, turned
 
 BATCH = 32
 HIPS = [SMPL_JOINTS.index(name) for name in ("left_hip", "right_hip")]

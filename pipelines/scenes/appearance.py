@@ -9,9 +9,9 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from glot.body import Body
-from glot.joints import SMPL_JOINTS
-from glot.scene import Light, Scene, Surroundings
+from glot.human.body import Body
+from glot.human.joints import SMPL_JOINTS
+from glot.pictures.renderer import Light, Scene, Surroundings
 
 TEXTURES = 128  # how many floors and panoramas there are; each is made when first wanted, then kept (350 MB for all)
 SKIN = np.array([[0.96, 0.80, 0.69], [0.89, 0.69, 0.55], [0.76, 0.55, 0.40], [0.58, 0.40, 0.28], [0.38, 0.26, 0.19]])

@@ -7,10 +7,12 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
-from glot.body import Body
-from glot.joints import SPIN49, THREEDPW_2D
-from glot.scene import Scene, Snapshot
-from pipelines.appearance import (
+from glot.human.body import Body
+from glot.human.joints import SPIN49, THREEDPW_2D
+from glot.pictures.renderer import Scene, Snapshot
+from pipelines.motions.mocap import PELVIS, Motion
+from pipelines.scenes.actors import Person, place, random_betas, random_pose
+from pipelines.scenes.appearance import (
     Film,
     add_obstacles,
     look_at,
@@ -20,8 +22,6 @@ from pipelines.appearance import (
     random_surroundings,
     sway,
 )
-from pipelines.motions import PELVIS, Motion
-from pipelines.people import Person, place, random_betas, random_pose
 
 MIN_DETECTED = 6  # 3DPW: a person-frame with fewer joints than this is all zeros
 FACE = [i for i, name in enumerate(THREEDPW_2D) if name in ("nose", "reye", "leye", "rear", "lear")]

@@ -24,16 +24,16 @@ import typer
 from scipy.spatial.transform import Rotation
 
 from glot import cli
-from glot.body import Body, load_body
 from glot.errors import InputError
-from glot.joints import COMMON14_BONES, THREEDPW_2D
-from glot.safe_pickle import load_pickle
-from pipelines.appearance import random_clothes
-from pipelines.filming import HIGHEST, detect, film, random_camera
-from pipelines.legacy_pickle import dump
-from pipelines.motions import FPS, PELVIS, Motion, load_motions, resample
-from pipelines.people import Person, place, random_betas, random_chain
-from pipelines.variety import Variety
+from glot.human.body import Body, load_body
+from glot.human.joints import COMMON14_BONES, THREEDPW_2D
+from glot.human.safe_pickle import load_pickle
+from pipelines.motions.mocap import FPS, PELVIS, Motion, load_motions, resample
+from pipelines.motions.variety import Variety
+from pipelines.scenes.actors import Person, place, random_betas, random_chain
+from pipelines.scenes.appearance import random_clothes
+from pipelines.scenes.filming import HIGHEST, detect, film, random_camera
+from pipelines.scenes.legacy_pickle import dump
 
 VERSION = 3  # of what a seed gives; raised when the pictures of a seed change
 SPLITS = ("train", "validation", "test")
@@ -438,12 +438,3 @@ def main(
     plans = build(out, settings, motions=clips, body=body, workers=workers or cores)
     images = sum(1 for p in plans for _ in (out / "imageFiles" / p.name).glob("*.jpg"))
     print(f"{out}: {len(plans)} sequences, {images} pictures; see {out / 'contact_sheet.jpg'}")
-
-
-def command() -> None:
-    """Entry point of ``glot-make-sample``."""
-    cli.run(main)
-
-
-if __name__ == "__main__":
-    command()

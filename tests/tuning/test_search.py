@@ -15,12 +15,13 @@ import ray
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from glot import tracking
-from glot.body import load_body
 from glot.errors import InputError
-from tests.browser import chromium, page
-from tests.feature_fixture import write_training_sets
-from tests.test_train_ray import SMALL
+from glot.human.body import load_body
+from glot.training import mlflow_runs
+from tests.fixtures.browser import chromium, page
+from tests.fixtures.features import write_training_sets
+from tests.fixtures.places import ROOT
+from tests.glot.training.test_driver import SMALL
 from tuning import report
 from tuning.registry import children, read_sweep
 from tuning.results import markdown
@@ -28,7 +29,6 @@ from tuning.search import main, room
 from tuning.spaces import SPACES
 from tuning.trial import Plan
 
-ROOT = Path(__file__).parent.parent
 QUICK = [*SMALL, "epochs=2", "steps_per_epoch=6"]
 
 
@@ -43,7 +43,7 @@ def runs(uri: str, experiment: str = "glot-search") -> tuple[Run, list[Run]]:
     (parent,) = [
         run
         for run in client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
-        if tracking.PARENT_TAG not in run.data.tags
+        if mlflow_runs.PARENT_TAG not in run.data.tags
     ]
     return parent, children(uri, parent.info.run_id)
 
@@ -60,7 +60,7 @@ def results(trials: list[Run]) -> dict[tuple[str, str], float]:
 def test_a_sweep_is_one_parent_with_a_child_for_every_value_and_seed(
     features: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    uri, out = tracking.default_uri(tmp_path), tmp_path / "sweep"
+    uri, out = mlflow_runs.default_uri(tmp_path), tmp_path / "sweep"
     assert main(features, out, values="0,0.5", seeds=2, setting=QUICK, mlflow=uri) == 0
     parent, trials = runs(uri)
     assert set(results(trials)) == {(value, seed) for value in ("0.0", "0.5") for seed in ("1", "2")}
@@ -103,7 +103,7 @@ def test_a_sweep_is_one_parent_with_a_child_for_every_value_and_seed(
 def test_pruned_and_failed_trials_end_and_free_what_they_held(features: Path, tmp_path: Path) -> None:
     space = tmp_path / "rates.yaml"  # from hardly any training to one that diverges
     space.write_text("axes: [{field: lr, values: [2e-3, 1e-9, 1e12, 1e-8, 1e-7, 1e-6]}]")
-    uri, out = tracking.default_uri(tmp_path), tmp_path / "sweep"
+    uri, out = mlflow_runs.default_uri(tmp_path), tmp_path / "sweep"
     settings = [*QUICK, "epochs=6", "warmup_epochs=1"]
     assert main(features, out, space=str(space), prune=True, setting=settings, mlflow=uri) == 0
     parent, trials = runs(uri)
@@ -124,7 +124,7 @@ def test_pruned_and_failed_trials_end_and_free_what_they_held(features: Path, tm
 @pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_a_trial_with_as_many_workers_as_there_are_cores_runs(features: Path, tmp_path: Path) -> None:
-    uri = tracking.default_uri(tmp_path)
+    uri = mlflow_runs.default_uri(tmp_path)
     assert main(features, tmp_path / "sweep", values="0.5", workers_per_trial=2, setting=QUICK, mlflow=uri) == 0
     (_, (trial,)) = runs(uri)
     assert trial.info.status == "FINISHED"
@@ -156,7 +156,7 @@ def command(features: Path, out: Path, uri: str, *more: str) -> list[str]:
 def test_a_sweep_killed_midway_ends_with_the_same_runs_as_an_undisturbed_one(features: Path, tmp_path: Path) -> None:
     what = ["--values", "0,0.5,0.75", "--seeds", "2"]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
-    whole, cut = tracking.default_uri(tmp_path / "whole"), tracking.default_uri(tmp_path / "cut")
+    whole, cut = mlflow_runs.default_uri(tmp_path / "whole"), mlflow_runs.default_uri(tmp_path / "cut")
     (tmp_path / "whole").mkdir()
     subprocess.run(
         command(features, tmp_path / "whole" / "out", whole, *what), env=environment, check=True, timeout=300
@@ -186,10 +186,10 @@ def test_a_sweep_killed_midway_ends_with_the_same_runs_as_an_undisturbed_one(fea
 
 LOST_NODE = """
 from pathlib import Path
-from tests.lost_node import losing_a_node
+from tests.fixtures.lost_node import losing_a_node
 out = Path({out!r})
 with losing_a_node(lambda: len(list(out.glob("trials/*/steps/*"))) >= 2):
-    from tests.test_search import LONG
+    from tests.tuning.test_search import LONG
     from tuning.search import main
     print("ENDED", main(Path({features!r}), out, values="0,0.5,0.75", setting=LONG, mlflow={uri!r}), flush=True)
 """
@@ -199,7 +199,7 @@ LONG = [*SMALL, "epochs=6"]
 @pytest.mark.slow
 def test_a_lost_node_costs_its_trial_no_more_than_time(features: Path, tmp_path: Path) -> None:
     """Two trials on two nodes of one core each; the one whose node is taken away goes on at the other."""
-    uri = tracking.default_uri(tmp_path)
+    uri = mlflow_runs.default_uri(tmp_path)
     code = LOST_NODE.format(out=str(tmp_path / "sweep"), features=str(features), uri=uri)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=280)
@@ -215,8 +215,8 @@ def test_a_lost_node_costs_its_trial_no_more_than_time(features: Path, tmp_path:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real MLflow server."""
     home = tmp_path_factory.mktemp("server")
-    store = tracking.default_uri(home)
-    tracking.prepare(store, "glot-search")
+    store = mlflow_runs.default_uri(home)
+    mlflow_runs.prepare(store, "glot-search")
     where = ["--backend-store-uri", store, "--artifacts-destination", str(home / "artifacts")]
     mlflow = [sys.executable, "-m", "mlflow", "server", *where, "--workers", "1", "--port", "5078"]
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
@@ -254,7 +254,7 @@ def test_two_sweeps_at_once_into_one_server_and_what_a_browser_shows(
     client = MlflowClient(server)
     experiment = client.get_experiment_by_name("glot-search").experiment_id
     everything = client.search_runs([experiment])
-    parents = {run.data.params["space"]: run for run in everything if tracking.PARENT_TAG not in run.data.tags}
+    parents = {run.data.params["space"]: run for run in everything if mlflow_runs.PARENT_TAG not in run.data.tags}
     assert set(parents) == set(sweeps) and len(everything) == 6
     assert {run.info.status for run in everything} == {"FINISHED"}
     for space, values in sweeps.items():

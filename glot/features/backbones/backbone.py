@@ -20,13 +20,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from glot.blazepose import FEATURES, LANDMARK_SIZE, Landmarks, features_hash
-from glot.blazepose_files import LANDMARK_FILE, network_file
-from glot.crop import CROP_SIZE, normalise
 from glot.errors import InputError
-from glot.onnx_network import Session, to_onnx
+from glot.features.backbones.blazepose import FEATURES, LANDMARK_SIZE, Landmarks, features_hash
+from glot.features.backbones.blazepose_files import LANDMARK_FILE, network_file
+from glot.features.backbones.onnx_network import Session, to_onnx
+from glot.human.crop import CROP_SIZE, normalise
 
-OPEN_WEIGHTS = Path(__file__).parent / "assets" / "resnet50_open.safetensors"
+OPEN_WEIGHTS = Path(__file__).parents[2] / "assets" / "resnet50_open.safetensors"
 FEATURE_SIZE = 2048
 BACKBONES = ("resnet50", "blazepose")
 PRECISIONS = ("float32", "bfloat16", "int8")
@@ -104,7 +104,7 @@ class Extractor:
 
     Faster ones, only for those who ask for them (``deviation`` tells how far off features are): ``precision``
     "bfloat16", on chips with instructions for it about twice as fast; "int8", on CPUs three times and more: it runs
-    ``network``, which glot.onnx_network.quantised made of this backbone. BlazePose is for one thread of a CPU and in
+    ``network``, which glot.features.backbones.onnx_network.quantised made of this backbone. BlazePose is for one thread of a CPU and in
     float32, whatever the device.
     """
 

@@ -14,8 +14,7 @@ from ai_edge_litert.interpreter import Interpreter
 from flatbuffers import Builder
 from numpy.typing import NDArray
 
-from glot import cli
-from glot.blazepose_files import DETECTION_FILE, LANDMARK_FILE, SHA256, network_file
+from glot.features.backbones.blazepose_files import DETECTION_FILE, LANDMARK_FILE, SHA256, network_file
 from glot.location import cache_folder
 
 LANDMARK_SIZE = 256  # px, side of the crops that the landmark network takes
@@ -25,7 +24,7 @@ LEAST_SCORE = 0.6  # of a detection; mediapipe has 0.5, at which legs of tables 
 MOST_OVERLAP = 0.3  # intersection over union above which two detections are one person
 # Cells of 8, 16 and 32 px; two anchors a cell, six in the last layer (three layers of that stride, merged).
 ANCHORS = ((8, 2), (16, 2), (32, 6))
-# Tensors of the files whose hashes are in glot.blazepose_files.
+# Tensors of the files whose hashes are in glot.features.backbones.blazepose_files.
 BOXES, SCORES = 441, 429
 COORDINATES, PRESENCE, METRES = 337, 342, 339
 POINTS = 39  # 33 landmarks and 6 that help to place the next crop
@@ -212,7 +211,3 @@ def main() -> None:
     """
     for name in SHA256:
         print(f"{cache_folder() / name}: {len(network_file(name)):,} bytes, as expected")
-
-
-if __name__ == "__main__":
-    cli.run(main)

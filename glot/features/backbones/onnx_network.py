@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from glot.crop import CROP_SIZE, normalise
+from glot.human.crop import CROP_SIZE, normalise
 
 IN, OUT = "crops", "features"
 OPSET, IR = 17, 9

@@ -16,25 +16,25 @@ import pytest
 import torch
 import torchvision
 
-from glot.blazepose import FEATURES, features_hash
-from glot.body import load_body
-from glot.checkpoint import save_checkpoint
+from glot.capture.reconstruction import FITS
 from glot.config import ModelConfig, open_sample
 from glot.errors import InputError
-from glot.joints import SMPL_JOINTS
-from glot.model import GLoT
-from glot.motion_files import read_motion
-from glot.official import to_official
+from glot.features.backbones.blazepose import FEATURES, features_hash
+from glot.human.body import load_body
+from glot.human.joints import SMPL_JOINTS
+from glot.human.rotation import rot6d_to_rotmat, rotmat_to_rot6d
+from glot.models.checkpoint import save_checkpoint
+from glot.models.glot import GLoT
+from glot.models.official_files import to_official
+from glot.motion.motion_files import read_motion
+from glot.people.video import read_timeline
 from glot.predict import main
-from glot.reconstruction import FITS
-from glot.rotation import rot6d_to_rotmat, rotmat_to_rot6d
-from glot.video import read_timeline
 from pipelines import predict_videos
-from tests import synthetic_body
-from tests.people_fixture import RATE, SIZE, pictures, write_pictures
-from tests.video_fixture import write_film
+from tests.fixtures import synthetic_body
+from tests.fixtures.people import RATE, SIZE, pictures, write_pictures
+from tests.fixtures.places import ROOT
+from tests.fixtures.video import write_film
 
-ROOT = Path(__file__).parent.parent
 FRAMES = 8
 SMALL = ModelConfig(
     feature_size=FEATURES, frames=8, nearby_frames=2, width=16, heads=2, decoder_width=8, local_width=8, hidden=16,

@@ -12,15 +12,14 @@ from pathlib import Path
 import pytest
 
 from glot.errors import InputError
+from glot.features.schema import MANIFEST, Manifest, parts, read_manifest, read_table
+from glot.features.store import FeatureStore
 from glot.location import is_remote, location, open_parquet, write_whole
-from glot.schema import MANIFEST, Manifest, parts, read_manifest, read_table
-from glot.store import FeatureStore
 from pipelines.check_features import main as check
-from pipelines.lease import OVER, hold
-from pipelines.shards import RECORDS
-from tests.threedpw_fixture import write_sequence
-
-ROOT = Path(__file__).parent.parent
+from pipelines.extraction.lease import OVER, hold
+from pipelines.extraction.shards import RECORDS
+from tests.fixtures.places import ROOT
+from tests.fixtures.threedpw import write_sequence
 
 
 @pytest.fixture(scope="module")

@@ -11,17 +11,18 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from glot.crop import keypoints_to_crop
 from glot.errors import InputError
-from glot.schema import read_manifest, read_table, write_manifest
-from glot.store import INDEX, FeatureStore
-from tests.feature_fixture import write_feature_set
+from glot.features.schema import read_manifest, read_table, write_manifest
+from glot.features.store import INDEX, FeatureStore
+from glot.human.crop import keypoints_to_crop
+from tests.fixtures.features import write_feature_set
+from tests.fixtures.places import ROOT
 
 # Opens a store in a process of its own, slowly, and prints how often it copied a part and the sum of the features.
 OPEN = """
 import sys, time
 from pathlib import Path
-from glot import store
+from glot.features import store
 copied, batches = [], store._batches
 def slow(path, *args):
     copied.append(path)
@@ -40,7 +41,7 @@ def in_another_process(features: Path, cache: Path, seconds: float) -> subproces
         [sys.executable, "-c", OPEN, str(features), str(cache), str(seconds)],
         stdout=subprocess.PIPE,
         text=True,
-        cwd=Path(__file__).parents[1],
+        cwd=ROOT,
     )
 
 

@@ -1,16 +1,15 @@
 """Window counts and orders: the published table, the reversed tail of the official evaluation, time gaps."""
 
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from glot.errors import InputError
-from glot.windows import evaluation_windows, evenly_spaced_runs, prediction_order, training_windows, usual_step
+from glot.features.windows import evaluation_windows, evenly_spaced_runs, prediction_order, training_windows, usual_step
+from tests.fixtures.places import GOLDEN
 
-GOLDEN = Path(os.environ.get("GLOT_GOLDEN", Path(__file__).parents[2] / "shared" / "golden")) / "golden_misc.json"
+VALUES = GOLDEN / "golden_misc.json"
 
 
 COUNTS = [(15, 0, 0), (16, 1, 1), (17, 1, 2), (31, 1, 16), (32, 2, 17), (33, 2, 18), (40, 2, 25)]
@@ -69,10 +68,10 @@ def test_official_order_of_the_published_example() -> None:
         prediction_order(17, 16, protocol="published")
 
 
-@pytest.mark.skipif(not GOLDEN.is_file(), reason="no stored window lists of the official code (set GLOT_GOLDEN)")
+@pytest.mark.skipif(not VALUES.is_file(), reason="no stored window lists of the official code (set GLOT_GOLDEN)")
 @pytest.mark.parametrize("rows", [16, 17, 20, 40])
 def test_windows_are_those_of_the_official_code(rows: int) -> None:
-    golden = json.loads(GOLDEN.read_text())
+    golden = json.loads(VALUES.read_text())
     order = prediction_order(rows, 16, protocol="official")
     assert order.tolist() == golden[f"test_L{rows}"]["mid_frames"]
     windows = evaluation_windows(rows, 16)[order]

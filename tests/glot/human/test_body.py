@@ -13,11 +13,11 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from glot.body import OPEN_BODY, Body, load_body
 from glot.errors import InputError
-from glot.joints import COMMON14, COMMON14_IN_SPIN49, SMPL_PARENTS, SMPL_VERTEX_JOINT_IDS
-from glot.rotation import axis_angle_to_rotmat
-from tests import synthetic_body
+from glot.human.body import OPEN_BODY, Body, load_body
+from glot.human.joints import COMMON14, COMMON14_IN_SPIN49, SMPL_PARENTS, SMPL_VERTEX_JOINT_IDS
+from glot.human.rotation import axis_angle_to_rotmat
+from tests.fixtures import synthetic_body
 
 
 @pytest.fixture(scope="module")

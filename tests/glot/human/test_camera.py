@@ -2,7 +2,7 @@
 
 import torch
 
-from glot.camera import FOCAL_LENGTH, crop_translation, full_image_cam, full_image_translation, project
+from glot.human.camera import FOCAL_LENGTH, crop_translation, full_image_cam, full_image_translation, project
 
 GENERATOR = torch.Generator().manual_seed(0)
 POINTS = torch.randn(5, 49, 3, generator=GENERATOR) * 0.4

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from glot.crop import CROP_SIZE, MEAN, STD, crop_image, crop_matrix, keypoints_to_crop, normalise
+from glot.human.crop import CROP_SIZE, MEAN, STD, crop_image, crop_matrix, keypoints_to_crop, normalise
 
 
 def picture(height: int = 300, width: int = 320) -> np.ndarray:

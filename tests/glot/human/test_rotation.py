@@ -6,7 +6,7 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from glot.rotation import axis_angle_to_rotmat, rot6d_to_rotmat, rotmat_to_axis_angle, rotmat_to_rot6d
+from glot.human.rotation import axis_angle_to_rotmat, rot6d_to_rotmat, rotmat_to_axis_angle, rotmat_to_rot6d
 
 ANGLES = [0.0, 1e-12, 1e-8, 1e-4, 0.1, 1.0, 2.0, 3.0, np.pi - 1e-3, np.pi - 1e-6]
 

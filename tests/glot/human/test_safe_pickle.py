@@ -13,7 +13,7 @@ import pytest
 from scipy import sparse
 
 from glot.errors import InputError
-from glot.safe_pickle import load_pickle
+from glot.human.safe_pickle import load_pickle
 
 ARRAYS = {
     "floats": np.arange(12.0).reshape(3, 4),

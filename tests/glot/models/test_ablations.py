@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from glot.body import Body, load_body
-from glot.checkpoint import load_checkpoint, save_checkpoint
 from glot.config import ModelConfig, open_sample, recipe_named
-from glot.evaluate import evaluate_split
-from glot.losses import glot_loss
-from glot.sampler import Sampler
-from glot.store import FeatureStore
-from glot.train_loop import first_model
-from tests.feature_fixture import write_feature_set
+from glot.features.store import FeatureStore
+from glot.human.body import Body, load_body
+from glot.models.checkpoint import load_checkpoint, save_checkpoint
+from glot.models.losses import glot_loss
+from glot.scoring.evaluation import evaluate_split
+from glot.training.loop import first_model
+from glot.training.sampler import Sampler
+from tests.fixtures.features import write_feature_set
 
 SMALL = [
     "model.feature_size=32", "model.width=32", "model.decoder_width=16", "model.local_width=16", "model.hidden=32",

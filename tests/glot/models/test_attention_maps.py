@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from glot.attention import global_maps, hidden_frames, recording
 from glot.errors import InputError
-from glot.model import CrossAttention, SelfAttention
-from tests.small_model import EXACT, SMALL, features, small_model, tensors
+from glot.models.attention_maps import global_maps, hidden_frames, recording
+from glot.models.glot import CrossAttention, SelfAttention
+from tests.fixtures.small_model import EXACT, SMALL, features, small_model, tensors
 
 
 def values_of(layer: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:

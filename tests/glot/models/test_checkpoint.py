@@ -9,22 +9,22 @@ from pathlib import Path
 import pytest
 import torch
 
-import glot.checkpoint
-from glot.body import load_body
-from glot.checkpoint import (
+import glot.models.checkpoint
+from glot.config import LossConfig, open_sample
+from glot.errors import InputError
+from glot.features.schema import Manifest
+from glot.human.body import load_body
+from glot.models.checkpoint import (
     check_features,
     load_checkpoint,
     load_training_state,
     save_checkpoint,
     save_training_state,
 )
-from glot.config import LossConfig, open_sample
-from glot.errors import InputError
-from glot.losses import glot_loss
-from glot.model import GLoT
-from glot.schema import Manifest
-from tests.small_model import SMALL, features, random_targets, small_model, tensors
-from tests.test_model import NAMED
+from glot.models.glot import GLoT
+from glot.models.losses import glot_loss
+from tests.fixtures.small_model import SMALL, features, random_targets, small_model, tensors
+from tests.glot.models.test_glot import NAMED
 
 BACKBONE = {"name": "resnet50", "hash": "0123456789abcdef", "feature_size": 40}
 
@@ -64,7 +64,7 @@ def test_saving_leaves_nothing_else_behind_and_replaces(tmp_path: Path) -> None:
 
 def _die_while_saving(folder: Path, where: str) -> None:
     module, _, function = where.partition(".")
-    setattr(getattr(glot.checkpoint, module), function, lambda *_, **__: os._exit(9))
+    setattr(getattr(glot.models.checkpoint, module), function, lambda *_, **__: os._exit(9))
     save(folder, small_model(seed=2), step=2)
 
 

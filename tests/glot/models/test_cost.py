@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from glot.config import ModelConfig
-from glot.cost import cost_of
-from tests.small_model import small_model
+from glot.models.cost import cost_of
+from tests.fixtures.small_model import small_model
 
 
 def test_a_wider_feature_costs_what_its_layers_say() -> None:

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from glot.config import ModelConfig
-from glot.model import ANCESTORS, GLoT, KinematicRegressor, to_params
-from glot.sliding import SlidingGLoT
-from tests.small_model import EXACT, SMALL, features, small_model, tensors
+from glot.models.glot import ANCESTORS, GLoT, KinematicRegressor, to_params
+from glot.models.sliding import SlidingGLoT
+from tests.fixtures.small_model import EXACT, SMALL, features, small_model, tensors
 
 ABLATIONS = [
     {},

@@ -8,16 +8,16 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from glot.checkpoint import save_checkpoint
 from glot.config import ModelConfig, open_sample
 from glot.errors import InputError
-from glot.inference import predict_track
-from glot.model import GLoT
+from glot.features.store import FeatureStore
+from glot.features.windows import evaluation_windows
+from glot.human.rotation import axis_angle_to_rotmat
+from glot.models.checkpoint import save_checkpoint
+from glot.models.glot import GLoT
+from glot.models.inference import predict_track
 from glot.predict import main
-from glot.rotation import axis_angle_to_rotmat
-from glot.store import FeatureStore
-from glot.windows import evaluation_windows
-from tests.feature_fixture import write_feature_set
+from tests.fixtures.features import write_feature_set
 
 CONFIG = ModelConfig(
     feature_size=12, frames=8, nearby_frames=2, width=16, heads=2, decoder_width=8, local_width=8, hidden=16, depth=1

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from glot.body import Body, load_body
-from glot.camera import project
 from glot.config import LossConfig
-from glot.joints import COMMON14_IN_SPIN49
-from glot.losses import Targets, frame_counts, glot_loss
-from glot.model import GLoTOutput, SMPLParams
-from glot.rotation import axis_angle_to_rotmat
-from tests.small_model import EXACT, SMALL, features, random_targets, small_model
+from glot.human.body import Body, load_body
+from glot.human.camera import project
+from glot.human.joints import COMMON14_IN_SPIN49
+from glot.human.rotation import axis_angle_to_rotmat
+from glot.models.glot import GLoTOutput, SMPLParams
+from glot.models.losses import Targets, frame_counts, glot_loss
+from tests.fixtures.small_model import EXACT, SMALL, features, random_targets, small_model
 
 CONFIG = LossConfig()
 OFFICIAL = LossConfig(velocity3d_mask="official", velocity3d_root="official")

@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from glot.body import Body, load_body
-from glot.checkpoint import Checkpoint, save_checkpoint
 from glot.config import ModelConfig, open_sample
 from glot.errors import InputError
-from glot.model import GLoT
-from glot.official import from_official, load_official, load_spin_regressor, official_name, to_official
-from tests import synthetic_body
-from tests.small_model import SMALL, small_model, tensors
+from glot.human.body import Body, load_body
+from glot.models.checkpoint import Checkpoint, save_checkpoint
+from glot.models.glot import GLoT
+from glot.models.official_files import from_official, load_official, load_spin_regressor, official_name, to_official
+from tests.fixtures import synthetic_body
+from tests.fixtures.places import ROOT
+from tests.fixtures.small_model import SMALL, small_model, tensors
 
 
 class Hostile:
@@ -186,7 +187,7 @@ def test_the_command_writes_a_file_that_loads(tmp_path: Path, folder: Path, body
             str(tmp_path / "o.pth.tar"),
         ]
         command = [sys.executable, "-m", "glot.official", *arguments, *changes]
-        return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
     done = run()
     assert done.returncode == 0 and "198 tensors" in done.stdout, done.stderr

@@ -1,11 +1,10 @@
 """Agreement with the official code: its stored outputs, losses and gradients, from weights that are drawn by name.
 
-The files are looked for in $GLOT_GOLDEN, else in ../shared/golden. For everyone else tests/test_own_values.py holds
+The files are looked for in $GLOT_GOLDEN, else in ../shared/golden. For everyone else tests/glot/models/test_own_values.py holds
 our own, made by a model that passed this.
 """
 
 import hashlib
-import os
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +12,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from glot.body import Body, load_body
-from glot.camera import project
 from glot.config import LossConfig, ModelConfig
-from glot.losses import Targets, glot_loss
-from glot.model import GLoT, SMPLParams
-from glot.official import from_official, official_name, to_official
-from glot.rotation import axis_angle_to_rotmat, rotmat_to_axis_angle
-from glot.sliding import SlidingGLoT
-from tests import synthetic_body
+from glot.human.body import Body, load_body
+from glot.human.camera import project
+from glot.human.rotation import axis_angle_to_rotmat, rotmat_to_axis_angle
+from glot.models.glot import GLoT, SMPLParams
+from glot.models.losses import Targets, glot_loss
+from glot.models.official_files import from_official, official_name, to_official
+from glot.models.sliding import SlidingGLoT
+from tests.fixtures import synthetic_body
+from tests.fixtures.places import GOLDEN
 
-GOLDEN = Path(os.environ.get("GLOT_GOLDEN", Path(__file__).parents[2] / "shared" / "golden"))
 NO_FILES = f"no official values in {GOLDEN}; point GLOT_GOLDEN at them"
 
 LOSS = LossConfig(velocity3d_mask="official", velocity3d_root="official")

@@ -9,16 +9,16 @@ import pytest
 import torch
 
 from glot import publish
-from glot.backbone import load_backbone
-from glot.blazepose import FEATURES, features_hash
-from glot.body import load_body
-from glot.checkpoint import load_checkpoint
 from glot.config import open_start, open_video
-from glot.curves import plot, write_table
 from glot.errors import InputError
-from glot.inference import OPEN_MODEL, OPEN_MODELS, load_model
-from tests.small_model import small_model
-from tests.test_checkpoint import save
+from glot.features.backbones.backbone import load_backbone
+from glot.features.backbones.blazepose import FEATURES, features_hash
+from glot.human.body import load_body
+from glot.models.checkpoint import load_checkpoint
+from glot.models.inference import OPEN_MODEL, OPEN_MODELS, load_model
+from glot.training.curves import plot, write_table
+from tests.fixtures.small_model import small_model
+from tests.glot.models.test_checkpoint import save
 
 
 def test_it_is_of_the_shipped_backbone_and_body() -> None:

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from glot.body import load_body
 from glot.config import recipe_named
-from glot.store import FeatureStore
-from glot.train_loop import first_model
-from glot.whitening import whiten
-from tests.feature_fixture import write_feature_set
+from glot.features.store import FeatureStore
+from glot.human.body import load_body
+from glot.models.whitening import whiten
+from glot.training.loop import first_model
+from tests.fixtures.features import write_feature_set
 
 SIZE = 48
 

@@ -1,4 +1,4 @@
-"""glot/bvh.py: an independent reader's skeleton stands where the body does, channels do not jump, time is right."""
+"""glot/motion/bvh.py: an independent reader's skeleton stands where the body does, channels do not jump, time is right."""
 
 import contextlib
 import io
@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from glot.body import Body, load_body
-from glot.bvh import steady_angles, write_bvh
-from glot.joints import SMPL_JOINTS, SMPL_PARENTS
-from glot.motion import Y_UP, Motion, with_bodies
-from glot.smoothing import fill_gaps
-from pipelines.bvh import read_bvh
-from tests.motion_fixture import GAPPY, moving
+from glot.human.body import Body, load_body
+from glot.human.joints import SMPL_JOINTS, SMPL_PARENTS
+from glot.motion.bvh import steady_angles, write_bvh
+from glot.motion.person_motion import Y_UP, Motion, with_bodies
+from glot.motion.smoothing import fill_gaps
+from pipelines.motions.bvh_reader import read_bvh
+from tests.fixtures.motion import GAPPY, moving
 
 
 @pytest.fixture(scope="module")

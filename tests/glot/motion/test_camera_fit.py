@@ -7,8 +7,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from glot.camera import full_image_translation
-from glot.camera_fit import PAIRS, fit_cameras, steady_cameras
+from glot.human.camera import full_image_translation
+from glot.motion.camera_fit import PAIRS, fit_cameras, steady_cameras
 
 FRAMES = 40
 

@@ -1,4 +1,4 @@
-"""glot/gltf.py: Khronos' validator finds no error, and the skin moves the mesh to where the body's vertices are."""
+"""glot/motion/gltf.py: Khronos' validator finds no error, and the skin moves the mesh to where the body's vertices are."""
 
 import json
 import shutil
@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from glot.body import Body, load_body
 from glot.errors import InputError
-from glot.gltf import skin_weights, steady_quaternions, vertex_normals, write_gltf
-from glot.motion import Y_UP, Motion, vertices, with_bodies
-from tests import synthetic_body
-from tests.motion_fixture import GAPPY, moving
+from glot.human.body import Body, load_body
+from glot.motion.gltf import skin_weights, steady_quaternions, vertex_normals, write_gltf
+from glot.motion.person_motion import Y_UP, Motion, vertices, with_bodies
+from tests.fixtures import synthetic_body
+from tests.fixtures.motion import GAPPY, moving
 
 COMPONENTS = {5126: "<f4", 5121: "u1", 5125: "<u4"}
 WIDTHS = {"SCALAR": 1, "VEC3": 3, "VEC4": 4, "MAT4": 16}

@@ -1,4 +1,4 @@
-"""glot/motion_files.py: what is written comes back, plain readers understand it, and peers' scripts load the pickle."""
+"""glot/motion/motion_files.py: what is written comes back, plain readers understand it, and peers' scripts load the pickle."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,14 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from glot.body import Body, load_body
 from glot.errors import InputError
-from glot.joints import SMPL_JOINTS
-from glot.motion import SHAPES, Motion, vertices
-from glot.motion_files import ONCE, WRITERS, StoredMotion, read_motion, write_motion, write_peers_pkl
-from glot.rotation import axis_angle_to_rotmat
-from glot.safe_pickle import load_pickle
-from tests.motion_fixture import GAPPY, moving
+from glot.human.body import Body, load_body
+from glot.human.joints import SMPL_JOINTS
+from glot.human.rotation import axis_angle_to_rotmat
+from glot.human.safe_pickle import load_pickle
+from glot.motion.motion_files import ONCE, WRITERS, StoredMotion, read_motion, write_motion, write_peers_pkl
+from glot.motion.person_motion import SHAPES, Motion, vertices
+from tests.fixtures.motion import GAPPY, moving
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""glot/motion.py: joints, cameras and boxes of a Motion say the same thing about where the person is."""
+"""glot/motion/person_motion.py: joints, cameras and boxes of a Motion say the same thing about where the person is."""
 
 from dataclasses import replace
 
@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from glot.body import Body, load_body
-from glot.camera import project
-from glot.motion import Motion, default_focal, make_motion, vertices
-from tests.motion_fixture import moving, params
+from glot.human.body import Body, load_body
+from glot.human.camera import project
+from glot.motion.person_motion import Motion, default_focal, make_motion, vertices
+from tests.fixtures.motion import moving, params
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""glot/pose_fit.py and glot/reconstruction.py: limbs come to the landmarks, as little and as smoothly as will do."""
+"""glot/motion/pose_fit.py and glot/capture/reconstruction.py: limbs come to the landmarks, as little and as smoothly as will do."""
 
 from functools import partial
 from typing import Any
@@ -8,19 +8,19 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from glot import reconstruction
-from glot.body import Body, load_body
+from glot.capture import reconstruction
+from glot.capture.reconstruction import SMPL_ROWS, Reconstruction
 from glot.config import ModelConfig
-from glot.joints import SMPL_JOINTS
-from glot.metrics import accel_error, mpjpe
-from glot.model import GLoT
-from glot.motion import SHAPES, Motion, joined
-from glot.people import JOINTS, NAMES, Person
-from glot.pose_fit import JOINT_ROWS, PAIRS, fit_poses
-from glot.reconstruction import SMPL_ROWS, Reconstruction
-from glot.spool import Spool
-from glot.video import Timeline
-from tests.motion_fixture import moving
+from glot.human.body import Body, load_body
+from glot.human.joints import SMPL_JOINTS
+from glot.models.glot import GLoT
+from glot.motion.person_motion import SHAPES, Motion, joined
+from glot.motion.pose_fit import JOINT_ROWS, PAIRS, fit_poses
+from glot.people.footage import JOINTS, NAMES, Person
+from glot.people.spool import Spool
+from glot.people.video import Timeline
+from glot.scoring.metrics import accel_error, mpjpe
+from tests.fixtures.motion import moving
 
 ARM = [SMPL_JOINTS.index(name) for name in ("left_shoulder", "left_elbow")]
 LINE = Timeline(40, 25.0, True, 640, 360)

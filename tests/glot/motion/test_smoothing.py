@@ -1,15 +1,15 @@
-"""glot/smoothing.py: what rests stays, what shakes is calmed, what moves is followed; gaps are filled."""
+"""glot/motion/smoothing.py: what rests stays, what shakes is calmed, what moves is followed; gaps are filled."""
 
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from glot.body import Body, load_body
-from glot.metrics import accel_error, mpjpe
-from glot.motion import SHAPES, Y_UP, joined, with_bodies
-from glot.smoothing import BETA, MIN_CUTOFF, OneEuro, OneEuroRotations, Smoother, fill_gaps
-from pipelines.motions import load_motions
-from tests.motion_fixture import GAPPY, moving
+from glot.human.body import Body, load_body
+from glot.motion.person_motion import SHAPES, Y_UP, joined, with_bodies
+from glot.motion.smoothing import BETA, MIN_CUTOFF, OneEuro, OneEuroRotations, Smoother, fill_gaps
+from glot.scoring.metrics import accel_error, mpjpe
+from pipelines.motions.mocap import load_motions
+from tests.fixtures.motion import GAPPY, moving
 
 DEFAULTS = {"min_cutoff": MIN_CUTOFF, "beta": BETA}
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from glot.boxes import keypoint_boxes
-from pipelines.boxes import jittered, misaligned
+from glot.people.boxes import keypoint_boxes
+from pipelines.decoders.altered_boxes import jittered, misaligned
 
 
 def track(centres: np.ndarray, half: float = 30.0) -> np.ndarray:

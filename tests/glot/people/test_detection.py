@@ -7,8 +7,8 @@ import pytest
 import torch
 from torchvision.models.detection import ssdlite320_mobilenet_v3_large
 
-from glot.detection import load_detector
 from glot.errors import InputError
+from glot.people.detection import load_detector
 
 CLASSES = 91
 

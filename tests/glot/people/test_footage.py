@@ -1,9 +1,9 @@
-"""glot/people.py: a track begins and ends with frames in which there surely is somebody."""
+"""glot/people/footage.py: a track begins and ends with frames in which there surely is somebody."""
 
 import numpy as np
 import pytest
 
-from glot.people import _surely_there
+from glot.people.footage import _surely_there
 
 RATE = 10.0  # so that three frames make a stretch
 

@@ -6,9 +6,9 @@ import av
 import numpy as np
 import pytest
 
-from glot.seeking import SeekableVideo
-from glot.video import Unreadable, Video
-from tests.video_fixture import write_film
+from glot.people.seeking import SeekableVideo
+from glot.people.video import Unreadable, Video
+from tests.fixtures.video import write_film
 
 
 def every_picture(path: Path, count: int) -> list[np.ndarray]:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from glot import spool
-from glot.spool import Spool
+from glot.people import spool
+from glot.people.spool import Spool
 
 
 @pytest.mark.parametrize("in_memory", [1 << 20, 100], ids=["memory", "disk"])

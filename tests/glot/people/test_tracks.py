@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from glot.track_files import Boxes
-from glot.tracks import Track, Tracker, filled, look
+from glot.people.track_files import Boxes
+from glot.people.tracks import Track, Tracker, filled, look
 
 FPS = 25.0
 WIDTH, HEIGHT = 900, 420

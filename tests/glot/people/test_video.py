@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 import pytest
 
-from glot.body import Body, load_body
 from glot.errors import InputError
-from glot.video import Unreadable, Video, frames_said, read_timeline
-from pipelines.clips import Clip, Decoded
+from glot.human.body import Body, load_body
+from glot.people.video import Unreadable, Video, frames_said, read_timeline
+from pipelines.decoders.clips import Clip, Decoded
+from pipelines.decoders.frames import read_crops
 from pipelines.decoders.video import FrameNames, find_units, video_decoder
-from pipelines.frames import read_crops
-from tests.video_fixture import write_film
+from tests.fixtures.video import write_film
 
 
 @pytest.fixture(scope="module")

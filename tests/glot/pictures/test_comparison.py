@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from glot.body import Body, load_body
-from glot.clip import Clip
-from glot.comparison import Comparison, compare, film, moments, sheet, spoken
-from glot.joints import COMMON14, SMPL_JOINTS
-from glot.rotation import axis_angle_to_rotmat
-from glot.store import FeatureStore
-from tests.clip_fixture import true_clip, write_folder
+from glot.features.store import FeatureStore
+from glot.human.body import Body, load_body
+from glot.human.joints import COMMON14, SMPL_JOINTS
+from glot.human.rotation import axis_angle_to_rotmat
+from glot.pictures.comparison import Comparison, compare, film, moments, sheet, spoken
+from glot.pictures.track_pictures import Clip
+from tests.fixtures.clip import true_clip, write_folder
 
 BENT = 9  # the row in which an elbow is bent
 

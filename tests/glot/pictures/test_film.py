@@ -1,4 +1,4 @@
-"""glot/overlay.py: bodies are drawn where their keypoints are, only when they are there, the nearer one in front."""
+"""glot/pictures/film.py: bodies are drawn where their keypoints are, only when they are there, the nearer one in front."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glot.body import Body, load_body
-from glot.motion import Motion, with_bodies
-from glot.motion_files import write_motion
-from glot.overlay import colour_of, film
-from tests.motion_fixture import GAPPY, moving
+from glot.human.body import Body, load_body
+from glot.motion.motion_files import write_motion
+from glot.motion.person_motion import Motion, with_bodies
+from glot.pictures.film import colour_of, film
+from tests.fixtures.motion import GAPPY, moving
 
 GREY = 127
 

@@ -1,13 +1,13 @@
-"""glot/contact_sheet.py: the body is drawn where the keypoints are, and every moment has its place."""
+"""glot/pictures/person_sheet.py: the body is drawn where the keypoints are, and every moment has its place."""
 
 import numpy as np
 import pytest
 
-from glot.body import Body, load_body
-from glot.contact_sheet import GAP, LEFT, PANEL, TOP, moments, sheet
-from glot.crop import crop_matrix
-from glot.motion import Motion
-from tests.motion_fixture import moving
+from glot.human.body import Body, load_body
+from glot.human.crop import crop_matrix
+from glot.motion.person_motion import Motion
+from glot.pictures.person_sheet import GAP, LEFT, PANEL, TOP, moments, sheet
+from tests.fixtures.motion import moving
 
 GREY = 127
 

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from glot.body import Body, load_body
-from glot.clip import Pictures, fit_cam
 from glot.errors import InputError
+from glot.features.store import FeatureStore
+from glot.human.body import Body, load_body
+from glot.pictures.track_pictures import Pictures, fit_cam
 from glot.render import main, median_track, strip, write_video
-from glot.scoring import track_truth
-from glot.store import FeatureStore
-from tests.clip_fixture import HEIGHT, SMALL, WIDTH, true_clip, write_folder
+from glot.scoring.track_errors import track_truth
+from tests.fixtures.clip import HEIGHT, SMALL, WIDTH, true_clip, write_folder
+from tests.fixtures.places import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +99,7 @@ def test_command_writes_a_strip_and_an_h264_video(folder: Path) -> None:
         [sys.executable, "-m", "glot.render", *map(str, arguments), "--out", str(out), "--max-frames", "5"],
         capture_output=True,
         text=True,
-        cwd=Path(__file__).parents[1],
+        cwd=ROOT,
         env={**os.environ, "GLOT_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr

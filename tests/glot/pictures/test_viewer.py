@@ -15,15 +15,16 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page
 
-from glot.body import Body, load_body
 from glot.errors import InputError
-from glot.motion import Motion
-from glot.motion_files import write_motion
-from glot.seeking import SeekableVideo
-from glot.view import Viewer, main, open_video, read_motions
-from tests.browser import page
-from tests.motion_fixture import moving
-from tests.video_fixture import write_film
+from glot.human.body import Body, load_body
+from glot.motion.motion_files import write_motion
+from glot.motion.person_motion import Motion
+from glot.people.seeking import SeekableVideo
+from glot.pictures.viewer import Viewer, main, open_video, read_motions
+from tests.fixtures.browser import page
+from tests.fixtures.motion import moving
+from tests.fixtures.places import ROOT
+from tests.fixtures.video import write_film
 
 WIDTH, HEIGHT = 960, 560  # of the page
 FRAMES = (*range(8), *range(12, 20))  # a person who is out of sight in between
@@ -55,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, motions: list[Motion]) -> P
 def served(*arguments: str) -> Iterator[str]:
     """The command at work; its address."""
     command = [sys.executable, "-m", "glot.view", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         try:
             assert process.stdout is not None
             found = re.search(r"http://[\d.:]+", process.stdout.readline())

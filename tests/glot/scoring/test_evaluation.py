@@ -13,11 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from glot.body import Body, load_body
-from glot.checkpoint import load_checkpoint, save_checkpoint
 from glot.config import ModelConfig, open_sample
 from glot.errors import InputError
-from glot.evaluate import (
+from glot.features.schema import read_manifest, write_manifest
+from glot.features.store import FeatureStore
+from glot.human.body import Body, load_body
+from glot.human.rotation import axis_angle_to_rotmat
+from glot.models.checkpoint import load_checkpoint, save_checkpoint
+from glot.models.glot import GLoT, SMPLParams
+from glot.scoring.evaluation import (
     METRICS,
     Evaluation,
     Predictor,
@@ -28,13 +32,10 @@ from glot.evaluate import (
     main,
     mean_pose_predictor,
 )
-from glot.metrics import mpjpe
-from glot.model import GLoT, SMPLParams
-from glot.rotation import axis_angle_to_rotmat
-from glot.schema import read_manifest, write_manifest
-from glot.scoring import track_truth
-from glot.store import FeatureStore
-from tests.feature_fixture import write_feature_set
+from glot.scoring.metrics import mpjpe
+from glot.scoring.track_errors import track_truth
+from tests.fixtures.features import write_feature_set
+from tests.fixtures.places import ROOT
 
 
 def oracle(store: FeatureStore) -> Predictor:
@@ -214,7 +215,7 @@ def command(checkpoint: Path, *more: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "glot.evaluate", *arguments],
         capture_output=True,
         text=True,
-        cwd=Path(__file__).parents[1],
+        cwd=ROOT,
         env={**os.environ, "GLOT_CACHE": str(checkpoint.parent / "cache"), "COLUMNS": "120", "OMP_NUM_THREADS": "1"},
     )
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.probe import errors, probe
-from glot.linear_probe import ridge
+from glot.scoring.linear_probe import ridge
 
 
 @pytest.fixture

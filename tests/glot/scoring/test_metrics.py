@@ -1,15 +1,13 @@
 """Laws of the errors (zero for the truth, what they are blind to) and the official code's stored values."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from glot.metrics import accel_error, centred, mpjpe, mpvpe, pa_mpjpe, procrustes_aligned
+from glot.scoring.metrics import accel_error, centred, mpjpe, mpvpe, pa_mpjpe, procrustes_aligned
+from tests.fixtures.places import GOLDEN
 
-GOLDEN = Path(os.environ.get("GLOT_GOLDEN", Path(__file__).parents[2] / "shared" / "golden")) / "golden_metrics.npz"
+VALUES = GOLDEN / "golden_metrics.npz"
 RNG = np.random.default_rng(5)
 TRUTH = RNG.normal(size=(9, 14, 3)) * 0.4
 NOISY = TRUTH + RNG.normal(size=TRUTH.shape) * 0.05
@@ -70,9 +68,9 @@ def test_other_pelvis_and_wrong_shapes() -> None:
 
 @pytest.fixture
 def golden() -> dict[str, np.ndarray]:
-    if not GOLDEN.is_file():
+    if not VALUES.is_file():
         pytest.skip("no stored metric values of the official code (set GLOT_GOLDEN)")
-    with np.load(GOLDEN) as stored:
+    with np.load(VALUES) as stored:
         return dict(stored)
 
 

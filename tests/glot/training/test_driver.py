@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import subprocess
 import sys
 import time
@@ -13,21 +12,21 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from glot import tracking
-from glot.body import load_body
-from glot.checkpoint import load_checkpoint
 from glot.config import Recipe, recipe_named
 from glot.errors import InputError
-from glot.run_state import feature_lineage, first_difference
-from glot.train_loop import learning_rate
-from glot.train_ray import fit
-from tests.feature_fixture import write_feature_set, write_training_sets
+from glot.human.body import load_body
+from glot.models.checkpoint import load_checkpoint
+from glot.training import mlflow_runs
+from glot.training.driver import fit
+from glot.training.loop import learning_rate
+from glot.training.run_state import feature_lineage, first_difference
+from tests.fixtures.features import write_feature_set, write_training_sets
+from tests.fixtures.places import GOLDEN
 
 SMALL = [
     "model.width=64", "model.decoder_width=32", "model.local_width=32", "model.hidden=64", "model.depth=1",
     "model.local_depth=1", "model.heads=2", "data.batch_size=16", "steps_per_epoch=12", "epochs=3", "lr=0.002",
 ]  # fmt: skip
-GOLDEN = Path(os.environ.get("GLOT_GOLDEN", Path(__file__).parent.parent.parent / "shared" / "golden"))
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +41,7 @@ def small(*more: str) -> Recipe:
 @pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_two_workers_train_report_and_are_done(features: Path, tmp_path: Path) -> None:
-    uri, out = tracking.default_uri(tmp_path), tmp_path / "run"
+    uri, out = mlflow_runs.default_uri(tmp_path), tmp_path / "run"
     metrics = fit(small(), features=features, out=out, workers=2, mlflow=uri)
     curve = MlflowClient(uri)
     (run,) = curve.search_runs([curve.get_experiment_by_name("glot").experiment_id])
@@ -73,7 +72,7 @@ def test_one_two_and_four_workers_take_the_same_steps(features: Path, tmp_path: 
     """Of a batch whose parts the workers cannot share evenly, with frames that some of the workers' windows lack."""
     exact = ["model.dropout=0", "model.drop_path=0", "model.regressor_dropout=0", "model.hscr_dropout=0"]
     recipe = small(*exact, "data.batch_size=14", "data.sets_2d=3dpw", "steps_per_epoch=20", "epochs=1")
-    uri, losses, weights = tracking.default_uri(tmp_path), {}, {}
+    uri, losses, weights = mlflow_runs.default_uri(tmp_path), {}, {}
     for workers in (1, 2, 4):
         out = tmp_path / str(workers)
         fit(recipe, features=features, out=out, workers=workers, cpus_per_worker=0.5, mlflow=uri, experiment=out.name)

@@ -5,27 +5,27 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from glot import tracking
 from glot.errors import InputError
+from glot.training import mlflow_runs
 
 
 @pytest.fixture(scope="module")
 def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return tracking.default_uri(tmp_path_factory.mktemp("store"))
+    return mlflow_runs.default_uri(tmp_path_factory.mktemp("store"))
 
 
 def open_run(uri: str, key: str, **more: str) -> str:
-    experiment = tracking.prepare(uri, "walks")
-    return tracking.open_run(uri, experiment, name="n", key=key, params={"epochs": 3}, tags={"a": "b"}, **more)
+    experiment = mlflow_runs.prepare(uri, "walks")
+    return mlflow_runs.open_run(uri, experiment, name="n", key=key, params={"epochs": 3}, tags={"a": "b"}, **more)
 
 
 def test_preparing_twice_gives_the_same_experiment(uri: str) -> None:
-    assert tracking.prepare(uri, "walks") == tracking.prepare(uri, "walks")
+    assert mlflow_runs.prepare(uri, "walks") == mlflow_runs.prepare(uri, "walks")
 
 
 def test_a_restarted_job_goes_on_in_its_run(uri: str) -> None:
     first = open_run(uri, "one")
-    tracking.Run(uri, first).close("FAILED")
+    mlflow_runs.Run(uri, first).close("FAILED")
     assert open_run(uri, "one") == first
     assert open_run(uri, "two") != first
     client = MlflowClient(uri)
@@ -40,7 +40,7 @@ def test_children_name_their_parent(uri: str) -> None:
 
 
 def test_metrics_and_artifacts_arrive(uri: str, tmp_path: Path) -> None:
-    run = tracking.Run(uri, open_run(uri, "full"))
+    run = mlflow_runs.Run(uri, open_run(uri, "full"))
     for step in (1, 2, 3):
         run.metrics({"loss": 10.0 / step}, step=step)
     (tmp_path / "table.txt").write_text("rows")
@@ -55,8 +55,8 @@ def test_metrics_and_artifacts_arrive(uri: str, tmp_path: Path) -> None:
 def test_an_outage_is_said_once_and_what_waited_is_logged_later(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    uri, spool = tracking.default_uri(tmp_path / "gone"), tmp_path / "unsent.jsonl"
-    run = tracking.Run(uri, open_run(uri, "outage"), spool=spool)
+    uri, spool = mlflow_runs.default_uri(tmp_path / "gone"), tmp_path / "unsent.jsonl"
+    run = mlflow_runs.Run(uri, open_run(uri, "outage"), spool=spool)
     run.metrics({"loss": 1.0}, step=0)
     database, away = tmp_path / "gone" / "mlflow.db", tmp_path / "away.db"
     database.rename(away)
@@ -72,7 +72,7 @@ def test_an_outage_is_said_once_and_what_waited_is_logged_later(
     # Another process, which does the last of the steps again and one more.
     with spool.open("a") as file:
         file.write('["loss", 0.3')  # killed while it wrote
-    later = tracking.Run(uri, run.run_id, spool=spool, resumed=True)
+    later = mlflow_runs.Run(uri, run.run_id, spool=spool, resumed=True)
     for step in (3, 4):
         later.metrics({"loss": 1.0 / step}, step=step)
     later.close("FINISHED")
@@ -82,10 +82,10 @@ def test_an_outage_is_said_once_and_what_waited_is_logged_later(
 
 
 def test_steps_of_an_earlier_start_are_not_logged_twice(uri: str) -> None:
-    first = tracking.Run(uri, open_run(uri, "again"))
+    first = mlflow_runs.Run(uri, open_run(uri, "again"))
     for step in (1, 2, 3):
         first.metrics({"loss": float(step)}, step=step)
-    second = tracking.Run(uri, first.run_id, resumed=True)
+    second = mlflow_runs.Run(uri, first.run_id, resumed=True)
     for step in (2, 3, 4):
         second.metrics({"loss": float(step), "error": 9.0}, step=step)
     client = MlflowClient(uri)
@@ -94,8 +94,8 @@ def test_steps_of_an_earlier_start_are_not_logged_twice(uri: str) -> None:
 
 
 def test_without_a_spool_losses_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    uri = tracking.default_uri(tmp_path / "gone")
-    run = tracking.Run(uri, open_run(uri, "outage"))
+    uri = mlflow_runs.default_uri(tmp_path / "gone")
+    run = mlflow_runs.Run(uri, open_run(uri, "outage"))
     database = tmp_path / "gone" / "mlflow.db"
     database.unlink()
     database.mkdir()
@@ -107,4 +107,4 @@ def test_without_a_spool_losses_are_counted(tmp_path: Path, capsys: pytest.Captu
 def test_no_store_at_the_address_is_the_users_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(InputError, match="no MLflow store answers"):
-        tracking.prepare("http://127.0.0.1:9", "walks")
+        mlflow_runs.prepare("http://127.0.0.1:9", "walks")

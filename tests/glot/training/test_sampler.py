@@ -8,9 +8,9 @@ import torch
 
 from glot.config import DataConfig
 from glot.errors import InputError
-from glot.sampler import Batch, Sampler, Stream
-from glot.store import FeatureStore
-from tests.feature_fixture import write_feature_set
+from glot.features.store import FeatureStore
+from glot.training.sampler import Batch, Sampler, Stream
+from tests.fixtures.features import write_feature_set
 
 FRAMES = 8
 BOTH = DataConfig(sets_2d=("flat",), sets_3d=("one", "two"), no_smpl=("two",), batch_size=20, fraction_2d=0.6, stride=2)

@@ -20,20 +20,20 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from glot import tracking
-from glot.body import load_body
-from glot.checkpoint import load_checkpoint
 from glot.config import Recipe
 from glot.errors import InputError
-from glot.run_state import feature_lineage
-from glot.saves import newest_step, saved_steps
-from glot.store import FeatureStore
-from glot.train_loop import Job, train
-from tests.feature_fixture import write_feature_set, write_training_sets
-from tests.test_train_ray import SMALL, small
+from glot.features.store import FeatureStore
+from glot.human.body import load_body
+from glot.models.checkpoint import load_checkpoint
+from glot.training import mlflow_runs
+from glot.training.loop import Job, train
+from glot.training.run_state import feature_lineage
+from glot.training.step_checkpoints import newest_step, saved_steps
+from tests.fixtures.features import write_feature_set, write_training_sets
+from tests.fixtures.places import ROOT
+from tests.glot.training.test_driver import SMALL, small
 
 EPOCHS, STEPS = 4, 12  # of the runs that are disturbed
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -69,17 +69,17 @@ class Killed(Exception):
 def test_a_run_cut_at_any_step_ends_bitwise_the_same(
     features: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
-    from glot import train_loop
+    from glot.training import loop
 
-    real = train_loop.Stepper.__call__
+    real = loop.Stepper.__call__
 
-    def dies(self: train_loop.Stepper, step: int, *args: object, **options: object) -> object:
+    def dies(self: loop.Stepper, step: int, *args: object, **options: object) -> object:
         if step == at:
             raise Killed
         return real(self, step, *args, **options)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(train_loop.Stepper, "__call__", dies)
+        patch.setattr(loop.Stepper, "__call__", dies)
         train(job(features, tmp_path))
     assert saved_steps(tmp_path) == [step for step in range(50, 0, -5) if step <= at][:2]
     train(job(features, tmp_path))
@@ -228,7 +228,7 @@ def test_a_killed_worker_and_a_killed_driver_change_nothing(
     features: Path, calm: Callable[[int], Path], tmp_path: Path, workers: int
 ) -> None:
     """Both with kill -9, at steps that are drawn; then the same command with --resume."""
-    uri, out = tracking.default_uri(tmp_path), tmp_path / "run"
+    uri, out = mlflow_runs.default_uri(tmp_path), tmp_path / "run"
     draw = random.Random(workers)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "GLOT_TEST": str(tmp_path)}
     run = command(features, out, "--workers", str(workers), "--mlflow", uri)
@@ -274,14 +274,14 @@ def test_a_run_that_is_out_of_time_says_go_on(features: Path, calm: Callable[[in
 
 CLUSTER = """
 from pathlib import Path
-from glot.saves import newest_step
-from tests.lost_node import losing_a_node
+from glot.training.step_checkpoints import newest_step
+from tests.fixtures.lost_node import losing_a_node
 out = Path({out!r})
 with losing_a_node(lambda: newest_step(out) >= 10):
-    from glot import train_ray
-    from tests.test_training_faults import exact
-    train_ray.NODE_SECONDS = 8.0
-    train_ray.fit(exact(), features=Path({features!r}), out=out, workers=2, save_every=5)
+    from glot.training import driver
+    from tests.glot.training.test_training_faults import exact
+    driver.NODE_SECONDS = 8.0
+    driver.fit(exact(), features=Path({features!r}), out=out, workers=2, save_every=5)
     print("ENDED", flush=True)
 """
 

@@ -12,15 +12,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from glot.body import load_body
 from glot.errors import InputError
-from glot.joints import SPIN49
-from glot.schema import MANIFEST
+from glot.features.schema import MANIFEST
+from glot.human.body import load_body
+from glot.human.joints import SPIN49
 from pipelines.check_features import main
-from pipelines.contact_sheet import draw
+from pipelines.checks.crop_sheet import draw
 from pipelines.decoders.threedpw import decode, find_units
-from pipelines.shards import Record, finished, open_set, publish, write_part, write_record
-from tests.threedpw_fixture import write_sequence
+from pipelines.extraction.shards import Record, finished, open_set, publish, write_part, write_record
+from tests.fixtures.threedpw import write_sequence
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from glot.schema import Manifest
-from pipelines.published import FIGURES, THREEDPW, compare, decoder_counts
+from glot.features.schema import Manifest
+from pipelines.checks.published import FIGURES, THREEDPW, compare, decoder_counts
 
 
 def manifest(dataset: str, split: str, **values: Any) -> Manifest:

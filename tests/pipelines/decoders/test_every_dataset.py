@@ -8,23 +8,19 @@ from typing import Any
 import pytest
 import torch
 
-from glot.body import load_body
 from glot.config import DataConfig, recipe_named
-from glot.losses import glot_loss
-from glot.sampler import Sampler
-from glot.schema import read_manifest
-from glot.store import FeatureStore
-from glot.train_loop import first_model
-from pipelines import check_features, extract_features
-from pipelines.extract_features import DECODERS
-from tests import (
-    human36m_fixture,
-    insta_variety_fixture,
-    mpi_inf_3dhp_fixture,
-    penn_action_fixture,
-    posetrack_fixture,
-)
-from tests.threedpw_fixture import write_sequence
+from glot.features.schema import read_manifest
+from glot.features.store import FeatureStore
+from glot.human.body import load_body
+from glot.models.losses import glot_loss
+from glot.training.loop import first_model
+from glot.training.sampler import Sampler
+from pipelines import check_features
+from pipelines.extraction import job
+from pipelines.extraction.job import DECODERS
+from tests.fixtures import human36m, insta_variety, penn_action, posetrack
+from tests.fixtures import mpi_inf_3dhp as mpi_inf_3dhp_fixture
+from tests.fixtures.threedpw import write_sequence
 
 SMALL = ["model.width=32", "model.decoder_width=16", "model.local_width=16", "model.hidden=32", "model.heads=2"]
 ONLY_2D = {"insta_variety", "penn_action", "posetrack"}
@@ -42,11 +38,11 @@ def mpi_inf_3dhp(root: Path) -> None:
 
 WRITERS: dict[str, Callable[[Path], Any]] = {
     "3dpw": threedpw,
-    "human36m": human36m_fixture.write_dataset,
-    "insta_variety": insta_variety_fixture.write_dataset,
+    "human36m": human36m.write_dataset,
+    "insta_variety": insta_variety.write_dataset,
     "mpi_inf_3dhp": mpi_inf_3dhp,
-    "penn_action": penn_action_fixture.write_dataset,
-    "posetrack": posetrack_fixture.write_dataset,
+    "penn_action": penn_action.write_dataset,
+    "posetrack": posetrack.write_dataset,
 }
 
 
@@ -60,7 +56,7 @@ def extract(name: str, root: Path) -> Path:
     features = root / "features"
     if not (features / name).is_dir():
         WRITERS[name](root / name)
-        code = extract_features.main(
+        code = job.main(
             dataset=name, root=root / name, out=features, split="all", workers=2, batch_size=8,
             allow_skips=name == "mpi_inf_3dhp", weights=None,  # seven of its eight cameras are not there
         )  # fmt: skip

@@ -11,14 +11,14 @@ import cv2
 import numpy as np
 import pytest
 
-from glot.body import load_body
-from glot.crop import crop_image
-from glot.video import Unreadable, Video, Videos, video_frame
-from pipelines import frames
-from pipelines.clips import Clip
+from glot.human.body import load_body
+from glot.human.crop import crop_image
+from glot.people.video import Unreadable, Video, Videos, video_frame
+from pipelines.decoders import frames
+from pipelines.decoders.clips import Clip
+from pipelines.decoders.frames import read_crops, read_picture
 from pipelines.decoders.threedpw import decode, find_units
-from pipelines.frames import read_crops, read_picture
-from tests.threedpw_fixture import write_sequence
+from tests.fixtures.threedpw import write_sequence
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from glot.body import Body, load_body
-from glot.boxes import keypoint_boxes
 from glot.errors import InputError
-from glot.joints import SPIN49
-from pipelines.clips import Clip, Unit
+from glot.human.body import Body, load_body
+from glot.human.joints import SPIN49
+from glot.people.boxes import keypoint_boxes
 from pipelines.decoders import human36m_files
+from pipelines.decoders.clips import Clip, Unit
 from pipelines.decoders.human36m import decode, find_units
-from tests.human36m_fixture import RELEASE, annotations, camera, edit, write_dataset, write_subject
+from tests.fixtures.human36m import RELEASE, annotations, camera, edit, write_dataset, write_subject
 
 NAME = "s_01_act_02_subact_01_ca_01"
 SLOTS = [SPIN49.index(name) for name in RELEASE.values()]

@@ -8,14 +8,14 @@ import cv2
 import numpy as np
 import pytest
 
-from glot.body import Body, load_body
-from glot.crop import keypoints_to_crop
 from glot.errors import InputError
-from glot.joints import SPIN49
-from pipelines.clips import Decoded, Unit
+from glot.human.body import Body, load_body
+from glot.human.crop import keypoints_to_crop
+from glot.human.joints import SPIN49
+from pipelines.decoders.clips import Decoded, Unit
+from pipelines.decoders.frames import read_crops
 from pipelines.decoders.insta_variety import INSTA25, decode, find_units, read_record_picture
-from pipelines.frames import read_crops
-from tests.insta_variety_fixture import encode, frame, name_of, picture, track, write_dataset, write_file
+from tests.fixtures.insta_variety import encode, frame, name_of, picture, track, write_dataset, write_file
 
 
 @pytest.fixture(scope="module")

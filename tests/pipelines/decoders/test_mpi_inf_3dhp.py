@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import scipy.io
 
-from glot.body import Body, load_body
 from glot.errors import InputError
-from glot.joints import SPIN49
-from pipelines.clips import Clip, Unit
+from glot.human.body import Body, load_body
+from glot.human.joints import SPIN49
+from pipelines.decoders.clips import Clip, Unit
+from pipelines.decoders.frames import read_crops
 from pipelines.decoders.mpi_inf_3dhp import CAMERAS, decode, find_units
 from pipelines.decoders.mpi_inf_3dhp_labels import MPI28
-from pipelines.frames import read_crops
-from tests.mpi_inf_3dhp_fixture import (
+from tests.fixtures.mpi_inf_3dhp import (
     SIZE,
     TEST_ORDER,
     TRAIN_ORDER,

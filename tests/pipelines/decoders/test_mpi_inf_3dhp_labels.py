@@ -8,11 +8,11 @@ import h5py
 import numpy as np
 import pytest
 
-from glot.body import Body, load_body
 from glot.errors import InputError
-from pipelines.clips import Decoded
+from glot.human.body import Body, load_body
+from pipelines.decoders.clips import Decoded
 from pipelines.decoders.mpi_inf_3dhp import decode, find_units
-from tests.mpi_inf_3dhp_fixture import annotations, write_sequence, write_test
+from tests.fixtures.mpi_inf_3dhp import annotations, write_sequence, write_test
 
 
 @pytest.fixture(scope="module")

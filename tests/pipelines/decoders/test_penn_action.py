@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from scipy.io import loadmat
 
-from glot.body import Body, load_body
 from glot.errors import InputError
-from glot.joints import COMMON14, SPIN49
-from pipelines.clips import Clip, Unit
+from glot.human.body import Body, load_body
+from glot.human.joints import COMMON14, SPIN49
+from pipelines.decoders.clips import Clip, Unit
 from pipelines.decoders.penn_action import decode, find_units
-from tests.penn_action_fixture import labels, write_dataset, write_labels, write_video
+from tests.fixtures.penn_action import labels, write_dataset, write_labels, write_video
 
 # The source's order, as its README lists it.
 ORDER = ("head", "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",

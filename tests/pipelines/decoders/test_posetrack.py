@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glot.body import Body, load_body
-from glot.crop import keypoints_to_crop
 from glot.errors import InputError
-from glot.joints import SPIN49
-from pipelines.clips import Unit
+from glot.human.body import Body, load_body
+from glot.human.crop import keypoints_to_crop
+from glot.human.joints import SPIN49
+from pipelines.decoders.clips import Unit
+from pipelines.decoders.frames import read_crops
 from pipelines.decoders.posetrack import POSETRACK, decode, find_units
-from pipelines.frames import read_crops
-from tests.posetrack_fixture import NAMES, OFFSETS, keypoints, video, write_dataset, write_video
+from tests.fixtures.posetrack import NAMES, OFFSETS, keypoints, video, write_dataset, write_video
 
 NAME = "000001_bonn_train"
 SLOTS = {name: SPIN49.index(name.replace("left_", "l").replace("right_", "r")) for name in NAMES[3:]} | {

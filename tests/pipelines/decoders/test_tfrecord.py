@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.tfrecord import (
+from pipelines.decoders.tfrecord import (
     Malformed,
     Span,
     bytes_spans,
@@ -19,7 +19,7 @@ from pipelines.tfrecord import (
     read_records,
     sequence_example,
 )
-from tests.insta_variety_fixture import Example, SequenceExample, frame, plain_crc32c
+from tests.fixtures.insta_variety import Example, SequenceExample, frame, plain_crc32c
 
 
 def test_checksums_of_the_published_vectors() -> None:

@@ -9,16 +9,16 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from glot.body import Body, load_body
-from glot.boxes import keypoint_boxes
-from glot.crop import crop_image
 from glot.errors import InputError
-from glot.joints import COMMON14, SPIN49, THREEDPW_2D
-from pipelines.clips import Unit
+from glot.human.body import Body, load_body
+from glot.human.crop import crop_image
+from glot.human.joints import COMMON14, SPIN49, THREEDPW_2D
+from glot.people.boxes import keypoint_boxes
+from pipelines.decoders.clips import Unit
+from pipelines.decoders.frames import read_crops
 from pipelines.decoders.threedpw import decode, find_units
-from pipelines.frames import read_crops
-from pipelines.legacy_pickle import dump
-from tests.threedpw_fixture import sequence, write_sequence
+from pipelines.scenes.legacy_pickle import dump
+from tests.fixtures.threedpw import sequence, write_sequence
 
 
 @pytest.fixture(scope="module")

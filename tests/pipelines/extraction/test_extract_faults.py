@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from glot.schema import MANIFEST, read_manifest, read_table
-from pipelines.extract_features import main
-from pipelines.shards import RECORDS
-from tests.threedpw_fixture import write_sequence
+from glot.features.schema import MANIFEST, read_manifest, read_table
+from pipelines.extraction.job import main
+from pipelines.extraction.shards import RECORDS
+from tests.fixtures.places import ROOT
+from tests.fixtures.threedpw import write_sequence
 
 torch.set_num_threads(1)
-ROOT = Path(__file__).parent.parent
 SEQUENCES = 6
 
 
@@ -67,7 +67,7 @@ def remove():
     print("REMOVED", len(list(records.glob("walk_*.json"))), flush=True)
 
 threading.Thread(target=remove, daemon=True).start()
-from pipelines.extract_features import main
+from pipelines.extraction.job import main
 code = main(dataset="3dpw", root=Path({data!r}), out=Path({out!r}), split="test", workers=3)
 print("ENDED", code, flush=True)
 cluster.head_node.kill_all_processes(check_alive=False)

@@ -15,20 +15,21 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from glot.backbone import load_backbone
-from glot.body import load_body
-from glot.crop import crop_image, normalise
 from glot.errors import InputError
-from glot.schema import MANIFEST, read_manifest, read_table
-from pipelines import extract_features
+from glot.features.backbones.backbone import load_backbone
+from glot.features.schema import MANIFEST, read_manifest, read_table
+from glot.human.body import load_body
+from glot.human.crop import crop_image, normalise
 from pipelines.decoders.threedpw import decode, find_units
-from pipelines.extract_features import main, plan
-from pipelines.legacy_pickle import dump
-from pipelines.tally import Counts, Display
-from tests.threedpw_fixture import write_sequence
-from tests.voc_fixture import write_voc
+from pipelines.extraction import job
+from pipelines.extraction.job import main, plan
+from pipelines.extraction.tally import Counts, Display
+from pipelines.scenes.legacy_pickle import dump
+from tests.fixtures.places import ROOT
+from tests.fixtures.threedpw import write_sequence
+from tests.fixtures.voc import write_voc
 
-SCRIPT = Path(extract_features.__file__)
+SCRIPT = ROOT / "pipelines" / "extract_features.py"
 torch.set_num_threads(1)  # two threads on busy cores spin at each other
 
 
@@ -136,7 +137,7 @@ def test_killed_in_the_middle_and_run_again_the_rows_are_the_same(
 ) -> None:
     root, out = undisturbed
     command = [sys.executable, str(SCRIPT), "--dataset", "3dpw", "--root", str(root), "--split", "test"]
-    environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parent.parent)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen([*command, "--out", str(tmp_path), "--workers", "1"], env=environment)
     folder = tmp_path / "3dpw" / "test"
     wait_for_a_record(folder / ".extraction", process)
@@ -202,7 +203,7 @@ def test_all_splits_in_one_run(undisturbed: tuple[Path, Path]) -> None:
 
 def test_mistakes_are_said_before_ray_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = dataset(tmp_path / "3dpw", sequences=1)
-    monkeypatch.setattr(extract_features, "ray_session", lambda: pytest.fail("Ray was started"))
+    monkeypatch.setattr(job, "ray_session", lambda: pytest.fail("Ray was started"))
     out = tmp_path / "features"
     for options, reason in (
         ({"root": tmp_path / "gone"}, "gone: there is no such folder"),

@@ -7,19 +7,20 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from glot.backbone import load_backbone
-from glot.body import Body, load_body
-from glot.crop import CROP_SIZE, keypoints_to_crop
 from glot.errors import InputError
-from pipelines import extract_features
-from pipelines.clips import Unit
+from glot.features.backbones.backbone import load_backbone
+from glot.human.body import Body, load_body
+from glot.human.crop import CROP_SIZE, keypoints_to_crop
+from pipelines.decoders.clips import Unit
+from pipelines.decoders.frames import read_crops
 from pipelines.decoders.threedpw import THREEDPW, decode, find_units
-from pipelines.extract_features import Job, describe, extract_unit, main
-from pipelines.frames import read_crops
-from pipelines.occlusion import Occlusion, load_occlusion
-from pipelines.shards import open_set
-from tests.threedpw_fixture import write_sequence
-from tests.voc_fixture import write_voc
+from pipelines.extraction import job
+from pipelines.extraction import job
+from pipelines.extraction.job import Job, describe, extract_unit, main
+from pipelines.extraction.occlusion import Occlusion, load_occlusion
+from pipelines.extraction.shards import open_set
+from tests.fixtures.threedpw import write_sequence
+from tests.fixtures.voc import write_voc
 
 SIZE = 12 * 12 * 3  # of a feature: every 19th pixel of the crop
 
@@ -125,7 +126,7 @@ def test_reference_rounds_what_loaders_round_and_leaves_the_test_split(root: Pat
 def test_a_folder_begun_in_one_way_is_refused_in_another(
     root: Path, tmp_path: Path, voc: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extract_features, "run", lambda *_: pytest.fail("it went on"))
+    monkeypatch.setattr(job, "run", lambda *_: pytest.fail("it went on"))
 
     def begin(name: str, **options: Any) -> Path:
         made = load_occlusion(options.get("occluders"), options.get("occluders_per"), options.get("seed", 0),

@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 
 from glot.errors import InputError
-from glot.schema import read_manifest, read_table
+from glot.features.schema import read_manifest, read_table
 from pipelines.decoders.threedpw import THREEDPW
-from pipelines.precision import sample_crops
-from tests.threedpw_fixture import write_sequence
-
-ROOT = Path(__file__).parent.parent
+from pipelines.extraction.precision import sample_crops
+from tests.fixtures.places import ROOT
+from tests.fixtures.threedpw import write_sequence
 
 
 def extract(root: Path, out: Path, *more: str) -> subprocess.CompletedProcess:
@@ -60,7 +59,7 @@ def test_int8_is_near_one_network_and_a_set_of_its_own(tmp_path: Path) -> None:
 
 
 def test_crops_to_calibrate_on_come_from_everywhere(tmp_path: Path) -> None:
-    from glot.body import load_body
+    from glot.human.body import load_body
 
     for number in range(3):
         write_sequence(tmp_path, f"train_{number:02d}", split="train", frames=12, seed=number)

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from glot.backbone import load_backbone
-from glot.crop import crop_image, normalise
 from glot.errors import InputError
-from glot.schema import Manifest, read_manifest, read_table
-from glot.video import Video
-from pipelines.extract_features import MOST_TRIES, main
-from pipelines.shards import RECORDS
-from tests.video_fixture import write_film
+from glot.features.backbones.backbone import load_backbone
+from glot.features.schema import Manifest, read_manifest, read_table
+from glot.human.crop import crop_image, normalise
+from glot.people.video import Video
+from pipelines.extraction.job import MOST_TRIES, main
+from pipelines.extraction.shards import RECORDS
+from tests.fixtures.video import write_film
 
 torch.set_num_threads(1)
 

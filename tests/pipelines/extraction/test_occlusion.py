@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from glot.errors import InputError
-from pipelines.occlusion import Occlusion, load_objects, load_occlusion, paste
-from tests.voc_fixture import palette, write_picture, write_voc
+from pipelines.extraction.occlusion import Occlusion, load_objects, load_occlusion, paste
+from tests.fixtures.voc import palette, write_picture, write_voc
 
 GREY = np.full((224, 224, 3), 128, np.uint8)
 

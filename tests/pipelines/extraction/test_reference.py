@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from glot.crop import keypoints_to_crop
-from pipelines.clips import Clip
-from pipelines.reference import round_targets
+from glot.human.crop import keypoints_to_crop
+from pipelines.decoders.clips import Clip
+from pipelines.extraction.reference import round_targets
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from glot.body import Body, load_body
 from glot.errors import InputError
-from glot.schema import MANIFEST, read_manifest, read_table, schema
-from pipelines.clips import Clip, Unit
+from glot.features.schema import MANIFEST, read_manifest, read_table, schema
+from glot.human.body import Body, load_body
+from pipelines.decoders.clips import Clip, Unit
 from pipelines.decoders.threedpw import decode, find_units
-from pipelines.shards import Record, finished, open_set, publish, write_part, write_record
-from tests.threedpw_fixture import write_sequence
+from pipelines.extraction.shards import Record, finished, open_set, publish, write_part, write_record
+from tests.fixtures.threedpw import write_sequence
 
 SETTINGS: dict[str, Any] = {
     "dataset": "3dpw",

@@ -13,18 +13,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from glot.crop import keypoints_to_crop
 from glot.errors import InputError
-from glot.joints import COMMON14, SPIN49
-from glot.schema import MANIFEST, read_manifest, read_table
-from glot.store import FeatureStore
+from glot.features.schema import MANIFEST, read_manifest, read_table
+from glot.features.store import FeatureStore
+from glot.human.crop import keypoints_to_crop
+from glot.human.joints import COMMON14, SPIN49
 from pipelines import import_features
 from pipelines.check_features import check
+from pipelines.checks.summary import Summary
 from pipelines.decoders.insta_variety import INSTA25
-from pipelines.feature_summary import Summary
 from pipelines.import_features import main
-from tests.feature_db_fixture import KNOWN, database, write_db
-from tests.insta_variety_fixture import name_of, write_h5
+from tests.fixtures.feature_db import KNOWN, database, write_db
+from tests.fixtures.insta_variety import name_of, write_h5
 
 DATASETS = ("3dpw", "human36m", "mpi_inf_3dhp", "penn_action", "posetrack")
 H36M = "s_01_act_02_subact_00_ca_01"
@@ -239,7 +239,7 @@ def test_names_that_come_back_and_time_that_goes_back_make_new_tracks(tmp_path: 
 def test_neighbours_are_told_apart_at_the_edge_of_a_block_of_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.feature_dbs.TEXT_ROWS", 7)
+    monkeypatch.setattr("pipelines.imports.feature_dbs.TEXT_ROWS", 7)
     content = database("3dpw", tracks=(7, 14, 6, 20))
     content["frame_id"] = np.arange(47)  # only names tell the tracks apart
     rows = imported(tmp_path, "3dpw", content)

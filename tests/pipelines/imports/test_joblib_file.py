@@ -13,7 +13,7 @@ import pytest
 from joblib.numpy_pickle import NumpyArrayWrapper
 
 from glot.errors import InputError
-from pipelines.joblib_file import LazyArray, open_joblib
+from pipelines.imports.joblib_file import LazyArray, open_joblib
 
 CONTENT: dict[str, Any] = {
     "vid_name": np.array(["walk_00_0", "sprung_ü_1", "x"]),

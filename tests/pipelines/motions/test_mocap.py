@@ -1,4 +1,4 @@
-"""pipelines/motions.py and bvh.py: every way in gives the same 24 joints; mirroring, resampling, joining keep laws."""
+"""pipelines/motions/mocap.py and bvh.py: every way in gives the same 24 joints; mirroring, resampling, joining keep laws."""
 
 from pathlib import Path
 
@@ -7,9 +7,9 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from glot.errors import InputError
-from glot.joints import SMPL_JOINTS, SMPL_PARENTS
+from glot.human.joints import SMPL_JOINTS, SMPL_PARENTS
 from pipelines.make_motions import JOINTS, convert
-from pipelines.motions import (
+from pipelines.motions.mocap import (
     FPS,
     Motion,
     heading,

@@ -5,11 +5,11 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from glot.body import Body, load_body
-from glot.rotation import axis_angle_to_rotmat
-from pipelines import variety
-from pipelines.motions import Motion, load_motions
-from pipelines.people import random_chain
+from glot.human.body import Body, load_body
+from glot.human.rotation import axis_angle_to_rotmat
+from pipelines.motions import variety
+from pipelines.motions.mocap import Motion, load_motions
+from pipelines.scenes.actors import random_chain
 
 
 @pytest.fixture(scope="module")

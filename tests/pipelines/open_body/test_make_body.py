@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from glot.joints import EXTRA_JOINTS, SMPL_JOINTS, SMPL_PARENTS, VERTEX_JOINTS
-from pipelines import make_body
-from pipelines.anny_people import FLIP, MIRRORED, is_closed
-from pipelines.make_body import H36M_JOINTS, SHIPPED
+from glot.human.joints import EXTRA_JOINTS, SMPL_JOINTS, SMPL_PARENTS, VERTEX_JOINTS
+from pipelines.open_body import building
+from pipelines.open_body.anny_people import FLIP, MIRRORED, is_closed
+from pipelines.open_body.building import H36M_JOINTS, SHIPPED
 
 Arrays = dict[str, np.ndarray]
 
@@ -23,7 +23,7 @@ def stored() -> Arrays:
 
 @pytest.fixture(scope="module")
 def body(stored: Arrays) -> Arrays:
-    """The file as plain float64 arrays, restored here by the docstring's table and not by glot.body."""
+    """The file as plain float64 arrays, restored here by the docstring's table and not by glot.human.body."""
     count = len(stored["v_template"])
     weights = np.zeros((count, 24))
     np.add.at(weights, (np.arange(count)[:, None], stored["weights_joint"]), stored["weights_value"] / 65535)
@@ -182,9 +182,9 @@ def test_without_anny_the_command_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "anny", None)  # import raises, as if it were not there
-    monkeypatch.setattr(sys, "argv", ["make_body.py", "--out", str(tmp_path / "body.npz")])
+    monkeypatch.setattr(sys, "argv", ["building.py", "--out", str(tmp_path / "body.npz")])
     with pytest.raises(SystemExit) as stop:
-        make_body.cli.run(make_body.main)
+        building.cli.run(building.main)
     assert stop.value.code == 2
     assert "pip install anny" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

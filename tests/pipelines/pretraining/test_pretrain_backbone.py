@@ -13,15 +13,24 @@ import numpy as np
 import pytest
 import torch
 
-from glot.backbone import load_backbone
-from glot.body import Body, load_body
 from glot.errors import InputError
-from glot.joints import SPIN49
-from glot.rotation import axis_angle_to_rotmat
-from pipelines import renders
-from pipelines.make_sample import motions_hash
-from pipelines.motions import Motion, load_motions
-from pipelines.pretrain_backbone import (
+from glot.features.backbones.backbone import load_backbone
+from glot.human.body import Body, load_body
+from glot.human.joints import SPIN49
+from glot.human.rotation import axis_angle_to_rotmat
+from pipelines.motions.mocap import Motion, load_motions
+from pipelines.pretraining import renders
+from pipelines.pretraining.renders import (
+    MID_HIP,
+    MIRROR49,
+    Renders,
+    Settings,
+    fill_cache,
+    render,
+    take_crop,
+    write_shard,
+)
+from pipelines.pretraining.training import (
     LARGEST_FACTOR,
     SPREAD,
     Crops,
@@ -40,7 +49,8 @@ from pipelines.pretrain_backbone import (
     scale_features,
     train,
 )
-from pipelines.renders import MID_HIP, MIRROR49, Renders, Settings, fill_cache, render, take_crop, write_shard
+from pipelines.scenes.sample_dataset import motions_hash
+from tests.fixtures.places import ROOT
 
 SHARD = 4
 TINY = Recipe(megapixels=5.5 * 2 * 32 * 32 / 1e6, stages=(Stage(0.5, 32, 2), Stage(1.0, 32, 2)), seed=3)  # six steps
@@ -206,7 +216,7 @@ TRAIN = """
 import sys
 sys.path.insert(0, {root!r})
 from pathlib import Path
-from tests.test_pretrain_backbone import _finish
+from tests.pipelines.pretraining.test_pretrain_backbone import _finish
 _finish(Path({out!r}), Path({cache!r}), save_every=0)
 """
 
@@ -215,7 +225,7 @@ def test_a_killed_training_goes_on_to_the_same_losses(cache: Path, tmp_path: Pat
     whole = _finish(tmp_path / "whole", cache)
     assert len(whole) == 6
     out = tmp_path / "killed"
-    code = TRAIN.format(root=str(Path(__file__).parent.parent), out=str(out), cache=str(cache))
+    code = TRAIN.format(root=str(ROOT), out=str(out), cache=str(cache))
     process = subprocess.Popen([sys.executable, "-c", code])
     deadline = time.monotonic() + 120
     while '"step": 3' not in _text(out / "log.jsonl") and time.monotonic() < deadline and process.poll() is None:
@@ -235,8 +245,8 @@ RENDER = """
 import sys
 sys.path.insert(0, {root!r})
 from pathlib import Path
-from pipelines.motions import load_motions
-from pipelines.renders import fill_cache
+from pipelines.motions.mocap import load_motions
+from pipelines.pretraining.renders import fill_cache
 clips = load_motions()
 fill_cache(Path({out!r}), 400, seed=5, clips={{n: clips[n] for n in ("walk", "kick", "cartwheel")}}, shard=4)
 """
@@ -247,9 +257,7 @@ def test_killed_rendering_leaves_whole_shards_and_goes_on(
 ) -> None:
     out = tmp_path / "renders"
     script = tmp_path / "render.py"
-    body = "\n".join(
-        "    " + line for line in RENDER.format(root=str(Path(__file__).parent.parent), out=str(out)).splitlines()
-    )
+    body = "\n".join("    " + line for line in RENDER.format(root=str(ROOT), out=str(out)).splitlines())
     script.write_text(f"if __name__ == '__main__':\n{body}\n")
     process = subprocess.Popen([sys.executable, str(script)], start_new_session=True, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120

@@ -1,4 +1,4 @@
-"""pipelines/legacy_pickle.py: opcodes of Python 2, readable as latin1 and only so."""
+"""pipelines/scenes/legacy_pickle.py: opcodes of Python 2, readable as latin1 and only so."""
 
 import pickle
 import pickletools
@@ -6,7 +6,7 @@ import pickletools
 import numpy as np
 import pytest
 
-from pipelines.legacy_pickle import dump, dumps
+from pipelines.scenes.legacy_pickle import dump, dumps
 
 DATA = {
     "sequence": "walk_00",

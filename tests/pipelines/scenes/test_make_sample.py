@@ -1,4 +1,4 @@
-"""pipelines/make_sample.py: the genuine 3DPW layout, labels that fit the pictures, nothing half-made looks whole."""
+"""pipelines/sample_dataset.py: the genuine 3DPW layout, labels that fit the pictures, nothing half-made looks whole."""
 
 import hashlib
 import json
@@ -18,16 +18,16 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from glot.body import Body, load_body
 from glot.errors import InputError
-from glot.joints import SPIN49, THREEDPW_2D
-from glot.safe_pickle import load_pickle
-from pipelines import filming, make_sample
-from pipelines.make_sample import Settings, build, motions_hash, plan, shoot, split_clips
-from pipelines.motions import MIRROR, Motion, load_motions
-from pipelines.people import floor_lift, place, random_chain
+from glot.human.body import Body, load_body
+from glot.human.joints import SPIN49, THREEDPW_2D
+from glot.human.safe_pickle import load_pickle
+from pipelines.motions.mocap import MIRROR, Motion, load_motions
+from pipelines.scenes import filming, sample_dataset
+from pipelines.scenes.actors import floor_lift, place, random_chain
+from pipelines.scenes.sample_dataset import Settings, build, motions_hash, plan, shoot, split_clips
+from tests.fixtures.places import ROOT
 
-REPOSITORY = Path(__file__).parent.parent
 KEYS = {
     "sequence", "betas", "betas_clothed", "poses", "trans", "poses_60Hz", "trans_60Hz", "genders", "texture_maps",
     "v_template_clothed", "poses2d", "jointPositions", "img_frame_ids", "cam_poses", "campose_valid", "cam_intrinsics",
@@ -146,7 +146,7 @@ def test_where_the_camera_is_invalid_its_matrix_is_wrong(body: Body) -> None:
     pose = np.repeat(np.eye(4)[None], 80, axis=0)
     lost = 0
     for seed in range(30):
-        wrong, valid = make_sample.misalign(np.random.default_rng(seed), pose)
+        wrong, valid = sample_dataset.misalign(np.random.default_rng(seed), pose)
         np.testing.assert_array_equal(wrong[valid == 1], pose[valid == 1])
         assert (np.abs(wrong[valid == 0] - np.eye(4)).max(axis=(1, 2)) > 0.05).all()
         np.testing.assert_allclose(np.linalg.det(wrong[:, :3, :3]), 1)
@@ -266,7 +266,7 @@ def test_slow_films_high_cameras_and_close_ones(motions: dict[str, Motion], body
         speeds, heights = [], []
         for job in jobs:
             rng = np.random.default_rng([9, job.index])
-            people = make_sample.cast(rng, job, replace(settings(motions), **changes), body=body, motions=motions)
+            people = sample_dataset.cast(rng, job, replace(settings(motions), **changes), body=body, motions=motions)
             pelvis = people[0].smpl_joints[:, 0, [0, 2]]
             assert 72 <= len(pelvis) < 97
             speeds.append(np.linalg.norm(np.diff(pelvis, axis=0), axis=1).mean())
@@ -295,7 +295,7 @@ def test_killed_in_the_middle_it_leaves_nothing_that_looks_whole_and_goes_on(
     out = tmp_path / "sample"
     command = [sys.executable, "-m", "pipelines.make_sample", "--out", str(out), "--sequences", "2", "--seed", "3",
                "--image-size", str(SIZE), "--workers", "1"]  # fmt: skip
-    process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         deadline = time.monotonic() + 60
         while len(list(out.glob(".building/*/*.jpg"))) < 3 and time.monotonic() < deadline:

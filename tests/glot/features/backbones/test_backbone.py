@@ -11,11 +11,11 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-from glot import backbone
-from glot.backbone import Extractor, deviation, load_backbone, onnx_of
-from glot.crop import normalise
 from glot.errors import InputError
-from glot.onnx_network import quantised
+from glot.features.backbones import backbone
+from glot.features.backbones.backbone import Extractor, deviation, load_backbone, onnx_of
+from glot.features.backbones.onnx_network import quantised
+from glot.human.crop import normalise
 
 
 @pytest.fixture(scope="module")

@@ -10,23 +10,23 @@ import pytest
 import torch
 from ai_edge_litert.interpreter import Interpreter
 
-from glot import blazepose
-from glot.backbone import Extractor, load_backbone
-from glot.blazepose import FEATURES, LANDMARK_SIZE, Detector, Landmarks, anchors, squares, suppressed
-from glot.blazepose_files import LANDMARK_FILE, SHA256, fetch, network_file
-from glot.body import load_body
-from glot.checkpoint import check_features
-from glot.crop import crop_image
 from glot.errors import InputError
-from glot.inference import load_model
-from glot.joints import SPIN49
-from glot.schema import read_manifest, read_table
-from pipelines.clips import Clip
+from glot.features.backbones import blazepose
+from glot.features.backbones.backbone import Extractor, load_backbone
+from glot.features.backbones.blazepose import FEATURES, LANDMARK_SIZE, Detector, Landmarks, anchors, squares, suppressed
+from glot.features.backbones.blazepose_files import LANDMARK_FILE, SHA256, fetch, network_file
+from glot.features.schema import read_manifest, read_table
+from glot.human.body import load_body
+from glot.human.crop import crop_image
+from glot.human.joints import SPIN49
+from glot.models.checkpoint import check_features
+from glot.models.inference import load_model
+from pipelines.decoders.clips import Clip
+from pipelines.decoders.frames import read_crops, read_picture
 from pipelines.decoders.threedpw import decode, find_units
-from pipelines.extract_features import main
-from pipelines.frames import read_crops, read_picture
-from pipelines.make_sample import Settings, build, motions_hash
-from pipelines.motions import load_motions
+from pipelines.extraction.job import main
+from pipelines.motions.mocap import load_motions
+from pipelines.scenes.sample_dataset import Settings, build, motions_hash
 
 SEEN_JOINTS = {  # of SPIN's joints that 3DPW has -> BlazePose's landmarks
     "rankle": 28, "rknee": 26, "rhip": 24, "lhip": 23, "lknee": 25, "lankle": 27,

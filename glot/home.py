@@ -1,0 +1,78 @@
+"""Where a command looks when an option is left out: data/, body/, features/ and runs/ in $GLOT_HOME.
+
+$GLOT_HOME is the current folder when it is not set. What is missing there is said in one message, with the commands
+that make it.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from glot.errors import InputError
+
+BODY_FILES = ("SMPL_NEUTRAL.pkl", "SMPL_NEUTRAL.npz")
+
+
+def home() -> Path:
+    """$GLOT_HOME, else the current folder (as a relative path, so that messages stay short)."""
+    return Path(os.environ.get("GLOT_HOME", "")).expanduser()
+
+
+def data_folder() -> Path:
+    """Datasets: data/3dpw, data/human36m, ..., and data/sample, the rendered one."""
+    return home() / "data"
+
+
+def features_folder() -> Path:
+    """Feature sets: features/DATASET/SPLIT."""
+    return home() / "features"
+
+
+def runs_folder() -> Path:
+    """Training runs, sweeps and results: a folder each."""
+    return home() / "runs"
+
+
+def body_folder() -> Path | None:
+    """body/ where it holds SMPL; None, which stands for the open body, where it does not."""
+    folder = home() / "body"
+    return folder if any((folder / name).is_file() for name in BODY_FILES) else None
+
+
+def body_for(given: Path | None, made_with: Mapping[str, Any]) -> Path | None:
+    """The body model for features that were made with ``made_with`` = {open, ...} of their manifest.
+
+    ``given`` (--body) where there is one; else None, the open body, for features of the open body; else body/.
+    """
+    if given is not None or made_with.get("open"):
+        return given
+    return body_folder()
+
+
+def missing(things: Sequence[tuple[str, str]]) -> InputError:
+    """The one error for everything that is missing: (what is missing, the command that makes it) each."""
+    lines = [f"{what}\n    {command}" for what, command in things]
+    if len(lines) == 1:
+        return InputError(lines[0])
+    return InputError(
+        "\n  ".join([f"{len(lines)} things are missing:", *(line.replace("\n", "\n  ") for line in lines)])
+    )
+
+
+def check_job_paths(paths: Mapping[str, Path | None]) -> None:
+    """InputError in a Ray job where one of ``paths`` (option -> path) is relative, naming all of them.
+
+    A submitted job runs in a copy of the folder it was submitted from, which is thrown away.
+    """
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
+        return
+    relative = [f"{option} {path}" for option, path in paths.items() if path is not None and not path.is_absolute()]
+    if relative:
+        environment = json.dumps({"env_vars": {"GLOT_HOME": "/a/folder/all/nodes/see"}})
+        raise InputError(
+            f"{', '.join(relative)}: must be absolute in a Ray job, which runs in a copy of your folder that is thrown "
+            f"away. Give absolute paths, or a home for all of them:\n"
+            f"    ray job submit --runtime-env-json '{environment}' ..."
+        )
