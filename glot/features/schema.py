@@ -137,10 +137,17 @@ def read_table(folder: Path, columns: list[str] | None = None) -> pa.Table:
 
 
 def column(values: ArrayLike, kind: pa.DataType) -> pa.Array:
-    """(N, a, b) -> N nested fixed-size lists of float32; plain columns as they are."""
-    if not pa.types.is_fixed_size_list(kind):
+    """values (N, a, b, ...) as an Arrow column of type ``kind``: N nested fixed-size lists of the type's scalars.
+
+    A ``kind`` that is no fixed-size list, such as a plain number or a string, takes values (N,).
+    """
+    scalar = kind
+    while pa.types.is_fixed_size_list(scalar):
+        scalar = scalar.value_type
+    if scalar == kind:
         return pa.array(values, type=kind)
-    out = pa.array(np.ravel(values), type=pa.float32())
-    for size in reversed(np.shape(values)[1:]):
+    array = np.asarray(values)
+    out = pa.array(np.ravel(array).astype(scalar.to_pandas_dtype(), copy=False), type=scalar)
+    for size in reversed(array.shape[1:]):
         out = pa.FixedSizeListArray.from_arrays(out, size)
     return out

@@ -81,7 +81,7 @@ def choose(folder: Path, manifest: Manifest) -> list[Clip]:
 def tile(clip: Clip, frame: Frame, number: int) -> NDArray[np.uint8]:
     """(224 + caption, 224, 3) BGR: crop ``number`` of the frame with its joints, or the reason why there is none."""
     out = np.zeros((CROP_SIZE + CAPTION, CROP_SIZE, 3), np.uint8)
-    if frame.reason:
+    if frame.crops is None:
         out[:CROP_SIZE] = 96
         _write(out, frame.reason[:36], CROP_SIZE // 2)
     else:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -98,9 +98,6 @@ class Decoded:
     clips: list[Clip]
     counts: dict[str, int]
     skipped: list[dict[str, Any]] = field(default_factory=list)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter((self.clips, self.counts))
 
 
 PREPROCESSING = ("corrected", "reference")  # as it should be, or as the published features were made

@@ -25,12 +25,12 @@ Alter = Callable[[NDArray[np.uint8], Clip, int], NDArray[np.uint8]]
 
 
 class Frame(NamedTuple):
-    """One picture with the crops of its people; ``reason`` is empty, or says why there are none."""
+    """One picture with the crops of its people. ``crops`` is None where the picture could not be read."""
 
     image: str
     people: list[tuple[int, int]]  # (clip, row in it)
-    crops: list[NDArray[np.uint8]]  # (size, size, 3) RGB, one for each of people
-    reason: str = ""
+    crops: list[NDArray[np.uint8]] | None  # (size, size, 3) RGB, one for each of people
+    reason: str = ""  # why the picture could not be read
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
@@ -117,7 +117,7 @@ def _frame(
         else:
             picture = read_picture(root / image)
     except (Unreadable, InputError) as error:
-        return Frame(image, people, [], str(error))
+        return Frame(image, people, None, str(error))
     crops = []
     for number, row in people:
         clip = clips[number]

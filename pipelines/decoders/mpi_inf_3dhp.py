@@ -115,6 +115,11 @@ def _sources(root: Path, split: str) -> list[Source]:
     return [_source(root, f"TS{subject}") for subject in subjects]
 
 
+def training_fps(subject: int, sequence: int) -> float:
+    """Frames per second of the training videos of a subject's sequence."""
+    return 50.0 if (subject, sequence) in FAST else 25.0
+
+
 def _source(root: Path, name: str) -> Source:
     if name.startswith("TS"):
         folder = (_test_folder(root) / name).relative_to(root).as_posix()
@@ -122,10 +127,9 @@ def _source(root: Path, name: str) -> Source:
         annotation, images = f"{folder}/annot_data.mat", f"{folder}/imageSequence"
         return Source(name, f"subj{name[2:]}", folder, annotation, images, -1, 25.0)
     subject, sequence, camera = (int(number) for number in re.findall(r"\d+", name))
-    folder = f"S{subject}/Seq{sequence}"
-    fps = 50.0 if (subject, sequence) in FAST else 25.0
+    folder, rate = f"S{subject}/Seq{sequence}", training_fps(subject, sequence)
     track = f"subj{subject}_seq{sequence}_vid{camera}"
-    return Source(name, track, folder, f"{folder}/annot.mat#{camera}", _images(root, folder, camera), camera, fps)
+    return Source(name, track, folder, f"{folder}/annot.mat#{camera}", _images(root, folder, camera), camera, rate)
 
 
 def _test_folder(root: Path) -> Path:

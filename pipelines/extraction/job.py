@@ -380,7 +380,7 @@ def extract_unit(
         report(unit.frames, unit.frames)
         skipped = [{"what": unit.annotation, "reason": str(error), "frames": unit.frames}]
         return Record(unit.name, sources, None, skipped=skipped)
-    clips, counts = decoded
+    clips, counts = decoded.clips, decoded.counts
     if (seed := job.settings["crop"].get("jitter")) is not None:
         clips = [replace(clip, bbox=jittered(clip.bbox, _random(seed, clip.track_id))) for clip in clips]
     skipped = list(decoded.skipped)
@@ -420,12 +420,13 @@ def fill(
     size = job.settings["crop"]["size"]
     pictures = read_crops(job.root, clips, size=size, alter=alter, threads=threads, ahead=2 * job.batch_size)
     for frames, frame in enumerate(pictures, 1):
-        for place, crop in zip(frame.people, frame.crops, strict=False):
-            places.append(place)
-            crops.append(crop)
-            if len(crops) == job.batch_size:
-                forward()
-        yield frames, (frame.image, frame.reason) if frame.reason else None
+        if frame.crops is not None:
+            for place, crop in zip(frame.people, frame.crops, strict=True):
+                places.append(place)
+                crops.append(crop)
+                if len(crops) == job.batch_size:
+                    forward()
+        yield frames, (frame.image, frame.reason) if frame.crops is None else None
     if crops:
         forward()
 

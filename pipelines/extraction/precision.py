@@ -24,11 +24,11 @@ def sample_crops(decoder: Decoder, root: Path, units: Sequence[Unit], body: Body
     found: list[NDArray[np.uint8]] = []
     for index in sorted({round(i) for i in np.linspace(0, len(units) - 1, UNITS)} if units else ()):
         try:
-            clips, _ = decoder.decode(root, units[index], body, "corrected")
+            clips = decoder.decode(root, units[index], body, "corrected").clips
         except InputError:  # extraction will say it
             continue
         spread = [clip.take(np.unique(np.linspace(0, len(clip) - 1, FRAMES).astype(int))) for clip in clips[:1]]
-        found += [crop for frame in islice(read_crops(root, spread), FRAMES) for crop in frame.crops]
+        found += [crop for frame in islice(read_crops(root, spread), FRAMES) for crop in frame.crops or ()]
     if not found:
         raise InputError(f"{root}: no person in any picture that could be read, so there is nothing to calibrate on")
     return np.stack(found)

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from glot.errors import InputError
-from glot.features.schema import MANIFEST, SCHEMA_VERSION, Manifest, schema, write_manifest
+from glot.features.schema import MANIFEST, SCHEMA_VERSION, Manifest, column, schema, write_manifest
 from glot.location import is_remote, move_in, open_parquet, temporary_of, write_whole
 from pipelines.decoders.clips import Clip, Unit
 from pipelines.extraction.lease import hold
@@ -65,7 +65,7 @@ def write_part(
             columns = schema(values.shape[1])
             if writer is None:
                 writer = pq.ParquetWriter(temporary, columns, compression="zstd", use_dictionary=WORDS)
-            table = pa.table(_columns(clip, values, dataset=dataset, split=split), schema=columns)
+            table = _table(clip, values, columns, dataset=dataset, split=split)
             writer.write_table(table, row_group_size=ROW_GROUP)
             rows += len(clip)
             tracks += clip.track_id != last
@@ -200,34 +200,21 @@ def code_version() -> str:
     return f"{release} ({commit})" if commit else release
 
 
-def _columns(clip: Clip, features: NDArray, *, dataset: str, split: str) -> dict[str, pa.Array]:
+def _table(clip: Clip, features: NDArray, columns: pa.Schema, *, dataset: str, split: str) -> pa.Table:
     rows = len(clip)
     assert len(features) == rows
-    columns: dict[str, Any] = {
-        "dataset": pa.array([dataset] * rows, pa.string()),
-        "split": pa.array([split] * rows, pa.string()),
-        "track_id": pa.array([clip.track_id] * rows, pa.string()),
-        "frame_index": pa.array(clip.frame_index.astype(np.int32)),
-        "image": pa.array(list(clip.image), pa.string()),
-        "fps": pa.array(np.full(rows, clip.fps, np.float32)),
-        "crop_scale": pa.array(np.full(rows, clip.crop_scale, np.float32)),
-        "gender": pa.array([clip.gender] * rows, pa.string()),
-        "feature": _lists(features.astype(np.float32)),
-        "joints3d_valid": _lists(clip.joints3d_valid),
+    values: dict[str, Any] = {
+        "dataset": [dataset] * rows,
+        "split": [split] * rows,
+        "track_id": [clip.track_id] * rows,
+        "image": list(clip.image),
+        "fps": np.full(rows, clip.fps, np.float32),
+        "crop_scale": np.full(rows, clip.crop_scale, np.float32),
+        "gender": [clip.gender] * rows,
+        "feature": features,
     }
-    for name in ("bbox", "keypoints2d", "joints3d", "pose", "betas"):
-        columns[name] = _lists(getattr(clip, name).astype(np.float32))
-    for name in ("has_3d", "has_smpl", "valid"):
-        columns[name] = pa.array(getattr(clip, name))
-    return columns
-
-
-def _lists(values: NDArray) -> pa.Array:
-    """(N, a, b, ...) -> N nested fixed-size lists."""
-    array = pa.array(np.ascontiguousarray(values).ravel())
-    for size in reversed(values.shape[1:]):
-        array = pa.FixedSizeListArray.from_arrays(array, size)
-    return array
+    arrays = [column(values.get(field.name, getattr(clip, field.name, None)), field.type) for field in columns]
+    return pa.table(arrays, schema=columns)
 
 
 def _check_settings(folder: Path, settings: dict[str, Any]) -> None:

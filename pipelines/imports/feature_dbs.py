@@ -19,6 +19,7 @@ from glot.human.crop import DEFAULT_CROP_SCALE
 from glot.human.joints import COMMON14, SPIN49, match
 from pipelines.decoders.clips import Clip
 from pipelines.decoders.insta_variety import INSTA25, STORED_BOX, STORED_SCALE
+from pipelines.decoders.mpi_inf_3dhp import training_fps
 from pipelines.imports.feature_columns import NAMES, NUMBERS, Column
 
 TEXT_ROWS = 16_384  # names are looked at so many at a time: as 4-byte characters a path has some 400 bytes
@@ -29,7 +30,6 @@ MOCAP17 = (
     "hip", "lhip", "lknee", "lankle", "rhip", "rknee", "rankle", "Spine (H36M)", "neck", "Head (H36M)", "headtop",
     "lshoulder", "lelbow", "lwrist", "rshoulder", "relbow", "rwrist",
 )  # fmt: skip
-MPI_50_FPS = {("1", "2"), ("3", "1"), ("3", "2"), ("5", "1"), ("5", "2")}  # (subject, sequence); the others have 25
 
 
 @dataclass(frozen=True)
@@ -284,7 +284,7 @@ class Database:
 
     def _fps(self, track_id: str) -> float:
         found = re.match(r"subj(\d+)_seq(\d+)_", track_id) if self.dataset == "mpi_inf_3dhp" else None
-        return 50.0 if found and found.groups() in MPI_50_FPS else self.layout.fps
+        return training_fps(int(found[1]), int(found[2])) if found else self.layout.fps
 
 
 def crop_scale_of(path: Path, dataset: str) -> float:

@@ -49,7 +49,8 @@ def extract(root: Path, folder: Path) -> Path:
     units, body = find_units(root, "test"), load_body()
     with open_set(folder, settings):
         for unit in units:
-            clips, counts = decode(root, unit, body, "corrected")
+            found = decode(root, unit, body, "corrected")
+            clips, counts = found.clips, found.counts
             features = [np.random.default_rng(0).normal(size=(len(clip), 8)).astype(np.float32) for clip in clips]
             part = write_part(folder, unit, zip(clips, features, strict=True), dataset="3dpw", split="test")
             write_record(folder, Record(unit.name, list(unit.sources), part, counts))

@@ -38,7 +38,8 @@ def root(tmp_path: Path) -> Path:
 
 
 def decoded(root: Path, body: Body, preprocessing: str = "corrected", split: str = "train") -> tuple[Clip, dict]:
-    (clip,), counts = decode(root, find_units(root, split)[0], body, preprocessing)
+    found = decode(root, find_units(root, split)[0], body, preprocessing)
+    (clip,), counts = found.clips, found.counts
     return clip, counts
 
 
@@ -360,7 +361,8 @@ def test_reference_boxes_have_the_zero_padded_median(root: Path, body: Body) -> 
 def test_the_old_medians_infinite_boxes_are_counted(tmp_path: Path, body: Body) -> None:
     write_subject(tmp_path, 1, [(2, 1, 1)], frames=5)
     unit = find_units(tmp_path, "train")[0]
-    clips, counts = decode(tmp_path, unit, body, "reference")
+    found = decode(tmp_path, unit, body, "reference")
+    clips, counts = found.clips, found.counts
     assert clips == [] and counts["rows_without_box"] == 3 and counts["rows"] == 0
     clip, counts = decoded(tmp_path, body)
     assert len(clip) == 3 and counts["rows_without_box"] == 0

@@ -45,7 +45,8 @@ def test_units_are_files_and_know_their_frames(tmp_path: Path) -> None:
 
 def test_joints_are_where_the_writer_put_them(tmp_path: Path, body: Body) -> None:
     values = track(20, seed=3)
-    (clip,), counts = decoded(tmp_path, [values], body)
+    found = decoded(tmp_path, [values], body)
+    (clip,), counts = found.clips, found.counts
     assert counts["records"] == 1 and counts["rows"] == counts["person_frames"] == 20
     assert (clip.fps, clip.crop_scale, clip.gender) == (30.0, 1.0, "neutral")
     wanted = {}
@@ -158,7 +159,8 @@ def test_a_cut_file_gives_its_whole_records(tmp_path: Path, body: Body) -> None:
 def test_rows_beyond_the_last_picture_are_counted(tmp_path: Path, body: Body) -> None:
     values = track(25)
     values["image/encoded"] = values["image/encoded"][:22]
-    (clip,), counts = decoded(tmp_path, [values], body)
+    found = decoded(tmp_path, [values], body)
+    (clip,), counts = found.clips, found.counts
     assert len(clip) == 22 and counts["rows_without_picture"] == 3 and counts["person_frames"] == 25
 
 
@@ -168,7 +170,8 @@ def test_joints_that_are_no_numbers_are_unseen_and_counted(tmp_path: Path, body:
     values["image/xys"][2, 0, 5] = np.nan
     values["image/xys"][3, 1, 5] = np.inf
     for preprocessing in ("corrected", "reference"):
-        (clip,), counts = decoded(tmp_path, [values], body, preprocessing)
+        found = decoded(tmp_path, [values], body, preprocessing)
+        (clip,), counts = found.clips, found.counts
         assert counts["joints_not_finite"] == 2
         assert not clip.keypoints2d[2:4, SPIN49.index("OP LHeel")].any() and np.isfinite(clip.keypoints2d).all()
 

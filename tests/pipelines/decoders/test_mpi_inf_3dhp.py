@@ -64,7 +64,8 @@ def test_units_are_the_eight_cameras_of_each_sequence_in_order(tmp_path: Path) -
 
 def test_joints_are_found_by_name_and_millimetres_become_metres(tmp_path: Path, body: Body) -> None:
     write_sequence(tmp_path, cameras=(0, 1))
-    (clip,), counts = clips_of(tmp_path, body, at=1)
+    found = clips_of(tmp_path, body, at=1)
+    (clip,), counts = found.clips, found.counts
     keypoints2d, joints3d = person(24, TRAIN_ORDER, camera=1)
     middle = joints3d[:, [TRAIN_ORDER.index("rhip"), TRAIN_ORDER.index("lhip")]].mean(1)
     for name in MAPPED:
@@ -102,11 +103,13 @@ def test_rows_beyond_the_pictures_and_pictures_beyond_the_rows_are_counted(tmp_p
     write_sequence(tmp_path, frames=20, rows=29, cameras=(0,))
     write_sequence(tmp_path, subject=2, frames=20, rows=18, cameras=(0,))
     write_test(tmp_path, subject=4, frames=20, rows=18)
-    (clip,), counts = clips_of(tmp_path, body)
+    found = clips_of(tmp_path, body)
+    (clip,), counts = found.clips, found.counts
     assert len(clip) == 20 and (counts["rows_without_picture"], counts["pictures_without_row"]) == (9, 0)
     for split, at in (("train", 8), ("test", 0)):
         for preprocessing in ("corrected", "reference"):
-            (clip,), counts = clips_of(tmp_path, body, preprocessing, split=split, at=at)
+            found = clips_of(tmp_path, body, preprocessing, split=split, at=at)
+            (clip,), counts = found.clips, found.counts
             assert len(clip) == 18 and (counts["rows_without_picture"], counts["pictures_without_row"]) == (0, 2)
 
 
@@ -169,11 +172,13 @@ def test_every_frame_left_out_ends_a_segment_and_numbers_are_the_videos_own(tmp_
     outside(data, 0, [0, 20, 21])
     outside(data, 1, [0, 30])
     write_sequence(tmp_path, frames=40, cameras=(0, 1), data=data)
-    clips, counts = clips_of(tmp_path, body)
+    found = clips_of(tmp_path, body)
+    clips, counts = found.clips, found.counts
     assert rows_of(clips) == [list(range(1, 20)), list(range(22, 40))]
     assert [clip.track_id for clip in clips] == ["subj1_seq1_vid0_seg0", "subj1_seq1_vid0_seg1"]
     assert (counts["rows_outside_picture"], counts["segments"], counts["segments_under_16_frames"]) == (3, 2, 0)
-    clips, counts = clips_of(tmp_path, body, at=1)
+    found = clips_of(tmp_path, body, at=1)
+    clips, counts = found.clips, found.counts
     assert [clip.track_id for clip in clips] == ["subj1_seq1_vid1_seg0", "subj1_seq1_vid1_seg1"]
     assert counts["segments_under_16_frames"] == 1
 
@@ -220,7 +225,8 @@ def test_of_50_fps_every_second_frame_is_kept(tmp_path: Path, body: Body) -> Non
     data = annotations(42)
     outside(data, 0, [7, 12])  # 7 is not looked at
     write_sequence(tmp_path, sequence=2, frames=40, cameras=(0,), data=data)
-    clips, counts = clips_of(tmp_path, body)
+    found = clips_of(tmp_path, body)
+    clips, counts = found.clips, found.counts
     assert rows_of(clips) == [list(range(0, 12, 2)), list(range(14, 40, 2))]
     assert clips[0].fps == 50.0 and counts["rows_left_out_for_25_fps"] == 20
     neck = person(40, ["neck"])[0][:, 0]
@@ -237,7 +243,8 @@ def test_rows_that_are_no_numbers_or_nobody_are_left_out_and_counted(tmp_path: P
     data["annot3"][0, 0][15, 20] = np.nan
     data["annot3"][0, 0][16] = 0
     write_sequence(tmp_path, cameras=(0,), data=data)
-    clips, counts = clips_of(tmp_path, body)
+    found = clips_of(tmp_path, body)
+    clips, counts = found.clips, found.counts
     assert rows_of(clips) == [[0, 1, 2], [5, 6, 7, 8], [10], list(range(12, 24))]
     assert (counts["rows_not_finite"], counts["rows_without_box"], counts["rows_without_3d"]) == (2, 2, 2)
     assert clips[3].has_3d.tolist() == [True] * 3 + [False] * 2 + [True] * 7
@@ -254,7 +261,8 @@ def test_the_test_split_is_matlab_7_3_scored_against_the_universal_skeleton(tmp_
         scipy.io.loadmat(annotation)
     assert annotation.read_bytes()[:10] == b"MATLAB 7.3" and annotation.read_bytes()[512:516] == b"\x89HDF"
     (unit,) = find_units(tmp_path, "test")
-    (clip,), counts = decode(tmp_path, unit, body, "corrected")
+    found = decode(tmp_path, unit, body, "corrected")
+    (clip,), counts = found.clips, found.counts
     keypoints2d, joints3d = person(24, TEST_ORDER)
     middle = joints3d[:, [TEST_ORDER.index("rhip"), TEST_ORDER.index("lhip")]].mean(1)
     for name in TEST_ORDER:
@@ -275,13 +283,15 @@ def test_frames_that_do_not_count_are_kept_and_say_so(tmp_path: Path, body: Body
 
 def test_pictures_come_out_of_the_videos(tmp_path: Path, body: Body) -> None:
     folder = write_sequence(tmp_path, frames=20, rows=22, cameras=(0,), film=True)
-    (clip,), counts = clips_of(tmp_path, body)
+    found = clips_of(tmp_path, body)
+    (clip,), counts = found.clips, found.counts
     assert clip.image[3] == "S1/Seq1/imageSequence/video_0.avi#3" and counts["rows_without_picture"] == 2
     seen = list(read_crops(tmp_path, [clip]))
     assert [frame.image for frame in seen] == list(clip.image) and not any(frame.reason for frame in seen)
     path = folder / "imageSequence" / "video_0.avi"
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])  # the header still promises 20
-    (clip,), counts = clips_of(tmp_path, body)
+    found = clips_of(tmp_path, body)
+    (clip,), counts = found.clips, found.counts
     seen = list(read_crops(tmp_path, [clip]))
     lost = sum(bool(frame.reason) for frame in seen)
     assert len(seen) == 20 and 5 < lost < 15 and all(f"after {20 - lost} frames" in f.reason for f in seen[-lost:])

@@ -32,7 +32,8 @@ def root(tmp_path: Path) -> Path:
 
 
 def decoded(root: Path, body: Body, preprocessing: str = "corrected") -> tuple[Clip, dict[str, int]]:
-    (clip,), counts = decode(root, find_units(root, "train")[0], body, preprocessing)
+    found = decode(root, find_units(root, "train")[0], body, preprocessing)
+    (clip,), counts = found.clips, found.counts
     return clip, counts
 
 
@@ -129,7 +130,8 @@ def test_frames_without_a_box_are_left_out_and_counted(root: Path, body: Body) -
     assert clip.frame_index.tolist() == [0, 1, 2, 4, 6, 8, 9, 10, 11]
     assert counts["rows_without_box"] == 3 and counts["rows"] == 9 and (clip.bbox[:, 2] > 0).all()
     write_labels(root, "0001", content | {"visibility": np.zeros((12, 13), np.uint8)})
-    clips, counts = decode(root, find_units(root, "train")[0], body, "corrected")
+    found = decode(root, find_units(root, "train")[0], body, "corrected")
+    clips, counts = found.clips, found.counts
     assert clips == [] and counts["rows_without_box"] == 12
 
 

@@ -57,7 +57,8 @@ def test_units_are_sorted_and_know_their_files(tmp_path: Path) -> None:
 
 
 def test_rows_joints_and_boxes(tmp_path: Path, body: Body) -> None:
-    (first, second), counts = decoded(tmp_path, body)
+    found = decoded(tmp_path, body)
+    (first, second), counts = found.clips, found.counts
     assert [first.track_id, second.track_id] == [f"{NAME}_0", f"{NAME}_1"]
     assert first.frame_index.tolist() == list(range(4, 28)) and len(second) == 24
     assert first.image[0] == f"images/train/{NAME}/000004.jpg" and first.crop_scale == 1.3
@@ -82,7 +83,8 @@ def test_unlabelled_pictures_leave_gaps(tmp_path: Path, body: Body) -> None:
     data = video(NAME)
     for image in data["images"][10:13]:
         image["is_labeled"] = False
-    clips, counts = decoded(tmp_path, body, data)
+    found = decoded(tmp_path, body, data)
+    clips, counts = found.clips, found.counts
     assert clips[0].frame_index.tolist() == [*range(4, 10), *range(13, 28)]
     assert counts["rows_of_unlabelled_pictures"] == 6
 
@@ -113,7 +115,8 @@ def test_ids_are_whole_numbers_of_any_size_and_zero_is_one(tmp_path: Path, body:
         entry["image_id"] = new[entry["image_id"]]
         entry["track_id"] *= 10**15  # nobody counts up to it
     started = time.monotonic()
-    clips, counts = decoded(tmp_path, body, data)
+    found = decoded(tmp_path, body, data)
+    clips, counts = found.clips, found.counts
     assert time.monotonic() - started < 5 and clips[1].track_id == f"{NAME}_{10**15}"
     assert clips[0].frame_index.tolist() == list(range(4, 28)) and counts["rows"] == 48
 
@@ -131,7 +134,8 @@ def test_what_is_left_out_is_counted_by_reason(tmp_path: Path, body: Body) -> No
     annotation(data, 12, 0)["image_id"] = 7
     annotation(data, 13, 0)["image_id"] = annotation(data, 14, 0)["image_id"]
     data["annotations"] += [{**annotation(data, frame, 1), "track_id": 5} for frame in range(4, 11)]
-    clips, counts = decoded(tmp_path, body, data)
+    found = decoded(tmp_path, body, data)
+    clips, counts = found.clips, found.counts
     assert clips[0].frame_index.tolist() == list(range(14, 28)) and [len(clip) for clip in clips] == [14, 24]
     assert counts == {
         "person_frames": 55, "rows": 38, "rows_without_picture": 1, "rows_of_unlabelled_pictures": 0,
@@ -143,7 +147,8 @@ def test_what_is_left_out_is_counted_by_reason(tmp_path: Path, body: Body) -> No
 
 
 def test_eight_rows_are_a_track(tmp_path: Path, body: Body) -> None:
-    clips, counts = decoded(tmp_path, body, video(NAME, labelled=range(8)))
+    found = decoded(tmp_path, body, video(NAME, labelled=range(8)))
+    clips, counts = found.clips, found.counts
     assert [len(clip) for clip in clips] == [8, 8] and counts["short_tracks"] == 0
 
 

@@ -54,7 +54,8 @@ def test_rows_labels_and_order(tmp_path: Path, body: Body) -> None:
     data["poses2d"][1][0:2] = data["poses2d"][1][-1] = 0
     data["poses2d"][1][2:, :, :2] = 20
     data["poses2d"][1][2:-1, :2, 10] = 60
-    (first, second), counts = decode(tmp_path, unit_of(tmp_path, data), body, "corrected")
+    found = decode(tmp_path, unit_of(tmp_path, data), body, "corrected")
+    (first, second), counts = found.clips, found.counts
     assert [first.track_id, second.track_id] == ["walk_00_0", "walk_00_1"]
     assert first.frame_index.tolist() == [0, 1, 2, 4, 6, 7, 8, 9, 10, 11]  # 3: nobody there, 5: six limb joints
     assert second.frame_index.tolist() == [2, 3, 4, 5, 6, 7, 8, 9, 10]
@@ -104,7 +105,8 @@ def test_a_camera_that_is_no_rotation_gives_up_its_frame_only(tmp_path: Path, bo
     data = sequence("walk_00", people=1)
     data["cam_poses"][2, 0, 0] = np.nan
     data["cam_poses"][6, :3, :3] *= 2
-    clip, counts = decode(tmp_path, unit_of(tmp_path, data), body, "corrected")
+    found = decode(tmp_path, unit_of(tmp_path, data), body, "corrected")
+    clip, counts = found.clips, found.counts
     lost = np.isin(clip[0].frame_index, [2, 6])
     assert np.array_equal(clip[0].has_3d, ~lost) and np.array_equal(clip[0].has_smpl, ~lost)
     assert not clip[0].valid[lost].any() and np.isfinite(clip[0].pose).all() and counts["cameras_not_rigid"] == 2
@@ -156,9 +158,11 @@ def test_reference_boxes_are_late_by_the_frames_before_a_person_is_seen(tmp_path
     pickle = tmp_path / "sequenceFiles" / "test" / "walk_00.pkl"
     unit = find_units(tmp_path, "test")[0]
     dump(seen_late(7), pickle)
-    corrected, counts = decode(tmp_path, unit, body, "corrected")
+    found = decode(tmp_path, unit, body, "corrected")
+    corrected, counts = found.clips, found.counts
     assert counts["rows_without_box"] == 0 and corrected[0].frame_index[0] == 7
-    reference, counts = decode(tmp_path, unit, body, "reference")
+    found = decode(tmp_path, unit, body, "reference")
+    reference, counts = found.clips, found.counts
     # The first 7 have an infinite box in the reference: such rows hold nothing and would break every reader.
     assert counts["rows_without_box"] == 7 and reference[0].frame_index.tolist() == list(range(14, 40))
     assert counts["person_frames"] == sum(
@@ -180,7 +184,8 @@ def test_reference_has_nothing_of_somebody_seen_for_less_than_six_frames(tmp_pat
     data["poses2d"][0][5:] = 0
     unit = unit_of(tmp_path, data)
     assert len(decode(tmp_path, unit, body, "corrected").clips[0]) == 4
-    clips, counts = decode(tmp_path, unit, body, "reference")
+    found = decode(tmp_path, unit, body, "reference")
+    clips, counts = found.clips, found.counts
     assert not clips and counts["rows_without_box"] == 4
 
 
