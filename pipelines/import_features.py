@@ -22,7 +22,7 @@ from glot.human.body import load_body
 from glot.human.crop import CROP_SIZE, DEFAULT_CROP_SCALE
 from pipelines.decoders.clips import PREPROCESSING, Clip, Unit
 from pipelines.extraction.reference import round_targets
-from pipelines.extraction.shards import RECORDS, Record, code_version, finished, open_set, write_part, write_record
+from pipelines.extraction.ledger import RECORDS, Record, code_version, finished, open_set, write_part, write_record
 from pipelines.imports.feature_columns import open_columns
 from pipelines.imports.feature_dbs import LAYOUTS, Database, Run, crop_scale_of
 

@@ -21,9 +21,12 @@ import typer
 from numpy.typing import NDArray
 
 from glot.errors import InputError
-from glot.features.backbones.backbone import PRECISIONS, Backbone, Extractor, check_precision, load_backbone
+from glot.features.backbones.backbone import Backbone, load_backbone
+from glot.features.backbones.extractor import Extractor
+from glot.features.backbones.names import PRECISIONS, check_backbone
 from glot.features.schema import Manifest
-from glot.human.body import OPEN_BODY, Body, load_body
+from glot.human.body import Body, load_body
+from glot.human.body_files import OPEN_BODY
 from glot.location import location
 from glot.people.spool import Spool
 from glot.people.video import video_frame
@@ -41,7 +44,7 @@ from pipelines.decoders.video import VIDEO, video_decoder
 from pipelines.extraction.occlusion import Occlusion, load_occlusion
 from pipelines.extraction.precision import hash_of, how_far_off, int8_network, sample_crops
 from pipelines.extraction.reference import round_targets
-from pipelines.extraction.shards import Record, begin, finished, open_set, publish, write_part, write_record
+from pipelines.extraction.ledger import Record, begin, finished, open_set, publish, write_part, write_record
 from pipelines.extraction.tally import Display, Tally
 
 DECODERS: dict[str, Decoder] = {
@@ -193,7 +196,7 @@ def main(
         say(f"occluders: {len(occlusion.objects)} objects of {occluders}, for every {occlusion.per}")
     loaded, network, model = load_backbone(backbone, weights), None, b""
     if precision != "float32":
-        check_precision(loaded, precision)
+        check_backbone(loaded.name, precision=precision)
         everything = [unit for name in splits for unit in units[name]]
         crops = sample_crops(decoder, root, everything, load_body(body))
         network = int8_network(loaded, crops, out) if precision == "int8" else None

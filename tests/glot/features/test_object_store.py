@@ -17,7 +17,7 @@ from glot.features.store import FeatureStore
 from glot.location import is_remote, location, open_parquet, write_whole
 from pipelines.check_features import main as check
 from pipelines.extraction.lease import OVER, hold
-from pipelines.extraction.shards import RECORDS
+from pipelines.extraction.ledger import RECORDS
 from tests.fixtures.places import ROOT
 from tests.fixtures.threedpw import write_sequence
 

@@ -19,7 +19,7 @@ from glot.human.joints import SPIN49
 from pipelines.check_features import main
 from pipelines.checks.crop_sheet import draw
 from pipelines.decoders.threedpw import decode, find_units
-from pipelines.extraction.shards import Record, finished, open_set, publish, write_part, write_record
+from pipelines.extraction.ledger import Record, finished, open_set, publish, write_part, write_record
 from tests.fixtures.threedpw import write_sequence
 
 

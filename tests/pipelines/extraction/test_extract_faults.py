@@ -16,7 +16,7 @@ import torch
 
 from glot.features.schema import MANIFEST, read_manifest, read_table
 from pipelines.extraction.job import main
-from pipelines.extraction.shards import RECORDS
+from pipelines.extraction.ledger import RECORDS
 from tests.fixtures.places import ROOT
 from tests.fixtures.threedpw import write_sequence
 

@@ -18,7 +18,7 @@ from pipelines.extraction import job
 from pipelines.extraction import job
 from pipelines.extraction.job import Job, describe, extract_unit, main
 from pipelines.extraction.occlusion import Occlusion, load_occlusion
-from pipelines.extraction.shards import open_set
+from pipelines.extraction.ledger import open_set
 from tests.fixtures.threedpw import write_sequence
 from tests.fixtures.voc import write_voc
 

@@ -18,7 +18,7 @@ from glot.features.schema import Manifest, read_manifest, read_table
 from glot.human.crop import crop_image, normalise
 from glot.people.video import Video
 from pipelines.extraction.job import MOST_TRIES, main
-from pipelines.extraction.shards import RECORDS
+from pipelines.extraction.ledger import RECORDS
 from tests.fixtures.video import write_film
 
 torch.set_num_threads(1)

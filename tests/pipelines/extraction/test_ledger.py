@@ -13,7 +13,7 @@ from glot.features.schema import MANIFEST, read_manifest, read_table, schema
 from glot.human.body import Body, load_body
 from pipelines.decoders.clips import Clip, Unit
 from pipelines.decoders.threedpw import decode, find_units
-from pipelines.extraction.shards import Record, finished, open_set, publish, write_part, write_record
+from pipelines.extraction.ledger import Record, finished, open_set, publish, write_part, write_record
 from tests.fixtures.threedpw import write_sequence
 
 SETTINGS: dict[str, Any] = {
