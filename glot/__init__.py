@@ -1,0 +1,33 @@
+"""Features of a video's people in, their bodies out: models, training, evaluation and prediction.
+
+Commands, each with --help. Nobody imports them.
+
+train_ray    trains a model with Ray Train
+evaluate     errors of a checkpoint on a feature set
+predict      bodies of the people in a video
+render       pictures and films of one person's bodies
+view         bodies and their video in a browser
+official     a checkpoint as the official code would write it
+publish      a checkpoint in half its size, to pass on
+blazepose    fetches BlazePose's networks
+
+What every room may import.
+
+cli          a typed function becomes a command
+config       recipes: what is trained, and how
+errors       the error that the user can mend
+home         the folders that commands use by default
+location     folders and object stores; files that appear whole
+
+Rooms. Each imports only those below it.
+
+capture/     a video to a folder of bodies
+pictures/    renderer, films, sheets, figures, the viewer in a browser
+motion/      one person's bodies over time: fits, smoothing, file formats
+people/      video decoding, detection, tracks, boxes
+training/    what a training run is, with Ray Train and MLflow
+scoring/     the paper's errors, evaluation, baselines
+models/      GLoT, its losses, checkpoints, inference
+features/    feature sets, windows, backbones
+human/       joints, rotations, cameras, crops, the body
+"""

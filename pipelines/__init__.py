@@ -1,0 +1,25 @@
+"""Videos, datasets and motion capture in, feature sets out. The jobs run on Ray Data.
+
+Commands, each with --help. Nobody imports them.
+
+extract_features    a dataset's pictures to a feature set
+import_features     other projects' feature files to a feature set
+check_features      whether a feature set is whole and plausible
+predict_videos      bodies of the people in a folder of videos
+make_sample         renders the open sample dataset
+make_motions        derives the shipped motions
+make_body           derives the open body
+pretrain_backbone   trains the open ResNet-50 on renders
+demo                all of it on open data: what make demo runs
+
+Rooms. Each imports only those below it, and glot.
+
+pretraining/    renders in, weights of a ResNet-50 out
+scenes/         people, cameras, light and clothes; the sample dataset
+motions/        motion capture files and variations of them
+open_body/      how the open body is derived
+checks/         rules, summaries and sheets of feature sets
+imports/        files of ready-made features
+extraction/     the extraction job: plan, workers, parts and records
+decoders/       a file for each dataset
+"""
