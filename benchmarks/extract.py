@@ -25,7 +25,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from glot import cli
 from glot.errors import InputError
-from glot.features.backbones.backbone import Extractor, load_backbone
+from glot.features.backbones.backbone import load_backbone
+from glot.features.backbones.extractor import Extractor
 from glot.features.schema import read_table
 from glot.features.store import FeatureStore
 from glot.human.body import load_body

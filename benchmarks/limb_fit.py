@@ -19,8 +19,8 @@ from glot.errors import InputError
 from glot.features.backbones.blazepose import POINTS, UNITS
 from glot.features.store import FeatureStore
 from glot.human.body import load_body
-from glot.models.glot import SMPLParams
 from glot.models.inference import load_model_for
+from glot.models.smpl_params import SMPLParams
 from glot.motion.person_motion import joined
 from glot.people.footage import JOINTS, Person
 from glot.people.spool import Spool

@@ -12,8 +12,11 @@ import torch
 from smplx.lbs import lbs
 from torch import Tensor
 
-from glot.human.body import OPEN_BODY, Body, load_body
-from glot.models.glot import ANCESTORS, GLoT, GLoTOutput, KinematicRegressor, SMPLParams, to_params
+from glot.human.body import Body, load_body
+from glot.human.body_files import OPEN_BODY
+from glot.models.glot import GLoT, GLoTOutput
+from glot.models.local_branch import ANCESTORS, KinematicRegressor
+from glot.models.smpl_params import SMPLParams, to_params
 
 PARTS = (144, 10, 3)
 

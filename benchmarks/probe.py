@@ -17,7 +17,9 @@ from torch import nn
 
 from glot import cli
 from glot.errors import InputError
-from glot.features.backbones.backbone import OPEN_WEIGHTS, Backbone, Extractor, load_backbone, trunk_hash
+from glot.features.backbones.backbone import Backbone, load_backbone
+from glot.features.backbones.extractor import Extractor
+from glot.features.backbones.resnet50 import OPEN_WEIGHTS, trunk_hash
 from glot.human.body import load_body
 from glot.human.rotation import axis_angle_to_rotmat
 from glot.scoring.linear_probe import LinearProbe

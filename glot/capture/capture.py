@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 from glot.capture.reconstruction import FITS, Reconstruction
 from glot.errors import InputError
-from glot.features.backbones.backbone import Backbone, Extractor, load_backbone
+from glot.features.backbones.backbone import Backbone, load_backbone
 from glot.features.backbones.blazepose import Landmarks
+from glot.features.backbones.extractor import Extractor
 from glot.features.schema import Manifest
 from glot.human.body import Body, load_body, require_body
 from glot.human.crop import DEFAULT_CROP_SCALE, crop_image

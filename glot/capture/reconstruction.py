@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from glot.human.body import BETAS, JOINTS, Body
+from glot.human.body import Body
 from glot.human.camera import crop_cam, full_image_translation
 from glot.human.crop import DEFAULT_CROP_SCALE
-from glot.models.glot import GLoT, SMPLParams
+from glot.human.joints import BETAS, JOINTS
+from glot.models.glot import GLoT
 from glot.models.inference import predict_batches
+from glot.models.smpl_params import SMPLParams
 from glot.motion.camera_fit import LEAST_VISIBLE, PAIRS, fit_cameras, steady_cameras
 from glot.motion.person_motion import Motion, crop_boxes, default_focal, make_motion
 from glot.motion.pose_fit import CONTEXT, fit_poses

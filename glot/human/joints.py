@@ -6,6 +6,8 @@ SMPL_JOINTS = (
     "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hand", "right_hand",
 )  # fmt: skip
 SMPL_PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
+JOINTS = len(SMPL_JOINTS)
+BETAS = 10  # numbers of a person's shape
 
 # The 21 joints that smplx picks from single vertices, in its order; they follow the 24 SMPL joints.
 VERTEX_JOINTS = (

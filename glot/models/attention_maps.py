@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from glot.errors import InputError
-from glot.models.glot import CrossAttention, GLoT, SelfAttention
+from glot.models.blocks import CrossAttention, SelfAttention
+from glot.models.glot import GLoT
 
 ENCODER, DECODER = "motion.blocks.", "motion.decoder_blocks."  # names of the global branch's layers begin so
 

@@ -18,7 +18,8 @@ from torch import Tensor
 from glot.config import Recipe, from_dict, to_dict
 from glot.errors import InputError
 from glot.features.schema import Manifest
-from glot.models.glot import ESTIMATE, GLoT
+from glot.models.glot import GLoT
+from glot.models.smpl_params import ESTIMATE
 
 VERSION = 1
 WEIGHTS, CONFIG, TRAINING = "model.safetensors", "config.json", "training.pt"

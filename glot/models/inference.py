@@ -14,9 +14,10 @@ from glot.errors import InputError
 from glot.features.schema import Manifest
 from glot.features.windows import prediction_order
 from glot.models.checkpoint import Checkpoint, check_features, load_checkpoint
-from glot.models.glot import GLoT, SMPLParams
+from glot.models.glot import GLoT
 from glot.models.official_files import load_official
 from glot.models.sliding import SlidingGLoT
+from glot.models.smpl_params import SMPLParams
 
 ASSETS = Path(__file__).parents[1] / "assets"
 OPEN_MODEL = ASSETS / "glot_open"  # trained by the project, of features of the open ResNet-50

@@ -10,7 +10,8 @@ from glot.config import LossConfig
 from glot.human.body import Body
 from glot.human.camera import project
 from glot.human.joints import COMMON14_IN_SPIN49, L_HIP, R_HIP
-from glot.models.glot import GLoTOutput, SMPLParams
+from glot.models.glot import GLoTOutput
+from glot.models.smpl_params import SMPLParams
 
 
 @dataclass
@@ -25,9 +26,9 @@ class Targets:
     w_smpl: Tensor  # (B, T): 1 where rotmats and betas are known
     is_3d: Tensor  # (B,) bool: False for windows of 2D sets, which only the 2D terms see
 
-    def to(self, device: Any, *, non_blocking: bool = False) -> "Targets":
+    def to(self, device: Any) -> "Targets":
         """The same targets on another device."""
-        return Targets(**{f.name: getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self)})
+        return Targets(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
     def frames(self, window: slice) -> "Targets":
         """The same targets of some of the frames."""

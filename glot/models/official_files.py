@@ -17,9 +17,12 @@ from torch import Tensor
 
 from glot.config import ModelConfig, table1_3dpw
 from glot.errors import InputError
-from glot.human.body import JOINTS, SMPL_VERTICES, Body, load_body, require_body
+from glot.human.body import Body, load_body, require_body
+from glot.human.body_files import SMPL_VERTICES
+from glot.human.joints import JOINTS
+from glot.models.blocks import Positions
 from glot.models.checkpoint import Checkpoint, assign, load_checkpoint, read_torch_file
-from glot.models.glot import GLoT, Positions
+from glot.models.glot import GLoT
 
 # Official name -> ours, longest prefix first; what follows the prefix is kept.
 OFFICIAL_NAMES = {

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from glot.models.glot import GLoT, SMPLParams, to_params
+from glot.models.glot import GLoT
+from glot.models.smpl_params import SMPLParams, to_params
 
 
 class SlidingGLoT:
@@ -54,7 +55,7 @@ class SlidingGLoT:
         model, motion = self.model, self.model.motion
         frames = model.config.frames
         windows = motion.project(rows).unfold(0, frames, 1).transpose(1, 2)  # (N, T, C), overlapping in memory
-        memory = motion.remember(motion.positions(windows))
+        memory = motion.encode(motion.positions(windows))
         hidden = motion.decoder_positions(motion.narrow(memory))
         for block in motion.decoder_blocks[:-1]:
             hidden = block(hidden)
@@ -65,7 +66,7 @@ class SlidingGLoT:
             first = frames // 2 - near
             last = len(rows) - (frames - (frames // 2 + near + 1))
             around = self.correction.project(rows[first:last]).unfold(0, 2 * near + 1, 1).transpose(1, 2)
-            found = self.correction.look(around, memory, slice(near, near + 1))
+            found = self.correction.attend_to_memory(around, memory, slice(near, near + 1))
             estimate = F.linear(torch.cat((found, estimate), dim=-1), *self.correct)
         return SMPLParams(*(values[:, 0] for values in to_params(estimate)))
 

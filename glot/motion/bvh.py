@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from glot.human.body import JOINTS, Body
-from glot.human.joints import SMPL_JOINTS, SMPL_PARENTS
+from glot.human.body import Body
+from glot.human.joints import JOINTS, SMPL_JOINTS, SMPL_PARENTS
 from glot.location import write_whole
 from glot.motion.person_motion import Y_UP, Motion
 from glot.motion.smoothing import fill_gaps

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from glot.errors import InputError
-from glot.human.body import JOINTS, Body
-from glot.human.joints import SMPL_JOINTS, SMPL_PARENTS
+from glot.human.body import Body
+from glot.human.joints import JOINTS, SMPL_JOINTS, SMPL_PARENTS
 from glot.location import write_whole
 from glot.motion.person_motion import Y_UP, Motion
 

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from glot.human import camera
-from glot.human.body import BETAS, JOINTS, Body
-from glot.models.glot import SMPLParams
+from glot.human.body import Body
+from glot.human.joints import BETAS, JOINTS
+from glot.models.smpl_params import SMPLParams
 
 SHAPES = {
     "frames": (),

@@ -8,8 +8,8 @@ do and as smoothly as they can be (an energy as of SMPLify, Bogo et al. 2016, wi
 import torch
 from torch import Tensor
 
-from glot.human.body import JOINTS, Body
-from glot.human.joints import SMPL_JOINTS, SPIN49
+from glot.human.body import Body
+from glot.human.joints import JOINTS, SMPL_JOINTS, SPIN49
 from glot.human.rotation import axis_angle_to_rotmat
 
 # SPIN's joints (SMPL's own where there is a choice) and the landmarks (names of glot.people.footage.JOINTS) that mean the same.

@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation, Slerp
 
-from glot.human.body import JOINTS, Body
-from glot.models.glot import SMPLParams
+from glot.human.body import Body
+from glot.human.joints import JOINTS
+from glot.models.smpl_params import SMPLParams
 from glot.motion.person_motion import Motion, make_motion, with_bodies
 
 MIN_CUTOFF, BETA = 1.0, 4.0

@@ -22,7 +22,7 @@ from glot.human.camera import CROP_SIZE, FOCAL_LENGTH, full_image_translation
 from glot.human.crop import crop_matrix, keypoints_to_crop
 from glot.human.joints import COMMON14, COMMON14_BONES
 from glot.location import open_parquet
-from glot.models.glot import SMPLParams
+from glot.models.smpl_params import SMPLParams
 from glot.pictures.drawing import PAPER, SIDE_VIEW_METRES, SIDEWAYS, Picture, draw_body
 from glot.scoring.metrics import HIPS
 from glot.scoring.track_errors import Truth

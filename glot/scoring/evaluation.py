@@ -31,8 +31,9 @@ from glot.location import location, open_parquet, write_whole
 from glot.models.checkpoint import Checkpoint
 from glot.models.cost import PAPER as PAPER_MACS
 from glot.models.cost import cost_of
-from glot.models.glot import ESTIMATE, GLoT, SMPLParams, to_params
+from glot.models.glot import GLoT
 from glot.models.inference import load_model, load_model_for, predict_track
+from glot.models.smpl_params import ESTIMATE, SMPLParams, to_params
 from glot.scoring.linear_probe import LinearProbe
 from glot.scoring.track_errors import score, track_truth
 

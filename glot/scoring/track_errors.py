@@ -16,7 +16,7 @@ from glot.features.windows import prediction_order, usual_step
 from glot.human.body import Body
 from glot.human.joints import COMMON14_IN_SPIN49, SPIN49
 from glot.human.rotation import axis_angle_to_rotmat
-from glot.models.glot import SMPLParams
+from glot.models.smpl_params import SMPLParams
 from glot.scoring.metrics import HIPS, accel_error, mpjpe, mpvpe, pa_mpjpe
 
 # The 17 joints of MPI-INF-3DHP's test set; its pelvis is the joint called hip.

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glot.errors import InputError
-from glot.features.backbones.backbone import Backbone, Extractor, deviation, onnx_of
+from glot.features.backbones.backbone import Backbone
+from glot.features.backbones.extractor import Extractor, deviation, onnx_of
 from glot.features.backbones.onnx_network import quantised
 from glot.human.body import Body
 from glot.location import write_whole

@@ -23,9 +23,9 @@ import typer
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from glot import cli
 from glot.errors import InputError
-from glot.features.backbones.backbone import FEATURE_SIZE, load_backbone
+from glot.features.backbones.backbone import load_backbone
+from glot.features.backbones.resnet50 import FEATURE_SIZE
 from glot.human.crop import CROP_SIZE, normalise
 from glot.human.joints import COMMON14_IN_SPIN49
 from glot.human.rotation import axis_angle_to_rotmat, rot6d_to_rotmat

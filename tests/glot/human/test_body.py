@@ -14,7 +14,8 @@ from scipy import sparse
 from torch import Tensor
 
 from glot.errors import InputError
-from glot.human.body import OPEN_BODY, Body, load_body
+from glot.human.body import Body, load_body
+from glot.human.body_files import OPEN_BODY
 from glot.human.joints import COMMON14, COMMON14_IN_SPIN49, SMPL_PARENTS, SMPL_VERTEX_JOINT_IDS
 from glot.human.rotation import axis_angle_to_rotmat
 from tests.fixtures import synthetic_body

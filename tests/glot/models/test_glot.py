@@ -7,8 +7,10 @@ import torch
 from torch import nn
 
 from glot.config import ModelConfig
-from glot.models.glot import ANCESTORS, GLoT, KinematicRegressor, to_params
+from glot.models.glot import GLoT
+from glot.models.local_branch import ANCESTORS, KinematicRegressor
 from glot.models.sliding import SlidingGLoT
+from glot.models.smpl_params import to_params
 from tests.fixtures.small_model import EXACT, SMALL, features, small_model, tensors
 
 ABLATIONS = [

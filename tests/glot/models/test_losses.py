@@ -11,8 +11,9 @@ from glot.human.body import Body, load_body
 from glot.human.camera import project
 from glot.human.joints import COMMON14_IN_SPIN49
 from glot.human.rotation import axis_angle_to_rotmat
-from glot.models.glot import GLoTOutput, SMPLParams
+from glot.models.glot import GLoTOutput
 from glot.models.losses import Targets, frame_counts, glot_loss
+from glot.models.smpl_params import SMPLParams
 from tests.fixtures.small_model import EXACT, SMALL, features, random_targets, small_model
 
 CONFIG = LossConfig()

@@ -16,10 +16,11 @@ from glot.config import LossConfig, ModelConfig
 from glot.human.body import Body, load_body
 from glot.human.camera import project
 from glot.human.rotation import axis_angle_to_rotmat, rotmat_to_axis_angle
-from glot.models.glot import GLoT, SMPLParams
+from glot.models.glot import GLoT
 from glot.models.losses import Targets, glot_loss
 from glot.models.official_files import from_official, official_name, to_official
 from glot.models.sliding import SlidingGLoT
+from glot.models.smpl_params import SMPLParams
 from tests.fixtures import synthetic_body
 from tests.fixtures.places import GOLDEN
 

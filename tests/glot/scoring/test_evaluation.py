@@ -20,7 +20,8 @@ from glot.features.store import FeatureStore
 from glot.human.body import Body, load_body
 from glot.human.rotation import axis_angle_to_rotmat
 from glot.models.checkpoint import load_checkpoint, save_checkpoint
-from glot.models.glot import GLoT, SMPLParams
+from glot.models.glot import GLoT
+from glot.models.smpl_params import SMPLParams
 from glot.scoring.evaluation import (
     METRICS,
     Evaluation,

@@ -12,8 +12,9 @@ import torchvision
 from safetensors.torch import save_file
 
 from glot.errors import InputError
-from glot.features.backbones import backbone
-from glot.features.backbones.backbone import Extractor, deviation, load_backbone, onnx_of
+from glot.features.backbones import resnet50
+from glot.features.backbones.backbone import load_backbone
+from glot.features.backbones.extractor import Extractor, deviation, onnx_of
 from glot.features.backbones.onnx_network import quantised
 from glot.human.crop import normalise
 
@@ -112,7 +113,7 @@ def test_int8_is_in_the_neighbourhood_and_always_the_same(torchvision_file: Path
 
 
 def test_without_weights_the_network_is_random_but_always_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backbone, "OPEN_WEIGHTS", Path("/nowhere"))
+    monkeypatch.setattr(resnet50, "OPEN_WEIGHTS", Path("/nowhere"))
     before = torch.random.get_rng_state()
     first, second = load_backbone(), load_backbone()
     assert first.weights_name == "random-seed0" and first.hash == second.hash
@@ -123,7 +124,7 @@ def test_the_open_weights_are_taken_when_they_are_there(
     network: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_file(network.state_dict(), tmp_path / "resnet50_open.safetensors")
-    monkeypatch.setattr(backbone, "OPEN_WEIGHTS", tmp_path / "resnet50_open.safetensors")
+    monkeypatch.setattr(resnet50, "OPEN_WEIGHTS", tmp_path / "resnet50_open.safetensors")
     assert load_backbone().weights_name == "resnet50_open.safetensors"
 
 

@@ -12,9 +12,10 @@ from ai_edge_litert.interpreter import Interpreter
 
 from glot.errors import InputError
 from glot.features.backbones import blazepose
-from glot.features.backbones.backbone import Extractor, load_backbone
+from glot.features.backbones.backbone import load_backbone
 from glot.features.backbones.blazepose import FEATURES, LANDMARK_SIZE, Detector, Landmarks, anchors, squares, suppressed
 from glot.features.backbones.blazepose_files import LANDMARK_FILE, SHA256, fetch, network_file
+from glot.features.backbones.extractor import Extractor
 from glot.features.schema import read_manifest, read_table
 from glot.human.body import load_body
 from glot.human.crop import crop_image

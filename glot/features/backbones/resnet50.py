@@ -1,0 +1,107 @@
+"""A file of weights in, a frozen ResNet-50 trunk out: 224 px crops to 2048 features (global average pool).
+
+Reads safetensors, torchvision state dicts and SPIN's spin_model_checkpoint.pth.tar; never executes what a file holds.
+"""
+
+import copy
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import torchvision
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from glot.errors import InputError
+from glot.human.safe_torch import load_torch
+
+OPEN_WEIGHTS = Path(__file__).parents[2] / "assets" / "resnet50_open.safetensors"
+FEATURE_SIZE = 2048
+
+
+def load_resnet50(weights: Path | None) -> tuple[nn.Module, str]:
+    """The trunk in evaluation mode, without gradients, and the name of its weights.
+
+    None is the open weights, or a random network of a fixed seed, "random-seed0", where there are none. InputError for
+    a file that does not hold the weights of a ResNet-50.
+    """
+    if weights is None and OPEN_WEIGHTS.is_file():
+        weights = OPEN_WEIGHTS
+    if weights is None:
+        module, weights_name = _random_resnet50(seed=0), "random-seed0"
+    else:
+        module, weights_name = torchvision.models.resnet50(weights=None), Path(weights).name
+        _fill(module, _read_weights(Path(weights)), Path(weights))
+    module.fc = nn.Identity()
+    return module.eval().requires_grad_(False), weights_name
+
+
+def trunk_hash(state: Mapping[str, Tensor]) -> str:
+    """16 hex digits of sha256 over the trunk's names, shapes and float32 values, sorted by name; no batch counters."""
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        if not _is_trunk(key):
+            continue
+        values = state[key].detach().cpu().float().contiguous()
+        digest.update(f"{key} {tuple(values.shape)}\n".encode())
+        digest.update(values.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def folded(module: nn.Module) -> nn.Module:
+    """A copy of the network with its batch norms folded into the convolutions."""
+    module = copy.deepcopy(module)
+    for block in list(module.modules()):
+        for number in "123":
+            if isinstance(norm := getattr(block, f"bn{number}", None), nn.BatchNorm2d):
+                setattr(block, f"conv{number}", fuse_conv_bn_eval(getattr(block, f"conv{number}"), norm))
+                setattr(block, f"bn{number}", nn.Identity())
+        if isinstance(shortcut := getattr(block, "downsample", None), nn.Sequential):
+            block.downsample = fuse_conv_bn_eval(*shortcut)
+    return module
+
+
+def _is_trunk(key: str) -> bool:
+    """Whether a tensor of this name is part of the trunk: neither the classifier nor a batch counter."""
+    return key.split(".")[0] != "fc" and not key.endswith("num_batches_tracked")
+
+
+def _random_resnet50(*, seed: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return torchvision.models.resnet50(weights=None)
+
+
+def _read_weights(path: Path) -> Mapping[str, Tensor]:
+    """The state dict in a file of any of the formats above."""
+    if not path.is_file():
+        raise InputError(f"--weights {path}: there is no such file")
+    try:
+        content = load_file(path) if path.suffix == ".safetensors" else load_torch(path)
+    except Exception as error:  # a cut, foreign or hostile file can make the readers raise almost anything
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise InputError(f"--weights {path}: not readable as weights ({reason}); fetch the file again") from None
+    for key in ("model", "state_dict"):  # SPIN's checkpoint, torchvision's training script; else a bare state dict
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+            break
+    if not isinstance(content, dict):
+        raise InputError(f"--weights {path}: holds a {type(content).__name__}, not the weights of a ResNet-50")
+    return {str(key).removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
+
+
+def _fill(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Copies the trunk's tensors (conv1, bn1, layer1..4) into the module; ignores everything else in the file."""
+    for key, target in module.state_dict().items():
+        if not _is_trunk(key):
+            continue
+        if key not in state:
+            raise InputError(f"--weights {path}: no {key} in it, so not the weights of a ResNet-50")
+        if state[key].shape != target.shape:
+            found, wanted = tuple(state[key].shape), tuple(target.shape)
+            raise InputError(f"--weights {path}: {key} is {found}, a ResNet-50 has {wanted}")
+        if not torch.isfinite(state[key].float()).all():
+            raise InputError(f"--weights {path}: {key} holds NaN or infinite values; fetch the file again")
+        target.copy_(state[key])

@@ -1,0 +1,131 @@
+"""Features of a window in; the global branch's memory, hidden states of all frames and their first estimate out.
+
+Paper section 3.2, masked global motion modelling. B batch, T frames, F feature size, C width of the encoder. A layer
+of the official iterative regressor that no output depends on (its fc2) is left out.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glot.config import ModelConfig
+from glot.models.blocks import Block, Positions
+from glot.models.smpl_params import CAM, ESTIMATE, POSE, SHAPE
+
+
+class GlobalMotion(nn.Module):
+    """Masked encoder and decoder over the whole window.
+
+    ``widen`` is the layer behind the decoder; ``IterativeRegressor`` applies it.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        frames, width, narrow = config.frames, config.width, config.decoder_width
+        self.kept = int(frames * (1 - config.mask_ratio))
+        self.project = nn.Linear(config.feature_size, width)
+        self.positions = Positions(config, frames, width)
+        rates = torch.linspace(0, config.drop_path, config.depth).tolist()
+        self.blocks = nn.ModuleList(Block(width, config, rate) for rate in rates)
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.narrow = nn.Linear(width, narrow)
+        # A model that never masks has no token: DDP wants every parameter to take part in every training step.
+        if self.kept < frames:
+            self.token = SMPLToken(narrow) if config.mask_token == "smpl" else LearnableToken(narrow)
+        self.decoder_positions = Positions(config, frames, narrow)
+        self.decoder_blocks = nn.ModuleList(Block(narrow, config, 0.0) for _ in range(config.decoder_depth))
+        self.decoder_norm = nn.LayerNorm(narrow, eps=1e-6)
+        self.widen = nn.Linear(narrow, config.feature_size)
+
+    def forward(self, features: Tensor, mean: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """features (B, T, F) -> memory (B, kept, C), hidden (B, T, decoder_width), mask (B, T) of the hidden frames.
+
+        ``mean`` (157,) makes the mask token. In training, frames are hidden by ``noise`` (B, T), drawn where it is
+        None (see ``choose``); in evaluation none is, and kept = T.
+        """
+        batch, frames = features.shape[:2]
+        mask = torch.zeros(batch, frames, dtype=torch.bool, device=features.device)
+        masking = self.training and self.kept < frames
+        if masking:
+            if noise is None:
+                noise = torch.rand(batch, frames, device=features.device)
+            keep, mask = self.choose(noise)
+            # Projected after the choice: hidden frames need no projection.
+            kept = features.gather(1, keep[..., None].expand(-1, -1, features.shape[-1]))
+            tokens = self.project(kept) + self.positions.vectors[0, keep]  # (B, kept, C)
+        else:
+            tokens = self.positions(self.project(features))  # (B, T, C)
+        memory = self.encode(tokens)
+        hidden = self.narrow(memory)
+        if masking:
+            filled = self.token(mean).to(hidden.dtype).expand(batch, frames, -1)
+            hidden = filled.scatter(1, keep[..., None].expand_as(hidden), hidden)
+        hidden = self.decoder_positions(hidden)
+        for block in self.decoder_blocks:
+            hidden = block(hidden)
+        return memory, self.decoder_norm(hidden), mask
+
+    def choose(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """noise (B, T) -> the frames that stay (B, kept), those with the least noise, and the mask (B, T) of the others."""
+        keep = noise.argsort(dim=1)[:, : self.kept]
+        return keep, torch.ones_like(noise, dtype=torch.bool).scatter(1, keep, False)
+
+    def encode(self, tokens: Tensor) -> Tensor:
+        """Projected features with their positions (B, kept, C) -> the memory (B, kept, C)."""
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.norm(tokens)
+
+
+class SMPLToken(nn.Module):
+    """The mask token of the paper: a function of the mean body (157,), the same for every hidden frame."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(ESTIMATE, 256), nn.ReLU(), nn.Linear(256, 512), nn.ReLU(), nn.Linear(512, width)
+        )
+
+    def forward(self, mean: Tensor) -> Tensor:
+        """mean (157,) -> (width,)."""
+        return self.mlp(mean)
+
+
+class LearnableToken(nn.Module):
+    """MAE's mask token (Table 5)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.vector = nn.Parameter(torch.randn(width) * 0.02)
+
+    def forward(self, mean: Tensor) -> Tensor:
+        """mean (157,), not used -> (width,)."""
+        return self.vector
+
+
+class IterativeRegressor(nn.Module):
+    """HMR's: from the mean body, three times add a linear function of the feature and of the estimate so far."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.iterations = config.iterations
+        self.fc1 = nn.Linear(config.feature_size + ESTIMATE, config.hidden)
+        self.dropout = nn.Dropout(config.regressor_dropout)
+        self.pose = nn.Linear(config.hidden, POSE)
+        self.shape = nn.Linear(config.hidden, SHAPE)
+        self.cam = nn.Linear(config.hidden, CAM)
+
+    def forward(self, hidden: Tensor, mean: Tensor, widen: nn.Linear) -> Tensor:
+        """hidden (B, T, decoder_width), which ``widen`` turns into features (B, T, F) -> estimate (B, T, 157)."""
+        # The same sums as one fc1 over [feature, estimate]: the feature's part does not change between iterations, and
+        # nothing but sums lies between ``widen`` and fc1, so the two are one layer, a quarter of the work.
+        from_feature = self.fc1.weight[:, :-ESTIMATE]
+        bias = self.fc1.bias + from_feature @ widen.bias
+        constant = F.linear(hidden, from_feature @ widen.weight, bias)
+        weight = torch.cat((self.pose.weight, self.shape.weight, self.cam.weight))
+        bias = torch.cat((self.pose.bias, self.shape.bias, self.cam.bias))
+        estimate = mean.expand(*hidden.shape[:-1], ESTIMATE)
+        for _ in range(self.iterations):
+            update = self.dropout(constant + F.linear(estimate, self.fc1.weight[:, -ESTIMATE:]))
+            estimate = estimate + F.linear(update, weight, bias)
+        return estimate
