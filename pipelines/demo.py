@@ -20,10 +20,10 @@ from rich.table import Table
 
 from glot import cli
 from glot.errors import InputError
+from glot.scoring.metric_names import METRICS
 
 ROOT = Path(__file__).resolve().parent.parent
 BASELINES = {"mean_pose": "mean pose", "linear_probe": "linear probe, frame by frame", "untrained": "GLoT, untrained"}
-METRICS = {"pa_mpjpe": "PA-MPJPE", "mpjpe": "MPJPE", "mpvpe": "MPVPE", "accel": "Accel"}
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from tuning.spaces import METRICS, Errors, Space, Value, shown
+from glot.scoring.metric_names import METRICS, UNITS
+from tuning.spaces import Errors, Space, Value, shown
 from tuning.study import FAILED, FINISHED, STOPPED, Outcome
 
-UNITS = {"pa_mpjpe": "mm", "mpjpe": "mm", "mpvpe": "mm", "accel": "mm/frame²"}
 BEST = "pa_mpjpe"
 
 

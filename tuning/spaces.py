@@ -28,9 +28,6 @@ class Errors(NamedTuple):
     accel: float
 
 
-METRICS = {"pa_mpjpe": "PA-MPJPE", "mpjpe": "MPJPE", "mpvpe": "MPVPE", "accel": "Accel"}
-
-
 @dataclass(frozen=True)
 class Axis:
     """A field of the recipe and where its values come from: a list, or a range from ``low`` to ``high``, both in it."""

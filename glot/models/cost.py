@@ -19,7 +19,7 @@ WINDOWS = 64  # in the batch that shares the merging of two layers
 TRACK = 512  # frames of the track whose cost is shared out among them
 # MACs a window, from the paper's Table 10 (M). The official code runs its iterative regressor on the middle frame
 # alone and needs 180.0; on all 16 frames, as in training, 288.3, which is the paper's figure.
-PAPER = {"GLoT": 288.1, "TCMR": 861.8, "MPS-Net": 318.4}
+PAPER_MACS = {"GLoT": 288.1, "TCMR": 861.8, "MPS-Net": 318.4}
 
 
 @dataclass(frozen=True)

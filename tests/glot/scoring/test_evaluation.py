@@ -1,42 +1,22 @@
-"""A model that knows the truth scores zero; what "official" adds; which rows count; the command itself."""
+"""A model that knows the truth has no errors; what the official protocol adds; which rows count; the baselines."""
 
 import copy
-import json
-import os
-import subprocess
-import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import torch
 
-from glot.config import ModelConfig, open_sample
 from glot.errors import InputError
-from glot.features.schema import read_manifest, write_manifest
 from glot.features.store import FeatureStore
 from glot.human.body import Body, load_body
 from glot.human.rotation import axis_angle_to_rotmat
-from glot.models.checkpoint import load_checkpoint, save_checkpoint
-from glot.models.glot import GLoT
 from glot.models.smpl_params import SMPLParams
-from glot.scoring.evaluation import (
-    METRICS,
-    Evaluation,
-    Predictor,
-    evaluate_predictor,
-    evaluate_split,
-    genders_of,
-    linear_predictor,
-    main,
-    mean_pose_predictor,
-)
+from glot.scoring.baselines import linear_predictor
+from glot.scoring.evaluation import Evaluation, Predictor, evaluate_predictor, genders_of
 from glot.scoring.metrics import mpjpe
 from glot.scoring.track_errors import track_truth
 from tests.fixtures.features import write_feature_set
-from tests.fixtures.places import ROOT
 
 
 def oracle(store: FeatureStore) -> Predictor:
@@ -185,93 +165,3 @@ def test_a_linear_map_finds_what_is_linear_in_the_features(tmp_path: Path, body:
     assert linear.metrics.keys() == {"mpjpe", "pa_mpjpe", "accel"} and linear.frames == int(store.valid.sum())
     with pytest.raises(InputError, match="--probe learns on .*elsewhere/train, which is not there"):
         linear_predictor(tmp_path / "elsewhere", body)
-
-
-@pytest.fixture
-def checkpoint(tmp_path: Path, body: Body) -> Path:
-    """A small untrained model, saved as training would, that takes the features of the set beside it."""
-    torch.manual_seed(3)
-    small = ModelConfig(
-        feature_size=32, nearby_frames=2, width=16, heads=2, decoder_width=8, local_width=8, hidden=16, depth=1
-    )
-    recipe = replace(open_sample(), model=small)
-    model = GLoT(small, mean_pose=body.mean_pose, mean_shape=body.mean_shape, mean_cam=body.mean_cam)
-    manifest = write_feature_set(tmp_path / "features" / "3dpw" / "test", tracks=[30, 12, 20], body=body, split="test")
-    save_checkpoint(
-        tmp_path / "best",
-        model=model,
-        recipe=recipe,
-        body={"name": "open_body", "hash": body.file_hash, "open": True},
-        features={"backbone": manifest.backbone},
-        metrics={},
-        step=40,
-    )
-    return tmp_path / "best"
-
-
-def command(checkpoint: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    features = checkpoint.parent / "features"
-    arguments = ["--checkpoint", str(checkpoint), "--features", str(features), *more]
-    return subprocess.run(
-        [sys.executable, "-m", "glot.evaluate", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "GLOT_CACHE": str(checkpoint.parent / "cache"), "COLUMNS": "120", "OMP_NUM_THREADS": "1"},
-    )
-
-
-def test_command_prints_and_writes_everything(checkpoint: Path, body: Body) -> None:
-    report, table = checkpoint.parent / "out" / "report.json", checkpoint.parent / "tracks.parquet"
-    done = command(checkpoint, "--untrained", "--json", str(report), "--table", str(table))
-    assert done.returncode == 0, done.stderr
-    values = json.loads(report.read_text())
-    for row in ("corrected", "official", "mean_pose", "untrained"):
-        assert set(METRICS) <= values[row].keys()
-        assert all(np.isfinite(values[row][name]) for name in METRICS)
-        assert f"{values[row]['pa_mpjpe']:.1f}" in done.stdout
-    assert (values["frames"], values["tracks"], values["skipped_tracks"]) == (50, 2, ["clip01_0"])
-    assert values["comparable_with_paper"] is False
-    assert "not comparable" in done.stdout
-    assert "80.7" in done.stdout
-    assert "ground truth: 1 (clip01_0)" in done.stdout
-    rows = pq.read_table(table).to_pylist()
-    assert [(row["protocol"], row["track_id"], row["frames"]) for row in rows] == [
-        (protocol, track, frames)
-        for protocol in ("corrected", "official")
-        for track, frames in (("clip00_0", 30), ("clip02_0", 20))
-    ]
-    # The command and the function that training validates with agree.
-    store = FeatureStore.open(checkpoint.parent / "features" / "3dpw" / "test", cache=checkpoint.parent / "cache")
-    model = load_checkpoint(checkpoint).model
-    mine = evaluate_split(model, store, body, batch_size=7)
-    assert mine.metrics["pa_mpjpe"] == pytest.approx(values["corrected"]["pa_mpjpe"], abs=1e-2)
-    mean = evaluate_predictor(mean_pose_predictor(model), store, body, frames=16)["corrected"]
-    assert mean.metrics["mpvpe"] == pytest.approx(values["mean_pose"]["mpvpe"], abs=1e-3)
-
-
-def test_mistakes_are_one_line(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GLOT_CACHE", str(checkpoint.parent / "cache"))
-    features = checkpoint.parent / "features"
-
-    def mistake(match: str, **settings) -> None:
-        with pytest.raises(InputError, match=match):
-            main(**{"checkpoint": checkpoint, "features": features, **settings})
-
-    mistake("no such folder", checkpoint=checkpoint.parent / "worst")
-    mistake("no checkpoint", checkpoint=features)
-    mistake("no such feature folder", split="validation")
-    mistake("protocol 'paper'", protocol="paper")
-    mistake(".csv or .parquet", table=Path("errors.xlsx"))
-    folder = features / "3dpw" / "test"
-    manifest = read_manifest(folder)
-    write_manifest(folder, replace(manifest, backbone={**manifest.backbone, "hash": "another"}))
-    mistake("trained on")
-    write_manifest(folder, replace(manifest, body={"name": "smpl", "hash": "x", "open": False}))
-    mistake("belongs to SMPL, --body is the open body")
-    write_manifest(folder, replace(manifest, body={**manifest.body, "hash": "older"}))
-    mistake("another version of the open body")
-    done = command(checkpoint, "--split", "validation")
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1

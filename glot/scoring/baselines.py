@@ -1,0 +1,60 @@
+"""A model or a feature set in; predictors out that a trained model is compared with.
+
+They are the mean pose, a linear map of single frames, and the same model before training.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from glot.errors import InputError
+from glot.features.schema import MANIFEST
+from glot.features.store import FeatureStore
+from glot.human.body import Body
+from glot.models.glot import GLoT
+from glot.models.smpl_params import SMPLParams, to_params
+from glot.scoring.evaluation import Predictor
+from glot.scoring.linear_probe import LinearProbe
+from glot.scoring.metrics import centred
+from glot.scoring.track_errors import track_truth
+
+
+def mean_pose_predictor(model: GLoT) -> Predictor:
+    """Answers every frame with the mean pose, shape and camera that the model starts from; ignores the features."""
+    mean = to_params(model.mean.cpu().view(1, 1, -1))
+
+    def predict(features: NDArray[np.float32]) -> SMPLParams:
+        return SMPLParams(*(values[0].expand(len(features), *values.shape[2:]) for values in mean))
+
+    return predict
+
+
+def untrained_model(model: GLoT, *, seed: int) -> GLoT:
+    """The same model as it was before training: its configuration and mean body, weights drawn from ``seed``."""
+    torch.manual_seed(seed)
+    return GLoT.from_mean(model.config, model.mean.cpu()).to(model.mean.device)
+
+
+def linear_predictor(folder: Path, body: Body) -> Predictor:
+    """A linear map from each frame's features to its joints, fitted on the "train" split below ``folder``.
+
+    Its regularisation is chosen on "validation". InputError where one of them is missing or has no ground truth.
+    """
+    return LinearProbe(_known(folder / "train", body), _known(folder / "validation", body))
+
+
+def _known(folder: Path, body: Body) -> tuple[NDArray, NDArray]:
+    """Features (N, F) and joints (N, J, 3), metres from the pelvis, of all frames with ground truth."""
+    if not (folder / MANIFEST).is_file():
+        raise InputError(f"--probe learns on {folder}, which is not there; extract it, or leave --probe out")
+    store = FeatureStore.open(folder)
+    rows, joints = [], []
+    for track in store.tracks:
+        truth = track_truth(store, track, body)
+        rows.append(truth.rows[truth.scored])
+        joints.append(centred(truth.joints, truth.pelvis)[truth.scored])
+    if not sum(map(len, rows)):
+        raise InputError(f"{folder}: --probe learns from ground truth, and no frame has any")
+    return store.features[np.concatenate(rows)], np.concatenate(joints)

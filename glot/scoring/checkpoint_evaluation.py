@@ -1,0 +1,92 @@
+"""A spec in; the errors of its checkpoint by each protocol, those of the baselines and the paper's row out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from glot.features.store import FeatureStore
+from glot.home import body_for
+from glot.human.body import Body, load_body
+from glot.models.glot import GLoT
+from glot.models.inference import load_model_for
+from glot.scoring.baselines import linear_predictor, mean_pose_predictor, untrained_model
+from glot.scoring.evaluation import Evaluation, Predictor, check_body, evaluate_predictor, model_predictor
+from glot.scoring.paper_rows import paper_row
+from glot.scoring.report import Report
+from glot.scoring.spec import EvaluateSpec
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is evaluated: a model, the feature set and the body of both, on one device."""
+
+    model: GLoT
+    store: FeatureStore
+    body: Body
+
+    def errors(
+        self,
+        predict: Predictor,
+        what: str,
+        protocols: Sequence[str],
+        true_bodies: Mapping[str, Body] | None = None,
+    ) -> dict[str, Evaluation]:
+        """Errors of a predictor on the feature set by each protocol; see ``evaluate_predictor``."""
+        return evaluate_predictor(
+            predict,
+            self.store,
+            self.body,
+            frames=self.model.config.frames,
+            protocols=protocols,
+            what=what,
+            true_bodies=true_bodies,
+        )
+
+
+def evaluate_checkpoint(spec: EvaluateSpec) -> Report:
+    """Evaluates ``spec.checkpoint`` on a GPU if there is one.
+
+    InputError where the checkpoint, the features and the body do not belong together, or cannot be read.
+    """
+    assert spec.checkpoint is not None, "EvaluateSpec.with_places fills it in"
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    store = FeatureStore.open(spec.feature_set)
+    body_path = body_for(spec.body, store.manifest.body)
+    body = load_body(body_path).to(device)
+    saved = load_model_for(spec.checkpoint, store.manifest)
+    check_body(saved, store.manifest, body)
+    subject = Subject(saved.model.to(device), store, body)
+    predict = model_predictor(subject.model, batch_size=spec.batch_size)
+    results = subject.errors(predict, "evaluating", spec.protocols)
+    if spec.gendered:
+        # 3DPW's shapes were fitted with gendered bodies; published numbers put them on the neutral one.
+        bodies = {gender: load_body(body_path, gender=gender).to(device) for gender in ("male", "female")}
+        first = spec.protocols[:1]
+        results["gendered"] = subject.errors(predict, "against gendered bodies", first, bodies)[first[0]]
+    return Report(
+        dataset=spec.dataset,
+        split=spec.split,
+        checkpoint=spec.checkpoint,
+        recipe=saved.recipe.name,
+        step=saved.info.get("step"),
+        manifest=store.manifest,
+        results=results,
+        baselines=_baselines(spec, subject, seed=saved.recipe.seed),
+        paper=paper_row(spec.dataset, saved.recipe.name),
+        comparable=not store.manifest.body["open"] and not body.is_open and spec.split == "test",
+    )
+
+
+def _baselines(spec: EvaluateSpec, subject: Subject, *, seed: int) -> dict[str, Evaluation]:
+    """Errors of the baselines that ``spec`` names, by its first protocol."""
+    protocols = spec.protocols[:1]
+    predictors: dict[str, tuple[str, Predictor]] = {"mean_pose": ("mean pose", mean_pose_predictor(subject.model))}
+    if spec.probe:
+        predictors["linear_probe"] = ("linear probe", linear_predictor(spec.features / spec.dataset, subject.body))
+    if spec.untrained:
+        fresh = untrained_model(subject.model, seed=seed)
+        predictors["untrained"] = ("untrained model", model_predictor(fresh, batch_size=spec.batch_size))
+    return {
+        name: subject.errors(predict, what, protocols)[protocols[0]] for name, (what, predict) in predictors.items()
+    }

@@ -1,0 +1,4 @@
+"""The errors that are reported, in their order: the name in files and logs, the title in tables, the unit."""
+
+METRICS = {"pa_mpjpe": "PA-MPJPE", "mpjpe": "MPJPE", "mpvpe": "MPVPE", "accel": "Accel"}
+UNITS = {"pa_mpjpe": "mm", "mpjpe": "mm", "mpvpe": "mm", "accel": "mm/frame\u00b2"}

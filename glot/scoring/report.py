@@ -1,0 +1,124 @@
+"""The numbers of an evaluation in; a table on the screen, a JSON file and a table of all tracks out."""
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+
+from glot.errors import InputError
+from glot.features.schema import Manifest
+from glot.location import write_whole
+from glot.scoring.evaluation import Evaluation
+from glot.scoring.metric_names import METRICS
+
+TITLES = {"mean_pose": "mean pose", "linear_probe": "linear probe, no video", "untrained": "before training"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a checkpoint was evaluated on, and the errors that were found."""
+
+    dataset: str
+    split: str
+    checkpoint: Path
+    recipe: str
+    step: int | None  # of training; None for published checkpoints
+    manifest: Manifest  # of the feature set
+    results: dict[str, Evaluation]  # of the checkpoint: by protocol, and "gendered"
+    baselines: dict[str, Evaluation]  # keys of TITLES
+    paper: dict[str, float] | None  # what the paper reports on this dataset
+    comparable: bool  # whether the paper's numbers are of the same data and body
+
+    @property
+    def first(self) -> Evaluation:
+        """The errors by the first protocol, which is that of the baselines too."""
+        return next(iter(self.results.values()))
+
+
+def show(report: Report) -> None:
+    """Prints the table of all errors, and the tracks that were skipped."""
+    first = report.first
+    size = f"{first.frames} frames of {first.tracks} tracks"
+    table = Table(title=f"{report.dataset}/{report.split}: {size}; mm, Accel mm/frame\u00b2")
+    table.add_column("")
+    for title in METRICS.values():
+        table.add_column(title, justify="right")
+
+    def row(name: str, metrics: dict[str, float], style: str = "") -> None:
+        cells = [f"{metrics[key]:.1f}" if key in metrics else "-" for key in METRICS]
+        table.add_row(name, *cells, style=style)
+
+    for key, result in report.baselines.items():
+        row(TITLES[key], result.metrics)
+    for key, result in report.results.items():
+        title = f"{first.protocol}, truth with gendered bodies" if key == "gendered" else key
+        row(f"this checkpoint, {title}", result.metrics, "bold")
+    if report.paper:
+        note = "the paper, official" if report.comparable else f"the paper on {report.dataset}, not comparable"
+        row(note, report.paper, "dim")
+    Console().print(table)
+    if first.skipped_tracks:
+        some = ", ".join(first.skipped_tracks[:5]) + (", ..." if len(first.skipped_tracks) > 5 else "")
+        print(f"tracks skipped, shorter than a window or without ground truth: {len(first.skipped_tracks)} ({some})")
+
+
+def write_json(report: Report, path: Path) -> None:
+    """All numbers as a JSON file."""
+    _write(path, (json.dumps(as_dict(report), indent=1) + "\n").encode())
+
+
+def write_tracks(report: Report, path: Path) -> None:
+    """The errors of every track as a .csv or .parquet file, see ``_table_bytes``."""
+    _write(path, _table_bytes(report.results, parquet=path.suffix == ".parquet"))
+
+
+def as_dict(report: Report) -> dict[str, Any]:
+    """What the JSON file holds."""
+    manifest, first = report.manifest, report.first
+    return {
+        **{
+            name: {**result.metrics, "frames": result.frames, "per_track": result.per_track}
+            for name, result in report.results.items()
+        },
+        **{name: result.metrics for name, result in report.baselines.items()},
+        "frames": first.frames,
+        "tracks": first.tracks,
+        "skipped_tracks": first.skipped_tracks,
+        "dataset": report.dataset,
+        "split": report.split,
+        "paper": report.paper,
+        "comparable_with_paper": report.comparable,
+        "checkpoint": {"folder": str(report.checkpoint), "recipe": report.recipe, "step": report.step},
+        "features": {"backbone": manifest.backbone, "body": manifest.body, "key": manifest.key},
+    }
+
+
+def _table_bytes(results: dict[str, Evaluation], *, parquet: bool) -> bytes:
+    """One row per protocol and track: protocol, track_id, frames and every metric in mm."""
+    names = ["protocol", "track_id", "frames", *METRICS]
+    rows = [{"protocol": name, **row} for name, result in results.items() for row in result.per_track]
+    if parquet:
+        binary = io.BytesIO()
+        pq.write_table(pa.table({name: [row.get(name) for row in rows] for name in names}), binary)
+        return binary.getvalue()
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Writes a file that is whole or as it was before, and its folder; InputError where it cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, content)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
