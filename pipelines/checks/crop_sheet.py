@@ -1,4 +1,4 @@
-"""A feature set and its pictures in, one picture out: crops from all over the set with their 2D joints drawn."""
+"""A feature set and its pictures in, a contact sheet out: crops from all parts of the set with their 2D joints."""
 
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,15 @@ from glot.features.schema import Manifest, parts
 from glot.human.crop import CROP_SIZE, crop_matrix
 from glot.human.joints import COMMON14_BONES, SPIN49
 from glot.location import open_parquet
-from pipelines.decoders.clips import Clip
+from glot.pictures.contact_sheet import grid
+from glot.pictures.drawing import write
+from pipelines.decoders.clips import Clip, without_3d, without_smpl
 from pipelines.decoders.frames import Frame, read_crops
 
 COLUMNS, ROWS = 8, 4
 CAPTION = 32  # px below a crop, for two lines
-COLUMNS_READ = ("track_id", "frame_index", "image", "fps", "crop_scale", "gender", "bbox", "keypoints2d")
-# The 49 hold two halves; of a joint in both, only one is annotated.
+PARQUET_COLUMNS = ("track_id", "frame_index", "image", "fps", "crop_scale", "gender", "bbox", "keypoints2d")
+# The 49 joints consist of two halves. Where a joint is in both, a dataset annotates only one of them.
 OPENPOSE_BONES = (
     ("OP Neck", "OP RShoulder"), ("OP RShoulder", "OP RElbow"), ("OP RElbow", "OP RWrist"), ("OP Neck", "OP LShoulder"),
     ("OP LShoulder", "OP LElbow"), ("OP LElbow", "OP LWrist"), ("OP RHip", "OP RKnee"), ("OP RKnee", "OP RAnkle"),
@@ -32,36 +34,31 @@ SHADOW, WHITE = (0, 0, 0), (255, 255, 255)
 
 
 def write_sheet(file: Path, folder: Path, manifest: Manifest, root: Path) -> int:
-    """Writes the sheet of the set in ``folder``, its pictures below ``root``; returns how many could not be read.
+    """Writes the sheet of the set in ``folder``, whose pictures are below ``root``.
 
-    Crops are at the stored crop_scale, where the 2D targets are, and without occluders. InputError where not one
-    picture can be read: it is the wrong root, or a set without pictures.
+    Returns how many of the chosen pictures could not be read. Crops have the stored crop_scale, which is that of the 2D
+    targets, and no occluders. InputError where no picture can be read: the root is wrong, or the set has no pictures.
     """
-    if not root.is_dir():
-        raise InputError(f"--root {root}: there is no such folder; give the one the features were extracted from")
     clips = choose(folder, manifest)
-    tiles: list[NDArray[np.uint8] | None] = [None] * len(clips)
-    unread, first = 0, ""
+    tiles: dict[int, NDArray[np.uint8]] = {}
+    unreadable, first = 0, ""
     for frame in read_crops(root, clips):
-        for number, (at, _) in enumerate(frame.people):
-            tiles[at] = tile(clips[at], frame, number)
-        if frame.reason:
-            unread += len(frame.people)
+        for number, (clip, _) in enumerate(frame.people):
+            tiles[clip] = tile(clips[clip], frame, number)
+        if frame.crops is None:
+            unreadable += len(frame.people)
             first = first or f"{frame.image} ({frame.reason})"
-    if unread == len(clips):
+    if unreadable == len(clips):
         raise InputError(f"--root {root}: no picture of the set can be read, such as {first}")
-    drawn = [each for each in tiles if each is not None]
-    across = min(COLUMNS, len(drawn))
-    drawn += [np.zeros_like(drawn[0])] * (-len(drawn) % across)
-    lines = [np.hstack(drawn[start : start + across]) for start in range(0, len(drawn), across)]
+    sheet = grid([tiles[clip] for clip in sorted(tiles)], columns=min(COLUMNS, len(tiles)))
     file.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.haveImageWriter(str(file)) or not cv2.imwrite(str(file), np.vstack(lines)):
+    if not cv2.haveImageWriter(str(file)) or not cv2.imwrite(str(file), sheet):
         raise InputError(f"--sheet {file}: cannot be written as a picture; name it .png or .jpg")
-    return unread
+    return unreadable
 
 
 def choose(folder: Path, manifest: Manifest) -> list[Clip]:
-    """Single rows, evenly spread over the set, as clips of one frame."""
+    """Rows at equal intervals of the set, each as a clip of one frame."""
     wanted = np.unique(np.linspace(0, max(manifest.rows - 1, 0), COLUMNS * ROWS).round().astype(int))
     clips: list[Clip] = []
     start = 0
@@ -69,8 +66,8 @@ def choose(folder: Path, manifest: Manifest) -> list[Clip]:
         with open_parquet(path) as file:
             for group in range(file.metadata.num_row_groups):
                 stop = start + file.metadata.row_group(group).num_rows
-                if len(here := wanted[(wanted >= start) & (wanted < stop)]):
-                    table = file.read_row_group(group, columns=list(COLUMNS_READ)).take(pa.array(here - start))
+                if len(in_group := wanted[(wanted >= start) & (wanted < stop)]):
+                    table = file.read_row_group(group, columns=list(PARQUET_COLUMNS)).take(pa.array(in_group - start))
                     clips += [_clip(row) for row in table.to_pylist()]
                 start = stop
     if not clips:
@@ -79,7 +76,7 @@ def choose(folder: Path, manifest: Manifest) -> list[Clip]:
 
 
 def tile(clip: Clip, frame: Frame, number: int) -> NDArray[np.uint8]:
-    """(224 + caption, 224, 3) BGR: crop ``number`` of the frame with its joints, or the reason why there is none."""
+    """(224 + CAPTION, 224, 3) BGR: crop ``number`` of the frame with its joints, or the reason why there is none."""
     out = np.zeros((CROP_SIZE + CAPTION, CROP_SIZE, 3), np.uint8)
     if frame.crops is None:
         out[:CROP_SIZE] = 96
@@ -96,22 +93,25 @@ def tile(clip: Clip, frame: Frame, number: int) -> NDArray[np.uint8]:
 
 
 def draw(crop: NDArray[np.uint8], keypoints2d: NDArray[np.floating], matrix: NDArray[np.floating]) -> None:
-    """Draws the seen ones of (49, 3) keypoints, px of the picture, into a BGR crop; ``matrix`` (2, 3) leads there."""
+    """Draws the seen joints of ``keypoints2d`` (49, 3: x, y px of the picture, confidence) into a BGR crop.
+
+    ``matrix`` (2, 3) maps pixels of the picture to pixels of the crop.
+    """
     points = keypoints2d[:, :2] @ matrix[:, :2].T + matrix[:, 2]
-    there = (keypoints2d[:, 2] > 0) & (np.abs(points) < 16 * CROP_SIZE).all(1)  # OpenCV overflows far outside
-    places = [tuple(int(value) for value in point) for point in np.where(there[:, None], points, 0).round()]
+    shown = (keypoints2d[:, 2] > 0) & (np.abs(points) < 16 * CROP_SIZE).all(1)  # OpenCV overflows far outside
+    places = [tuple(int(value) for value in point) for point in np.where(shown[:, None], points, 0).round()]
     for width, shadow in ((3, True), (1, False)):
         for one, other in BONES:
-            if there[one] and there[other]:
+            if shown[one] and shown[other]:
                 colour = SHADOW if shadow else COLOURS[LEFT[one] and LEFT[other]]
                 cv2.line(crop, places[one], places[other], colour, width, cv2.LINE_AA)
-        for joint in np.flatnonzero(there):
+        for joint in np.flatnonzero(shown):
             colour = SHADOW if shadow else COLOURS[LEFT[joint]]
             cv2.circle(crop, places[joint], width + 1, colour, -1, cv2.LINE_AA)
 
 
 def _clip(row: dict[str, Any]) -> Clip:
-    none = np.zeros(1, bool)
+    """A clip of one frame, with what a sheet shows."""
     return Clip(
         track_id=row["track_id"],
         fps=row["fps"],
@@ -121,16 +121,12 @@ def _clip(row: dict[str, Any]) -> Clip:
         image=[row["image"]],
         bbox=np.array([row["bbox"]]),
         keypoints2d=np.array([row["keypoints2d"]]),
-        joints3d=np.zeros((1, len(SPIN49), 3)),
-        joints3d_valid=np.zeros((1, len(SPIN49)), bool),
-        pose=np.zeros((1, 24, 3)),
-        betas=np.zeros((1, 10)),
-        has_3d=none,
-        has_smpl=none,
-        valid=none,
+        valid=np.zeros(1, bool),
+        **without_3d(1),
+        **without_smpl(1),
     )
 
 
 def _write(picture: NDArray[np.uint8], text: str, bottom: int) -> None:
-    letters = text.encode("ascii", "replace").decode()  # all that OpenCV's letters have
-    cv2.putText(picture, letters, (4, bottom), cv2.FONT_HERSHEY_SIMPLEX, 0.36, WHITE, 1, cv2.LINE_AA)
+    letters = text.encode("ascii", "replace").decode()  # OpenCV's font has no others
+    write(picture, letters, (4, bottom), colour=WHITE, scale=0.36)

@@ -1,4 +1,4 @@
-"""What papers, code and their issue threads say whole datasets hold; a feature set's counts in, the comparison out."""
+"""The counts of a feature set in; a comparison with what papers, code and their issue threads report out."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -8,9 +8,9 @@ from glot.features.schema import Manifest
 
 
 class Figure(NamedTuple):
-    """A published count: from ``low`` to ``high``. ``low`` 0 says that it is an upper bound."""
+    """A published count: from ``low`` to ``high``. Where ``low`` is 0, the count is an upper bound."""
 
-    what: str  # a key of what pipelines.checks.summary counts
+    what: str  # a key of Summary.totals
     low: int
     high: int
     note: str = ""
@@ -38,9 +38,9 @@ FIGURES: dict[tuple[str, str], tuple[Figure, ...]] = {
     ("3dpw", "test"): (
         exactly("sequences", 24),
         exactly("tracks", 37),
-        exactly("evaluated rows", 34_561, "TCMR and GLoT; 35,515 for those who keep rows with few joints"),
+        exactly("evaluated rows", 34_561, "TCMR and GLoT; 35,515 where rows with few joints are kept"),
     ),
-    # At half of 50 fps a clip of n frames gives n / 2 rows, rounded up.
+    # At 25 of its 50 fps, a clip of n frames has n / 2 rows, rounded up.
     ("human36m", "train"): (exactly("tracks", 600), Figure("rows", 779_876, 780_476, "1,559,752 frames at 50 fps")),
     ("human36m", "test"): (exactly("tracks", 239), Figure("rows", 274_410, 275_561, "two counts differ")),
     ("mpi_inf_3dhp", "train"): (at_most("rows", 1_052_736, "before those that leave the picture are dropped"),),
@@ -51,7 +51,7 @@ FIGURES: dict[tuple[str, str], tuple[Figure, ...]] = {
     ("posetrack", "train"): (at_most("sequences", 593, "annotation files"),),
 }  # fmt: skip
 
-# 3DPW's sequences and how many people each has; of the validation split that is not published.
+# 3DPW's sequences, and how many people each has. For the validation split that number is not published.
 THREEDPW: dict[str, Mapping[str, int | None]] = {
     "train": {
         "courtyard_arguing_00": 2, "courtyard_backpack_00": 1, "courtyard_basketball_00": 2,
@@ -81,25 +81,28 @@ THREEDPW: dict[str, Mapping[str, int | None]] = {
         "office_phoneCall_00": 2, "outdoors_fencing_01": 1,
     },
 }  # fmt: skip
-NAMED = 6  # missing sequences that are named
+SHOWN_SEQUENCES = 6  # names of missing sequences
 
 
 def compare(manifest: Manifest, found: Mapping[str, int], tracks: set[str]) -> list[str]:
-    """Lines: each published figure of the set's split beside what was found, and what explains a difference."""
+    """Lines that show each published figure of the split beside the count of the set, and what explains a difference.
+
+    ``found`` is Summary.totals, ``tracks`` are the names of all tracks.
+    """
     figures = FIGURES.get((manifest.dataset, manifest.split), ())
     if not figures:
         return ["no figures are published for this split"]
     lines, short = [], False
     known = THREEDPW.get(manifest.split, {}) if manifest.dataset == "3dpw" else {}
-    here = {track.rpartition("_")[0] for track in tracks}
-    if known and not here & set(known):
-        return ["nothing to compare: none of 3DPW's sequences is here, so this is another set in its layout"]
+    sequences = {track.rpartition("_")[0] for track in tracks}
+    if known and not sequences & set(known):
+        return ["nothing to compare: none of 3DPW's sequences is in the set, so it is another dataset in 3DPW's layout"]
     for figure in figures:
         count = found[figure.what]
         note = f" ({figure.note})" if figure.note else ""
         verdict = ""
         if count > figure.high:
-            verdict = f": {count - figure.high:,} too many, so another release, or something is in it twice"
+            verdict = f": {count - figure.high:,} too many: another release, or something is in the set twice"
         elif count < figure.low:
             verdict, short = f": {figure.low - count:,} fewer", True
         lines.append(f"{figure.what:<21}{count:>11,}   published {figure}{note}{verdict}")
@@ -107,25 +110,25 @@ def compare(manifest: Manifest, found: Mapping[str, int], tracks: set[str]) -> l
 
 
 def explain(manifest: Manifest, known: Mapping[str, int | None], tracks: set[str]) -> list[str]:
-    """What is known about why a set is smaller than published."""
+    """Lines about why a set may be smaller than published."""
     reasons = []
     people = Counter(track.rpartition("_")[0] for track in tracks)
     if missing := [name for name in known if name not in people]:
-        some = ", ".join(missing[:NAMED]) + (", ..." if len(missing) > NAMED else "")
-        reasons.append(f"explained by {len(missing)} sequences that are not here: {some}")
+        shown = ", ".join(missing[:SHOWN_SEQUENCES]) + (", ..." if len(missing) > SHOWN_SEQUENCES else "")
+        reasons.append(f"explained by {len(missing)} sequences that are not in the set: {shown}")
     for name, wanted in known.items():
         if name in people and wanted and people[name] < wanted:
             reasons.append(f"explained by {name}: {people[name]} of its {wanted} people")
     if manifest.skipped:
         frames = sum(entry["frames"] for entry in manifest.skipped)
         reasons.append(f"explained by {frames:,} frames that could not be read (see skipped)")
-    if lost := decoder_counts(manifest).get("rows_without_box"):
-        reasons.append(f"explained by {lost:,} rows without a usable box")
+    if boxless := decoder_counts(manifest).get("rows_without_box"):
+        reasons.append(f"explained by {boxless:,} rows without a usable box")
     return reasons or ["nothing in the manifest explains the difference"]
 
 
 def decoder_counts(manifest: Manifest) -> Counter[str]:
-    """What the decoder counted in all files of a set, the row counts of the result and sizes of files left out."""
+    """What the decoder counted, summed over all files of a set; without numbers of rows and sizes of files."""
     counts: Counter[str] = Counter()
     for source in manifest.sources:
         for name, value in source.items():

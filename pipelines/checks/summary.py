@@ -1,4 +1,4 @@
-"""A feature set's rows in, table after table; one page about them out."""
+"""The rows of a feature set in, one table after the other; counts and a page about them out."""
 
 from array import array
 from collections import Counter
@@ -15,18 +15,18 @@ from glot.features.windows import training_windows, usual_step
 from glot.human.crop import keypoints_to_crop
 from glot.human.joints import SPIN49
 from pipelines.checks.published import compare, decoder_counts
+from pipelines.decoders.dataset_facts import WINDOW
 
-WINDOW = 16  # frames, the paper's
-SHOWN_REASONS = 4
+SHOWN_REASONS = 4  # for skipped frames
 
 
 class Summary:
-    """Counts row after row; also watches that a track's rows lie together, in time order, each frame once."""
+    """Counts of all rows. Also checks that the rows of a track lie together, in time order, each frame once."""
 
     def __init__(self) -> None:
-        self.frames: dict[str, array[int]] = {}  # of each track
-        self.last = ""
-        self.valid: Counter[str] = Counter()  # rows a track's source vouches for
+        self.frames: dict[str, array[int]] = {}  # frame indices of each track
+        self.last = ""  # the track of the last row
+        self.valid: Counter[str] = Counter()  # valid rows of each track
         self.counts: Counter[str] = Counter()
         self.genders: Counter[str] = Counter()
         self.fps: set[float] = set()
@@ -35,17 +35,8 @@ class Summary:
         self.seen = np.zeros(len(SPIN49), np.int64)  # rows in which each 2D joint is seen
 
     def add(self, table: pa.Table) -> Iterator[str]:
-        """Counts these rows; yields what is wrong with their order."""
-        for track, frame, valid in zip(*(table[name].to_pylist() for name in ("track_id", "frame_index", "valid")),
-                                       strict=True):  # fmt: skip
-            before = self.frames.get(track)
-            if before is not None and track != self.last:
-                yield f"rows of track {track} do not lie together"
-            elif before is not None and frame <= before[-1]:
-                yield f"track {track} goes from frame {before[-1]} to {frame}"
-            self.frames.setdefault(track, array("i")).append(frame)
-            self.valid[track] += bool(valid)
-            self.last = track
+        """Counts the rows of a table; yields what is wrong with their order."""
+        yield from self._add_frames(table)
         columns = {name: numbers(table[name]) for name in ("bbox", "keypoints2d", "joints3d_valid", "crop_scale")}
         for name in ("has_3d", "has_smpl"):
             self.counts[name] += int(numbers(table[name]).sum())
@@ -57,14 +48,26 @@ class Summary:
         keypoints = columns["keypoints2d"].reshape(len(table), -1, 3)
         seen = keypoints[..., 2] > 0
         self.seen += seen.sum(0)
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # broken boxes are said elsewhere
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # broken boxes are reported by the rules
             inside = (np.abs(keypoints_to_crop(keypoints, columns["bbox"], columns["crop_scale"][:, 0])) <= 1)[..., :2]
         self.counts["outside crop"] += int((seen & ~inside.all(-1)).sum())
         self.counts["rows without 2D"] += int((~seen.any(1)).sum())
         self.counts["confidences between"] += int(((keypoints[..., 2] > 0) & (keypoints[..., 2] < 1)).sum())
 
+    def _add_frames(self, table: pa.Table) -> Iterator[str]:
+        for track, frame, valid in zip(*(table[name].to_pylist() for name in ("track_id", "frame_index", "valid")),
+                                       strict=True):  # fmt: skip
+            before = self.frames.get(track)
+            if before is not None and track != self.last:
+                yield f"rows of track {track} do not lie together"
+            elif before is not None and frame <= before[-1]:
+                yield f"track {track} goes from frame {before[-1]} to {frame}"
+            self.frames.setdefault(track, array("i")).append(frame)
+            self.valid[track] += bool(valid)
+            self.last = track
+
     def totals(self, manifest: Manifest) -> dict[str, int]:
-        """What is compared with published figures."""
+        """The counts that are compared with published figures."""
         return {
             "sequences": len(manifest.parts),
             "tracks": len(self.frames),
@@ -75,8 +78,8 @@ class Summary:
         }
 
     def page(self, manifest: Manifest) -> list[str]:
-        """The lines of the page, ``label      what``."""
-        parts = {
+        """The lines of the page: a label and what there is to it."""
+        sections = {
             "made with": self._made_with(manifest),
             "crops": self._crops(manifest),
             "tracks": self._tracks(),
@@ -88,7 +91,7 @@ class Summary:
         }
         return [
             f"  {label if number == 0 else '':<11}{line}"
-            for label, lines in parts.items()
+            for label, lines in sections.items()
             for number, line in enumerate(lines)
         ]
 
@@ -105,7 +108,7 @@ class Summary:
         scales = " and ".join(f"{scale:.4g}" for scale in sorted(self.scales))
         lines = [
             f"box sides {sides.min():.0f} to {sides.max():.0f} px, median {np.median(sides):.0f}; scale {scales}",
-            f"preprocessing {manifest.crop.get('preprocessing', 'not said')}",
+            f"preprocessing {manifest.crop.get('preprocessing', 'unknown')}",
         ]
         if manifest.crop.get("reference"):
             lines.append(f"as published: {manifest.crop['reference']}")
@@ -130,7 +133,7 @@ class Summary:
             f"{windows:,} training windows of {WINDOW} rows",
         ]
         if short:
-            lines.append(f"{len(short):,} tracks ({sum(short):,} rows) are shorter than a window and train nothing")
+            lines.append(f"{len(short):,} tracks ({sum(short):,} rows) are shorter than a window and give none")
         return lines
 
     def _keypoints(self) -> list[str]:
@@ -157,12 +160,12 @@ class Summary:
 
 
 def _skipped(manifest: Manifest) -> list[str]:
-    """How much, and the most frequent reasons without the names in them."""
+    """Lines about what was skipped: how much, and the most frequent reasons without the names in them."""
     if not manifest.skipped:
         return []
     frames = sum(entry["frames"] for entry in manifest.skipped)
     reasons = Counter(str(entry["reason"]).rpartition(": ")[2] for entry in manifest.skipped)
-    lines = [f"{len(manifest.skipped):,} things, {frames:,} frames; manifest.json names them"]
+    lines = [f"{len(manifest.skipped):,} entries, {frames:,} frames; manifest.json names them"]
     lines += [f"{count:,} x {reason}" for reason, count in reasons.most_common(SHOWN_REASONS)]
     if len(reasons) > SHOWN_REASONS:
         lines.append(f"and {len(reasons) - SHOWN_REASONS} other reasons")
@@ -170,7 +173,7 @@ def _skipped(manifest: Manifest) -> list[str]:
 
 
 def numbers(column: pa.ChunkedArray) -> NDArray[Any]:
-    """(N, everything flattened)."""
+    """A column as (N, D): the nested lists of each row flattened to D numbers."""
     joined = column.combine_chunks()
     rows = len(joined)
     while pa.types.is_fixed_size_list(joined.type):

@@ -1,4 +1,7 @@
-"""Boxes that are off: a detector's, to train on; those of VIBE's heirs. The right ones are in glot/people/boxes.py."""
+"""Joints or boxes in, boxes out that are not smoothed over time: frame by frame, as a detector's, as the reference's.
+
+The smooth boxes of most datasets are in glot/people/boxes.py.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,9 +9,28 @@ from numpy.typing import NDArray
 from glot.people.boxes import Boxes
 
 
+def square_boxes(
+    points: NDArray[np.floating], counted: NDArray[np.bool_], *, enlarge: float = 1.0
+) -> NDArray[np.float64]:
+    """Squares (N, 4: centre x, centre y, width, height, px) around the counted joints of each frame by itself.
+
+    ``points`` (N, J, 2) px, ``counted`` (N, J). The side is ``enlarge`` times the larger side of the joints' bounds.
+    A frame without a counted joint has zeros.
+    """
+    low = np.where(counted[..., None], points, np.inf).min(1)
+    high = np.where(counted[..., None], points, -np.inf).max(1)
+    empty = ~counted.any(1)
+    low[empty] = high[empty] = 0
+    side = enlarge * (high - low).max(1)
+    return np.column_stack([(low + high) / 2, side, side])
+
+
 def jittered(bbox: NDArray[np.floating], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Square boxes (N, 4) as a detector would have placed them: larger or smaller and aside by what drifts along the
-    track. Sizes are off by a factor of 0.85 to 1.2, centres by 6 % of the side (standard deviation)."""
+    """Square boxes (N, 4) of a track, with the errors that a detector would make.
+
+    The size is wrong by a factor of 0.85 to 1.2, the centre by 6 % of the side (standard deviation). Both errors change
+    linearly from the first frame of the track to the last.
+    """
     ends_scale, ends_shift = rng.uniform(np.log(0.85), np.log(1.2), 2), rng.normal(0, 0.06, (2, 2)).clip(-0.12, 0.12)
     along = np.linspace(0, 1, len(bbox))[:, None]
     scale = np.exp(ends_scale[0] + along * (ends_scale[1] - ends_scale[0]))
@@ -17,10 +39,11 @@ def jittered(bbox: NDArray[np.floating], rng: np.random.Generator) -> NDArray[np
 
 
 def misaligned(boxes: Boxes) -> NDArray[np.float64]:
-    """(stop - start, 4) boxes as VIBE and its heirs pair them with 3DPW's pictures; NaN for a picture that has none.
+    """(stop - start, 4) boxes as VIBE's code and code derived from it pair them with 3DPW's pictures.
 
-    Their smoother returns ``start`` empty rows and then the boxes, while all else of a person is cut to [start, stop):
-    the first ``start`` crops have no box, and every later one is of where the person was ``start`` frames before.
+    Their smoother returns ``start`` empty rows before the boxes, while everything else about a person is cut to
+    [start, stop). So the first ``start`` pictures have no box (NaN), and each later picture has the box of the place
+    where the person was ``start`` frames before.
     """
     rows = np.concatenate([np.full((boxes.start, 4), np.nan), boxes.bbox])[: boxes.stop - boxes.start]
     return np.where(np.isfinite(rows).all(1, keepdims=True), rows, np.nan)

@@ -1,29 +1,36 @@
-"""What decoders hand over: the units of work of a dataset, and from each unit the clips of its people."""
+"""What decoders give to extraction: the units of work of a dataset, and the clips of the people in each unit."""
 
 import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glot.features.schema import KEYPOINTS
-from glot.human.body import Body
-from glot.human.crop import DEFAULT_CROP_SCALE
+from glot.errors import InputError
+from glot.human.joints import SPIN49
+
+if TYPE_CHECKING:  # the body needs torch; options are checked without it
+    from glot.human.body import Body
+
+PREPROCESSING = ("corrected", "reference")  # without the faults of the published features, or with them
 
 
 @dataclass(frozen=True)
 class Unit:
-    """The smallest piece of work, done by one actor and resumed as a whole: a sequence with everybody in it."""
+    """The smallest piece of work: one actor does all of it, and an interrupted one is done again from its start.
 
-    name: str  # unique in its split, and a file name
-    annotation: str  # file below the root
-    images: str  # folder below the root
-    frames: int  # pictures in that folder
-    sources: tuple[dict[str, Any], ...]  # {path below the root, bytes, ...}: what it is made from, to notice changes
+    Usually one sequence with all of its people.
+    """
+
+    name: str  # unique in its split; also the name of a file
+    annotation: str  # path of the annotation file, below the root
+    images: str  # path of the folder of pictures or of the video, below the root
+    frames: int  # pictures in it
+    sources: tuple[dict[str, Any], ...]  # {path below the root, bytes, ...} of its files, so that changes are noticed
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -34,27 +41,43 @@ class Unit:
         return cls(**{**values, "sources": tuple(values["sources"])})
 
 
-def unit_of_pictures(root: Path, file: Path, images: str) -> Unit:
-    """The unit of an annotation ``file`` and its folder ``images`` of .jpg below ``root``, which may be missing."""
+def check_root(root: Path) -> None:
+    """InputError where the dataset's folder does not exist."""
+    if not root.is_dir():
+        raise InputError(f"--root {root}: there is no such folder")
+
+
+def file_source(root: Path, path: str) -> dict[str, Any]:
+    """The entry of ``Unit.sources`` for a file; 0 bytes where it is missing."""
+    return {"path": path, "bytes": (root / path).stat().st_size if (root / path).is_file() else 0}
+
+
+def pictures_source(root: Path, folder: str, is_picture: Callable[[str], object]) -> dict[str, Any]:
+    """The entry of ``Unit.sources`` for the pictures in a folder; 0 files where the folder is missing.
+
+    ``is_picture`` tells by the file's name.
+    """
     sizes = []
-    if (root / images).is_dir():
-        with os.scandir(root / images) as entries:
-            sizes = [entry.stat().st_size for entry in entries if entry.name.endswith(".jpg")]
+    if (root / folder).is_dir():
+        with os.scandir(root / folder) as entries:
+            sizes = [entry.stat().st_size for entry in entries if is_picture(entry.name)]
+    return {"path": folder, "bytes": sum(sizes), "files": len(sizes)}
+
+
+def unit_of_pictures(root: Path, file: Path, images: str) -> Unit:
+    """The unit of an annotation ``file`` and a folder ``images`` of .jpg files below ``root``, which may be missing."""
     annotation = file.relative_to(root).as_posix()
-    sources = (
-        {"path": annotation, "bytes": file.stat().st_size},
-        {"path": images, "bytes": sum(sizes), "files": len(sizes)},
-    )
-    return Unit(file.stem, annotation, images, len(sizes), sources)
+    pictures = pictures_source(root, images, lambda name: name.endswith(".jpg"))
+    return Unit(file.stem, annotation, images, pictures["files"], (file_source(root, annotation), pictures))
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One person through one clip, N frames in time order; the columns of glot.features.schema without the feature."""
+    """One person over N frames in time order: the columns of glot.features.schema except for the feature."""
 
     track_id: str
     fps: float
-    crop_scale: float  # of 2D targets, and of features unless feature_scale says otherwise
+    crop_scale: float  # for the 2D targets, and for the features too unless feature_scale is given
     gender: str  # male, female or neutral
     frame_index: NDArray[np.integer]  # (N,), 0-based
     image: Sequence[str]  # N paths below the root
@@ -67,12 +90,13 @@ class Clip:
     has_3d: NDArray[np.bool_]  # (N,)
     has_smpl: NDArray[np.bool_]  # (N,)
     valid: NDArray[np.bool_]  # (N,)
-    feature_scale: float | None = None  # the reference crops some sets wider or closer than it places 2D targets
+    feature_scale: float | None = None  # the reference crops some sets wider or closer than it places their 2D targets
 
     def __post_init__(self) -> None:
         shapes = {
-            "frame_index": (), "bbox": (4,), "keypoints2d": (KEYPOINTS, 3), "joints3d": (KEYPOINTS, 3),
-            "joints3d_valid": (KEYPOINTS,), "pose": (24, 3), "betas": (10,), "has_3d": (), "has_smpl": (), "valid": (),
+            "frame_index": (), "bbox": (4,), "keypoints2d": (len(SPIN49), 3), "joints3d": (len(SPIN49), 3),
+            "joints3d_valid": (len(SPIN49),), "pose": (24, 3), "betas": (10,), "has_3d": (), "has_smpl": (),
+            "valid": (),
         }  # fmt: skip
         for name, shape in shapes.items():
             found = getattr(self, name).shape
@@ -82,7 +106,7 @@ class Clip:
         return len(self.image)
 
     def take(self, rows: NDArray[np.bool_] | NDArray[np.integer]) -> "Clip":
-        """The frames where ``rows`` (N,) is true, or those of these numbers."""
+        """The frames where the mask ``rows`` (N,) is true, or the frames with these row numbers."""
         numbers = np.arange(len(self))[rows]
         columns: dict[str, Any] = {
             name: value[numbers] for name, value in vars(self).items() if isinstance(value, np.ndarray)
@@ -90,27 +114,50 @@ class Clip:
         return replace(self, image=[self.image[number] for number in numbers], **columns)
 
 
+def without_3d(rows: int) -> dict[str, Any]:
+    """Columns of a clip of so many ``rows`` whose source has no 3D joints."""
+    joints = _zeros(rows, len(SPIN49), 3)
+    return {
+        "joints3d": joints,
+        "joints3d_valid": _zeros(rows, len(SPIN49), kind=bool),
+        "has_3d": _zeros(rows, kind=bool),
+    }
+
+
+def without_smpl(rows: int) -> dict[str, Any]:
+    """Columns of a clip of so many ``rows`` whose source has no SMPL parameters."""
+    return {"pose": _zeros(rows, 24, 3), "betas": _zeros(rows, 10), "has_smpl": _zeros(rows, kind=bool)}
+
+
+def _zeros(*shape: int, kind: type = float) -> NDArray[Any]:
+    """Zeros to read; an array of hours of video takes the memory of one number."""
+    return np.broadcast_to(np.zeros((), kind), shape)
+
+
 @dataclass(frozen=True)
 class Decoded:
-    """A unit's clips, and what there was to decode: {person_frames, rows, ...} for the manifest. Where some of a unit
-    is unreadable and the rest is not, ``skipped`` names it: {what, reason, frames} each."""
+    """The clips of a unit, and how much there was to decode.
+
+    ``counts`` = {person_frames, rows, ...} goes into the manifest. ``skipped`` = [{what, reason, frames}] names the
+    parts of the unit that could not be read, where the rest of it could.
+    """
 
     clips: list[Clip]
     counts: dict[str, int]
     skipped: list[dict[str, Any]] = field(default_factory=list)
 
 
-PREPROCESSING = ("corrected", "reference")  # as it should be, or as the published features were made
-
-
 class Decoder(NamedTuple):
-    """A dataset. ``find(root, split)`` lists its units; InputError if there is no such data.
-    ``decode(root, unit, body, preprocessing)`` reads one; InputError if it is unreadable, with the reason.
-    preprocessing is one of PREPROCESSING."""
+    """How a dataset is read.
+
+    ``find(root, split)`` lists the units; InputError where the data is not there.
+    ``decode(root, unit, body, preprocessing)`` reads one unit; InputError with the reason where it is unreadable.
+    ``preprocessing`` is one of PREPROCESSING.
+    """
 
     splits: tuple[str, ...]
     find: Callable[[Path, str], list[Unit]]
-    decode: Callable[[Path, Unit, Body, str], Decoded]
-    box_rule: str
-    crop_scale: float = DEFAULT_CROP_SCALE  # of its clips
-    reference: str = ""  # what decode does otherwise when told "reference", in words for the manifest
+    decode: Callable[[Path, Unit, "Body", str], Decoded]
+    box_rule: str  # for the manifest
+    crop_scale: float  # of its clips
+    reference: str = ""  # for the manifest: what decode does differently with "reference"

@@ -262,5 +262,6 @@ HUMAN36M = Decoder(
     find=find_units,
     decode=decode,
     box_rule=f"{ENLARGE} x diagonal of the 17 joints at 50 fps; median 11 frames, edges repeated; Gaussian 8 frames",
+    crop_scale=DEFAULT_CROP_SCALE,
     reference="median padded with zeros; joints3d relative to the joint hip, unknown ones at minus the hip; float16",
 )

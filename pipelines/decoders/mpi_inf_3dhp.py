@@ -326,6 +326,7 @@ MPI_INF_3DHP = Decoder(
     find=find_units,
     decode=decode,
     box_rule=f"{ENLARGE} x larger extent of the 17 joints, frame by frame",
+    crop_scale=DEFAULT_CROP_SCALE,
     reference="all frames of 50 fps videos; labels paired by position; segments counted on from the last stored name; "
     "joints3d relative to the joint hip, unknown ones at minus the hip; float16",
 )

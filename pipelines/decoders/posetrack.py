@@ -1,6 +1,6 @@
-"""PoseTrack 2018's folders in (Andriluka et al. 2018), clips out: one for each person's track, 2D joints only.
+"""PoseTrack 2018's folders in (Andriluka et al. 2018), clips out: one for the track of each person, 2D joints only.
 
-posetrack_data/annotations/{train,val}/<sequence>.json (like COCO's) and images/{train,val}/<sequence>/000000.jpg.
+posetrack_data/annotations/{train,val}/<sequence>.json (much like COCO) and images/{train,val}/<sequence>/000000.jpg.
 """
 
 import json
@@ -15,20 +15,31 @@ from numpy.typing import NDArray
 from glot.errors import InputError
 from glot.human.body import Body
 from glot.human.joints import SPIN49
-from pipelines.decoders.clips import Clip, Decoded, Decoder, Unit, unit_of_pictures
+from pipelines.decoders.clips import (
+    Clip,
+    Decoded,
+    Decoder,
+    Unit,
+    check_root,
+    unit_of_pictures,
+    without_3d,
+    without_smpl,
+)
 
-SPLITS = {"train": "train", "validation": "val"}  # and their folders; the test videos' labels are not public
+SPLITS = {"train": "train", "validation": "val"}  # split -> folder; the labels of the test videos are not public
 ANNOTATIONS = ("posetrack_data/annotations", "annotations")
-ENLARGE, CROP_SCALE = 0.8, 1.3  # PoseTrack's boxes are wide; together 1.04 of the larger side
-REFERENCE_SCALE = 1.2  # what the reference places all its 2D targets at
-FEWEST_FRAMES = 8  # of a track; the published set's rule
-FARTHEST = 1e6  # px
-FPS = 25.0  # nominal: the files do not say it
+ENLARGE, CROP_SCALE = 0.8, 1.3  # PoseTrack's boxes are wide; a crop has 0.8 * 1.3 = 1.04 of the larger side
+REFERENCE_SCALE = 1.2  # of all 2D targets in the reference
+FEWEST_ROWS = 8  # of a track, as in the published set
+FARTHEST = 1e6  # px; a coordinate beyond it is no position
+FPS = 25.0  # nominal: the files do not contain it
 RENAMED = {"head_bottom": "neck", "head_top": "headtop", "nose": "nose"}
 
 
 class Image(NamedTuple):
-    path: str
+    """One picture of a video."""
+
+    path: str  # below the root
     number: int  # 0-based
     labelled: bool
 
@@ -43,9 +54,8 @@ class Row(NamedTuple):
 
 
 def find_units(root: Path, split: str) -> list[Unit]:
-    """The videos of a split, sorted by name; one without pictures is listed too, decoding it says so."""
-    if not root.is_dir():
-        raise InputError(f"--root {root}: there is no such folder")
+    """The videos of a split, sorted by name. A video without pictures is listed too; decoding it reports that."""
+    check_root(root)
     name = SPLITS[split]
     folders = [root / folder / name for folder in ANNOTATIONS]
     files = sorted(next((found for folder in folders if (found := list(folder.glob("*.json")))), []))
@@ -57,15 +67,18 @@ def find_units(root: Path, split: str) -> list[Unit]:
 
 
 def decode(root: Path, unit: Unit, body: Body, preprocessing: str) -> Decoded:
-    """Clips of every track with at least 8 usable rows.
+    """The clips of all tracks with at least 8 usable rows.
 
-    Rows: labels of labelled pictures with a joint and a box. Labels come every frame in the middle of a training video,
-    every fourth elsewhere; frame_index says so. keypoints2d: 17 joints, found by the names in the file; confidence 1,
-    or 0 at (0, 0), which is how a missing joint is written. Joints that are marked as hidden count: they are labelled.
-    bbox: centre of the labelled box, side 0.8 times its larger one, cropped at 1.3. There is no 3D and no SMPL.
+    Rows: labels of labelled pictures that have a joint and a box. In the middle of a training video every frame is
+    labelled, elsewhere every fourth; frame_index counts pictures, so it shows the gaps.
+    keypoints2d: 17 joints, found by the names in the file. Confidence is 1, or 0 at (0, 0), which is how the file
+    writes a missing joint. Joints that are marked as hidden have confidence 1, since they are labelled.
+    bbox: around the centre of the labelled box, side 0.8 times its larger side, cropped at 1.3.
+    There is no 3D and no SMPL.
 
-    "reference" keeps a fault of the published set: its features see 1.3 boxes and its 2D targets are placed as if it
-    were 1.2. Our targets follow the crop, so joints are moved from the box's centre by 1.3 / 1.2 to give the same.
+    "reference" keeps a fault of the published set: its features are cropped at 1.3, but its 2D targets are placed as if
+    they were cropped at 1.2. Our targets always follow the crop. To give the same targets, the joints are moved away
+    from the centre of the box by a factor of 1.3 / 1.2.
     """
     data = _load(root, unit)
     names = _joint_names(unit, data)
@@ -77,7 +90,7 @@ def decode(root: Path, unit: Unit, body: Body, preprocessing: str) -> Decoded:
     clips = []
     for track in sorted(tracks):
         rows = sorted(tracks[track].values(), key=lambda row: row.number)
-        if len(rows) < FEWEST_FRAMES:
+        if len(rows) < FEWEST_ROWS:
             counts["rows_in_short_tracks"] += len(rows)
             counts["short_tracks"] += 1
             continue
@@ -96,26 +109,26 @@ def _load(root: Path, unit: Unit) -> dict[str, list[dict[str, Any]]]:
     for key in ("images", "annotations", "categories"):
         entries = data.get(key) if isinstance(data, dict) else None
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise InputError(f"{unit.annotation}: no list of {key} in it, so not a PoseTrack 2018 file")
+            raise InputError(f"{unit.annotation}: no list of {key} in it, so it is not a PoseTrack 2018 file")
     return data
 
 
 def _joint_names(unit: Unit, data: dict[str, list[dict[str, Any]]]) -> list[str]:
-    """What the joints of the annotations are, in their order, in the names of the 49."""
+    """The joints of the annotations in their order, by the names they have among the 49."""
     people = [entry for entry in data["categories"] if entry.get("name") == "person"]
     names = people[0].get("keypoints") if len(people) == 1 else None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise InputError(f"{unit.annotation}: does not say which joints a person has")
-    ours = [RENAMED.get(name, re.sub("^(left|right)_", lambda side: side[0][0], name)) for name in names]
-    if unknown := [name for name, our in zip(names, ours, strict=True) if our not in SPIN49]:
+        raise InputError(f"{unit.annotation}: does not list which joints a person has")
+    renamed = [RENAMED.get(name, re.sub("^(left|right)_", lambda side: side[0][0], name)) for name in names]
+    if unknown := [name for name, new in zip(names, renamed, strict=True) if new not in SPIN49]:
         raise InputError(f"{unit.annotation}: unknown joints {', '.join(unknown)}")
-    if len(set(ours)) < len(ours):
+    if len(set(renamed)) < len(renamed):
         raise InputError(f"{unit.annotation}: a joint is named twice")
-    return ours
+    return renamed
 
 
 def _images(unit: Unit, data: dict[str, list[dict[str, Any]]]) -> dict[int, Image]:
-    """By id. An id is any whole number, 0 too."""
+    """{id: picture}. An id is any whole number, also 0."""
     images: dict[int, Image] = {}
     for entry in data["images"]:
         key, path, labelled = entry.get("id"), entry.get("file_name"), entry.get("is_labeled")
@@ -133,7 +146,10 @@ def _images(unit: Unit, data: dict[str, list[dict[str, Any]]]) -> dict[int, Imag
 def _tracks(
     unit: Unit, data: dict[str, list[dict[str, Any]]], images: dict[int, Image], values: int
 ) -> tuple[dict[int, dict[int, Row]], Counter[str]]:
-    """{track id: {picture's number: row}} and what was left out. A box of no size leaves its row out, not the file."""
+    """{track id: {picture's number: row}}, and counts of the rows that are left out by reason.
+
+    An annotation has ``values`` numbers for its keypoints. A broken row is left out; the rest of the file is used.
+    """
     tracks: dict[int, dict[int, Row]] = {}
     counts = Counter(
         dict.fromkeys(
@@ -151,14 +167,14 @@ def _tracks(
         numbers = _numbers(entry.get("keypoints"), values)
         if type(track) is not int or numbers is None:
             raise InputError(
-                f"{unit.annotation}: annotation {entry.get('id')} has no track_id or not {values} keypoints"
+                f"{unit.annotation}: annotation {entry.get('id')} has no track_id, or not {values} keypoint values"
             )
         keypoints, box = np.array(numbers).reshape(-1, 3), _numbers(entry.get("bbox"), 4)
         if image is None:
             counts["rows_without_picture"] += 1
         elif not image.labelled:
             counts["rows_of_unlabelled_pictures"] += 1
-        elif not (np.abs(keypoints) < FARTHEST).all():  # NaN is not either
+        elif not (np.abs(keypoints) < FARTHEST).all():  # also where there is NaN
             counts["rows_not_finite"] += 1
         elif not keypoints[:, :2].any():
             counts["rows_without_joints"] += 1
@@ -174,7 +190,7 @@ def _tracks(
 
 
 def _numbers(values: Any, count: int) -> list[float] | None:
-    """``values`` if it is a list of so many numbers."""
+    """``values`` where it is a list of ``count`` numbers, else None."""
     if not isinstance(values, list) or len(values) != count:
         return None
     if not all(type(value) is float or (type(value) is int and abs(value) < 2**63) for value in values):
@@ -203,13 +219,9 @@ def _clip(track_id: str, rows: list[Row], names: list[str], *, reference: bool) 
         image=[row.path for row in rows],
         bbox=np.concatenate([centre, side, side], 1),
         keypoints2d=keypoints2d,
-        joints3d=np.zeros((count, len(SPIN49), 3)),
-        joints3d_valid=np.zeros((count, len(SPIN49)), bool),
-        pose=np.zeros((count, 24, 3)),
-        betas=np.zeros((count, 10)),
-        has_3d=np.zeros(count, bool),
-        has_smpl=np.zeros(count, bool),
         valid=np.ones(count, bool),
+        **without_3d(count),
+        **without_smpl(count),
     )
 
 

@@ -222,5 +222,6 @@ THREEDPW = Decoder(
     find=find_units,
     decode=decode,
     box_rule=f"{ENLARGE} x diagonal of joints above {VISIBLE}; median 11 frames, edges repeated; Gaussian 8 frames",
+    crop_scale=DEFAULT_CROP_SCALE,
     reference=REFERENCE,
 )

@@ -53,6 +53,7 @@ def video_decoder(tracks: Path | None) -> Decoder:
         find=partial(find_units, tracks=tracks),
         decode=partial(decode, tracks=tracks),
         box_rule="square around the given box, its larger side" if tracks else "the whole picture",
+        crop_scale=DEFAULT_CROP_SCALE,
     )
 
 

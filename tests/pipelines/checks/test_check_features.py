@@ -18,8 +18,11 @@ from glot.human.body import load_body
 from glot.human.joints import SPIN49
 from pipelines.check_features import main
 from pipelines.checks.crop_sheet import draw
+from pipelines.checks.spec import CheckSpec
 from pipelines.decoders.threedpw import decode, find_units
-from pipelines.extraction.ledger import Record, finished, open_set, publish, write_part, write_record
+from pipelines.extraction.ledger import Record, finished, open_set, write_record
+from pipelines.extraction.parts import write_part
+from pipelines.extraction.publishing import publish, sources_of
 from tests.fixtures.threedpw import write_sequence
 
 
@@ -54,12 +57,17 @@ def extract(root: Path, folder: Path) -> Path:
             features = [np.random.default_rng(0).normal(size=(len(clip), 8)).astype(np.float32) for clip in clips]
             part = write_part(folder, unit, zip(clips, features, strict=True), dataset="3dpw", split="test")
             write_record(folder, Record(unit.name, list(unit.sources), part, counts))
-        publish(folder, units, finished(folder, units), settings)
+        records = finished(folder, units)
+        publish(folder, list(records.values()), settings, sources_of(units, records), nothing="nothing")
     return folder
 
 
+def check(folder: Path, **options: Any) -> int:
+    return main(CheckSpec(folder=folder, **options))
+
+
 def test_a_good_set_is_fine(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(good) == 0 and main(good.parent.parent) == 0
+    assert check(good) == 0 and check(good.parent.parent) == 0
     printed = capsys.readouterr().out
     assert "20 rows, 4 tracks, 2 parts" in printed and "broken" not in printed
 
@@ -109,29 +117,29 @@ BREAKS: dict[str, tuple[Callable[[Path], None], str]] = {
         change("keypoints2d", put(0, [[5.0, 5.0, 0.5]] * 49)), "confidences between 0 and 1, which 3dpw does not have",
     ),
     "missing joint seen": (change("keypoints2d", put(2, [[0.0, 0.0, 1.0]] * 49)), "seen at exactly 0, 0"),
-    "minus the pelvis": (change("joints3d_valid", put(1, [True] * 48 + [False])), "marked missing and not 0"),
+    "minus the pelvis": (change("joints3d_valid", put(1, [True] * 48 + [False])), "marked missing but are not 0"),
     "no joint": (
         change_all(
             change("joints3d_valid", put(1, [False] * 49)), change("joints3d", put(1, [[0.0] * 3] * 49))
         ),
-        "1 rows with has_3d and no 3D joint, first track a_0 frame 1",
+        "1 rows with has_3d but no 3D joint, first track a_0 frame 1",
     ),
     "millimetres": (
         change("joints3d", lambda values: [[[1000 * x for x in joint] for joint in row] for row in values]),
         "m apart: millimetres?",
     ),
-    "no pose": (change("pose", put(0, [[0.0] * 3] * 24)), "has_smpl and a pose of zeros"),
-    "gender": (change("gender", put(0, "m")), "column gender says 'm'"),
+    "no pose": (change("pose", put(0, [[0.0] * 3] * 24)), "has_smpl but a pose of zeros"),
+    "gender": (change("gender", put(0, "m")), "column gender has 'm'"),
     "frame rate": (change("fps", put(0, 0.0)), "frame rate that is not positive"),
     "negative frame": (change("frame_index", put(0, -1)), "a frame index below 0"),
     "missing value": (change("fps", put(0, None)), "column fps has empty values"),
-    "split": (change("split", put(0, "train")), "column split says 'train' near track a_0"),
+    "split": (change("split", put(0, "train")), "column split has 'train' near track a_0"),
     "order": (change("frame_index", lambda values: [values[1], values[0], *values[2:]]), "from frame 1 to 0"),
     "twice": (change("frame_index", put(1, 0)), "from frame 0 to 0"),
     "contiguous": (change("track_id", put(2, "a_1")), "do not lie together"),
     "one row less": (
         lambda folder: rewrite(folder, pq.read_table(folder / "part-a.parquet")[:-1]),
-        "19 rows, the manifest says 20",
+        "19 rows, but the manifest has 20",
     ),
     "column gone": (
         lambda folder: rewrite(folder, pq.read_table(folder / "part-a.parquet").drop_columns("fps")),
@@ -157,7 +165,7 @@ def test_every_way_to_break_a_set_is_seen(
     damage, sentence = BREAKS[name]
     shutil.copytree(good, tmp_path / "set")
     damage(tmp_path / "set")
-    assert main(tmp_path / "set") == 1
+    assert check(tmp_path / "set") == 1
     assert sentence in capsys.readouterr().out
 
 
@@ -167,40 +175,40 @@ def test_an_unreadable_part_of_the_right_size_is_seen(
     shutil.copytree(good, tmp_path / "set")
     part = tmp_path / "set" / "part-a.parquet"
     part.write_bytes(b"\0" * part.stat().st_size)
-    assert main(tmp_path / "set") == 1
+    assert check(tmp_path / "set") == 1
     assert "not readable as Parquet" in capsys.readouterr().out
 
 
 def test_no_set_at_all_is_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no manifest.json"):
-        main(tmp_path)
+        check(tmp_path)
     with pytest.raises(InputError, match="no such folder"):
-        main(tmp_path / "gone")
+        check(tmp_path / "gone")
 
 
 def page_of(capsys: pytest.CaptureFixture[str], folder: Path) -> str:
-    main(folder)
+    check(folder)
     return capsys.readouterr().out
 
 
 def test_the_page_says_what_is_in_a_set(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = page_of(capsys, good)
     assert len(page.splitlines()) < 50
-    for said in (
+    for words in (
         "resnet50 w 1; body b 2",
         "scale 1.2",
         "preprocessing corrected",
         "4 to 6 rows, median 5; 2 gaps in time; 30 fps",  # person 0 is not there in frame 3, hardly in 5
         "0 training windows of 16 rows",
-        "4 tracks (20 rows) are shorter than a window and train nothing",
+        "4 tracks (20 rows) are shorter than a window and give none",
         "12.0 of 49 seen in a row, 37 of them never",
         "3D joints in 100.0% of rows, SMPL in 100.0%, 49.0 joints marked known",
         "valid 90.0%; female 60%, male 40%",
         "person_frames: 24",
         "rows_too_few_joints: 4",
-        "none of 3DPW's sequences is here",
+        "none of 3DPW's sequences is in the set",
     ):
-        assert said in page, said
+        assert words in page, words
 
 
 def test_the_page_says_what_was_covered_skipped_and_done_as_published(
@@ -217,15 +225,15 @@ def test_the_page_says_what_was_covered_skipped_and_done_as_published(
     manifest["skipped"].append({"what": "c.pkl", "reason": "sequenceFiles/c.pkl: no poses in it", "frames": 100})
     (tmp_path / "set" / MANIFEST).write_text(json.dumps(manifest))
     page = page_of(capsys, tmp_path / "set")
-    for said in (
+    for words in (
         "preprocessing reference",
         "as published: boxes are late",
         "covered by 30 objects with people, per frame, seed 7",
-        "31 things, 130 frames",
+        "31 entries, 130 frames",
         "30 x truncated JPEG",
         "1 x no poses in it",
     ):
-        assert said in page, said
+        assert words in page, words
 
 
 def test_a_reference_set_may_have_its_missing_joints_elsewhere(good: Path, tmp_path: Path) -> None:
@@ -236,7 +244,7 @@ def test_a_reference_set_may_have_its_missing_joints_elsewhere(good: Path, tmp_p
         manifest = json.loads((folder / MANIFEST).read_text())
         manifest["crop"]["preprocessing"] = preprocessing
         (folder / MANIFEST).write_text(json.dumps(manifest))
-        assert main(folder) == code
+        assert check(folder) == code
 
 
 def test_a_part_of_3dpw_is_told_from_the_whole_and_what_is_missing_is_named(
@@ -248,7 +256,7 @@ def test_a_part_of_3dpw_is_told_from_the_whole_and_what_is_missing_is_named(
     assert "sequences                      2   published 24: 22 fewer" in page
     assert "tracks                         3   published 37: 34 fewer" in page
     assert "published 34,561" in page and "35,515" in page
-    assert "explained by 22 sequences that are not here: downtown_arguing_00, downtown_cafe_00" in page
+    assert "explained by 22 sequences that are not in the set: downtown_arguing_00, downtown_cafe_00" in page
     assert "explained by downtown_bus_00: 1 of its 2 people" in page
     # Of a first person's 20 frames two are not vouched for and two show too few joints: 16 + 20 + 16.
     assert "evaluated rows                52" in page
@@ -261,7 +269,7 @@ def drawn_colours(picture: np.ndarray) -> list[bool]:
 
 
 def test_a_sheet_shows_crops_and_joints(good: Path, root: Path, tmp_path: Path) -> None:
-    assert main(good, sheet=tmp_path / "new" / "sheet.png", root=root) == 0
+    assert check(good, sheet=tmp_path / "new" / "sheet.png", root=root) == 0
     sheet = cv2.imread(str(tmp_path / "new" / "sheet.png"))
     assert sheet.shape == (3 * (224 + 32), 8 * 224, 3)  # 20 rows in 8 columns
     assert drawn_colours(sheet[:224, :224]) == [True, True]
@@ -285,17 +293,17 @@ def test_unreadable_pictures_are_said_on_the_sheet_and_a_wrong_root_is_a_mistake
 ) -> None:
     shutil.copytree(root, tmp_path / "root")
     (tmp_path / "root" / "imageFiles" / "a" / "image_00001.jpg").unlink()
-    assert main(good, sheet=tmp_path / "sheet.png", root=tmp_path / "root") == 0
+    assert check(good, sheet=tmp_path / "sheet.png", root=tmp_path / "root") == 0
     assert "2 pictures could not be read" in capsys.readouterr().out
     for options, reason in (
         ({"root": tmp_path}, "no picture of the set can be read, such as imageFiles/a/image_00000.jpg"),
         ({"root": tmp_path / "gone"}, "gone: there is no such folder"),
-        ({}, "say where the pictures are with --root"),
+        ({}, "give the folder of the pictures with --root"),
         ({"root": root, "sheet": tmp_path / "sheet.doc"}, "name it .png or .jpg"),
     ):
         with pytest.raises(InputError, match=reason):
-            main(good, **{"sheet": tmp_path / "sheet.png", **options})
+            check(good, **{"sheet": tmp_path / "sheet.png", **options})
     shutil.copytree(good, tmp_path / "sets" / "one")
     shutil.copytree(good, tmp_path / "sets" / "two")
     with pytest.raises(InputError, match="name one of the 2 sets"):
-        main(tmp_path / "sets", sheet=tmp_path / "sheet.png", root=root)
+        check(tmp_path / "sets", sheet=tmp_path / "sheet.png", root=root)

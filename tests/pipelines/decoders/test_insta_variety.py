@@ -13,8 +13,9 @@ from glot.human.body import Body, load_body
 from glot.human.crop import keypoints_to_crop
 from glot.human.joints import SPIN49
 from pipelines.decoders.clips import Decoded, Unit
+from pipelines.decoders.dataset_facts import INSTA25
 from pipelines.decoders.frames import read_crops
-from pipelines.decoders.insta_variety import INSTA25, decode, find_units, read_record_picture
+from pipelines.decoders.insta_variety import decode, find_units, read_record_picture
 from tests.fixtures.insta_variety import encode, frame, name_of, picture, track, write_dataset, write_file
 
 

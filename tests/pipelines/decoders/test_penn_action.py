@@ -218,5 +218,5 @@ def test_missing_folders_and_an_empty_split_are_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no files such as 0001.mat"):
         find_units(tmp_path, "train")
     write_video(tmp_path, "0001")
-    with pytest.raises(InputError, match="none of its 1 videos is of the test split"):
+    with pytest.raises(InputError, match="none of its 1 videos belongs to the test split"):
         find_units(tmp_path, "test")

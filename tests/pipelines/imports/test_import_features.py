@@ -18,11 +18,12 @@ from glot.features.schema import MANIFEST, read_manifest, read_table
 from glot.features.store import FeatureStore
 from glot.human.crop import keypoints_to_crop
 from glot.human.joints import COMMON14, SPIN49
-from pipelines import import_features
-from pipelines.check_features import check
+from pipelines.checks.rules import check
 from pipelines.checks.summary import Summary
-from pipelines.decoders.insta_variety import INSTA25
+from pipelines.decoders.dataset_facts import INSTA25
 from pipelines.import_features import main
+from pipelines.imports import importing
+from pipelines.imports.spec import ImportSpec
 from tests.fixtures.feature_db import KNOWN, database, write_db
 from tests.fixtures.insta_variety import name_of, write_h5
 
@@ -34,7 +35,7 @@ HIPS = [SPIN49.index("rhip"), SPIN49.index("lhip")]
 def run(src: Path, out: Path, dataset: str, split: str = "train", **options: Any) -> int:
     options = {"crop_scale": None, "weights": None, "body": None, "preprocessing": "corrected", "allow_skips": False,
                **options}  # fmt: skip
-    return main(dataset=dataset, split=split, src=src, out=out, **options)
+    return main(ImportSpec(dataset=dataset, split=split, src=src, out=out, **options))
 
 
 def rows_of(out: Path, dataset: str, split: str = "train") -> dict[str, Any]:
@@ -214,8 +215,8 @@ def test_h5_in_compressed_chunks_of_few_columns(tmp_path: Path) -> None:
 
 
 def test_tracks_longer_than_a_piece_and_sets_of_several_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(import_features, "PIECE_ROWS", 16)
-    monkeypatch.setattr(import_features, "PART_ROWS", 40)
+    monkeypatch.setattr(importing, "PIECE_ROWS", 16)
+    monkeypatch.setattr(importing, "PART_ROWS", 40)
     content = database("3dpw", tracks=(50, 20, 20, 3))
     rows = imported(tmp_path, "3dpw", content)
     manifest = read_manifest(tmp_path / "out/3dpw/train")
@@ -309,15 +310,18 @@ def test_old_types_are_read_where_nothing_is_lost(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"features": None}, "no features in it, so not a feature file of 3dpw"),
+        ({"features": None}, "no features in it, so it is not a feature file of 3dpw"),
         ({"vid_name": None, "bbox": None}, "no vid_name, bbox in it"),
         ({"pose": np.zeros((43, 72), np.float32)}, r"pose has shape \(43, 72\), but features has 44 rows"),
         ({"joints2D": np.zeros((44, 25, 3))}, r"joints2D has shape \(25, 3\) a row, 3dpw has \(49, 3\) or \(14, 3\)"),
         ({"shape": np.zeros((44, 9))}, r"shape has shape \(9,\) a row, expected \(10,\)"),
         ({"bbox": np.array(["x"] * 44)}, "bbox holds <U1, not numbers"),
-        ({"frame_id": np.array(["none"] * 44)}, "frame_id of row 0 is 'none', not a frame"),
+        ({"frame_id": np.array(["none"] * 44)}, "frame_id of row 0 is 'none', not the number of a frame"),
         ({"frame_id": np.arange(44) - 5}, "frame -5 in row 0"),
-        ({"features": np.zeros((44, 2048), np.float32)}, "not one row of it can be used; the first: features that are"),
+        (
+            {"features": np.zeros((44, 2048), np.float32)},
+            "none of its rows can be used; the first reason: .*: features that are",
+        ),
     ],
 )
 def test_files_that_do_not_fit_are_refused(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
@@ -391,11 +395,11 @@ def test_a_second_run_changes_nothing_and_another_file_is_refused(tmp_path: Path
 
 
 def test_an_import_that_stops_half_way_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(import_features, "PART_ROWS", 20)
+    monkeypatch.setattr(importing, "PART_ROWS", 20)
     content = database("3dpw", tracks=(20, 20, 20))
     content["joints2D"][[2, 45], 5] = np.nan
     joblib.dump(content, tmp_path / "db.pt")
-    real, calls = import_features.write_part, []
+    real, calls = importing.write_part, []
 
     def stops(*args: Any, **options: Any) -> Any:
         calls.append(args)
@@ -403,7 +407,7 @@ def test_an_import_that_stops_half_way_goes_on(tmp_path: Path, monkeypatch: pyte
             raise KeyboardInterrupt
         return real(*args, **options)
 
-    monkeypatch.setattr(import_features, "write_part", stops)
+    monkeypatch.setattr(importing, "write_part", stops)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "db.pt", tmp_path / "out", "3dpw")
     folder = tmp_path / "out" / "3dpw" / "train"
@@ -427,10 +431,26 @@ def test_compressed_files_leave_nothing_behind(tmp_path: Path) -> None:
 def test_unknown_words_are_refused(tmp_path: Path) -> None:
     write_db(tmp_path / "db.pt", "3dpw")
     for options, reason in (
-        ({"dataset": "amass"}, "--dataset amass: not known; there is 3dpw, human36m"),
-        ({"split": "val"}, "--split val: there is train, validation, test"),
-        ({"preprocessing": "both"}, "--preprocessing both: there is corrected and reference"),
+        ({"dataset": "amass"}, "--dataset amass: not known; choose one of 3dpw, human36m"),
+        ({"split": "val"}, "--split val: not known; choose one of train, validation, test"),
+        ({"preprocessing": "both"}, "--preprocessing both: choose corrected or reference"),
         ({"src": tmp_path / "gone"}, "there is no such file"),
+        ({"src": tmp_path / "gone", "weights": tmp_path / "gone"}, "2 things are missing"),
+        ({"body": tmp_path / "gone"}, "--body .*gone: there is no such file or folder"),
+        ({"crop_scale": 0.01}, "--crop-scale 0.01: must be at least 0.1"),
+        ({"out": tmp_path / "db.pt"}, "--out .*db.pt: is a file; give a folder"),
     ):
         with pytest.raises(InputError, match=reason):
             run(**{"src": tmp_path / "db.pt", "out": tmp_path / "out", "dataset": "3dpw", **options})
+
+
+def test_the_set_and_the_body_are_in_the_home_folder_by_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLOT_HOME", str(tmp_path))
+    write_db(tmp_path / "db.pt", "3dpw")
+    spec = ImportSpec(dataset="3dpw", split="train", src=tmp_path / "db.pt")
+    assert spec.folder == tmp_path / "features" / "3dpw" / "train" and spec.body is None
+    (tmp_path / "body").mkdir()
+    (tmp_path / "body" / "SMPL_NEUTRAL.npz").touch()
+    assert ImportSpec(dataset="3dpw", split="train", src=tmp_path / "db.pt").body == tmp_path / "body"

@@ -1,0 +1,172 @@
+"""A file of ready-made features in, a feature set out: parts, records, and the manifest last.
+
+Rows go from the file to the parts in pieces of some thousand, so memory does not grow with the file.
+"""
+
+import hashlib
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glot import cli
+from glot.errors import InputError
+from glot.features.backbones.backbone import load_backbone
+from glot.features.schema import Manifest
+from glot.human.body import load_body
+from glot.human.crop import CROP_SIZE, DEFAULT_CROP_SCALE
+from pipelines.decoders.clips import Clip, Unit
+from pipelines.decoders.dataset_facts import WINDOW
+from pipelines.extraction.ledger import RECORDS, Record, finished, open_set, write_record
+from pipelines.extraction.messages import say, say_skipped
+from pipelines.extraction.parts import write_part
+from pipelines.extraction.publishing import publish
+from pipelines.extraction.reference import round_targets
+from pipelines.imports.feature_columns import open_columns
+from pipelines.imports.feature_dbs import Database, Run
+from pipelines.imports.spec import ImportSpec
+
+PART_ROWS = 16_384  # a part ends with the track that reaches this number: about 130 MB
+PIECE_ROWS = 2048  # in memory at once
+HASHED_BYTES = 1 << 24  # read at once for the hash of the file
+IMPORTED = "imported"  # in place of a hash, where SPIN's weights or SMPL's files are not given
+
+
+def import_file(spec: ImportSpec) -> Manifest:
+    """Imports a file, and prints what was imported and what was skipped.
+
+    Only the parts that are not there yet are written, then the manifest. Meanwhile no other run may use the folder.
+    InputError where the file cannot be read or does not fit, or where the folder holds another set.
+    """
+    folder, settings = spec.folder, describe(spec)
+    with open_set(folder, settings):
+        for leftover in folder.glob(".uncompressed-*"):
+            shutil.rmtree(leftover)
+        try:
+            with open_columns(spec.src, scratch=folder) as columns:
+                target_scale = settings["crop"]["target_scale"]
+                database = Database(spec.src.name, spec.dataset, columns, spec.preprocessing, target_scale)
+                manifest = _write_set(database, spec, settings)
+        except InputError:
+            if not any(folder.glob("part-*.parquet")):  # nothing was written, so the folder is free for another file
+                shutil.rmtree(folder / RECORDS)
+            raise
+    say(f"{spec.dataset} {spec.split}: {manifest.rows} rows of {manifest.tracks} tracks in {folder}")
+    say_skipped(folder, manifest)
+    return manifest
+
+
+def describe(spec: ImportSpec) -> dict[str, Any]:
+    """What the set is made with. Two imports may share a folder only where these agree."""
+    backbone = load_backbone(weights=spec.weights) if spec.weights else None
+    body = load_body(spec.body) if spec.body else None
+    reference = spec.preprocessing == "reference" and spec.dataset != "insta_variety"
+    return {
+        "dataset": spec.dataset,
+        "split": spec.split,
+        "source": {"name": spec.src.name, "hash": file_hash(spec.src)},
+        "backbone": {
+            "name": "imported",
+            "weights": spec.weights.name if spec.weights else "SPIN's, as imported",
+            "hash": backbone.hash if backbone else IMPORTED,
+        },
+        "body": {
+            "name": spec.body.name if spec.body else "SMPL, as imported",
+            "open": body.is_open if body else False,
+            "hash": body.file_hash if body else IMPORTED,
+        },
+        "crop": {
+            "size": CROP_SIZE,
+            "scale": spec.feature_crop_scale,
+            # The reference places the 2D targets of all datasets with boxes at 1.2.
+            "target_scale": DEFAULT_CROP_SCALE if reference else spec.feature_crop_scale,
+            "box": "as in the file",
+            "rule": "square of side scale * width, bilinear, black outside",
+            "preprocessing": spec.preprocessing,
+        },
+    }
+
+
+def file_hash(path: Path) -> str:
+    """The first 16 hex digits of the file's sha256, without the whole file in memory."""
+    digest = hashlib.sha256()
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        chunks = max(1, -(-size // HASHED_BYTES))
+        for _ in cli.progress(range(chunks), total=chunks, what=f"sha256 of {path.name}"):
+            digest.update(file.read(HASHED_BYTES))
+    return digest.hexdigest()[:16]
+
+
+def _write_set(database: Database, spec: ImportSpec, settings: dict[str, Any]) -> Manifest:
+    runs = database.runs()
+    file_counts = _take_counts(database)
+    shares = share_out(runs)
+    units = [_unit(spec.src, number, share) for number, share in enumerate(shares)]
+    done = finished(spec.folder, units)
+    before = f", {len(done)} of {len(units)} parts done before" if done else ""
+    say(f"{spec.src.name}: {database.rows} rows of {len(runs)} tracks{before}")
+    missing = [(unit, share) for unit, share in zip(units, shares, strict=True) if unit.name not in done]
+    for unit, share in cli.progress(missing, total=len(missing), what="parts"):
+        done[unit.name] = _import_unit(database, unit, share, spec)
+    short = sum(run.stop - run.start < WINDOW for run in runs)
+    file_counts.update({"rows_in_file": database.rows, "tracks_shorter_than_a_window": short})
+    records = [done[unit.name] for unit in units]
+    counts = file_counts + sum((Counter(record.counts) for record in records), Counter())
+    source = {"path": spec.src.name, "bytes": spec.src.stat().st_size, "sha256": settings["source"]["hash"], **counts}
+    backbone = {**settings["backbone"], "feature_size": database.feature_size}
+    nothing = f"{spec.src}: none of its rows can be used"
+    return publish(spec.folder, records, {**settings, "backbone": backbone}, [source], nothing=nothing)
+
+
+def share_out(runs: Sequence[Run]) -> list[list[Run]]:
+    """The tracks of each part, in their order: whole tracks until a part has PART_ROWS rows."""
+    shares: list[list[Run]] = []
+    rows = PART_ROWS
+    for run in runs:
+        if rows >= PART_ROWS:
+            shares.append([])
+            rows = 0
+        shares[-1].append(run)
+        rows += run.stop - run.start
+    return shares
+
+
+def _unit(src: Path, number: int, share: Sequence[Run]) -> Unit:
+    """The unit of work that becomes part ``number``."""
+    start, stop = share[0].start, share[-1].stop
+    source = {"path": src.name, "bytes": src.stat().st_size, "rows": [start, stop]}
+    return Unit(f"{number:05d}", src.name, "", stop - start, (source,))
+
+
+def _import_unit(database: Database, unit: Unit, share: Sequence[Run], spec: ImportSpec) -> Record:
+    """Writes a part and its record."""
+    skipped: Counter[tuple[str, str]] = Counter()  # (track, reason) -> rows
+    rounded = spec.preprocessing == "reference" and spec.split != "test"
+
+    def pieces() -> Iterator[tuple[Clip, NDArray[np.float32]]]:
+        for run in share:
+            for start in range(run.start, run.stop, PIECE_ROWS):
+                clip, features, reasons = database.piece(run, start, min(start + PIECE_ROWS, run.stop))
+                skipped.update({(run.track_id, reason): rows for reason, rows in reasons.items()})
+                yield round_targets(clip) if rounded and len(clip) else clip, features
+
+    part = write_part(spec.folder, unit, pieces(), dataset=spec.dataset, split=spec.split)
+    entries = [
+        {"what": f"{unit.annotation}: {track}", "reason": reason, "frames": rows}
+        for (track, reason), rows in skipped.items()
+    ]
+    record = Record(unit.name, list(unit.sources), part, dict(_take_counts(database)), entries)
+    write_record(spec.folder, record)
+    return record
+
+
+def _take_counts(database: Database) -> Counter[str]:
+    """The counts since the last call; they start again at 0."""
+    counts = +database.counts
+    database.counts.clear()
+    return counts

@@ -1,0 +1,43 @@
+"""The feature files of each dataset: joint orders, frame rates, crops, names of pictures. Imports nothing heavy."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from glot.human.joints import COMMON14, SPIN49
+from pipelines.decoders.dataset_facts import HUMAN36M17, INSTA25, STORED_CROP_SCALE
+
+TCMR_CROP_SCALE = 1.2  # of TCMR's features, except for 3DPW's and PoseTrack's
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The files of one dataset."""
+
+    fps: float
+    crop_scale: float  # of the features, where the file's name does not contain it
+    joints2d: tuple[tuple[str, ...], ...] = (SPIN49, COMMON14)  # possible orders; their lengths tell them apart
+    known3d: tuple[str, ...] = HUMAN36M17  # the joints of joints3D that are measured
+    first_frame: int = 0  # the number of the first frame in the names of pictures
+    images: str = ""  # pattern of the first folders of a picture's path, below the dataset's root
+
+
+LAYOUTS = {
+    "3dpw": Layout(30.0, 1.3, known3d=SPIN49, images="imageFiles/"),
+    # Every second frame was kept: frame_id goes 0, 2, 4 at 50 frames per second.
+    "human36m": Layout(50.0, TCMR_CROP_SCALE, images="images/"),
+    "mpi_inf_3dhp": Layout(25.0, TCMR_CROP_SCALE, first_frame=1, images=r"S\d+/Seq\d+/|mpi_inf_3dhp_test_set/"),
+    # Stored in the common order, although the code that reads the files assumes another (it takes ankles for heads).
+    "penn_action": Layout(30.0, TCMR_CROP_SCALE, first_frame=1, images="frames/"),
+    "posetrack": Layout(25.0, 1.3, images="images/"),
+    "insta_variety": Layout(30.0, STORED_CROP_SCALE, joints2d=(INSTA25,)),
+}
+
+
+def crop_scale_of(path: Path, dataset: str) -> float:
+    """The crop scale of the features in a file, from its name: "scale12" is 1.2, "scale1" and "tight" are 1."""
+    if dataset == "insta_variety":
+        return STORED_CROP_SCALE
+    if found := re.search(r"_scale(\d)(\d?)_", path.name):
+        return int(found[1]) + int(found[2] or 0) / 10
+    return 1.0 if "_tight" in path.name else LAYOUTS[dataset].crop_scale

@@ -1,0 +1,96 @@
+"""The options of import_features, checked as they are given. Imports nothing heavy."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from glot.errors import InputError
+from glot.home import body_folder, features_folder, missing
+from pipelines.decoders.clips import PREPROCESSING
+from pipelines.imports.layouts import LAYOUTS, crop_scale_of
+
+SPLITS = ("train", "validation", "test")
+SMALLEST_CROP_SCALE = 0.1
+DOWNLOAD = "fetch it from its project: the README's table of datasets says from where"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportSpec:
+    """What to import, and how. InputError where an option does not make sense."""
+
+    dataset: Annotated[str, typer.Option(help=f"The dataset the features are of: {', '.join(LAYOUTS)}.")]
+    split: Annotated[
+        str, typer.Option(help='train, validation or test. The "val" files of MPI-INF-3DHP are its test split.')
+    ]
+    src: Annotated[Path, typer.Option(help="A *_db.pt of TCMR, VIBE or GLoT, or insta_train_db.h5.")]
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="The feature set is written to OUT/DATASET/SPLIT/, in a folder.",
+            show_default="$GLOT_HOME/features",
+        ),
+    ] = field(default_factory=features_folder)
+    crop_scale: Annotated[
+        float | None,
+        typer.Option(
+            min=SMALLEST_CROP_SCALE,
+            help="The scale the pictures were cropped with. Default: from the file's name (scale12, scale1, tight), "
+            "else the one TCMR used: 1.3 for 3dpw and posetrack, 1.2 for the others. VIBE's 3dpw files need 1.2.",
+        ),
+    ] = None
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="SPIN's checkpoint, which made the features. With it, the set can be used with sets that "
+            "were extracted with this checkpoint."
+        ),
+    ] = None
+    body: Annotated[
+        Path | None,
+        typer.Option(
+            help="SMPL's files. With them, the set can be used with sets that were extracted with these files.",
+            show_default="$GLOT_HOME/body, where it holds SMPL",
+        ),
+    ] = field(default_factory=body_folder)
+    preprocessing: Annotated[
+        str,
+        typer.Option(
+            help="corrected: 2D targets at the crop scale of the features, 3D joints relative to the hips, unknown "
+            "joints left out. reference: as the published training code reads them, with 2D targets at scale 1.2, all "
+            "in float16."
+        ),
+    ] = "corrected"
+    allow_skips: Annotated[bool, typer.Option(help="Exit with 0 also where rows could not be used.")] = False
+
+    def __post_init__(self) -> None:
+        if self.dataset not in LAYOUTS:
+            raise InputError(f"--dataset {self.dataset}: not known; choose one of {', '.join(LAYOUTS)}")
+        if self.split not in SPLITS:
+            raise InputError(f"--split {self.split}: not known; choose one of {', '.join(SPLITS)}")
+        if self.preprocessing not in PREPROCESSING:
+            raise InputError(f"--preprocessing {self.preprocessing}: choose {' or '.join(PREPROCESSING)}")
+        if self.crop_scale is not None and self.dataset == "insta_variety":
+            raise InputError("--crop-scale: the pictures of insta_variety are crops already; leave it out")
+        if self.crop_scale is not None and not self.crop_scale >= SMALLEST_CROP_SCALE:
+            raise InputError(f"--crop-scale {self.crop_scale}: must be at least {SMALLEST_CROP_SCALE}")
+        if self.out.is_file():
+            raise InputError(f"--out {self.out}: is a file; give a folder")
+        files = {
+            f"--src {self.src}: there is no such file": self.src.is_file(),
+            f"--weights {self.weights}: there is no such file": self.weights is None or self.weights.is_file(),
+            f"--body {self.body}: there is no such file or folder": self.body is None or self.body.exists(),
+        }
+        if absent := [(message, DOWNLOAD) for message, is_there in files.items() if not is_there]:
+            raise missing(absent)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the feature set."""
+        return self.out / self.dataset / self.split
+
+    @property
+    def feature_crop_scale(self) -> float:
+        """The crop scale of the features."""
+        return self.crop_scale or crop_scale_of(self.src, self.dataset)
