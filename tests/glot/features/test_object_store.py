@@ -16,7 +16,8 @@ from glot.features.schema import MANIFEST, Manifest, parts, read_manifest, read_
 from glot.features.store import FeatureStore
 from glot.location import is_remote, location, open_parquet, write_whole
 from pipelines.check_features import main as check
-from pipelines.extraction.lease import OVER, hold
+from pipelines.checks.spec import CheckSpec
+from pipelines.extraction.lease import EXPIRE_SECONDS, hold
 from pipelines.extraction.ledger import RECORDS
 from tests.fixtures.places import ROOT
 from tests.fixtures.threedpw import write_sequence
@@ -102,7 +103,7 @@ def test_what_reads_sets_reads_them_there(
     both: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, remote, local = both
-    assert check(remote) == 0 and "fine" in capsys.readouterr().out
+    assert check(CheckSpec(folder=remote)) == 0 and "fine" in capsys.readouterr().out
     here, there = (FeatureStore.open(folder, cache=tmp_path) for folder in (local, remote))
     assert here.tracks == there.tracks and (here.features == there.features).all()
     with pytest.raises(InputError, match="no such feature folder"):
@@ -131,7 +132,7 @@ def test_a_second_run_is_refused_and_a_dead_one_is_not_waited_for(bucket: str) -
     ):
         pass
     assert not (folder / "lock").exists()
-    write_whole(folder / "lock", json.dumps({"run": "dead", "time": time.time() - OVER - 1}).encode())
+    write_whole(folder / "lock", json.dumps({"run": "dead", "time": time.time() - EXPIRE_SECONDS - 1}).encode())
     with hold(folder / "lock", folder):
         assert json.loads((folder / "lock").read_text())["pid"] == os.getpid()
 
