@@ -1,6 +1,6 @@
-"""Human3.6M's parsed annotation files in, arrays of one sequence out; no file is ever parsed whole.
+"""The parsed annotation files of Human3.6M in, arrays of one sequence out. No file of a subject is parsed whole.
 
-annotations/Human36M_subject{S}_{camera,joint_3d,SMPL_NeuralAnnot}.json, frames numbered from 0, mm, world frame.
+annotations/Human36M_subject{S}_{camera,joint_3d,SMPL_NeuralAnnot}.json: frames numbered from 0, mm, world frame.
 """
 
 import json
@@ -13,21 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glot.errors import InputError
+from pipelines.decoders.dataset_facts import HUMAN36M17
 
-# The file's order: right leg first, although most code that calls itself "h36m" has the left leg first.
-JOINTS = (
-    "hip", "rhip", "rknee", "rankle", "lhip", "lknee", "lankle", "Spine (H36M)", "neck", "Head (H36M)", "headtop",
-    "lshoulder", "lelbow", "lwrist", "rshoulder", "relbow", "rwrist",
-)  # fmt: skip
-CAMERA, JOINT, FIT = "camera", "joint_3d", "SMPL_NeuralAnnot"  # the files of a subject
+CAMERA, JOINT, FIT = "camera", "joint_3d", "SMPL_NeuralAnnot"  # kinds of files of a subject
 FIT_VALUES = (("pose", 72), ("shape", 10))
 FOLDER = re.compile(r"s_(\d\d)_act_(\d\d)_subact_(\d\d)_ca_(\d\d)")
-BLOCK = 1 << 20  # bytes read at once when looking through an annotation file
+BLOCK = 1 << 20  # bytes read at once when an annotation file is scanned
 BRACE, KEY = re.compile(rb"[{}]"), re.compile(rb'"(\d+)"\s*:\s*\Z')
 
 
 class Sequence(NamedTuple):
-    """What a folder's name says."""
+    """The numbers in the name of a folder of pictures."""
 
     subject: int
     action: int
@@ -36,7 +32,7 @@ class Sequence(NamedTuple):
 
 
 class Camera(NamedTuple):
-    """World to camera, R X + t (mm), and pixels f X / Z + c; lens distortion is ignored, as in the release."""
+    """World to camera: R X + t (mm). Camera to pixels: f X / Z + c. Lens distortion is ignored, as in the release."""
 
     rotation: NDArray[np.float64]  # (3, 3)
     translation: NDArray[np.float64]  # (3,) mm
@@ -45,20 +41,23 @@ class Camera(NamedTuple):
 
 
 def sequence_of(name: str) -> Sequence:
+    """The sequence of a folder of pictures."""
     found = FOLDER.fullmatch(name)
     assert found, name
     return Sequence(*map(int, found.groups()))
 
 
 def file_name(sequence: Sequence, kind: str) -> str:
+    """Path of an annotation file of the sequence's subject, below the root."""
     return f"annotations/Human36M_subject{sequence.subject}_{kind}.json"
 
 
 @lru_cache(maxsize=32)  # two files for each of seven subjects
 def _places(path: Path, size: int, changed: int) -> dict[tuple[int, int], tuple[int, int]]:
-    """Byte range [start, stop) of every {frame: ...} in {action: {subaction: {frame: ...}}}; size and time are a key.
+    """(action, subaction) -> byte range [start, stop) of {frame: ...} in {action: {subaction: {frame: ...}}}.
 
-    Only braces are looked at: parsing a subject's file whole takes gigabytes of Python objects.
+    Only braces are read: to parse a subject's whole file would take gigabytes of Python objects. A file that was
+    replaced has another ``size`` or ``changed``, so the cache does not return the old places.
     """
     places: dict[tuple[int, int], tuple[int, int]] = {}
     keys, depth, start, read, tail = [-1, -1], 0, 0, 0, b""
@@ -87,7 +86,7 @@ def _places(path: Path, size: int, changed: int) -> dict[tuple[int, int], tuple[
 
 
 def _frames(root: Path, sequence: Sequence, kind: str) -> dict[str, Any] | None:
-    """What a subject's file has under [action][subaction], or None."""
+    """The content of a subject's file at [action][subaction]; None where it has nothing there."""
     name = file_name(sequence, kind)
     try:
         status = (root / name).stat()
@@ -109,39 +108,40 @@ def _frames(root: Path, sequence: Sequence, kind: str) -> dict[str, Any] | None:
 def read_joints(
     root: Path, sequence: Sequence, pictures: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], dict[str, int]]:
-    """Joints (n, 17, 3) mm, world frame, of the n frames from the first picture to the last, NaN where unknown.
+    """Joints (n, 17, 3) mm, world frame, of the n frames from the first picture to the last; NaN where unknown.
 
-    And counts of what has no counterpart.
+    Also returns counts of pictures without joints, joints without a picture, and joints that are not finite.
     """
     name, what = file_name(sequence, JOINT), f"action {sequence.action}, subaction {sequence.subaction}"
     frames = _frames(root, sequence, JOINT)
     if not frames:
         raise InputError(f"{name}: no joints of {what} in it")
     first, last = int(pictures[0]), int(pictures[-1])
-    world = np.full((last + 1 - first, len(JOINTS), 3), np.nan)
-    joints_of = []
+    world = np.full((last + 1 - first, len(HUMAN36M17), 3), np.nan)
+    labelled = []
     for key, value in frames.items():
         try:
             frame, joints = int(key), np.array(value, np.float64)
         except (TypeError, ValueError):
             raise InputError(f"{name}: frame {key[:20]!r} of {what} holds no joints") from None
-        if joints.shape != (len(JOINTS), 3):
+        if joints.shape != (len(HUMAN36M17), 3):
             raise InputError(f"{name}: joints of frame {frame} of {what} are {joints.shape}, expected (17, 3)")
-        joints_of.append(frame)
+        labelled.append(frame)
         if first <= frame <= last:
             world[frame - first] = np.where(np.isfinite(joints).all(1, keepdims=True), joints, np.nan)
-    paired = np.isin(pictures, joints_of)
+    paired = np.isin(pictures, labelled)
     if not np.isfinite(world).any():
         raise InputError(f"{name}: no joints of {what} for any of the {len(pictures)} pictures")
     return world, {
         "pictures": len(pictures),
         "pictures_without_joints": int((~paired).sum()),
-        "joints_without_picture": len(joints_of) - int(paired.sum()),
+        "joints_without_picture": len(labelled) - int(paired.sum()),
         "joints_not_finite": int(np.isnan(world[pictures[paired] - first, :, 0]).sum()),
     }
 
 
 def read_camera(root: Path, sequence: Sequence) -> Camera:
+    """The camera of a sequence; InputError where its numbers are missing, not finite, or no camera."""
     name, number = file_name(sequence, CAMERA), str(sequence.camera)
     try:
         raw = json.loads((root / name).read_bytes())
@@ -169,9 +169,9 @@ def read_camera(root: Path, sequence: Sequence) -> Camera:
 
 
 def read_fits(root: Path, sequence: Sequence) -> tuple[dict[int, NDArray[np.float64]], int]:
-    """{frame: (82,) pose and betas}, and how many are not numbers. No file at all is fine: recipes can do without.
+    """{frame: (82,) pose and betas}, and how many fits are not numbers. Empty where there is no file of fits.
 
-    An older private layout has a level of cameras above the frames; its fits are looked up there.
+    In an older private layout there is a level of cameras between subactions and frames; it is read, too.
     """
     if not (root / file_name(sequence, FIT)).exists():
         return {}, 0

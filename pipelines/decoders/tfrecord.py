@@ -1,7 +1,9 @@
-"""TFRecord files in, one record at a time out, with checksums checked; tf.train messages parsed without TensorFlow.
+"""TFRecord files in, one record at a time out, with its checksums verified.
 
-A record is: length (uint64), masked CRC-32C of it, the payload, masked CRC-32C of the payload; little-endian. A payload
-is a tf.train.Example: named lists of bytes, floats or integers. ``Span`` addresses a value inside a buffer.
+It is read by hand because TensorFlow is large, and one dataset does not justify a compiled package for checksums.
+
+A record is a length (uint64), its masked CRC-32C, the payload, and the payload's masked CRC-32C, all little-endian. A
+payload is a tf.train.Example, a protobuf message with named lists of bytes, floats or integers.
 """
 
 import struct
@@ -16,33 +18,33 @@ from numpy.typing import NDArray
 HEADER = struct.Struct("<QI")
 FOOTER = struct.Struct("<I")
 LARGEST_RECORD = 1 << 29  # bytes; a track of 500 pictures has some 10 MB
-LANE = 1024  # bytes that one lane of the vectorised checksum walks
+LANE = 1024  # bytes of one lane of the vectorised checksum
 
 
 class Entry(NamedTuple):
-    """A record, or why there is none. ``last`` is true for a fault that hides whatever follows it in the file."""
+    """A record, or the reason why it cannot be read."""
 
     number: int
-    offset: int  # of the payload in the file
-    size: int  # of the payload
+    offset: int  # of the payload in the file, bytes
+    size: int  # of the payload, bytes
     payload: bytes = b""
-    fault: str = ""
-    last: bool = False
+    fault: str = ""  # the reason
+    last: bool = False  # whether the fault hides all that follows in the file
 
 
 class Span(NamedTuple):
-    """Where a value lies in its buffer: [start, stop)."""
+    """The place of a value in its buffer: the bytes [start, stop)."""
 
     start: int
     stop: int
 
 
 class Malformed(Exception):
-    """Bytes that are no such message; the text is the reason."""
+    """The bytes are not such a message; the text is the reason."""
 
 
 def entries(file: BinaryIO, size: int) -> Iterator[Entry]:
-    """The records' places without their payloads: headers only, 12 bytes read for each. ``size`` of the file, bytes."""
+    """The places of all records in a file of ``size`` bytes. Only headers are read, 12 bytes each, and no payloads."""
     position = number = 0
     while position < size:
         file.seek(position)
@@ -53,7 +55,7 @@ def entries(file: BinaryIO, size: int) -> Iterator[Entry]:
             return
         length, checksum = HEADER.unpack(head)
         if masked_crc(head[:8]) != checksum:
-            # Where the next record begins is what the length would have said.
+            # Without the length, it is unknown where the next record begins.
             yield Entry(number, start, 0, fault="wrong checksum of the length", last=True)
             return
         if start + length + FOOTER.size > size:
@@ -66,8 +68,10 @@ def entries(file: BinaryIO, size: int) -> Iterator[Entry]:
 
 
 def read_records(path: Path) -> Iterator[Entry]:
-    """Every record of a file with its payload, one in memory at a time. A damaged one comes with ``fault`` and without
-    payload; the walk goes on behind it wherever the file still says where that is."""
+    """All records of a file with their payloads, one in memory at a time.
+
+    A damaged record has a ``fault`` and no payload. Reading continues with the next record, where its place is known.
+    """
     with path.open("rb") as file:
         for entry in entries(file, path.stat().st_size):
             if entry.fault:
@@ -84,24 +88,28 @@ def read_records(path: Path) -> Iterator[Entry]:
 
 
 def masked_crc(data: bytes) -> int:
-    """The checksum as TFRecord stores it: turned by 15 bits, plus a constant, so that checksums of checksums differ."""
+    """The checksum as TFRecord stores it: rotated by 15 bits, plus a constant.
+
+    So the checksum of bytes that contain checksums stays meaningful.
+    """
     crc = crc32c(data)
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def crc32c(data: bytes) -> int:
-    """CRC-32C (Castagnoli) of some bytes; some hundred MB a second.
+    """CRC-32C (Castagnoli) of the data; some hundred MB per second.
 
-    The checksum is linear in its bits: that of a whole is made of those of its parts. So all lanes of 1,024 bytes are
-    walked side by side with numpy, two bytes a step, and neighbours are joined by a table that moves a checksum along.
+    The checksum is linear in its bits, so that of the whole can be computed from those of its parts. The data is cut
+    into lanes of 1,024 bytes, numpy computes the checksums of all lanes side by side, two bytes a step, and then pairs
+    of neighbouring lanes are combined until one is left.
     """
     if len(data) < 2 * LANE:
         return _crc_bytes(data)
     lanes = -(-len(data) // LANE)
-    padded = np.zeros(lanes * LANE, np.uint8)  # zeros in front do not change a checksum that starts at zero
+    padded = np.zeros(lanes * LANE, np.uint8)  # zeros in front do not change a checksum that starts at 0
     padded[-len(data) :] = np.frombuffer(data, np.uint8)
     first = len(padded) - len(data)
-    padded[first : first + 4] ^= 0xFF  # what starting from all ones comes to
+    padded[first : first + 4] ^= 0xFF  # the same as a checksum that starts with all bits 1
     steps = np.ascontiguousarray(padded.view("<u2").reshape(lanes, LANE // 2).T)  # (steps, lanes)
     table = _two_byte_table()
     crc = np.zeros(lanes, np.uint32)
@@ -118,7 +126,7 @@ def crc32c(data: bytes) -> int:
 
 @lru_cache(maxsize=1)
 def _byte_table() -> NDArray[np.uint32]:
-    """(256,) what a byte in the lowest place becomes when it is shifted out."""
+    """(256,) checksum after each value of one byte."""
     table: NDArray[np.uint32] = np.arange(256, dtype=np.uint32)
     for _ in range(8):
         table = ((table >> 1) ^ np.where(table & 1, 0x82F63B78, 0)).astype(np.uint32)
@@ -127,12 +135,14 @@ def _byte_table() -> NDArray[np.uint32]:
 
 @lru_cache(maxsize=1)
 def _two_byte_table() -> NDArray[np.uint32]:
+    """(65536,) checksum after each value of two bytes."""
     one = _byte_table()
     half = one[np.arange(65536) & 0xFF] ^ (np.arange(65536, dtype=np.uint32) >> 8)
     return one[half & 0xFF] ^ (half >> 8)
 
 
 def _crc_bytes(data: bytes) -> int:
+    """CRC-32C of short data, byte by byte."""
     table = _plain_table()
     crc = 0xFFFFFFFF
     for byte in data:
@@ -142,12 +152,13 @@ def _crc_bytes(data: bytes) -> int:
 
 @lru_cache(maxsize=1)
 def _plain_table() -> list[int]:
+    """The byte table as Python numbers, which are faster one by one."""
     return _byte_table().tolist()
 
 
 @lru_cache(maxsize=32)
 def _moves(level: int) -> NDArray[np.uint32]:
-    """(4, 256) tables of the map "LANE << level zero bytes follow", one for each byte of a checksum."""
+    """(4, 256): what a checksum becomes when ``LANE << level`` zero bytes follow, for each of its four bytes."""
     if level:
         bits = np.uint32(1) << np.arange(32, dtype=np.uint32)
         columns = _move(_move(bits, level - 1), level - 1)
@@ -163,15 +174,16 @@ def _moves(level: int) -> NDArray[np.uint32]:
 
 
 def _move(crc: NDArray[np.uint32], level: int) -> NDArray[np.uint32]:
+    """The checksums after ``LANE << level`` more zero bytes."""
     tables = _moves(level)
     return tables[0][crc & 0xFF] ^ tables[1][crc >> 8 & 0xFF] ^ tables[2][crc >> 16 & 0xFF] ^ tables[3][crc >> 24]
 
 
-# Protobuf. ``data`` is anything with data[i] an int and data[i:j] bytes: bytes, or a mapped file.
+# Protobuf. ``data`` is bytes or a mapped file: data[i] is an int, data[i:j] are bytes.
 
 
 def fields(data: Any, span: Span) -> Iterator[tuple[int, int, Span]]:
-    """(number, wire type, span of the value) of a message's fields, in order; Malformed where it is none."""
+    """(number, wire type, place of the value) of each field of a message, in order; Malformed where it is none."""
     position, stop = span
     while position < stop:
         key, position = _varint(data, position, stop)
@@ -185,14 +197,14 @@ def fields(data: Any, span: Span) -> Iterator[tuple[int, int, Span]]:
             length, start = _varint(data, position, stop)
             position = start + length
         else:
-            raise Malformed(f"wire type {wire}, which no such message has")
+            raise Malformed(f"wire type {wire}, which does not exist in such a message")
         if not number or position > stop:
-            raise Malformed("a field that ends behind its message")
+            raise Malformed("a field that is longer than its message")
         yield number, wire, Span(start, position)
 
 
 def example(data: Any, span: Span | None = None) -> dict[str, Span]:
-    """Features of a tf.train.Example by name (for a SequenceExample: those of its context)."""
+    """{name: place} of the features of a tf.train.Example, which is all of ``data`` or the part at ``span``."""
     features: dict[str, Span] = {}
     for number, wire, message in fields(data, span or Span(0, len(data))):
         if number == 1 and wire == 2:
@@ -200,19 +212,11 @@ def example(data: Any, span: Span | None = None) -> dict[str, Span]:
     return features
 
 
-def sequence_example(data: Any, span: Span | None = None) -> tuple[dict[str, Span], dict[str, list[Span]]]:
-    """(context features by name, lists of features by name) of a tf.train.SequenceExample."""
-    span = span or Span(0, len(data))
-    lists: dict[str, list[Span]] = {}
-    for number, wire, message in fields(data, span):
-        if number == 2 and wire == 2:
-            for name, value in _named(data, message).items():
-                lists[name] = [item for n, w, item in fields(data, value) if n == 1 and w == 2]
-    return example(data, span), lists
-
-
 def _named(data: Any, span: Span) -> dict[str, Span]:
-    """A message with one map<string, message> in field 1; of equal keys the last counts, as protobuf has it."""
+    """{key: place of the value} of a message with one map<string, message> in field 1.
+
+    Of equal keys the last one is valid, as protobuf defines it.
+    """
     found: dict[str, Span] = {}
     for number, wire, item in fields(data, span):
         if number != 1 or wire != 2:
@@ -228,7 +232,7 @@ def _named(data: Any, span: Span) -> dict[str, Span]:
 
 
 def bytes_spans(data: Any, feature: Span) -> list[Span]:
-    """Where the entries of a bytes feature lie."""
+    """The places of the entries of a bytes feature."""
     return [item for number, wire, item in _list(data, feature, 1) if number == 1 and wire == 2]
 
 
@@ -237,7 +241,7 @@ def floats(data: Any, feature: Span) -> NDArray[np.float32]:
     chunks = [bytes(data[item.start : item.stop]) for number, wire, item in _list(data, feature, 2) if number == 1]
     joined = b"".join(chunks)
     if len(joined) % 4:
-        raise Malformed("a list of floats whose bytes are no multiple of four")
+        raise Malformed("a list of floats whose length is no multiple of four bytes")
     return np.frombuffer(joined, "<f4").astype(np.float32)
 
 
@@ -253,17 +257,18 @@ def integers(data: Any, feature: Span) -> NDArray[np.int64]:
 
 
 def _list(data: Any, feature: Span, kind: int) -> Iterator[tuple[int, int, Span]]:
-    """Fields of the list inside a feature, which must be of that kind: 1 bytes, 2 floats, 3 integers."""
+    """The fields of the list in a feature. It has to be of the given kind: 1 bytes, 2 floats, 3 integers."""
     for number, wire, message in fields(data, feature):
         if wire != 2 or number not in (1, 2, 3):
             continue
         if number != kind:
             names = {1: "bytes", 2: "floats", 3: "integers"}
-            raise Malformed(f"a list of {names[number]} where {names[kind]} belong")
+            raise Malformed(f"a list of {names[number]}, expected {names[kind]}")
         yield from fields(data, message)
 
 
 def _varint(data: Any, position: int, stop: int) -> tuple[int, int]:
+    """The number at ``position``, and the position after it."""
     value = shift = 0
     while True:
         if position >= stop or shift > 63:

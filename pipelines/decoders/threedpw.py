@@ -1,4 +1,4 @@
-"""3DPW's folders in (von Marcard et al. 2018), clips out: one for each person of a sequence.
+"""3DPW's folders in (von Marcard et al. 2018), clips out: one for each person in a sequence.
 
 imageFiles/<sequence>/image_00000.jpg and sequenceFiles/{train,validation,test}/<sequence>.pkl (Python-2 pickles).
 """
@@ -18,13 +18,13 @@ from glot.human.joints import COMMON14, SPIN49, THREEDPW_2D, match
 from glot.human.safe_pickle import load_pickle
 from glot.people.boxes import VISIBLE, keypoint_boxes
 from pipelines.decoders.altered_boxes import misaligned
-from pipelines.decoders.clips import Clip, Decoded, Decoder, Unit, unit_of_pictures
+from pipelines.decoders.clips import Clip, Decoded, Decoder, Unit, check_root, unit_of_pictures
 
 SPLITS = ("train", "validation", "test")
 FPS = 30.0
 ENLARGE = 1.1
 REFERENCE_FEATURE_SCALE = 1.3  # of the published features, whose 2D targets are at 1.2
-FEWEST_VISIBLE = 7  # of the 12 limb joints; the published counts follow from this rule
+FEWEST_VISIBLE = 7  # of the 12 limb joints; with this rule the counts are the published ones
 REFERENCE = (
     f"features cropped at {REFERENCE_FEATURE_SCALE}, 2D targets at {DEFAULT_CROP_SCALE}; median padded with zeros; "
     "boxes late by the frames before a person is first seen; joints3d with the world's translation; targets of float16"
@@ -34,13 +34,15 @@ LIMBS_IN_2D = [source for source, _ in LIMBS]
 LIMBS_IN_SPIN49 = [SPIN49.index(COMMON14[target]) for _, target in LIMBS]
 HIPS = [SPIN49.index("rhip"), SPIN49.index("lhip")]
 GENDERS = {"m": "male", "f": "female", "male": "male", "female": "female"}
-FRAMES_AT_ONCE = 512  # bounds the memory of the body model
+FRAMES_AT_ONCE = 512  # of the body model, so that its memory is bounded
+# Fields that the decoder reads: a list with one array per person, of N frames. ``trans`` is for "reference" only.
+PERSON_FIELDS: dict[str, tuple[int, ...]] = {"poses": (72,), "poses2d": (3, 18), "campose_valid": ()}
+TRANS: dict[str, tuple[int, ...]] = {"trans": (3,)}
 
 
 def find_units(root: Path, split: str) -> list[Unit]:
-    """The sequences of a split, sorted by name; a sequence without pictures is listed too, decoding it says so."""
-    if not root.is_dir():
-        raise InputError(f"--root {root}: there is no such folder")
+    """The sequences of a split, sorted by name. One without pictures is listed too; decoding it reports that."""
+    check_root(root)
     folder = root / "sequenceFiles" / split
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder; --root must hold 3DPW's sequenceFiles/ and imageFiles/")
@@ -53,41 +55,35 @@ def find_units(root: Path, split: str) -> list[Unit]:
 
 
 def decode(root: Path, unit: Unit, body: Body, preprocessing: str) -> Decoded:
-    """Clips of everybody in a sequence who is ever visible.
+    """The clips of all people in a sequence who are visible at some time.
 
-    ``preprocessing`` "reference" makes what TCMR's and GLoT's published inputs contain (REFERENCE says what).
+    Rows: from a person's first visible frame to the last, those with 7 of 12 limb joints above confidence 0.3.
+    keypoints2d: these 12 joints in slots 25-36, with confidence 1 above 0.3, otherwise 0.
+    pose: the root rotated into the camera frame, R_camera R_root.
+    betas: those of the gendered body, as everywhere in the field.
+    joints3d: the 49 joints of the neutral body with this pose and these betas, metres, camera frame, relative to the
+    pelvis, which is the mean of the hips (slots 27 and 28).
+    valid: 3DPW's campose_valid. Where the camera's matrix is no rotation, has_3d and has_smpl are false too.
 
-    Rows: from the first to the last visible frame, those with 7 of 12 limb joints above confidence 0.3.
-    keypoints2d: those 12 joints in slots 25-36, confidence 1 above 0.3 and else 0.
-    pose: the root turned into the camera, R_camera R_root; betas: the gendered body's, as everywhere in the field.
-    joints3d: the 49 joints of the neutral body with them, metres, camera frame, relative to the pelvis (the mean of the
-    hips, slots 27 and 28). The reference's are in a hybrid frame, turned into the camera about SMPL's origin and moved
-    by the world's translation, where only differences between joints of one frame have a meaning.
-    Its boxes may be shifted or infinite (see pipelines.decoders.altered_boxes); a row with an infinite box is left out and counted. The
-    shift that it passes on to the stored boxes of all later people follows the order of a directory listing: not made.
-    valid: 3DPW's campose_valid. Where a camera pose is no rotation at all, has_3d and has_smpl are false too.
+    With "reference" the clips are what TCMR's and GLoT's published inputs contain; REFERENCE lists the differences.
+    - joints3d is in a mixed frame: rotated into the camera frame about SMPL's origin, then moved by the world's
+      translation. Only differences between joints of one frame have a meaning.
+    - Boxes may be shifted, or infinite (see ``altered_boxes.misaligned``). A row with an infinite box is left out and
+      counted. The published code also passes the shift on to the stored boxes of all later people, in the order of a
+      directory listing; that is not imitated.
     """
     reference = preprocessing == "reference"
     data = _read(root, unit, with_trans=reference)
     cameras, rigid = _camera_rotations(data["cam_poses"])
-    clips = []
     counts = {"person_frames": 0, "rows": 0, "rows_outside_visible": 0, "rows_too_few_joints": 0, "rows_without_box": 0}
     counts["cameras_not_rigid"] = int((~rigid).sum())
-    for person, keypoints in enumerate(data["poses2d"]):
-        counts["person_frames"] += len(keypoints)
-        boxes = keypoint_boxes(keypoints, enlarge=ENLARGE, zero_padded=reference)
-        bbox = misaligned(boxes) if reference else boxes.bbox
-        frames = np.arange(boxes.start, boxes.stop)
-        visible = keypoints[frames][:, LIMBS_IN_2D, 2] > VISIBLE  # (n, 12)
-        enough, boxed = visible.sum(1) >= FEWEST_VISIBLE, np.isfinite(bbox).all(1)
-        kept = enough & boxed
-        counts["rows_outside_visible"] += len(keypoints) - len(frames)
-        counts["rows_too_few_joints"] += int((~enough).sum())
-        counts["rows_without_box"] += int((enough & ~boxed).sum())
-        frames, visible = frames[kept], visible[kept]
+    clips = []
+    for person in range(len(data["poses2d"])):
+        frames, bbox, visible, person_counts = _rows(data["poses2d"][person], reference=reference)
+        for name, count in person_counts.items():
+            counts[name] += count
         if not len(frames):
             continue
-        counts["rows"] += len(frames)
         pose, betas, joints3d = _labels(data, person, frames, cameras, body, reference=reference)
         clips.append(
             Clip(
@@ -97,8 +93,8 @@ def decode(root: Path, unit: Unit, body: Body, preprocessing: str) -> Decoded:
                 gender=data["genders"][person],
                 frame_index=frames,
                 image=[f"{unit.images}/image_{frame:05d}.jpg" for frame in frames],
-                bbox=bbox[kept],
-                keypoints2d=_keypoints(keypoints[frames], visible),
+                bbox=bbox,
+                keypoints2d=_keypoints(data["poses2d"][person][frames], visible),
                 joints3d=joints3d,
                 joints3d_valid=np.ones(joints3d.shape[:2], bool),
                 pose=pose,
@@ -112,8 +108,31 @@ def decode(root: Path, unit: Unit, body: Body, preprocessing: str) -> Decoded:
     return Decoded(clips, counts)
 
 
+def _rows(
+    keypoints: NDArray[np.float64], *, reference: bool
+) -> tuple[NDArray[np.integer], NDArray[np.float64], NDArray[np.bool_], dict[str, int]]:
+    """Frames (n,) of a person that become rows, their boxes (n, 4), which limbs are visible (n, 12), and counts.
+
+    ``keypoints`` (N, 18, 3) of all frames of the sequence.
+    """
+    boxes = keypoint_boxes(keypoints, enlarge=ENLARGE, zero_padded=reference)
+    bbox = misaligned(boxes) if reference else boxes.bbox
+    frames = np.arange(boxes.start, boxes.stop)
+    visible = keypoints[frames][:, LIMBS_IN_2D, 2] > VISIBLE
+    enough, boxed = visible.sum(1) >= FEWEST_VISIBLE, np.isfinite(bbox).all(1)
+    kept = enough & boxed
+    counts = {
+        "person_frames": len(keypoints),
+        "rows": int(kept.sum()),
+        "rows_outside_visible": len(keypoints) - len(frames),
+        "rows_too_few_joints": int((~enough).sum()),
+        "rows_without_box": int((enough & ~boxed).sum()),
+    }
+    return frames[kept], bbox[kept], visible[kept], counts
+
+
 def _keypoints(keypoints: NDArray[np.float64], visible: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(n, 18, 3) of the file, (n, 12) limbs that are seen -> (n, 49, 3), confidence 0 or 1."""
+    """Keypoints (n, 18, 3) of the file and which limbs are visible (n, 12) -> (n, 49, 3) with confidence 0 or 1."""
     keypoints2d = np.zeros((len(keypoints), len(SPIN49), 3))
     keypoints2d[:, LIMBS_IN_SPIN49, :2] = keypoints[:, LIMBS_IN_2D, :2]
     keypoints2d[:, LIMBS_IN_SPIN49, 2] = visible
@@ -129,7 +148,7 @@ def _labels(
     *,
     reference: bool,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """pose (n, 24, 3) seen from the cameras, betas (n, 10), joints3d (n, 49, 3) of a person at n frames."""
+    """pose (n, 24, 3) in the camera frame, betas (n, 10) and joints3d (n, 49, 3) m of a person in n frames."""
     pose = data["poses"][person][frames].reshape(-1, 24, 3)
     rotmats = Rotation.from_rotvec(pose.reshape(-1, 3)).as_matrix().reshape(-1, 24, 3, 3)
     rotmats[:, 0] = cameras[frames] @ rotmats[:, 0]
@@ -142,33 +161,16 @@ def _labels(
 
 
 def _read(root: Path, unit: Unit, *, with_trans: bool) -> dict[str, Any]:
-    """The fields we use, checked and uniform: N frames, P people.
+    """The fields that are used, checked and in one form. N frames, P people.
 
-    cam_poses (N, 4, 4); P times poses (N, 72), betas (10+,), poses2d (N, 18, 3), campose_valid (N,) bool, genders;
+    cam_poses (N, 4, 4); lists of P: poses (N, 72), betas (10+,), poses2d (N, 18, 3), campose_valid (N,) bool, genders;
     trans (N, 3) if asked for.
     """
     raw = load_pickle(root / unit.annotation)
-    if not isinstance(raw, dict):
-        raise InputError(f"{unit.annotation}: holds a {type(raw).__name__}, not a 3DPW sequence")
-    per_frame: dict[str, tuple[int, ...]] = {"poses": (72,), "poses2d": (3, 18), "campose_valid": ()}  # and person
-    if with_trans:
-        per_frame["trans"] = (3,)
-    needed = (*per_frame, "betas", "cam_poses", "img_frame_ids")
-    if missing := [key for key in needed if key not in raw]:
-        raise InputError(f"{unit.annotation}: no {', '.join(missing)} in it, so not a 3DPW sequence")
-    for key in (*per_frame, "betas"):
-        if not isinstance(raw[key], (list, tuple, np.ndarray)):
-            raise InputError(
-                f"{unit.annotation}: {key} is a {type(raw[key]).__name__}, not a list with an item a person"
-            )
-    frames, people = np.asarray(raw["img_frame_ids"]).size, len(raw["poses"])
-    for key in (*per_frame, "betas"):
-        if len(raw[key]) != people:
-            raise InputError(f"{unit.annotation}: {people} people have poses, {len(raw[key])} have {key}")
-    if not people or not frames:
-        raise InputError(f"{unit.annotation}: {people} people, {frames} frames, so nothing to extract")
+    fields = PERSON_FIELDS | (TRANS if with_trans else {})
+    frames, people = _check_fields(unit, raw, fields)
     data: dict[str, Any] = {"cam_poses": _numbers(unit, "cam_poses", raw["cam_poses"], (frames, 4, 4), finite=False)}
-    for key, shape in per_frame.items():
+    for key, shape in fields.items():
         data[key] = [_numbers(unit, f"{key}[{i}]", value, (frames, *shape)) for i, value in enumerate(raw[key])]
     data["betas"] = [_numbers(unit, f"betas[{i}]", value, None).ravel() for i, value in enumerate(raw["betas"])]
     if min(map(len, data["betas"])) < 10:
@@ -184,9 +186,30 @@ def _read(root: Path, unit: Unit, *, with_trans: bool) -> dict[str, Any]:
     return data
 
 
+def _check_fields(unit: Unit, raw: Any, fields: dict[str, tuple[int, ...]]) -> tuple[int, int]:
+    """The numbers of frames and of people; InputError where the content is no sequence of 3DPW."""
+    if not isinstance(raw, dict):
+        raise InputError(f"{unit.annotation}: holds a {type(raw).__name__}, not a 3DPW sequence")
+    if missing := [key for key in (*fields, "betas", "cam_poses", "img_frame_ids") if key not in raw]:
+        raise InputError(f"{unit.annotation}: no {', '.join(missing)} in it, so it is not a 3DPW sequence")
+    for key in (*fields, "betas"):
+        if not isinstance(raw[key], (list, tuple, np.ndarray)):
+            raise InputError(
+                f"{unit.annotation}: {key} is of type {type(raw[key]).__name__}, not a list with an item per person"
+            )
+    frames, people = np.asarray(raw["img_frame_ids"]).size, len(raw["poses"])
+    for key in (*fields, "betas"):
+        if len(raw[key]) != people:
+            raise InputError(f"{unit.annotation}: {people} people have poses, {len(raw[key])} have {key}")
+    if not people or not frames:
+        raise InputError(f"{unit.annotation}: {people} people, {frames} frames, so nothing to extract")
+    return frames, people
+
+
 def _numbers(
     unit: Unit, name: str, value: Any, shape: tuple[int, ...] | None, *, finite: bool = True
 ) -> NDArray[np.float64]:
+    """The field called ``name`` as an array of ``shape`` (None: any); InputError where it is not."""
     try:
         array = np.array(value, np.float64)
     except (TypeError, ValueError):
@@ -199,7 +222,7 @@ def _numbers(
 
 
 def _camera_rotations(cam_poses: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """World-to-camera rotations (N, 3, 3), and where they are rotations (N,); the identity elsewhere."""
+    """World-to-camera rotations (N, 3, 3), and a mask (N,) of those that are rotations; the others are the identity."""
     cameras = cam_poses[:, :3, :3]
     with np.errstate(invalid="ignore", over="ignore"):
         off = np.abs(cameras @ cameras.transpose(0, 2, 1) - np.eye(3)).max((1, 2))
@@ -208,6 +231,7 @@ def _camera_rotations(cam_poses: NDArray[np.float64]) -> tuple[NDArray[np.float6
 
 
 def _joints(body: Body, rotmats: NDArray[np.float64], betas: NDArray[np.float64]) -> NDArray[np.float32]:
+    """(n, 49, 3) m of the body."""
     with torch.no_grad():
         chunks = [
             body.joints(torch.from_numpy(rotmats[i : i + FRAMES_AT_ONCE]).float(),

@@ -1,13 +1,13 @@
-"""Videos of people in, clips out: each person where a box file says so, or one person who fills the picture.
+"""Videos of people in, clips out: each person at the boxes of a file, or one person who fills the picture.
 
-Any video files at any depth below the root; pictures are called "walk.mp4#12", counted from 0. No labels.
+Video files may be at any depth below the root. A picture is called "walk.mp4#12", counted from 0. No labels.
 """
 
 import hashlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 from urllib.parse import quote
 
 import numpy as np
@@ -19,15 +19,18 @@ from glot.human.crop import DEFAULT_CROP_SCALE
 from glot.human.joints import SPIN49
 from glot.people.track_files import Boxes, read_tracks, track_file
 from glot.people.video import VIDEOS, Timeline, Unreadable, frames_said, read_timeline
-from pipelines.decoders.clips import Clip, Decoded, Decoder, Unit
+from pipelines.decoders.clips import Clip, Decoded, Decoder, Unit, check_root, file_source, without_3d, without_smpl
 
-SPLITS = ("test",)  # nobody trains on them
-FARTHEST = 1e6  # px
-LONGEST_NAME = 150  # of a unit, bytes
+SPLITS = ("test",)  # there are no labels to train on
+FARTHEST = 1e6  # px; a coordinate beyond it is no position
+LONGEST_NAME = 150  # bytes of a unit's name
 
 
 class FrameNames(Sequence[str]):
-    """ "walk.mp4#0" and so on; three hours of them take no memory to speak of."""
+    """The names of a video's pictures, "walk.mp4#0" and so on, made when they are asked for.
+
+    Three hours of video would have hundreds of thousands of strings.
+    """
 
     def __init__(self, video: str, frames: NDArray[np.integer]) -> None:
         self.video, self.frames = video, frames
@@ -46,8 +49,11 @@ class FrameNames(Sequence[str]):
 
 
 def video_decoder(tracks: Path | None) -> Decoder:
-    """The decoder of videos with the boxes in ``tracks``: a file for one video, a JSON file for several, or a folder
-    with a file for each; None takes the whole picture."""
+    """The decoder of videos with the boxes in ``tracks``.
+
+    ``tracks`` is a file for one video, a JSON file for several, or a folder with a file for each video. With None, the
+    person is the whole picture.
+    """
     return Decoder(
         splits=SPLITS,
         find=partial(find_units, tracks=tracks),
@@ -58,11 +64,10 @@ def video_decoder(tracks: Path | None) -> Decoder:
 
 
 def find_units(root: Path, split: str, *, tracks: Path | None = None) -> list[Unit]:
-    """The videos by name; one that cannot be read is listed too, decoding it says so."""
+    """The videos, sorted by name. One that cannot be read is listed too; decoding it reports that."""
     if root.is_file():
-        raise InputError(f"--root {root}: is a file; give the folder it is in")
-    if not root.is_dir():
-        raise InputError(f"--root {root}: there is no such folder")
+        raise InputError(f"--root {root}: is a file; give the folder that contains it")
+    check_root(root)
     files = sorted(path for path in root.rglob("*") if path.suffix.lower() in VIDEOS and path.is_file())
     if not files:
         raise InputError(f"--root {root}: no videos in it ({', '.join(VIDEOS)})")
@@ -70,16 +75,18 @@ def find_units(root: Path, split: str, *, tracks: Path | None = None) -> list[Un
         if not tracks.exists():
             raise InputError(f"--tracks {tracks}: there is no such file or folder")
         if tracks.is_file() and tracks.suffix.lower() != ".json" and len(files) > 1:
-            raise InputError(f"--tracks {tracks}: is of one video, but {root} holds {len(files)}; give a folder")
+            raise InputError(f"--tracks {tracks}: is for one video, but {root} holds {len(files)}; give a folder")
     return [_unit(root, file, tracks) for file in files]
 
 
 def decode(root: Path, unit: Unit, body: Body, preprocessing: str, *, tracks: Path | None = None) -> Decoded:
-    """A clip of every person with a box, at the frames that have one. bbox: the square around it. The rows of a person
-    without boxes, of the whole video, are crops as wide as the larger side of the picture.
+    """The clips of a video: for each person, the frames in which the person has a box.
 
-    Where pictures do not follow each other evenly (phones, recorded calls), frame_index still counts pictures and fps
-    is the mean; ``uneven_rate`` is then 1.
+    bbox: a square around the given box. Without ``tracks`` there is one clip of the whole video, whose crops are as
+    wide as the larger side of the picture.
+
+    In a video without a constant frame rate (phones, recorded calls), frame_index still counts pictures and fps is the
+    mean rate. The count ``uneven_rate`` is then 1.
     """
     try:
         timeline = read_timeline(root / unit.images)
@@ -97,7 +104,7 @@ def decode(root: Path, unit: Unit, body: Body, preprocessing: str, *, tracks: Pa
         counts |= {"people": len(people), "boxes_without_size": 0, "boxes_beyond_the_video": 0}
     clips = []
     for person, boxes in people.items():
-        sized = (boxes.bbox[:, 2:] > 0).all(1) & (np.abs(boxes.bbox) < FARTHEST).all(1)  # NaN is not either
+        sized = (boxes.bbox[:, 2:] > 0).all(1) & (np.abs(boxes.bbox) < FARTHEST).all(1)  # NaN fails, too
         inside = boxes.frames < timeline.frames
         if tracks is not None:
             counts["boxes_without_size"] += int((~sized).sum())
@@ -110,11 +117,8 @@ def decode(root: Path, unit: Unit, body: Body, preprocessing: str, *, tracks: Pa
 
 
 def _clip(track: str, video: str, frames: NDArray[np.int64], box: NDArray[np.float64], timeline: Timeline) -> Clip:
+    """The clip of a person; ``box`` (N, 4: left, top, width, height) px."""
     count = len(frames)
-
-    def nothing(*shape: int, kind: type = float) -> NDArray[Any]:
-        return np.broadcast_to(np.zeros(1, kind), (count, *shape))
-
     side = box[:, 2:].max(1)
     return Clip(
         track_id=track,
@@ -124,25 +128,21 @@ def _clip(track: str, video: str, frames: NDArray[np.int64], box: NDArray[np.flo
         frame_index=frames,
         image=FrameNames(video, frames),
         bbox=np.column_stack([box[:, :2] + box[:, 2:] / 2, side, side]),
-        keypoints2d=nothing(len(SPIN49), 3),
-        joints3d=nothing(len(SPIN49), 3),
-        joints3d_valid=nothing(len(SPIN49), kind=bool),
-        pose=nothing(24, 3),
-        betas=nothing(10),
-        has_3d=nothing(kind=bool),
-        has_smpl=nothing(kind=bool),
-        valid=~nothing(kind=bool),
+        keypoints2d=np.broadcast_to(0.0, (count, len(SPIN49), 3)),
+        valid=np.broadcast_to(True, (count,)),
+        **without_3d(count),
+        **without_smpl(count),
     )
 
 
 def _unit(root: Path, file: Path, tracks: Path | None) -> Unit:
     video = file.relative_to(root).as_posix()
-    sources: list[dict[str, Any]] = [{"path": video, "bytes": file.stat().st_size}]
+    sources = [file_source(root, video)]
     if tracks is not None and (boxes := track_file(video, tracks)):
         content = boxes.read_bytes()
         sources.append({"path": boxes.name, "bytes": len(content), "hash": hashlib.sha256(content).hexdigest()[:16]})
     name = quote(video, safe=" ")
-    if len(name) > LONGEST_NAME:  # file systems end at 255
+    if len(name) > LONGEST_NAME:  # file systems allow 255 bytes
         name = f"{name[: LONGEST_NAME - 17]}-{hashlib.sha256(video.encode()).hexdigest()[:16]}"
     return Unit(name, video, video, frames_said(file), tuple(sources))
 

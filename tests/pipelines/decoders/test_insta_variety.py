@@ -192,7 +192,7 @@ def test_pictures_of_another_size_are_counted(tmp_path: Path, body: Body) -> Non
         ({"image/face_pts": None}, "no image/face_pts in it"),
         ({"image/encoded": None}, "no image/encoded in it"),
         ({"image/encoded": []}, "no pictures in it"),
-        ({"image/visibilities": np.ones((20, 14), np.float32)}, "a list of floats where integers belong"),
+        ({"image/visibilities": np.ones((20, 14), np.float32)}, "a list of floats, expected integers"),
     ],
 )
 def test_a_record_that_is_no_track_is_skipped_with_its_reason(

@@ -233,7 +233,7 @@ def broken(**changes: Any) -> dict[str, Any]:
         (broken(cam_poses=["a"]), "cam_poses is not an array of numbers"),
         (broken(img_frame_ids=np.zeros(0)), "0 frames"),
         (broken(genders=["m"]), "1 genders"),
-        (broken(poses=5), "poses is a int, not a list"),
+        (broken(poses=5), "poses is of type int, not a list"),
         (broken(poses2d=[np.full((12, 3, 18), np.nan)] * 2), r"poses2d\[0\] holds NaN"),
     ],
     ids=lambda value: value[:20] if isinstance(value, str) else "",
