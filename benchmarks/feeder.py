@@ -5,7 +5,6 @@ Prints a table and writes benchmarks/out/feeder.json with ``over_training_demand
 """
 
 import json
-import math
 import os
 import statistics
 import subprocess
@@ -27,8 +26,11 @@ from glot.config import DataConfig, Recipe
 from glot.features.schema import KEYPOINTS, Manifest, schema, write_manifest
 from glot.features.store import FeatureStore
 from glot.human.body import load_body
-from glot.training.loop import Job, Stepper, first_model, train
+from glot.training.feature_sets import feature_lineage
+from glot.training.loop import first_model, train
 from glot.training.sampler import Sampler
+from glot.training.spec import TrainSpec, WorkerSpec
+from glot.training.stepper import Stepper
 
 OUT = Path(__file__).parent / "out" / "feeder.json"
 FEATURES, TRACK = 2048, 500  # numbers of a feature, frames of a track
@@ -145,22 +147,24 @@ def demand(root: Path, steps: int, threads: int) -> float:
 def overhead(root: Path, epochs: int) -> float:
     """How much longer a step takes under Ray Train than in a plain loop, both with one worker. Runs in turns; the
     second epoch of each counts, when a fresh process has come to its pace."""
-    from glot.training.driver import connect, fit
-    from glot.training.run_state import feature_lineage
+    from glot.training.cluster import connect
+    from glot.training.driver import fit
 
-    recipe = Recipe("benchmark", epochs=2, steps_per_epoch=12, first_eval_epoch=1, data=DataConfig(batch_size=BATCH))
+    settings = [f"{name}={getattr(Recipe('plain'), name)}" for name in ("lr", "weight_decay", "warmup_epochs")]
+    settings += ["epochs=2", "steps_per_epoch=12", "first_eval_epoch=1", f"data.batch_size={BATCH}", "data.stride=16"]
     features = root.resolve()
     connect(workers=1, gpus=0)
     rates: dict[str, list[float]] = {"plain": [], "ray": []}
     for number in range(epochs):
         for name, found in rates.items():
             out = root / f"{name}{number}"
+            spec = TrainSpec(features=features, out=out, settings=tuple(settings), mlflow="none")
             if name == "ray":
-                fit(recipe, features=features, out=out)
+                fit(spec)
             else:
-                lineage = feature_lineage(recipe, features)
+                recipe = spec.chosen_recipe
                 sized = replace(recipe, model=replace(recipe.model, feature_size=FEATURES))
-                train(Job(sized, features, lineage, out, None, None, None, "", "", 1, 0, math.inf))
+                train(WorkerSpec(recipe=sized, features=features, lineage=feature_lineage(recipe, features), out=out))
             found.append(json.loads((out / "epochs.json").read_text())[1]["windows_per_s"])
     return statistics.median(rates["plain"]) / statistics.median(rates["ray"]) - 1
 

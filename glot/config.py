@@ -1,5 +1,6 @@
-"""What a run is: frozen dataclasses, and one function per recipe that returns them. No paths here."""
+"""What a run trains and how: frozen dataclasses, and one function for each recipe that returns them. No paths here."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
@@ -8,9 +9,9 @@ from glot.errors import InputError
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """GLoT's architecture (paper section 3; sizes from the official release). Widths are transformer widths."""
+    """GLoT's architecture (paper section 3; sizes from the official release)."""
 
-    feature_size: int = 2048  # of the backbone; taken from the feature set
+    feature_size: int = 2048  # numbers of a feature; a run takes it from its feature sets
     frames: int = 16  # T, Table 11
     nearby_frames: int = 4  # w: the local branch sees T//2-w ... T//2+w, Table 7
     mask_ratio: float = 0.5  # Table 4
@@ -24,15 +25,15 @@ class ModelConfig:
     hscr_global_pose: str = "paper"  # "paper" | "official"
     # The paper supervises the middle frame of the local branch, the official code the middle three (published: 3).
     local_supervised_frames: int = 3
-    width: int = 512
-    depth: int = 2
-    heads: int = 8
+    width: int = 512  # of the tokens of the global branch's encoder
+    depth: int = 2  # layers of that encoder
+    heads: int = 8  # of every attention layer
     decoder_width: int = 256
     decoder_depth: int = 1
     local_width: int = 256
     local_depth: int = 3
-    mlp_ratio: int = 4
-    hidden: int = 1024  # of both regressors
+    mlp_ratio: int = 4  # width of a transformer's hidden layer / width of its tokens
+    hidden: int = 1024  # width of the hidden layers of both regressors
     iterations: int = 3  # of the iterative regressor
     dropout: float = 0.1
     drop_path: float = 0.2
@@ -48,9 +49,11 @@ class ModelConfig:
         if self.frames < 4 or self.frames % 2:
             raise InputError(f"model.frames={self.frames}: the window length must be even and at least 4")
         if not 0 <= self.mask_ratio < 1:
-            raise InputError(f"model.mask_ratio={self.mask_ratio}: must be in [0, 1), at least one frame has to stay")
+            raise InputError(f"model.mask_ratio={self.mask_ratio}: must be in [0, 1), so that one frame stays visible")
         if int(self.frames * (1 - self.mask_ratio)) < 1:
-            raise InputError(f"model.mask_ratio={self.mask_ratio} leaves none of {self.frames} frames: lower it")
+            raise InputError(
+                f"model.mask_ratio={self.mask_ratio}: leaves none of {self.frames} frames visible; lower it"
+            )
         if not 1 <= self.nearby_frames < self.frames // 2:
             raise InputError(
                 f"model.nearby_frames={self.nearby_frames}: must be 1 to {self.frames // 2 - 1} "
@@ -62,7 +65,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the loss terms (official configs) and the two places where the official velocity loss is odd."""
+    """Weights of the loss terms (official configs), and two choices about the official velocity loss."""
 
     keypoints2d: float = 300.0
     joints3d: float = 300.0
@@ -71,9 +74,9 @@ class LossConfig:
     velocity2d: float = 10.0
     velocity3d: float = 100.0
     use_accel: bool = False  # second instead of first differences
-    # Official: mean over all frames times the mean of the mask. "masked" weights every frame by its own mask.
+    # Official: the mean over all frames, times the mean of the mask. "masked": each frame times its own mask.
     velocity3d_mask: str = "masked"  # "masked" | "official"
-    # Official: not root-centred, although 3DPW keeps its translation and the other sets are centred.
+    # Official: joints are not centred at the root, although 3DPW has translations and the other sets are centred.
     velocity3d_root: str = "centred"  # "centred" | "official"
 
     def __post_init__(self) -> None:
@@ -89,17 +92,17 @@ class DataConfig:
     sets_3d: tuple[str, ...] = ("3dpw",)
     no_smpl: tuple[str, ...] = ()  # sets whose SMPL parameters are not used as targets
     validation: tuple[str, ...] = ("3dpw",)  # epochs are compared by the first; the others are logged
-    batch_size: int = 64  # global, over all workers
+    batch_size: int = 64  # windows of a step, over all workers
     fraction_2d: float = 0.6  # int(64 * 0.6) = 38 windows of 2D sets and 26 of 3D sets
-    stride: int = 16  # between training windows of a track; 16 = no overlap
-    # Added to features in training, standard deviation (those of the open weights have about 0.5). 0, as officially:
-    # none. On the open sample it has not helped.
+    stride: int = 16  # frames from one training window of a track to the next; 16 = no overlap
+    # Standard deviation of the noise that training adds to features (those of the open weights deviate by about 0.5).
+    # The official code adds none (0). On the open sample it has not helped.
     feature_noise: float = 0.0
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A run, whole. ``seed`` fixes initialisation, sampling and masking."""
+    """All that decides what a run trains. ``seed`` fixes initialisation, sampling and masking."""
 
     name: str
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -107,19 +110,19 @@ class Recipe:
     data: DataConfig = field(default_factory=DataConfig)
     epochs: int = 50
     steps_per_epoch: int = 1000
-    lr: float = 1e-4  # maximum; the schedule starts and ends at a tenth of it
+    lr: float = 1e-4  # maximum of the schedule, which starts and ends at a tenth of it
     weight_decay: float = 0.0
-    clip_norm: float = 0.0  # gradients longer than this are shortened to it; 0, as officially: never
+    clip_norm: float = 0.0  # largest norm of the gradient; longer ones are scaled down. 0, as officially: no limit
     warmup_epochs: int = 5
     first_eval_epoch: int = 25
-    # Start with the features decorrelated (glot.models.whitening); the larger, the less. 0, as officially: not at all.
+    # Shrinkage of the whitening that the first layers start from (glot.models.whitening): the larger, the weaker the
+    # whitening. 0, as officially: none.
     whiten: float = 0.0
     seed: int = 1
-    # How a step is computed, not what it is meant to be: parts of a batch that a worker takes one after the other, the
-    # type that the network's products are taken in (losses and the body stay in float32), torch.compile.
-    accumulate: int = 1
-    precision: str = "float32"  # "float32" | "bfloat16"
-    compile: bool = False
+    # The next three change how a step is computed, not what it computes.
+    accumulate: int = 1  # parts of a batch that a worker processes one after the other
+    precision: str = "float32"  # "float32" | "bfloat16", of the network; losses and the body stay in float32
+    compile: bool = False  # torch.compile
 
     def __post_init__(self) -> None:
         _choice("precision", self.precision, "float32", "bfloat16")
@@ -127,7 +130,7 @@ class Recipe:
             if getattr(self, name) < 1:
                 raise InputError(f"{name}={getattr(self, name)}: must be at least 1")
         if not self.data.validation:
-            raise InputError("data.validation: name the set that epochs are compared on, e.g. data.validation=3dpw")
+            raise InputError("data.validation: is empty; name the set that epochs are compared on, e.g. 3dpw")
 
 
 def table1_3dpw() -> Recipe:
@@ -171,7 +174,7 @@ def table2_3dpw() -> Recipe:
 
 
 def open_start() -> Recipe:
-    """How the shipped open model was trained: thousands of rendered people with varied motions, from random weights."""
+    """How the shipped open model was trained: from random weights, on thousands of rendered people."""
     return Recipe(
         "open_start",
         model=ModelConfig(regressor_dropout=0.2),
@@ -181,21 +184,21 @@ def open_start() -> Recipe:
         lr=3e-4,
         weight_decay=1e-5,
         warmup_epochs=5,
-        first_eval_epoch=20,  # a validation split of 4,000 frames takes as long as 60 steps
+        first_eval_epoch=20,  # evaluating a validation split of 4,000 frames takes as long as 60 steps
         whiten=1.0,
         precision="bfloat16",
     )
 
 
 def open_video() -> Recipe:
-    """How the shipped model for real videos was trained, on BlazePose's features: the paper's depth, half its width."""
+    """How the shipped model for real videos was trained, on BlazePose's features: half the paper's width, its depth."""
     base = open_start()
     model = replace(base.model, width=256, decoder_width=256, local_width=256, mlp_ratio=2, hidden=512, drop_path=0.1)
     return replace(
         base,
         name="open_video",
         model=model,
-        data=replace(base.data, feature_noise=0.03),  # 4 px of the crop, 8 mm: landmarks of real people are no better
+        data=replace(base.data, feature_noise=0.03),  # 4 px of the crop, 8 mm: as accurate as landmarks of real people
         epochs=60,
         lr=4e-4,
         warmup_epochs=3,
@@ -204,7 +207,7 @@ def open_video() -> Recipe:
 
 
 def open_sample() -> Recipe:
-    """The open stack: our own renders in 3DPW's layout, minutes on two CPU cores. Not comparable with the paper."""
+    """For the rendered sample, laid out as 3DPW is: minutes on two CPU cores. Not comparable with the paper."""
     return Recipe(
         "open_sample",
         data=DataConfig(batch_size=32, stride=1),
@@ -221,10 +224,15 @@ RECIPES = {
     recipe.__name__: recipe
     for recipe in (open_sample, open_start, open_video, table1_3dpw, table1_h36m_mpii3d, table2_3dpw)
 }
+OPEN_RECIPES = ("open_sample", "open_start", "open_video")  # train on rendered people, which everybody can make
+BLAZEPOSE_RECIPES = ("open_video",)  # for features of BlazePose; the others are for those of a ResNet-50
 
 
-def recipe_named(name: str, settings: list[str] | tuple[str, ...] = ()) -> Recipe:
-    """The recipe called ``name`` with settings applied, e.g. ``model.mask_ratio=0.25`` or ``epochs=3``."""
+def recipe_named(name: str, settings: Sequence[str] = ()) -> Recipe:
+    """The recipe called ``name`` with settings applied, e.g. ``model.mask_ratio=0.25`` or ``epochs=3``.
+
+    Raises InputError for an unknown recipe or field, and for a value that the field does not take.
+    """
     if name not in RECIPES:
         raise InputError(f"--recipe {name}: there is no such recipe; choose one of {', '.join(RECIPES)}")
     recipe = RECIPES[name]()
@@ -237,17 +245,17 @@ def recipe_named(name: str, settings: list[str] | tuple[str, ...] = ()) -> Recip
 
 
 def to_dict(recipe: Recipe) -> dict[str, Any]:
-    """Nested plain values, as stored in config.json."""
+    """The recipe as nested dictionaries of plain values, as config.json stores it."""
     return asdict(recipe)
 
 
 def from_dict(values: dict[str, Any]) -> Recipe:
-    """The inverse of ``to_dict``; unknown or missing fields are an error, never a silent default."""
+    """The inverse of ``to_dict``. Raises InputError for unknown or missing fields; none is given a default silently."""
     return _build(Recipe, values, "recipe")
 
 
 def flat(recipe: Recipe) -> dict[str, Any]:
-    """One level of ``section.field`` names, as logged to MLflow."""
+    """The recipe as one dictionary of ``section.field`` names, as MLflow logs it."""
     out: dict[str, Any] = {}
     for key, value in to_dict(recipe).items():
         if isinstance(value, dict):
@@ -264,9 +272,11 @@ def _choice(name: str, value: str, *allowed: str) -> None:
 
 def _with(node: Any, path: list[str], text: str, setting: str) -> Any:
     name, rest = path[0], path[1:]
-    if not is_dataclass(node) or name not in {f.name for f in fields(node)}:
-        known = ", ".join(f.name for f in fields(node)) if is_dataclass(node) else "nothing below it"
-        raise InputError(f"--set {setting}: there is no field {name!r} here; there is {known}")
+    if not is_dataclass(node):
+        raise InputError(f"--set {setting}: the field has no part {name!r}; leave .{name} out")
+    known = [f.name for f in fields(node)]
+    if name not in known:
+        raise InputError(f"--set {setting}: there is no field {name!r}; the fields are {', '.join(known)}")
     old = getattr(node, name)
     if rest or is_dataclass(old):
         if not rest:

@@ -1,3 +1,19 @@
-"""Searches. Nothing of Ray is imported before glot has set its environment."""
+"""A space of recipe fields in; a training run for each point of it, side by side in MLflow and beside the paper, out.
 
+search        the command that runs a sweep
+report        the command that writes the pages of sweeps in MLflow
+spec          what a sweep is asked for (the command's options)
+spaces        which fields a sweep varies: the paper's tables, and spaces of users
+sweep         a sweep from its spec to its results: opening it, concluding it
+runner        running a sweep's trials with Ray Tune
+trial         what Ray Tune runs for a trial
+trial_queue   hands trials to Ray Tune and records how they end
+points        which points a sweep tries, kept in an Optuna study
+outcomes      trials and how they ended, in their folders
+registry      a sweep in MLflow: written and read
+results       tables and the page of a sweep
+plots         the picture of a sweep
+"""
+
+# Before anything in this package imports ray: sets the environment variables that ray reads when it is imported.
 import glot.training.ray_session  # noqa: F401

@@ -1,8 +1,7 @@
-"""A sweep in MLflow: what its run carries, how its trials' runs end, where its best model is; and how it is read."""
+"""A sweep in MLflow: its results, its trials' runs and its best model are written there, and read from there."""
 
 import json
 from pathlib import Path
-from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -11,21 +10,21 @@ from mlflow.exceptions import MlflowException
 from glot.errors import InputError
 from glot.location import write_whole
 from glot.training import mlflow_runs
-from glot.training.run_state import STATE
-from tuning import results
+from glot.training.run_state import read_state
+from tuning import plots, results
+from tuning.outcomes import FAILED, FINISHED, STOPPED, Outcome
 from tuning.results import Sweep
 from tuning.spaces import Axis, Errors, Space, parsed
-from tuning.study import FAILED, FINISHED, STOPPED, Outcome
 
 SPACE_TAG, DATA_TAG, OUTCOME_TAG, REASON_TAG = "glot.space", "glot.data", "glot.outcome", "glot.reason"
 PAGE, PICTURE, TABLE = "report.md", "report.png", "report.csv"
 SHOWN_TABLE = "table.json"
 PAGE_SIZE = 1000
-ENDS = {FINISHED: "FINISHED", STOPPED: "KILLED", FAILED: "FAILED"}
+STATUS = {FINISHED: "FINISHED", STOPPED: "KILLED", FAILED: "FAILED"}
 
 
 def sweep_tags(space: Space, data: str) -> dict[str, str]:
-    """What a report needs to know of a sweep besides its trials."""
+    """The tags that a report is made from, besides the runs of the trials."""
     axes = [{key: value for key, value in vars(axis).items() if value not in ((), None, False)} for axis in space.axes]
     paper = [[*point, *errors] for point, errors in space.paper.items()]
     content = {"name": space.name, "axes": axes, "paper": paper, "table": space.table}
@@ -33,16 +32,16 @@ def sweep_tags(space: Space, data: str) -> dict[str, str]:
 
 
 def write_results(sweep: Sweep, folder: Path) -> None:
-    """The page, the picture and the table of a sweep."""
-    results.plot(sweep, folder / PICTURE)
+    """Writes the page, the picture and the table of a sweep into a folder."""
+    plots.plot(sweep, folder / PICTURE)
     write_whole(folder / PAGE, results.markdown(sweep, PICTURE).encode())
     write_whole(folder / TABLE, results.csv_table(sweep).encode())
 
 
 def attach(run: mlflow_runs.Run, sweep: Sweep, out: Path) -> None:
-    """Hangs a sweep's results on its run: page, picture, and a table that MLflow shows as one."""
+    """Adds a sweep's results to its run in MLflow: page, picture, and a table that MLflow shows as a table."""
     write_results(sweep, out)
-    # As MLflow's log_table writes it; that function adds to the table that is there.
+    # In the form of MLflow's log_table. That function itself would append to the table of an earlier start.
     write_whole(out / SHOWN_TABLE, json.dumps(results.plain_table(sweep)).encode())
     for name in (PAGE, PICTURE, TABLE, SHOWN_TABLE):
         run.artifact(out / name)
@@ -55,29 +54,31 @@ def attach(run: mlflow_runs.Run, sweep: Sweep, out: Path) -> None:
 
 
 def close_children(uri: str, parent: str, sweep: Sweep, out: Path) -> None:
-    """Gives the trials' runs the status they came to. One that a scheduler stopped could not do it itself."""
+    """Sets the final status of the trials' runs. A trial that a scheduler stopped could not do it itself."""
     try:
         status = {run.info.run_id: run.info.status for run in children(uri, parent)}
         for outcome in sweep.outcomes:
-            run_id, end = run_of(outcome, out), ENDS[outcome.outcome]
+            run_id, end = run_of(outcome, out), STATUS[outcome.outcome]
             run = mlflow_runs.Run(uri, run_id, resumed=True)
             run.tags({OUTCOME_TAG: outcome.outcome, REASON_TAG: outcome.reason})
             if status.pop(run_id, end) != end:
                 run.metrics({f"best_{name}": value for name, value in outcome.metrics.items()}, step=0)
                 run.close(end)
         for run_id in (run_id for run_id, now in status.items() if now == "RUNNING"):
-            mlflow_runs.Run(uri, run_id).close("KILLED")  # unfinished; its next start opens it again
+            mlflow_runs.Run(uri, run_id).close("KILLED")  # an unfinished trial; its next start reopens the run
     except MlflowException as error:
-        print(f"warning: MLflow did not take the trials' ends ({str(error).splitlines()[0]}); --resume tells it again")
+        print(
+            f"warning: MLflow did not take the trials' ends ({str(error).splitlines()[0]}); --resume sends them again"
+        )
 
 
 def run_of(outcome: Outcome, out: Path) -> str:
-    """The id of a trial's run."""
-    return json.loads((outcome.attempt.folder(out) / STATE).read_text()).get("mlflow", {}).get("run_id", "")
+    """The id of a trial's run in MLflow; "" if it has none."""
+    return read_state(outcome.attempt.folder(out)).get("mlflow", {}).get("run_id", "")
 
 
 def register(run: mlflow_runs.Run, sweep: Sweep, out: Path, *, uri: str) -> None:
-    """Puts the best trial's checkpoint into MLflow, as a version of the model that is called after the space."""
+    """Registers the best trial's checkpoint in MLflow, as a version of the model ``glot-SPACE``."""
     best = sweep.best()
     if best is None:
         return
@@ -85,7 +86,7 @@ def register(run: mlflow_runs.Run, sweep: Sweep, out: Path, *, uri: str) -> None
     try:
         try:
             client.create_registered_model(name)
-        except MlflowException:  # there already: of an earlier sweep, or of one beside this
+        except MlflowException:  # it exists: from an earlier sweep, or one that runs at the same time
             client.get_registered_model(name)
         versions = client.search_model_versions(f"name = '{name}'", max_results=PAGE_SIZE)
         version = next((one for one in versions if one.run_id == run_id), None)
@@ -103,7 +104,7 @@ def register(run: mlflow_runs.Run, sweep: Sweep, out: Path, *, uri: str) -> None
 
 
 def children(uri: str, parent: str) -> list[Run]:
-    """The runs of a sweep's trials, the oldest first."""
+    """The runs of a sweep's trials, oldest first. ``parent``: the id of the sweep's run."""
     client = MlflowClient(uri)
     found: list[Run] = []
     token = None
@@ -122,7 +123,7 @@ def children(uri: str, parent: str) -> list[Run]:
 
 
 def sweeps(uri: str, experiment: str) -> list[Run]:
-    """The runs of all sweeps of an experiment, the newest first; InputError where there is none."""
+    """The runs of all sweeps of an experiment, newest first; InputError where there is none."""
     client = MlflowClient(uri)
     try:
         found = client.get_experiment_by_name(experiment)
@@ -130,13 +131,26 @@ def sweeps(uri: str, experiment: str) -> list[Run]:
     except MlflowException as error:
         raise InputError(f"--mlflow {uri}: no MLflow store answers there ({str(error).splitlines()[0]})") from None
     if not runs:
-        there = ", ".join(one.name for one in client.search_experiments())
-        raise InputError(f"--experiment {experiment}: no sweep in it at {uri}; there is {there}")
+        names = ", ".join(one.name for one in client.search_experiments())
+        raise InputError(f"--experiment {experiment}: has no sweep at {uri}; the experiments there are {names}")
     return list(runs)
 
 
+def newest_sweeps(uri: str, experiment: str, chosen: str = "") -> dict[str, Run]:
+    """The newest sweep of every space in an experiment, by the name of the space; or only the ``chosen`` one, by the
+    name of its space or the id of its run. Raises InputError where there is none."""
+    found = sweeps(uri, experiment)
+    newest = {run.info.run_name.removesuffix(" sweep"): run for run in reversed(found)}
+    if not chosen:
+        return newest
+    run = newest.get(chosen) or next((run for run in found if run.info.run_id == chosen), None)
+    if run is None:
+        raise InputError(f"--sweep {chosen}: there is no such sweep; there is {', '.join(newest)}")
+    return {chosen: run}
+
+
 def read_sweep(uri: str, run: Run) -> Sweep:
-    """A sweep as MLflow has it."""
+    """A sweep's results from its run and the runs of its trials."""
     content = json.loads(run.data.tags[SPACE_TAG])
     axes = tuple(Axis(**{**axis, "values": tuple(axis.get("values", ()))}) for axis in content["axes"])
     paper = {tuple(row[: len(axes)]): Errors(*row[len(axes) :]) for row in content["paper"]}
@@ -151,12 +165,11 @@ def read_sweep(uri: str, run: Run) -> Sweep:
 
 
 def _outcome(run: Run, number: int, space: Space) -> Outcome | None:
-    """How a trial ended; None while it has not."""
-    ended: dict[str, Any] = {status: how for how, status in ENDS.items()}
-    how = run.data.tags.get(OUTCOME_TAG) or (ended.get(run.info.status) if run.info.status == "FINISHED" else None)
-    if how is None:
+    """How the trial of a run ended; None while it is unfinished. ``number``: of the trial in the sweep."""
+    kind = run.data.tags.get(OUTCOME_TAG) or (FINISHED if run.info.status == "FINISHED" else None)
+    if kind is None:
         return None
     metrics = {name.removeprefix("best_"): value for name, value in run.data.metrics.items() if name[:5] == "best_"}
     point = {axis.field: parsed(run.data.params[axis.field]) for axis in space.axes}
     seed = int(run.data.params["seed"])
-    return Outcome(number, point, seed, how, metrics, run.data.tags.get(REASON_TAG, ""))
+    return Outcome(number, point, seed, kind, metrics, run.data.tags.get(REASON_TAG, ""))

@@ -1,31 +1,29 @@
-"""Trials of a sweep in; what people look at out: a table beside the paper's, a picture, Markdown, the best point."""
+"""Trials of a sweep in; tables beside the paper's numbers, a Markdown page and the best trial out."""
 
 import csv
 import io
 import json
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-import matplotlib
+from rich.console import Console
+from rich.table import Table
 
-matplotlib.use("Agg")
-from matplotlib import pyplot
-from matplotlib.axes import Axes
+from glot.scoring.metric_names import METRICS
+from tuning.outcomes import FAILED, FINISHED, STOPPED, Outcome
+from tuning.spaces import Axis, Errors, Space, Value, shown
 
-from glot.scoring.metric_names import METRICS, UNITS
-from tuning.spaces import Errors, Space, Value, shown
-from tuning.study import FAILED, FINISHED, STOPPED, Outcome
-
-BEST = "pa_mpjpe"
+BEST = "pa_mpjpe"  # the metric that trials are compared by
+TABLE_WIDTH = 150  # characters, unless $COLUMNS gives another width
 
 
 @dataclass(frozen=True)
 class Row:
-    """A point: errors of its finished trials by metric, one a seed, the paper's, and what there is to say."""
+    """A point: errors of its finished trials by metric (one for each seed), the paper's, notes on its other trials."""
 
     point: dict[str, Value]
     errors: dict[str, list[float]]
@@ -33,29 +31,29 @@ class Row:
     notes: str = ""
 
     def mean(self, metric: str) -> float:
-        """Over seeds; NaN without a finished trial."""
+        """The mean over seeds; NaN without a finished trial."""
         return fmean(self.errors[metric]) if self.errors.get(metric) else math.nan
 
     def deviation(self, metric: str) -> float:
-        """Sample standard deviation over seeds; NaN with fewer than two."""
+        """The sample standard deviation over seeds; NaN with fewer than two."""
         return stdev(self.errors[metric]) if len(self.errors.get(metric, ())) > 1 else math.nan
 
     def difference(self, metric: str) -> float:
-        """Ours minus the paper's."""
+        """Our mean minus the paper's error; NaN without one of them."""
         return self.mean(metric) - getattr(self.paper, metric) if self.paper else math.nan
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """All that a report says of a sweep."""
+    """All that the page of a sweep shows."""
 
     space: Space
     outcomes: Sequence[Outcome]
-    data: str  # what the errors are of
-    about: dict[str, str]  # recipe, settings, features, …
+    data: str  # what the errors are of, in words
+    about: dict[str, str]  # more about the sweep: recipe, settings, features, …
 
     def rows(self) -> list[Row]:
-        """A row a point; those of a list of values in its order, others as they were tried."""
+        """A row for each point, sorted by the axes: numbers by value, words in the order of the axis."""
         points: dict[str, list[Outcome]] = {}
         for outcome in self.outcomes:
             points.setdefault(json.dumps(outcome.point), []).append(outcome)
@@ -63,19 +61,13 @@ class Sweep:
         for trials in points.values():
             done = [trial for trial in trials if trial.outcome == FINISHED]
             errors = {metric: [trial.metrics[f"val_{metric}"] for trial in done] for metric in METRICS}
-            odd = [trial for trial in trials if trial.outcome != FINISHED]
-            notes = "; ".join(f"seed {one.seed} {one.outcome} {one.reason.split(';')[0][:80]}".strip() for one in odd)
+            others = [trial for trial in trials if trial.outcome != FINISHED]
+            notes = "; ".join(
+                f"seed {one.seed} {one.outcome} {one.reason.split(';')[0][:80]}".strip() for one in others
+            )
             rows.append(Row(trials[0].point, errors, self.space.row(trials[0].point), notes))
 
-        def place(row: Row) -> list[float]:
-            found = []
-            for axis in self.space.axes:
-                value = row.point[axis.field]
-                word = isinstance(value, str | bool)
-                found.append(float(axis.values.index(value) if word and value in axis.values else 0 if word else value))
-            return found
-
-        return sorted(rows, key=place)
+        return sorted(rows, key=lambda row: [_order(axis, row.point[axis.field]) for axis in self.space.axes])
 
     def best(self) -> Outcome | None:
         """The finished trial with the least PA-MPJPE."""
@@ -83,29 +75,29 @@ class Sweep:
         return min(done, key=lambda outcome: outcome.metrics[f"val_{BEST}"], default=None)
 
     def seeds(self) -> int:
-        """Seeds a point, at most."""
+        """The largest number of finished trials of a point."""
         return max((len(row.errors[BEST]) for row in self.rows()), default=0)
 
     def title(self) -> str:
-        """Which sweep."""
+        """The space and its fields, as a heading."""
         return f"{self.space.name}: {', '.join(axis.field for axis in self.space.axes)}"
 
     def counts(self) -> str:
-        """15 trials: 12 finished, 3 stopped early"""
+        """For example: 15 trials: 12 finished, 3 stopped early."""
         by = {how: sum(trial.outcome == how for trial in self.outcomes) for how in (FINISHED, STOPPED, FAILED)}
-        said = ", ".join(f"{count} {how}" for how, count in by.items() if count)
-        return f"{len(self.outcomes)} trial{'s' if len(self.outcomes) != 1 else ''}: {said or 'none over'}"
+        parts = ", ".join(f"{count} {how}" for how, count in by.items() if count)
+        return f"{len(self.outcomes)} trial{'s' if len(self.outcomes) != 1 else ''}: {parts or 'none over'}"
 
 
 def number(value: float, deviation: float = math.nan) -> str:
-    """81.4, 81.4 ± 0.3, or a dash."""
+    """A mean as text: 81.4, 81.4 ± 0.3, or a dash for NaN."""
     if math.isnan(value):
         return "–"
     return f"{value:.1f}" if math.isnan(deviation) else f"{value:.1f} ± {deviation:.1f}"
 
 
 def cells(sweep: Sweep) -> tuple[list[str], list[list[str]]]:
-    """The table's head and its rows: the swept values, then ours, the paper's and the difference of every metric."""
+    """The table's head and rows: the swept values, then for each metric our error, the paper's and the difference."""
     paper = bool(sweep.space.paper)
     head = [axis.name for axis in sweep.space.axes]
     for title in METRICS.values():
@@ -125,7 +117,7 @@ def cells(sweep: Sweep) -> tuple[list[str], list[list[str]]]:
 
 
 def plain_table(sweep: Sweep) -> dict[str, Any]:
-    """The table as numbers, by columns and rows: what MLflow shows as an artifact."""
+    """The table as numbers, {columns, data}: the form that MLflow shows as a table."""
     columns = [axis.field for axis in sweep.space.axes]
     for metric in METRICS:
         columns += [f"{metric}", f"{metric}_deviation", f"{metric}_paper", f"{metric}_difference"]
@@ -141,7 +133,7 @@ def plain_table(sweep: Sweep) -> dict[str, Any]:
 
 
 def csv_table(sweep: Sweep) -> str:
-    """The same table for spreadsheets."""
+    """The table as numbers, as CSV."""
     table, text = plain_table(sweep), io.StringIO()
     writer = csv.writer(text)
     writer.writerow(table["columns"])
@@ -150,7 +142,7 @@ def csv_table(sweep: Sweep) -> str:
 
 
 def markdown(sweep: Sweep, picture: str = "") -> str:
-    """A page about the sweep, with a link to its picture where there is one."""
+    """The page of a sweep. ``picture``: the file of its picture, to link to."""
     head, body = cells(sweep)
     lines = [f"# {sweep.title()}", "", f"{sweep.counts()}. Errors in mm (Accel in mm/frame²) on {sweep.data}."]
     if sweep.seeds() > 1:
@@ -158,7 +150,7 @@ def markdown(sweep: Sweep, picture: str = "") -> str:
     if sweep.space.paper:
         lines.append(
             f"The paper's ({sweep.space.table}) are on 3DPW's test split after its whole training: another dataset and "
-            "another budget. Compare how the curves go, not the numbers."
+            "another budget. Compare the shapes of the curves, not the numbers."
         )
     lines += ["", "| " + " | ".join(head) + " |", "|" + "--:|" * len(head)]
     lines += ["| " + " | ".join(line) + " |" for line in body]
@@ -173,89 +165,20 @@ def markdown(sweep: Sweep, picture: str = "") -> str:
     return "\n".join(lines) + "\n"
 
 
-def plot(sweep: Sweep, path: Path) -> None:
-    """Every metric against what was swept; the paper's curve beside ours, on an axis of its own."""
-    axes = sweep.space.axes
-    figure, panels = pyplot.subplots(1, 4, figsize=(18, 4.6), constrained_layout=True)
-    figure.suptitle(f"{sweep.title()}  ({sweep.data})", fontsize=11)
-    if len(axes) == 1:
-        _curves(sweep, panels)
-    elif len(axes) == 2:
-        _families(sweep, panels)
-    else:
-        pyplot.close(figure)
-        figure, panels = pyplot.subplots(
-            1, len(axes), figsize=(4.5 * len(axes), 4.6), constrained_layout=True, sharey=True
-        )
-        figure.suptitle(f"{sweep.title()}  ({sweep.data})", fontsize=11)
-        _clouds(sweep, panels)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+def print_table(sweep: Sweep) -> None:
+    """Prints the table, beside the paper's."""
+    head, body = cells(sweep)
+    paper = f" | paper: {sweep.space.table}, 3DPW (another dataset)" if sweep.space.paper else ""
+    table = Table(title=f"{sweep.title()}: ours on {sweep.data}{paper}")
+    for title in head:
+        table.add_column(title, justify="right", style="dim" if title == "paper" else None)
+    for line in body:
+        table.add_row(*line)
+    Console(width=None if os.environ.get("COLUMNS") else TABLE_WIDTH).print(table)
 
 
-def _curves(sweep: Sweep, panels: Sequence[Axes]) -> None:
-    """One field: a line over numbers, points over words."""
-    (axis,), rows = sweep.space.axes, sweep.rows()
-    numeric = all(isinstance(row.point[axis.field], int | float) and row.point[axis.field] is not True for row in rows)
-    numeric = numeric and not any(isinstance(row.point[axis.field], bool) for row in rows)
-    at: list[Any] = [row.point[axis.field] if numeric else shown(row.point[axis.field]) for row in rows]
-    handles: list[Any] = []
-    for metric, panel in zip(METRICS, panels, strict=True):
-        spread = [0 if math.isnan(row.deviation(metric)) else row.deviation(metric) for row in rows]
-        line = panel.errorbar(
-            at, [row.mean(metric) for row in rows], spread, marker="o", capsize=3, linestyle="-" if numeric else "none"
-        )
-        panel.set(title=METRICS[metric], xlabel=axis.field, ylabel=f"ours, {UNITS[metric]}")
-        panel.yaxis.label.set_color("tab:blue")
-        panel.grid(alpha=0.3)
-        if axis.log:
-            panel.set_xscale("log")
-        elif numeric and len(set(at)) <= 8:
-            panel.set_xticks(sorted(set(at)))
-            panel.tick_params(axis="x", labelrotation=45 if len(set(at)) > 5 else 0)
-        if not numeric:
-            panel.margins(x=0.4)
-        handles = [line]
-        if any(row.paper for row in rows):
-            right = panel.twinx()
-            theirs = [(where, getattr(row.paper, metric)) for where, row in zip(at, rows, strict=True) if row.paper]
-            style: dict[str, Any] = {"marker": "s", "color": "tab:gray", "linestyle": "--" if numeric else "none"}
-            handles += right.plot(*zip(*theirs, strict=True), **style)
-            right.set_ylabel(f"paper, {UNITS[metric]}", color="tab:gray")
-    labels = ["ours (left axis)", f"paper's {sweep.space.table}, 3DPW: another dataset (right axis)"][: len(handles)]
-    panels[0].figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
-
-
-def _families(sweep: Sweep, panels: Sequence[Axes]) -> None:
-    """Two fields: a line for each value of the first, over the second."""
-    first, second = sweep.space.axes
-    rows = sweep.rows()
-    handles: dict[str, Any] = {}
-    for metric, panel in zip(METRICS, panels, strict=True):
-        for i, value in enumerate(dict.fromkeys(row.point[first.field] for row in rows)):
-            own = [row for row in rows if row.point[first.field] == value]
-            at = [row.point[second.field] for row in own]
-            label = f"{first.name} {shown(value)}"
-            spread = [0 if math.isnan(row.deviation(metric)) else row.deviation(metric) for row in own]
-            handles[label] = panel.errorbar(
-                at, [row.mean(metric) for row in own], spread, marker="o", capsize=3, color=f"C{i}", label=label
-            )
-        panel.set(title=METRICS[metric], xlabel=second.field, ylabel=UNITS[metric])
-        panel.grid(alpha=0.3)
-    panels[0].figure.legend(
-        list(handles.values()), list(handles), loc="outside lower center", ncols=len(handles), frameon=False
-    )
-
-
-def _clouds(sweep: Sweep, panels: Sequence[Axes]) -> None:
-    """More fields: PA-MPJPE over each of them, Accel as the colour."""
-    rows = [row for row in sweep.rows() if row.errors[BEST]]
-    errors, colours = [row.mean(BEST) for row in rows], [row.mean("accel") for row in rows]
-    cloud: Any = None
-    for axis, panel in zip(sweep.space.axes, panels, strict=True):
-        at: list[Any] = [row.point[axis.field] for row in rows]
-        cloud = panel.scatter(at, errors, c=colours, cmap="viridis")
-        panel.set(xlabel=axis.field, xscale="log" if axis.log else "linear")
-        panel.grid(alpha=0.3)
-    panels[0].set_ylabel("PA-MPJPE, mm")
-    panels[0].figure.colorbar(cloud, ax=list(panels), label="Accel, mm/frame²")
+def _order(axis: Axis, value: Value) -> float:
+    """The key that rows are sorted by along an axis."""
+    if not isinstance(value, str | bool):
+        return float(value)
+    return float(axis.values.index(value)) if value in axis.values else 0.0

@@ -1,4 +1,4 @@
-"""What a sweep varies: fields of a recipe and their values, with the paper's rows where it has them.
+"""Which fields of a recipe a sweep varies, and their values: the paper's ablations, with its errors, and users' own.
 
 A point is one value for every field of a space: {"model.frames": 16, "model.nearby_frames": 4}.
 """
@@ -7,7 +7,7 @@ import itertools
 import math
 import runpy
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ Point = Mapping[str, Value]
 
 
 class Errors(NamedTuple):
-    """The paper's columns: mm, and mm/frame² for Accel."""
+    """The paper's columns: mm; Accel in mm/frame²."""
 
     pa_mpjpe: float
     mpjpe: float
@@ -30,7 +30,7 @@ class Errors(NamedTuple):
 
 @dataclass(frozen=True)
 class Axis:
-    """A field of the recipe and where its values come from: a list, or a range from ``low`` to ``high``, both in it."""
+    """A field of the recipe and its values: a list, or a range from ``low`` to ``high``, both included."""
 
     field: str
     values: tuple[Value, ...] = ()
@@ -47,7 +47,7 @@ class Axis:
         if self.log and (self.step is not None or (self.low or 0) <= 0):
             raise InputError(f"axis {self.field}: a logarithmic range needs low above 0, and has no step")
         kinds = {type(value) for value in self.values}
-        if kinds == {int, float}:  # 0 among 0.5 and 0.75 is 0.0, also when it comes back from MLflow
+        if kinds == {int, float}:  # 0 beside 0.5 and 0.75 becomes 0.0, so that MLflow gives it back as it was
             object.__setattr__(self, "values", tuple(float(value) for value in self.values))
 
     @property
@@ -57,11 +57,11 @@ class Axis:
 
     @property
     def whole(self) -> bool:
-        """Whether a range has only integers."""
+        """Whether a range consists of integers."""
         return all(isinstance(number, int) for number in (self.low, self.high, self.step or 1))
 
     def listed(self) -> tuple[Value, ...]:
-        """All values; InputError for a range that has no end of them."""
+        """All values; InputError for a range that is continuous or logarithmic."""
         if self.values:
             return self.values
         assert self.low is not None and self.high is not None
@@ -73,12 +73,12 @@ class Axis:
 
 @dataclass(frozen=True)
 class Space:
-    """Axes to vary together, and the paper's rows: values in the order of the axes -> errors on 3DPW's test split."""
+    """Axes that vary together. ``paper``: values in the order of the axes -> its errors on 3DPW's test split."""
 
     name: str
     axes: tuple[Axis, ...]
     paper: Mapping[tuple[Value, ...], Errors] = field(default_factory=dict)
-    table: str = ""  # of the paper
+    table: str = ""  # the table of the paper that has these errors
 
     def grid(self) -> list[dict[str, Value]]:
         """Every combination of the axes' values."""
@@ -86,16 +86,16 @@ class Space:
         return [dict(zip(fields, row, strict=True)) for row in itertools.product(*(a.listed() for a in self.axes))]
 
     def row(self, point: Point) -> Errors | None:
-        """The paper's errors at a point, where it has them."""
+        """The paper's errors at a point; None where it has none."""
         return self.paper.get(tuple(point[axis.field] for axis in self.axes))
 
     def label(self, point: Point) -> str:
-        """frames=16, nearby_frames=4"""
+        """A point for people: frames=16, nearby_frames=4."""
         return ", ".join(f"{axis.name}={shown(point[axis.field])}" for axis in self.axes)
 
 
 def shown(value: Value) -> str:
-    """A value as people read it."""
+    """A value for people."""
     return f"{value:.4g}" if isinstance(value, float) else setting_text(value)
 
 
@@ -110,7 +110,7 @@ def settings_of(point: Point) -> list[str]:
 
 
 def parsed(text: str) -> Value:
-    """A value from text: true and false, a whole number, a number, else a word."""
+    """A value from text: true or false, an integer, a float, or else the text itself."""
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     for kind in (int, float):
@@ -133,7 +133,7 @@ _LENGTH: dict[Value, Errors] = {16: BASE, 24: Errors(51.2, 82.7, 98.5, 6.7), 32:
 
 
 def _one(name: str, field_name: str, rows: Mapping[Any, Errors], table: str) -> Space:
-    """An ablation of the paper: one field, a row for every value."""
+    """An ablation of the paper: one field, with the paper's errors for every value."""
     return Space(name, (Axis(field_name, tuple(rows)),), {(value,): errors for value, errors in rows.items()}, table)
 
 
@@ -182,7 +182,7 @@ SPACES = {
 
 
 def space_named(text: str) -> Space:
-    """The space called so, or that of a .yaml or .py file; InputError says what there is.
+    """The space of this name, or that of a .yaml or .py file. Raises InputError, which names the spaces.
 
     A YAML file has a name and a list of axes, whose keys are those of ``Axis``. A Python file, which is run, sets
     SPACE to a ``Space``.
@@ -191,10 +191,25 @@ def space_named(text: str) -> Space:
         return SPACES[text]
     path = Path(text)
     if path.suffix not in (".yaml", ".yml", ".py"):
-        raise InputError(f"--space {text}: there is {', '.join(SPACES)}; or give a .yaml or .py file of your own")
+        raise InputError(f"--space {text}: choose one of {', '.join(SPACES)}; or give a .yaml or .py file of your own")
     if not path.is_file():
         raise InputError(f"--space {text}: there is no such file")
     return _from_python(path) if path.suffix == ".py" else _from_yaml(path)
+
+
+def with_values(space: Space, values: str) -> Space:
+    """The space with other values for its one field (--values, separated by commas); the space itself for ""."""
+    if not values:
+        return space
+    if len(space.axes) != 1:
+        raise InputError(
+            f"--values {values}: {space.name} varies {len(space.axes)} fields; put the values in a .yaml file"
+        )
+    (axis,) = space.axes
+    chosen = [parsed(part.strip()) for part in values.split(",")]
+    if any(isinstance(value, float) for value in (axis.low, *axis.values)):
+        chosen = [float(value) if isinstance(value, int) else value for value in chosen]
+    return replace(space, axes=(Axis(axis.field, tuple(chosen)),))
 
 
 def _from_yaml(path: Path) -> Space:
@@ -209,12 +224,12 @@ def _from_yaml(path: Path) -> Space:
     except (KeyError, TypeError, AttributeError):
         raise InputError(f"--space {path}: {how}") from None
     if unknown or not axes:
-        raise InputError(f"--space {path}: {how}; {', '.join(sorted(unknown)) or 'an empty list of axes'} is no use")
+        raise InputError(f"--space {path}: {how}; not {', '.join(sorted(unknown)) or 'an empty list of axes'}")
     return Space(name, axes)
 
 
 def _axis(keys: dict[str, Any]) -> Axis:
-    """An axis as YAML has it, where 1e-5 is a word and not a number."""
+    """An axis from the keys of a YAML file, where 1e-5 is text and not a number."""
     numbers: dict[str, Any] = {key: parsed(str(keys[key])) for key in ("low", "high", "step") if key in keys}
     values = tuple(parsed(value) if isinstance(value, str) else value for value in keys.get("values", ()))
     return Axis(**(keys | numbers | {"values": values}))

@@ -1,113 +1,120 @@
-"""What Ray Tune runs for a trial: a training run in a folder of its own, a child of the sweep's run in MLflow."""
+"""What Ray Tune runs for a trial: a training run in a folder of its own, nested under the sweep's run in MLflow."""
 
 import math
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from glot import config
 from glot.errors import InputError
-from glot.training import driver
-from glot.training.loop import BEST_BY
-from tuning.spaces import Space, settings_of
-from tuning.study import FAILED, FINISHED, Attempt, history
+from glot.training.driver import fit
+from glot.training.run_state import BEST_BY, read_epochs
+from glot.training.spec import MlflowLabels, TrainSpec
+from glot.training.workers import Launcher, RayWorkers, ThisProcess
+from tuning.outcomes import FAILED, FINISHED, Attempt
+from tuning.spaces import settings_of
+from tuning.spec import SearchSpec
 
 LOG = "log.txt"
-CPU_SHARE = 0.95  # of a core, per DDP worker: the trial that waits for them needs the rest, or two cores never suffice
+# Cores of each DDP worker: the trial that waits for its workers needs a part of a core, too. With whole cores, two
+# workers would never fit on two cores.
+CPU_SHARE = 0.95
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What all trials of a sweep have in common; absolute paths, because trials start in a folder of their own."""
+class TrialPlan:
+    """What all trials of a sweep have in common. ``spec`` has absolute paths (``SearchSpec.absolute``)."""
 
-    space: Space
-    recipe: str
-    settings: tuple[str, ...]
-    features: Path
-    out: Path
-    body: Path | None
-    mlflow: str
-    experiment: str
-    parent: str
-    workers: int  # DDP workers; one is the trial's own process
-    gpus: float  # of a trial
-    cpus: int  # of a trial in one process
+    spec: SearchSpec
+    parent: str  # id of the sweep's run in MLflow
+    cpus: int = 1  # of a trial in one process
 
-    def recipe_of(self, attempt: Attempt) -> config.Recipe:
-        """The recipe of a trial."""
-        return config.recipe_named(self.recipe, [*self.settings, *settings_of(attempt.point), f"seed={attempt.seed}"])
+    def train_spec(self, attempt: Attempt) -> TrainSpec:
+        """The training run of a trial. A trial that was started before continues."""
+        spec = self.spec
+        in_process = spec.workers == 1
+        return TrainSpec(
+            features=spec.features,
+            out=attempt.folder(spec.sweep_folder),
+            recipe=spec.recipe,
+            gpus=0 if in_process else int(spec.gpus_per_trial),
+            workers=0 if in_process or spec.gpus_per_trial else spec.workers,
+            settings=(*spec.settings, *settings_of(attempt.point), f"seed={attempt.seed}"),
+            body=spec.body,
+            mlflow=spec.tracking_uri,
+            experiment=spec.experiment,
+            resume=True,
+        )
+
+    def labels(self, attempt: Attempt) -> MlflowLabels:
+        """How a trial appears in MLflow. Only the best trial's checkpoint is copied there, when the sweep has ended."""
+        name = f"{self.spec.swept.label(attempt.point)}, seed {attempt.seed}"
+        return MlflowLabels(name=name, parent=self.parent, upload=False)
+
+    def launcher(self, report: Callable[[dict[str, float]], None], epochs: int) -> Launcher:
+        """How a trial trains: in its own process, or with Ray Train's workers."""
+        if self.spec.workers == 1:
+            return ThisProcess(report, gpu=bool(self.spec.gpus_per_trial), threads=max(1, self.cpus))
+        return RayWorkers(cpus_per_worker=CPU_SHARE, callbacks=[ReportEpochs(epochs)])
 
     def resources(self) -> dict[str, float]:
-        """What Tune holds for a trial. Several workers ask for their own: the trial beside them must cost nothing."""
-        if self.workers > 1:
+        """What Tune reserves for a trial: next to nothing for one with several workers, which reserve their own."""
+        if self.spec.workers > 1:
             return {"CPU": 0.01}
-        return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
+        gpus = self.spec.gpus_per_trial
+        return {"CPU": self.cpus} | ({"GPU": gpus} if gpus else {})
 
 
-def trial_function(plan: Plan) -> Callable[[dict[str, Any]], None]:
-    """The function that Tune starts with ``{"attempt": …, "rehearsal": …}``; it reports every epoch, and its end."""
+def trial_function(plan: TrialPlan) -> Callable[[dict[str, Any]], None]:
+    """The function that Tune starts with {"attempt": …, "rehearsal": …}. It reports every epoch, and how it ended."""
 
-    def trial(given: dict[str, Any]) -> None:
-        attempt = Attempt(**given["attempt"])
-        folder, recipe = attempt.folder(plan.out), plan.recipe_of(attempt)
-        for row in history(folder)[: recipe.epochs - 1]:  # of an earlier start: a scheduler knows only what it was told
+    def trial(config: dict[str, Any]) -> None:
+        attempt = Attempt(**config["attempt"])
+        spec = plan.train_spec(attempt)
+        epochs = spec.chosen_recipe.epochs
+        for row in read_epochs(spec.run_folder)[: epochs - 1]:  # of an earlier start, which this scheduler has not seen
             tune.report(epoch_report(row))
-        if given["rehearsal"]:
+        if config["rehearsal"]:
             return
-        folder.mkdir(parents=True, exist_ok=True)
+        spec.run_folder.mkdir(parents=True, exist_ok=True)
         last: dict[str, Any] = {"epoch": 0, BEST_BY: math.inf}
 
         def report(metrics: dict[str, float]) -> None:
             last.update(epoch_report(metrics))
-            if metrics["epoch"] < recipe.epochs:  # else the end is reported: too late to stop a trial
+            if (
+                metrics["epoch"] < epochs
+            ):  # the last epoch is reported with the outcome: the trial cannot be stopped then
                 tune.report(dict(last))
 
-        with (folder / LOG).open("a", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
+        with (spec.run_folder / LOG).open("a", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
             try:
-                driver.fit(
-                    recipe,
-                    features=plan.features,
-                    out=folder,
-                    workers=plan.workers,
-                    gpus=plan.gpus,
-                    cpus_per_worker=plan.cpus if plan.workers == 1 else CPU_SHARE,
-                    body=plan.body,
-                    mlflow=plan.mlflow,
-                    experiment=plan.experiment,
-                    name=f"{plan.space.label(attempt.point)}, seed {attempt.seed}",
-                    parent=plan.parent,
-                    upload=False,
-                    here=report if plan.workers == 1 else None,
-                    callbacks=() if plan.workers == 1 else [ReportEpochs(recipe.epochs)],
-                )
-            except InputError as error:  # of this trial alone: it diverged, say. The others go on.
+                fit(spec, plan.launcher(report, epochs), labels=plan.labels(attempt))
+            except InputError as error:  # concerns this trial alone, e.g. a loss that diverged; the others go on
                 print(f"error: {error}", file=log)
                 tune.report({**last, "outcome": FAILED, "reason": str(error)})
                 return
-        rows = history(folder)
+        rows = read_epochs(spec.run_folder)
         tune.report({**epoch_report(rows[-1]), "outcome": FINISHED, "reason": ""})
 
     return trial
 
 
 class ReportEpochs(TuneReportCallback):
-    """Reports the epochs of a trial with several workers, but not the last of them."""
+    """Reports to Tune the epochs of a trial with several workers, except the last one."""
 
     def __init__(self, epochs: int) -> None:
         super().__init__()
         self.epochs = epochs
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        """Passes on what rank 0 said."""
+        """Passes on the metrics of rank 0."""
         if metrics[0]["epoch"] < self.epochs:
             super().after_report(run_context, [epoch_report(metrics[0])], checkpoint)
 
 
 def epoch_report(metrics: dict[str, float]) -> dict[str, float]:
-    """What Tune is told of an epoch; an epoch that was not validated counts for nothing."""
+    """What Tune receives of an epoch. One that was not validated has an infinite error."""
     return {"epoch": int(metrics["epoch"]), BEST_BY: metrics.get(BEST_BY, math.inf)}

@@ -1,4 +1,4 @@
-"""The epochs of a training run in, a table and a picture of how it went out."""
+"""The metrics of a training run's epochs in, a table and a picture of its curves out."""
 
 import csv
 from pathlib import Path
@@ -9,12 +9,12 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.ticker import MaxNLocator
 
-LOSS, VALIDATION = "train_", "val_"
-BESIDE_LOSS = ("train_gradient_norm",)
+LOSS, VALIDATION = "train_", "val_"  # prefixes of metrics
+NOT_LOSSES = ("train_gradient_norm",)
 
 
 def write_table(epochs: list[dict[str, float]], path: Path) -> None:
-    """A row an epoch, a column a metric."""
+    """A CSV file with a row for each epoch and a column for each metric."""
     columns = sorted({name for row in epochs for name in row} - {"epoch", "step"})
     with path.open("w", newline="") as file:
         table = csv.DictWriter(file, ["epoch", "step", *columns])
@@ -23,16 +23,16 @@ def write_table(epochs: list[dict[str, float]], path: Path) -> None:
 
 
 def plot(epochs: list[dict[str, float]], path: Path) -> None:
-    """Losses by term and validation errors over epochs, side by side."""
+    """A PNG of the loss terms and the validation errors over epochs, side by side."""
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(15, 5), constrained_layout=True)
     names = {name: None for row in epochs for name in row}
     numbers = [row["epoch"] for row in epochs]
-    terms = [name.removeprefix(LOSS) for name in names if name.startswith(LOSS) and name not in BESIDE_LOSS]
+    terms = [name.removeprefix(LOSS) for name in names if name.startswith(LOSS) and name not in NOT_LOSSES]
     kinds = list(dict.fromkeys(term.rpartition("/")[2] for term in terms if term != "loss"))
     for term in terms:
         branch, _, kind = term.rpartition("/")
         style: dict = {"color": "black", "linewidth": 2}
-        if branch:  # a colour a term, a dash a branch
+        if branch:  # the colour is that of the term, the line style that of the branch
             style = {"color": f"C{kinds.index(kind)}", "linestyle": "--" if branch == "local" else "-"}
         left.plot(numbers, [row.get(f"{LOSS}{term}") for row in epochs], label=term, **style)
     for name in names:

@@ -1,7 +1,8 @@
-"""Runs in MLflow: the driver prepares the store and opens runs, rank 0 logs into them. An outage warns, never kills.
+"""Runs in MLflow: the driver prepares the store and opens runs, rank 0 logs into them.
 
-The default store is an sqlite file. Its schema is created once, on the driver: several processes opening a fresh file
-at the same time corrupt it. A run is found again by its ``glot.key`` tag, so that a restarted job goes on in it.
+A store that does not answer costs a warning, never a run. The default store is an sqlite file, whose schema the driver
+creates: several processes that open a new file at the same time corrupt it. A run is found again by its ``glot.key``
+tag, so that a restarted job continues in it.
 """
 
 import json
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-# A server that is down must not hold training up: by default MLflow tries for minutes.
+# A server that is down must not delay training: by default MLflow tries for minutes.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
@@ -28,19 +29,17 @@ from mlflow.exceptions import MlflowException
 from glot.errors import InputError
 
 KEY_TAG, PARENT_TAG = "glot.key", "mlflow.parentRunId"
-KIND = {"mlflow.experimentKind": "custom_model_development"}  # so that its page begins with the runs
-RETRY_SECONDS = 60.0  # between two tries when the store does not answer
-MOST_POINTS = 1000  # that MLflow takes at once
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # its page in MLflow opens with the runs
+RETRY_SECONDS = 60.0  # between two attempts when the store does not answer
+MOST_POINTS = 1000  # that MLflow takes in one request
 Point = tuple[str, float, int, int]  # name, value, ms since 1970, step
 
 
-def default_uri(folder: Path) -> str:
-    """The embedded store below ``folder``."""
-    return f"sqlite:///{folder.resolve() / 'mlflow.db'}"
-
-
 def prepare(uri: str, experiment: str) -> str:
-    """Creates the store's schema and the experiment when they are missing; returns the experiment's id. Driver only."""
+    """The id of the experiment. It and the store's schema are created if they are missing. For the driver only.
+
+    Raises InputError where no store answers, or the experiment was deleted.
+    """
     location = None
     if uri.startswith("sqlite:///"):
         database = Path(uri.removeprefix("sqlite:///"))
@@ -54,9 +53,9 @@ def prepare(uri: str, experiment: str) -> str:
                 f"--experiment {experiment}: it was deleted in MLflow; restore it there or choose another name"
             )
         if found is None:
-            with suppress(MlflowException):  # another job creates it at this moment; should it be something else,
+            with suppress(MlflowException):  # when another job creates it at the same moment
                 return client.create_experiment(experiment, artifact_location=location, tags=KIND)
-            found = client.get_experiment_by_name(experiment)  # this says so
+            found = client.get_experiment_by_name(experiment)
         if found is None:
             raise InputError(f"--mlflow {uri}: the experiment {experiment} cannot be created there")
         return found.experiment_id
@@ -74,7 +73,7 @@ def open_run(
     tags: Mapping[str, str],
     parent: str = "",
 ) -> str:
-    """The id of the run tagged ``key``, opened again or created; ``parent`` nests it under another run."""
+    """The id of the run tagged ``key``, reopened or created; ``parent`` is the id of a run to nest it under."""
     client = MlflowClient(uri)
     found = client.search_runs([experiment_id], filter_string=f"tags.`{KEY_TAG}` = '{key}'", max_results=1)
     if found:
@@ -87,16 +86,17 @@ def open_run(
 
 
 class Run:
-    """Writes into one run. An outage is said once and costs nothing but time: points wait in the file ``spool`` until
-    the store takes them again, in this process or in the next one. ``resumed``: an earlier start may have logged some
-    of the steps that come; those are not logged twice.
+    """Writes into one run. When the store does not answer, one warning is printed and points wait in the file ``spool``
+    until the store takes them, in this process or in the next one with this file.
+
+    ``resumed``: an earlier start may have logged some of the coming steps; these are not logged twice.
     """
 
     def __init__(self, uri: str, run_id: str, *, spool: Path | None = None, resumed: bool = False) -> None:
         self.run_id, self.lost = run_id, 0
         self._client, self._spool, self._resumed = MlflowClient(uri), spool, resumed
-        self._there: dict[str, set[int]] = {}  # steps that the store has, by metric, looked up once
-        self._try_again, self._said = 0.0, False
+        self._logged: dict[str, set[int]] = {}  # steps that the store has, by metric, looked up once
+        self._try_again, self._warned = 0.0, False
 
     def metrics(self, values: Mapping[str, float], *, step: int) -> None:
         """Logs scalars at a step."""
@@ -104,13 +104,13 @@ class Run:
         self._send([(name, float(value), now, step) for name, value in values.items()])
 
     def flush(self) -> None:
-        """Tries once more to log what waits."""
+        """Tries once more to log the points that wait."""
         self._try_again = 0.0
         if self._waiting():
             self._send([])
 
     def running(self) -> None:
-        """Opens the run again."""
+        """Sets the run's status to RUNNING."""
         self._try("status", lambda: self._client.update_run(self.run_id, status="RUNNING"))
 
     def tags(self, values: Mapping[str, str]) -> None:
@@ -119,7 +119,7 @@ class Run:
         self._try("tags", lambda: self._client.log_batch(self.run_id, tags=batch))
 
     def artifact(self, path: Path, folder: str = "") -> None:
-        """Uploads a file, or a folder with what is in it."""
+        """Uploads a file or a folder, into ``folder`` of the run's artifacts."""
         upload = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
         self._try(f"artifact {path.name}", lambda: upload(self.run_id, str(path), folder or None))
 
@@ -155,15 +155,15 @@ class Run:
             self._spool.unlink(missing_ok=True)
 
     def _due(self, points: list[Point]) -> list[Point]:
-        """Those that the store does not have, each step of a metric once."""
+        """The points that the store does not have, each step of a metric once."""
         if not self._resumed:
             return points
         due: dict[tuple[str, int], Point] = {}
         for point in points:
             name, _, _, step = point
-            if name not in self._there:
-                self._there[name] = {old.step for old in self._client.get_metric_history(self.run_id, name)}
-            if step not in self._there[name]:
+            if name not in self._logged:
+                self._logged[name] = {old.step for old in self._client.get_metric_history(self.run_id, name)}
+            if step not in self._logged[name]:
                 due.setdefault((name, step), point)
         return list(due.values())
 
@@ -175,7 +175,7 @@ class Run:
             file.writelines(json.dumps(point) + "\n" for point in points)
 
     def _waiting(self) -> list[Point]:
-        """Points in the spool; a line that a killed process cut short is left out."""
+        """The points in the spool, without a line that a killed process left incomplete."""
         points: list[Point] = []
         if self._spool is not None and self._spool.is_file():
             for line in self._spool.read_text().splitlines():
@@ -192,20 +192,20 @@ class Run:
             self.lost += 1
 
     def _warn(self, what: str, error: Exception) -> None:
-        if not self._said:
-            self._said = True
+        if not self._warned:
+            self._warned = True
             print(f"warning: MLflow did not take {what}: {_first_line(error)}; training goes on", file=sys.stderr)
 
 
-def lineage() -> dict[str, str]:
-    """Tags that say which code runs: git commit of the checkout, if it is one, and versions of what matters."""
+def code_tags() -> dict[str, str]:
+    """Tags that say which code runs: versions of the main packages, and the git commit if the code is a checkout."""
     tags = {f"version.{name}": version(name) for name in ("torch", "ray", "numpy", "pyarrow", "mlflow")}
     tags["version.python"] = platform.python_version()
-    here = ["git", "-C", str(Path(__file__).parent)]
+    git = ["git", "-C", str(Path(__file__).parent)]
     with suppress(OSError, subprocess.SubprocessError):
-        said = subprocess.run([*here, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
-        changed = subprocess.run([*here, "status", "--porcelain", "-uno"], capture_output=True, text=True, timeout=10)
-        tags["mlflow.source.git.commit"] = said.stdout.strip()
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
+        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, timeout=10)
+        tags["mlflow.source.git.commit"] = commit.stdout.strip()
         tags["git.changed"] = str(bool(changed.stdout.strip())).lower()
     return tags
 

@@ -1,4 +1,7 @@
-"""Joins the Ray cluster of RAY_ADDRESS, or starts Ray on this machine; the same way for every command."""
+"""Joins the Ray cluster of RAY_ADDRESS, or starts Ray on this machine, in the same way for every command.
+
+Importing this module sets the environment variables that ray reads when it is imported. It imports neither.
+"""
 
 import logging
 import os
@@ -7,26 +10,26 @@ from typing import Any
 
 from glot.errors import InputError
 
-# Read by ray when it is imported, which no function here does before it is called.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-# report() waits for the controller's poll (2 s by default), and prints need no decoration.
+# report() waits for the controller to ask (every 2 s by default). Printed lines get no prefix.
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
 os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's own tables, which no verbosity turns off,
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # and files: MLflow has the curves
-# Libraries' own notices to driver logs; errors that concern us come as exceptions.
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # no tables of Tune, which verbose=0 does not turn off
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # no log files of Tune: MLflow has the curves
+# No notices of Ray's own libraries in driver logs; errors that concern a command come as exceptions.
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-OBJECT_STORE_BYTES = 200_000_000  # names and counts are all it ever holds
+OBJECT_STORE_BYTES = 200_000_000  # enough: commands send only names and counts through it
 
 
 def connect(*, cpus: int | None = None, training: bool = False) -> bool:
-    """True if Ray was joined or started by this call, False if this process had it already.
+    """Connects this process to Ray. Returns False if it was connected already, else True.
 
     With RAY_ADDRESS set (a submitted job has it) that cluster is joined; RAY_AUTH_MODE must then be the cluster's.
-    Otherwise a Ray of our own is started, never somebody else's on this machine joined by accident. ``cpus`` is what
-    the local one offers (all cores when None). ``training`` brings the workers' output here, and starts the local one
-    with the dashboard's state service: without it Ray Train warns at every look at its own controller.
+    Otherwise a new Ray is started on this machine; one that somebody else runs here is not joined. ``cpus``: the cores
+    that the new Ray offers (None: all). ``training``: workers' output is printed by this process, and a new Ray runs
+    the dashboard's state service, without which Ray Train warns whenever it looks at its controller. Raises InputError
+    where the cluster does not answer.
     """
     import ray
 
@@ -47,7 +50,7 @@ def connect(*, cpus: int | None = None, training: bool = False) -> bool:
 
 
 def _answers(address: str) -> None:
-    """OSError at once if nothing listens at host:port; Ray itself tries for minutes. Other addresses are left to it."""
+    """OSError at once if nothing listens at host:port; Ray would try for minutes. Other addresses are not tested."""
     host, _, port = address.rpartition(":")
     if host and "/" not in address and port.isdecimal():
         socket.create_connection((host, int(port)), timeout=10).close()

@@ -1,11 +1,11 @@
-"""Which windows go into which step: 2D and 3D sets mixed by recipe, the same for any number of workers.
+"""Feature stores and the number of a step in, the step's batch out: 2D and 3D sets mixed as the recipe says.
 
-A stream is an endless concatenation of shuffled passes over the windows of its sets, addressed by position: step s of
-a run always holds the same windows, whoever asks. A rank takes every world-th of them, so ranks never overlap and a run
-can be taken up at any step without replaying it.
+A stream is an endless concatenation of shuffled passes over the windows of its sets, addressed by position, so the
+number of a step alone decides its windows. Rank r of ``world`` takes every ``world``-th of them, from the r-th on.
+Ranks never overlap, and a run can be continued at any step without repeating the steps before it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -21,8 +21,8 @@ from glot.features.windows import training_windows
 from glot.human.rotation import axis_angle_to_rotmat
 from glot.models.losses import Targets
 
-NOISE, DISTURBANCE = 7, 8  # apart from the streams' seeds
-LASTING = np.float32(0.8)  # the part of a window's disturbance that all its frames share
+NOISE, DISTURBANCE = 7, 8  # parts of seeds; different from those of the streams
+LASTING = np.float32(0.8)  # weight of the part of a window's disturbance that all its frames share
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class WindowSet:
 
     store: FeatureStore
     starts: np.ndarray  # (n,) first row of every window
-    is_3d: bool
-    use_smpl: bool
+    is_3d: bool  # whether its joints3d are used as targets
+    use_smpl: bool  # whether its pose and betas are
 
 
 class Stream:
-    """Endless shuffled windows; datasets come in proportion to their windows, as in the official loader."""
+    """Endless shuffled windows. Datasets occur in proportion to their windows, as in the official loader."""
 
     def __init__(self, sets: Sequence[WindowSet], *, seed: int, stream: int) -> None:
         self.sets = list(sets)
@@ -53,8 +53,8 @@ class Stream:
     def take(self, positions: np.ndarray) -> list[tuple[WindowSet, np.ndarray, np.ndarray]]:
         """(set, first rows, positions) of the windows at these positions, grouped by set, in order within a set.
 
-        A pass is never cut short: the official loader lets the last batch of a pass be smaller, here it flows into the
-        next pass, so that all steps and all ranks are of one size.
+        Where a pass ends within a batch, the rest of the batch comes from the next pass: the batches of all steps and
+        ranks have one size. The official loader's last batch of a pass is smaller.
         """
         windows = np.array([self._order(int(p) // len(self))[int(p) % len(self)] for p in positions], dtype=np.int64)
         owner = np.searchsorted(self._bounds, windows, side="right") - 1
@@ -71,11 +71,14 @@ class Batch(NamedTuple):
 
     features: Tensor  # (B, T, F)
     targets: Targets
-    noise: Tensor  # (B, T) uniform, which decides the frames that are hidden; a window's own, whoever has the window
+    noise: Tensor  # (B, T) uniform in [0, 1): decides which frames are hidden; the same for a window on any rank
 
 
 class Sampler:
-    """Batches of a run."""
+    """The batches of a run, as one rank gets them. ``parts``: how many parts it processes its share in.
+
+    Raises InputError where a batch has too few windows for the workers, or no track has enough frames.
+    """
 
     def __init__(
         self,
@@ -117,15 +120,15 @@ class Sampler:
 
     @property
     def windows(self) -> int:
-        """Windows of all sets together."""
+        """The number of windows of all sets."""
         return sum(len(stream) for stream in self.streams)
 
     def batches(self, step: int) -> list[Batch]:
-        """This rank's share of the global batch of a step (0-based), in its parts."""
+        """This rank's share of the batch of a step (0-based), in parts."""
         return [self.batch(step, part) for part in range(self.parts)]
 
     def batch(self, step: int, part: int = 0) -> Batch:
-        """One part of this rank's share of the global batch of a step (0-based)."""
+        """One part of this rank's share of the batch of a step (0-based)."""
         first, every = self.rank * self.parts + part, self.world * self.parts
         loaded, noise, disturbance = [], [], []
         for kind, (stream, count) in enumerate(zip(self.streams, self.counts, strict=True)):
@@ -143,11 +146,11 @@ class Sampler:
         def gather(column: str) -> Tensor:
             return torch.from_numpy(np.concatenate([batch[column] for _, batch in loaded])).float()
 
-        def flag(column: str, use: str) -> Tensor:
-            # A frame its source does not vouch for (3DPW: campose_valid = 0) has a wrong orientation. The official
-            # loader supervises it all the same; we do not.
+        def flag(column: str, used: Callable[[WindowSet], bool]) -> Tensor:
+            # A frame that its source marks as not valid (3DPW: campose_valid = 0) has a wrong orientation. The official
+            # loader supervises such frames; we do not.
             return torch.from_numpy(
-                np.concatenate([batch[column] & batch["valid"] & getattr(s, use) for s, batch in loaded])
+                np.concatenate([batch[column] & batch["valid"] & used(s) for s, batch in loaded])
             ).float()
 
         is_3d = np.concatenate([np.full(len(batch["valid"]), s.is_3d) for s, batch in loaded])
@@ -156,8 +159,8 @@ class Sampler:
             joints3d=gather("joints3d"),
             rotmats=axis_angle_to_rotmat(gather("pose")),
             betas=gather("betas"),
-            w_3d=flag("has_3d", "is_3d"),
-            w_smpl=flag("has_smpl", "use_smpl"),
+            w_3d=flag("has_3d", lambda window_set: window_set.is_3d),
+            w_smpl=flag("has_smpl", lambda window_set: window_set.use_smpl),
             is_3d=torch.from_numpy(is_3d),
         )
         features = gather("features")
@@ -166,7 +169,7 @@ class Sampler:
         return Batch(features, targets, torch.from_numpy(np.concatenate(noise)))
 
     def describe(self, step: int) -> list[tuple[str, bool]]:
-        """Every window of a step's global batch, whoever has it, in words, and whether all its numbers are finite."""
+        """(window in words, whether all its numbers are finite) for every window of a step's batch on all ranks."""
         windows = []
         for stream, count in zip(self.streams, self.counts, strict=True):
             for window_set, starts, _ in stream.take(np.arange(step * count, (step + 1) * count)):
@@ -180,13 +183,16 @@ class Sampler:
                 for i, start in enumerate(starts):
                     track = tracks[np.searchsorted([track.start for track in tracks], start, side="right") - 1]
                     first, last = store.frame_index[[start, start + self.frames - 1]]
-                    what = f"{store.manifest.dataset} {track.track_id} frames {first} to {last}"
-                    windows.append((what, bool(finite[i])))
+                    name = f"{store.manifest.dataset} {track.track_id} frames {first} to {last}"
+                    windows.append((name, bool(finite[i])))
         return windows
 
     def _disturbance(self, kind: int, position: int, size: int) -> np.ndarray:
-        """(T, F) of unit variance for the window at a position of a stream: most of it stays the same all through the
-        window, as what is wrong with features does, or frames would average it away."""
+        """Noise (T, F) of unit variance for the window at a position of a stream.
+
+        Most of it is the same in all frames of the window, as errors of features are; the model could average
+        independent noise away.
+        """
         values = np.random.default_rng([self.seed, DISTURBANCE, kind, position]).standard_normal(
             (self.frames + 1, size), np.float32
         )

@@ -1,4 +1,4 @@
-"""Checkpoints that a run is taken up from: OUT/steps/<step>/, each whole, the newest few kept."""
+"""The checkpoints that an interrupted run continues from: OUT/steps/<step>/. The newest two are kept."""
 
 import re
 import shutil
@@ -13,22 +13,23 @@ from glot.errors import InputError
 from glot.models.checkpoint import load_training_state, save_checkpoint, save_training_state
 from glot.models.glot import GLoT
 
-KEPT = 2  # the newest, and the one before it in case the newest cannot be read
+KEPT = 2  # the one before the newest is for the case that the newest cannot be read
 
 
 def steps_folder(out: Path) -> Path:
+    """The folder of these checkpoints in the folder of a run."""
     return out / "steps"
 
 
 def saved_steps(out: Path) -> list[int]:
-    """Steps there is a checkpoint of, newest first."""
+    """The numbers of steps after which there is a checkpoint, newest first."""
     folder = steps_folder(out)
     found = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     return sorted((int(name) for name in found if re.fullmatch(r"\d{8}", name)), reverse=True)
 
 
 def newest_step(out: Path) -> int:
-    """Steps behind the newest checkpoint; 0 without one."""
+    """The number of steps that the newest checkpoint has behind it; 0 without a checkpoint."""
     return max(saved_steps(out), default=0)
 
 
@@ -43,7 +44,7 @@ def save_step(
     step: int,
     progress: dict[str, Any],
 ) -> None:
-    """Saves what going on behind ``step`` steps needs. ``progress``: plain values of the training loop."""
+    """Saves what a run needs to continue after ``step`` steps. ``progress``: plain values of the training loop."""
     folder = steps_folder(out) / f"{step:08d}"
     state = {"step": step, **progress}
     save_checkpoint(
@@ -61,9 +62,10 @@ def save_step(
 
 
 def resume(out: Path, *, model: GLoT, optimiser: torch.optim.Optimizer, quiet: bool = False) -> dict[str, Any]:
-    """Puts model and optimiser where the newest readable checkpoint has them and returns its progress; {} without one.
+    """Loads the newest readable checkpoint into model and optimiser and returns its progress; {} without a checkpoint.
 
-    One that is damaged is said and passed over. InputError if all of them are: starting over is not for us to decide.
+    A damaged checkpoint is skipped, with a warning unless ``quiet``. Raises InputError if all are damaged: whether to
+    start over is for the user to decide.
     """
     steps = saved_steps(out)
     for step in steps:

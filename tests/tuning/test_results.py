@@ -5,10 +5,10 @@ from statistics import mean, stdev
 
 import pytest
 
-from tuning import results
+from tuning import plots, results
+from tuning.outcomes import FAILED, FINISHED, STOPPED, Outcome
 from tuning.results import Sweep
 from tuning.spaces import SPACES, Axis, Point, Space
-from tuning.study import FAILED, FINISHED, STOPPED, Outcome
 
 
 def outcome(number: int, point: Point, seed: int = 1, *, error: float = 50.0, how: str = FINISHED) -> Outcome:
@@ -52,7 +52,7 @@ def test_every_kind_of_space_has_a_picture(tmp_path: Path, name: str) -> None:
         {"model.mask_ratio": r, "model.frames": 16, "model.nearby_frames": 2, "lr": 1e-4} for r in (0.0, 0.5)
     ]  # fmt: skip
     trials = [outcome(i, point, seed, error=50 + i + seed) for i, point in enumerate(points) for seed in (1, 2)]
-    results.plot(Sweep(space, trials, "validation", {}), tmp_path / "all.png")
-    results.plot(Sweep(space, [outcome(0, points[0], how=FAILED)], "validation", {}), tmp_path / "none.png")
+    plots.plot(Sweep(space, trials, "validation", {}), tmp_path / "all.png")
+    plots.plot(Sweep(space, [outcome(0, points[0], how=FAILED)], "validation", {}), tmp_path / "none.png")
     for file in ("all.png", "none.png"):
         assert (tmp_path / file).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"

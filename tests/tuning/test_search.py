@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
@@ -18,6 +19,7 @@ from mlflow.entities import Run
 from glot.errors import InputError
 from glot.human.body import load_body
 from glot.training import mlflow_runs
+from glot.training.mlflow_store import default_uri
 from tests.fixtures.browser import chromium, page
 from tests.fixtures.features import write_training_sets
 from tests.fixtures.places import ROOT
@@ -25,9 +27,11 @@ from tests.glot.training.test_driver import SMALL
 from tuning import report
 from tuning.registry import children, read_sweep
 from tuning.results import markdown
-from tuning.search import main, room
+from tuning.runner import share_cluster
+from tuning.search import main
 from tuning.spaces import SPACES
-from tuning.trial import Plan
+from tuning.spec import ReportSpec, SearchSpec
+from tuning.trial import TrialPlan
 
 QUICK = [*SMALL, "epochs=2", "steps_per_epoch=6"]
 
@@ -55,13 +59,18 @@ def results(trials: list[Run]) -> dict[tuple[str, str], float]:
     return {key: metrics.get("best_val_pa_mpjpe", 0) for key, metrics in found.items()}
 
 
+def search(features: Path, out: Path, uri: str, *settings: str, **options: Any) -> int:
+    """The exit code of the command with these options."""
+    return main(SearchSpec(features=features, out=out, mlflow=uri, settings=settings, **options))
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_a_sweep_is_one_parent_with_a_child_for_every_value_and_seed(
     features: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    uri, out = mlflow_runs.default_uri(tmp_path), tmp_path / "sweep"
-    assert main(features, out, values="0,0.5", seeds=2, setting=QUICK, mlflow=uri) == 0
+    uri, out = default_uri(tmp_path), tmp_path / "sweep"
+    assert search(features, out, uri, *QUICK, values="0,0.5", seeds=2) == 0
     parent, trials = runs(uri)
     assert set(results(trials)) == {(value, seed) for value in ("0.0", "0.5") for seed in ("1", "2")}
     assert {run.info.status for run in (parent, *trials)} == {"FINISHED"}
@@ -78,7 +87,7 @@ def test_a_sweep_is_one_parent_with_a_child_for_every_value_and_seed(
     assert (fetched / "model.safetensors").stat().st_size > 10_000 and "best" in version.source
 
     # From MLflow alone comes the same page, but for what it says of where things are.
-    report.main(mlflow=uri, out=tmp_path / "report")
+    report.main(ReportSpec(mlflow=uri, out=tmp_path / "report"))
     ours = (out / "report.md").read_text().split("| | |")[0]
     assert (tmp_path / "report" / "mask_ratio" / "report.md").read_text().split("| | |")[0] == ours
     assert (tmp_path / "report" / "mask_ratio" / "report.csv").read_text() == (out / "report.csv").read_text()
@@ -86,16 +95,16 @@ def test_a_sweep_is_one_parent_with_a_child_for_every_value_and_seed(
 
     # Finished: nothing runs again, nothing is there twice. More values are added to it.
     capsys.readouterr()
-    assert main(features, out, values="0,0.5", seeds=2, setting=QUICK, mlflow=uri) == 0
+    assert search(features, out, uri, *QUICK, values="0,0.5", seeds=2) == 0
     assert "nothing to do" in capsys.readouterr().out and len(runs(uri)[1]) == 4
-    assert main(features, out, values="0.5,0.75", seeds=2, setting=QUICK, mlflow=uri, resume=True) == 0
+    assert search(features, out, uri, *QUICK, values="0.5,0.75", seeds=2, resume=True) == 0
     assert "2 trials to go" in capsys.readouterr().out
     more = results(runs(uri)[1])
     assert {key: more[key] for key in errors} == errors and len(more) == 6
     with pytest.raises(InputError, match="holds a sweep with .*lr=0.1"):
-        main(features, out, values="0,0.5", setting=[*QUICK, "lr=0.1"], mlflow=uri, resume=True)
-    with pytest.raises(InputError, match="--sweep colour: there is mask_ratio"):
-        report.main(mlflow=uri, out=tmp_path / "report", sweep="colour")
+        search(features, out, uri, *QUICK, "lr=0.1", values="0,0.5", resume=True)
+    with pytest.raises(InputError, match="--sweep colour: .*there is mask_ratio"):
+        report.main(ReportSpec(mlflow=uri, out=tmp_path / "report", sweep="colour"))
 
 
 @pytest.mark.slow
@@ -103,9 +112,9 @@ def test_a_sweep_is_one_parent_with_a_child_for_every_value_and_seed(
 def test_pruned_and_failed_trials_end_and_free_what_they_held(features: Path, tmp_path: Path) -> None:
     space = tmp_path / "rates.yaml"  # from hardly any training to one that diverges
     space.write_text("axes: [{field: lr, values: [2e-3, 1e-9, 1e12, 1e-8, 1e-7, 1e-6]}]")
-    uri, out = mlflow_runs.default_uri(tmp_path), tmp_path / "sweep"
+    uri, out = default_uri(tmp_path), tmp_path / "sweep"
     settings = [*QUICK, "epochs=6", "warmup_epochs=1"]
-    assert main(features, out, space=str(space), prune=True, setting=settings, mlflow=uri) == 0
+    assert search(features, out, uri, *settings, space=str(space), prune=True) == 0
     parent, trials = runs(uri)
     by_rate = {float(run.data.params["lr"]): run for run in trials}
     assert by_rate[2e-3].info.status == "FINISHED" and by_rate[1e12].info.status == "FAILED"
@@ -124,26 +133,25 @@ def test_pruned_and_failed_trials_end_and_free_what_they_held(features: Path, tm
 @pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_a_trial_with_as_many_workers_as_there_are_cores_runs(features: Path, tmp_path: Path) -> None:
-    uri = mlflow_runs.default_uri(tmp_path)
-    assert main(features, tmp_path / "sweep", values="0.5", workers_per_trial=2, setting=QUICK, mlflow=uri) == 0
+    uri = default_uri(tmp_path)
+    assert search(features, tmp_path / "sweep", uri, *QUICK, values="0.5", workers_per_trial=2) == 0
     (_, (trial,)) = runs(uri)
     assert trial.info.status == "FINISHED"
 
 
 @pytest.mark.usefixtures("local_ray")
 def test_the_preflight_says_how_many_trials_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def plan(**changes: object) -> Plan:
-        rest = {"workers": 1, "gpus": 0.0, "cpus": 1} | changes
-        return Plan(SPACES["mask_ratio"], "open_sample", (), tmp_path, tmp_path, None, "", "", "", **rest)  # type: ignore[arg-type]
+    def plan(**options: Any) -> TrialPlan:
+        return TrialPlan(SearchSpec(features=tmp_path, out=tmp_path, **options), parent="")
 
-    at_once, shared = room(plan(), concurrent=0, trials=8)
+    at_once, shared = share_cluster(plan(), trials=8)
     assert (at_once, shared.cpus) == (2, 1) and "8 trials to go, 2 fit, 2 at a time" in capsys.readouterr().out
-    at_once, alone = room(plan(), concurrent=1, trials=8)
+    at_once, alone = share_cluster(plan(concurrent=1), trials=8)
     assert (at_once, alone.cpus) == (1, 2) and alone.resources() == {"CPU": 2}
     with pytest.raises(InputError, match="a trial needs 3 cores, and the cluster has 2 CPU cores"):
-        room(plan(workers=3), concurrent=0, trials=8)
+        share_cluster(plan(workers_per_trial=3), trials=8)
     with pytest.raises(InputError, match="a trial needs 0.5 GPU"):
-        room(plan(gpus=0.5), concurrent=0, trials=8)
+        share_cluster(plan(gpus_per_trial=0.5), trials=8)
 
 
 def command(features: Path, out: Path, uri: str, *more: str) -> list[str]:
@@ -156,7 +164,7 @@ def command(features: Path, out: Path, uri: str, *more: str) -> list[str]:
 def test_a_sweep_killed_midway_ends_with_the_same_runs_as_an_undisturbed_one(features: Path, tmp_path: Path) -> None:
     what = ["--values", "0,0.5,0.75", "--seeds", "2"]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
-    whole, cut = mlflow_runs.default_uri(tmp_path / "whole"), mlflow_runs.default_uri(tmp_path / "cut")
+    whole, cut = default_uri(tmp_path / "whole"), default_uri(tmp_path / "cut")
     (tmp_path / "whole").mkdir()
     subprocess.run(
         command(features, tmp_path / "whole" / "out", whole, *what), env=environment, check=True, timeout=300
@@ -189,9 +197,8 @@ from pathlib import Path
 from tests.fixtures.lost_node import losing_a_node
 out = Path({out!r})
 with losing_a_node(lambda: len(list(out.glob("trials/*/steps/*"))) >= 2):
-    from tests.tuning.test_search import LONG
-    from tuning.search import main
-    print("ENDED", main(Path({features!r}), out, values="0,0.5,0.75", setting=LONG, mlflow={uri!r}), flush=True)
+    from tests.tuning.test_search import LONG, search
+    print("ENDED", search(Path({features!r}), out, {uri!r}, *LONG, values="0,0.5,0.75"), flush=True)
 """
 LONG = [*SMALL, "epochs=6"]
 
@@ -199,7 +206,7 @@ LONG = [*SMALL, "epochs=6"]
 @pytest.mark.slow
 def test_a_lost_node_costs_its_trial_no_more_than_time(features: Path, tmp_path: Path) -> None:
     """Two trials on two nodes of one core each; the one whose node is taken away goes on at the other."""
-    uri = mlflow_runs.default_uri(tmp_path)
+    uri = default_uri(tmp_path)
     code = LOST_NODE.format(out=str(tmp_path / "sweep"), features=str(features), uri=uri)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=280)
@@ -215,7 +222,7 @@ def test_a_lost_node_costs_its_trial_no_more_than_time(features: Path, tmp_path:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real MLflow server."""
     home = tmp_path_factory.mktemp("server")
-    store = mlflow_runs.default_uri(home)
+    store = default_uri(home)
     mlflow_runs.prepare(store, "glot-search")
     where = ["--backend-store-uri", store, "--artifacts-destination", str(home / "artifacts")]
     mlflow = [sys.executable, "-m", "mlflow", "server", *where, "--workers", "1", "--port", "5078"]

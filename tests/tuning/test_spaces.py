@@ -6,9 +6,8 @@ import pytest
 
 from glot.config import recipe_named
 from glot.errors import InputError
-from tuning.search import check_points, with_values
-from tuning.spaces import BASE, SPACES, Axis, Space, parsed, settings_of, space_named
-from tuning.study import check_search
+from tuning.spaces import BASE, SPACES, Axis, Space, parsed, settings_of, space_named, with_values
+from tuning.spec import SearchSpec
 
 
 @pytest.mark.parametrize("name", [name for name in SPACES if name != "joint"])
@@ -69,19 +68,21 @@ def test_a_python_file_is_a_space(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_searched_is_said_before_anything_starts(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there is modules, mask_ratio"):
+    with pytest.raises(InputError, match="choose one of modules, mask_ratio"):
         space_named("colour")
     with pytest.raises(InputError, match="no such file"):
         space_named("nowhere.yaml")
     with pytest.raises(InputError, match="varies 2 fields"):
         with_values(SPACES["windows"], "1,2")
     with pytest.raises(InputError, match=r"must be in \[0, 1\)"):
-        check_points(with_values(SPACES["mask_ratio"], "0.5,1.5"), "open_sample", (), tmp_path)
+        SearchSpec(values="0.5,1.5")
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("axes: [{field: model.colour, values: [1]}]")
     with pytest.raises(InputError, match="no field 'colour'"):
-        check_points(Space("mine", (Axis("model.colour", (1,)),)), "open_sample", (), tmp_path)
+        SearchSpec(space=str(mine))
     with pytest.raises(InputError, match="--trials"):
-        check_search("bayesian", SPACES["joint"], 0)
+        SearchSpec(space="joint", search="bayesian")
     with pytest.raises(InputError, match="all of its 15 points"):
-        check_search("grid", SPACES["windows"], 4)
+        SearchSpec(space="windows", trials=4)
     with pytest.raises(InputError, match="--search hill"):
-        check_search("hill", SPACES["windows"], 4)
+        SearchSpec(space="windows", search="hill", trials=4)

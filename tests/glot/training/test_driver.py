@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,10 +17,13 @@ from glot.config import Recipe, recipe_named
 from glot.errors import InputError
 from glot.human.body import load_body
 from glot.models.checkpoint import load_checkpoint
-from glot.training import mlflow_runs
 from glot.training.driver import fit
-from glot.training.loop import learning_rate
-from glot.training.run_state import feature_lineage, first_difference
+from glot.training.feature_sets import feature_lineage
+from glot.training.mlflow_store import default_uri
+from glot.training.run_state import first_difference
+from glot.training.spec import TrainSpec
+from glot.training.stepper import learning_rate
+from glot.training.workers import RayWorkers
 from tests.fixtures.features import write_feature_set, write_training_sets
 from tests.fixtures.places import GOLDEN
 
@@ -38,11 +42,18 @@ def small(*more: str) -> Recipe:
     return recipe_named("open_sample", [*SMALL, *more])
 
 
+def small_spec(features: Path, out: Path, *settings: str, **changes: Any) -> TrainSpec:
+    """A run of ``small``, which continues what is in ``out``, and logs nothing unless ``changes`` name a store."""
+    options: dict[str, Any] = {"workers": 1, "mlflow": "none", "resume": True} | changes
+    return TrainSpec(features=features, out=out, settings=(*SMALL, *settings), **options)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_two_workers_train_report_and_are_done(features: Path, tmp_path: Path) -> None:
-    uri, out = mlflow_runs.default_uri(tmp_path), tmp_path / "run"
-    metrics = fit(small(), features=features, out=out, workers=2, mlflow=uri)
+    uri, out = default_uri(tmp_path), tmp_path / "run"
+    spec = small_spec(features, out, workers=2, mlflow=uri)
+    metrics = fit(spec)
     curve = MlflowClient(uri)
     (run,) = curve.search_runs([curve.get_experiment_by_name("glot").experiment_id])
     assert run.info.status == "FINISHED" and run.data.params["model.width"] == "64"
@@ -59,11 +70,11 @@ def test_two_workers_train_report_and_are_done(features: Path, tmp_path: Path) -
     assert losses[-1] < losses[0]
 
     start = time.monotonic()
-    assert fit(small(), features=features, out=out, workers=2, mlflow=uri) == metrics
+    assert fit(spec) == metrics
     assert time.monotonic() - start < 5  # nothing was trained again
     assert len(curve.search_runs([run.info.experiment_id])) == 1
     with pytest.raises(InputError, match="model.mask_ratio = 0.5, now 0.25"):
-        fit(small("model.mask_ratio=0.25"), features=features, out=out, workers=2)
+        fit(small_spec(features, out, "model.mask_ratio=0.25", workers=2))
 
 
 @pytest.mark.slow
@@ -71,11 +82,12 @@ def test_two_workers_train_report_and_are_done(features: Path, tmp_path: Path) -
 def test_one_two_and_four_workers_take_the_same_steps(features: Path, tmp_path: Path) -> None:
     """Of a batch whose parts the workers cannot share evenly, with frames that some of the workers' windows lack."""
     exact = ["model.dropout=0", "model.drop_path=0", "model.regressor_dropout=0", "model.hscr_dropout=0"]
-    recipe = small(*exact, "data.batch_size=14", "data.sets_2d=3dpw", "steps_per_epoch=20", "epochs=1")
-    uri, losses, weights = mlflow_runs.default_uri(tmp_path), {}, {}
+    settings = [*exact, "data.batch_size=14", "data.sets_2d=3dpw", "steps_per_epoch=20", "epochs=1"]
+    uri, losses, weights = default_uri(tmp_path), {}, {}
     for workers in (1, 2, 4):
         out = tmp_path / str(workers)
-        fit(recipe, features=features, out=out, workers=workers, cpus_per_worker=0.5, mlflow=uri, experiment=out.name)
+        spec = small_spec(features, out, *settings, workers=workers, mlflow=uri, experiment=out.name)
+        fit(spec, RayWorkers(cpus_per_worker=0.5))
         client = MlflowClient(uri)
         (run,) = client.search_runs([client.get_experiment_by_name(out.name).experiment_id])
         losses[workers] = [point.value for point in client.get_metric_history(run.info.run_id, "step_loss")]
@@ -92,7 +104,7 @@ def test_what_only_a_worker_finds_is_one_line_too(tmp_path: Path) -> None:
     for split in ("train", "validation"):
         write_feature_set(tmp_path / "3dpw" / split, tracks=[12, 9], body=load_body())
     with pytest.raises(InputError, match="no track has 16 consecutive frames"):
-        fit(small(), features=tmp_path, out=tmp_path / "run", workers=1)
+        fit(small_spec(tmp_path, tmp_path / "run"))
     assert not (tmp_path / "run" / "best").exists()
 
 
@@ -108,7 +120,7 @@ def test_sets_of_different_backbones_are_not_mixed(features: Path, tmp_path: Pat
     write_feature_set(tmp_path / "3dpw" / "validation", tracks=[20], backbone_hash="another")
     with pytest.raises(InputError, match="another backbone"):
         feature_lineage(small(), tmp_path)
-    with pytest.raises(InputError, match="no such feature folder"):
+    with pytest.raises(InputError, match="nowhere/validation: no finished feature set there"):
         feature_lineage(small("data.validation=nowhere"), tmp_path)
 
 

@@ -7,11 +7,12 @@ from mlflow import MlflowClient
 
 from glot.errors import InputError
 from glot.training import mlflow_runs
+from glot.training.mlflow_store import default_uri
 
 
 @pytest.fixture(scope="module")
 def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return mlflow_runs.default_uri(tmp_path_factory.mktemp("store"))
+    return default_uri(tmp_path_factory.mktemp("store"))
 
 
 def open_run(uri: str, key: str, **more: str) -> str:
@@ -55,7 +56,7 @@ def test_metrics_and_artifacts_arrive(uri: str, tmp_path: Path) -> None:
 def test_an_outage_is_said_once_and_what_waited_is_logged_later(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    uri, spool = mlflow_runs.default_uri(tmp_path / "gone"), tmp_path / "unsent.jsonl"
+    uri, spool = default_uri(tmp_path / "gone"), tmp_path / "unsent.jsonl"
     run = mlflow_runs.Run(uri, open_run(uri, "outage"), spool=spool)
     run.metrics({"loss": 1.0}, step=0)
     database, away = tmp_path / "gone" / "mlflow.db", tmp_path / "away.db"
@@ -94,7 +95,7 @@ def test_steps_of_an_earlier_start_are_not_logged_twice(uri: str) -> None:
 
 
 def test_without_a_spool_losses_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    uri = mlflow_runs.default_uri(tmp_path / "gone")
+    uri = default_uri(tmp_path / "gone")
     run = mlflow_runs.Run(uri, open_run(uri, "outage"))
     database = tmp_path / "gone" / "mlflow.db"
     database.unlink()

@@ -1,7 +1,6 @@
 """Training that is killed, cut short, starved or lied to: it ends where an undisturbed run ends, or says why not."""
 
 import json
-import math
 import os
 import random
 import shutil
@@ -14,20 +13,22 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
 
-from glot.config import Recipe
 from glot.errors import InputError
 from glot.features.store import FeatureStore
 from glot.human.body import load_body
 from glot.models.checkpoint import load_checkpoint
-from glot.training import mlflow_runs
-from glot.training.loop import Job, train
-from glot.training.run_state import feature_lineage
+from glot.training import stepper
+from glot.training.feature_sets import feature_lineage
+from glot.training.loop import train
+from glot.training.mlflow_store import default_uri
+from glot.training.spec import WorkerSpec
 from glot.training.step_checkpoints import newest_step, saved_steps
 from tests.fixtures.features import write_feature_set, write_training_sets
 from tests.fixtures.places import ROOT
@@ -41,11 +42,11 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_training_sets(tmp_path_factory.mktemp("features"), load_body())
 
 
-def job(features: Path, out: Path, *settings: str, **changes: object) -> Job:
+def job(features: Path, out: Path, *settings: str, **changes: Any) -> WorkerSpec:
     recipe = small(f"epochs={EPOCHS}", *settings)
     lineage = feature_lineage(recipe, features)
     recipe = replace(recipe, model=replace(recipe.model, feature_size=lineage["backbone"]["feature_size"]))
-    plain = Job(recipe, features, lineage, out, None, None, None, "", "", threads=1, save_every=5, stop_at=math.inf)
+    plain = WorkerSpec(recipe=recipe, features=features, lineage=lineage, out=out, save_every=5)
     return replace(plain, **changes)
 
 
@@ -69,17 +70,15 @@ class Killed(Exception):
 def test_a_run_cut_at_any_step_ends_bitwise_the_same(
     features: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
-    from glot.training import loop
+    real = stepper.Stepper.__call__
 
-    real = loop.Stepper.__call__
-
-    def dies(self: loop.Stepper, step: int, *args: object, **options: object) -> object:
+    def dies(self: stepper.Stepper, step: int, *args: object, **options: object) -> object:
         if step == at:
             raise Killed
         return real(self, step, *args, **options)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(loop.Stepper, "__call__", dies)
+        patch.setattr(stepper.Stepper, "__call__", dies)
         train(job(features, tmp_path))
     assert saved_steps(tmp_path) == [step for step in range(50, 0, -5) if step <= at][:2]
     train(job(features, tmp_path))
@@ -228,7 +227,7 @@ def test_a_killed_worker_and_a_killed_driver_change_nothing(
     features: Path, calm: Callable[[int], Path], tmp_path: Path, workers: int
 ) -> None:
     """Both with kill -9, at steps that are drawn; then the same command with --resume."""
-    uri, out = mlflow_runs.default_uri(tmp_path), tmp_path / "run"
+    uri, out = default_uri(tmp_path), tmp_path / "run"
     draw = random.Random(workers)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "GLOT_TEST": str(tmp_path)}
     run = command(features, out, "--workers", str(workers), "--mlflow", uri)
@@ -278,18 +277,21 @@ from glot.training.step_checkpoints import newest_step
 from tests.fixtures.lost_node import losing_a_node
 out = Path({out!r})
 with losing_a_node(lambda: newest_step(out) >= 10):
-    from glot.training import driver
-    from tests.glot.training.test_training_faults import exact
-    driver.NODE_SECONDS = 8.0
-    driver.fit(exact(), features=Path({features!r}), out=out, workers=2, save_every=5)
+    from glot.training import cluster
+    from glot.training.driver import fit
+    from tests.glot.training.test_driver import small_spec
+    from tests.glot.training.test_training_faults import EXACT
+    cluster.NODE_SECONDS = 8.0
+    fit(small_spec(Path({features!r}), out, *EXACT, workers=2, save_every=5))
     print("ENDED", flush=True)
 """
 
 
-def exact() -> Recipe:
-    """Without dropout, which every worker draws for itself."""
-    parts = ("dropout", "drop_path", "regressor_dropout", "hscr_dropout")
-    return small(f"epochs={EPOCHS}", *(f"model.{part}=0" for part in parts))
+# Settings without dropout, which each worker draws for itself.
+EXACT = [
+    f"epochs={EPOCHS}",
+    *(f"model.{part}=0" for part in ("dropout", "drop_path", "regressor_dropout", "hscr_dropout")),
+]
 
 
 @pytest.mark.slow
@@ -300,8 +302,5 @@ def test_a_node_that_does_not_come_back_is_done_without(features: Path, tmp_path
     ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=280)
     assert "ENDED" in ended.stdout, (ended.stdout + ended.stderr)[-3000:]
     assert "1 of 2 go on behind step" in ended.stdout
-    whole = job(features, tmp_path / "whole")
-    model = whole.recipe.model
-    recipe = replace(exact(), model=replace(exact().model, feature_size=model.feature_size))
-    train(replace(whole, recipe=recipe))
+    train(job(features, tmp_path / "whole", *EXACT))
     assert same_weights(tmp_path / "run" / "last", tmp_path / "whole" / "last", tolerance=2e-3)

@@ -1,0 +1,86 @@
+"""A recipe in; the feature sets that it reads, and what they were made with, out.
+
+All feature sets that are missing are named in one message, with the commands that make them.
+"""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from glot.config import BLAZEPOSE_RECIPES, OPEN_RECIPES, Recipe
+from glot.errors import InputError
+from glot.features.schema import MANIFEST, Manifest, read_manifest
+from glot.home import data_folder, features_folder, missing
+
+SAMPLE_DATASET = "3dpw"  # the rendered sample is laid out as 3DPW is, and its features are called so
+
+
+def training_folders(recipe: Recipe, features: Path) -> dict[str, Path]:
+    """The folder of each training set of the recipe, by the name of the dataset."""
+    return {name: features / name / "train" for name in (*recipe.data.sets_2d, *recipe.data.sets_3d)}
+
+
+def validation_folders(recipe: Recipe, features: Path) -> dict[str, Path]:
+    """The folders of the sets that are evaluated after an epoch; epochs are compared on the first."""
+    return {name: features / name / "validation" for name in recipe.data.validation}
+
+
+def feature_lineage(recipe: Recipe, features: Path) -> dict[str, Any]:
+    """What the features of a recipe were made with: {backbone, crop, body, sets: {DATASET/SPLIT: key of its manifest}}.
+
+    Raises InputError where sets are missing (all of them are named), empty, or made with different backbones or bodies.
+    """
+    check_sets(recipe, features)
+    folders = {f"{name}/train": folder for name, folder in training_folders(recipe, features).items()}
+    folders |= {f"{name}/validation": folder for name, folder in validation_folders(recipe, features).items()}
+    manifests: dict[str, Manifest] = {name: read_manifest(folder) for name, folder in folders.items()}
+    first, *others = manifests
+    for name in others:
+        if manifests[name].body["hash"] != manifests[first].body["hash"]:
+            raise InputError(
+                f"{folders[name]}: made with another body ({manifests[name].body['name']}) than {folders[first]} "
+                f"({manifests[first].body['name']}); extract both with the same --body"
+            )
+        if manifests[name].backbone["hash"] != manifests[first].backbone["hash"]:
+            raise InputError(
+                f"{folders[name]}: features of another backbone ({manifests[name].backbone['weights']}) than "
+                f"{folders[first]} ({manifests[first].backbone['weights']}); extract both with the same --weights"
+            )
+    for name, manifest in manifests.items():
+        if not manifest.rows:
+            raise InputError(f"{folders[name]}: holds no frames; extract it from data with visible people")
+    return {
+        "backbone": manifests[first].backbone,
+        "crop": manifests[first].crop,
+        "body": manifests[first].body,
+        "sets": {name: manifest.key for name, manifest in manifests.items()},
+    }
+
+
+def check_sets(recipe: Recipe, features: Path) -> None:
+    """InputError naming every feature set of the recipe that is not there, with the commands that make it."""
+    absent: dict[str, list[Path]] = {}
+    for folders in (training_folders(recipe, features), validation_folders(recipe, features)):
+        for name, folder in folders.items():
+            if not (folder / MANIFEST).is_file():
+                absent.setdefault(name, []).append(folder)
+    if absent:
+        raise missing(
+            [
+                (
+                    f"{' and '.join(str(folder) for folder in folders)}: no finished feature set there; make it with",
+                    "\n    ".join(extraction_commands(name, recipe, features)),
+                )
+                for name, folders in absent.items()
+            ]
+        )
+
+
+def extraction_commands(dataset: str, recipe: Recipe, features: Path) -> list[str]:
+    """The commands that make the feature sets of a dataset: of the rendered sample for the open recipes."""
+    out = "" if features == features_folder() else f" --out {shlex.quote(str(features))}"
+    if recipe.name not in OPEN_RECIPES or dataset != SAMPLE_DATASET:
+        return [f"python pipelines/extract_features.py --dataset {shlex.quote(dataset)}{out}"]
+    backbone = " --backbone blazepose" if recipe.name in BLAZEPOSE_RECIPES else ""
+    render = [] if (data_folder() / "sample").is_dir() else ["python pipelines/make_sample.py"]
+    return [*render, f"python pipelines/extract_features.py{backbone}{out}"]

@@ -1,0 +1,179 @@
+"""What a training run is asked for (TrainSpec, the options of ``glot.train_ray``) and what each worker is given.
+
+Light: no torch, no Ray, no MLflow is imported here.
+"""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from glot.config import RECIPES, Recipe, recipe_named
+from glot.errors import InputError
+from glot.home import check_job_paths, features_folder, runs_folder
+from glot.location import location
+from glot.training.feature_sets import feature_lineage
+from glot.training.mlflow_store import chosen_uri
+
+CONTINUE = 75  # exit code of a run that stopped for lack of time: start the same command again (EX_TEMPFAIL)
+OPEN_CHECKPOINT = "open"  # --start open: the model that comes with the project
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSpec:
+    """A training run: what to train, on which features, with how many workers, and where its files go.
+
+    Raises InputError for a value that cannot be right. Whether files that it names fit together is checked later, by
+    ``check_places`` and by ``glot.training.driver.prepare``.
+    """
+
+    features: Annotated[
+        Path,
+        typer.Option(
+            parser=location,
+            show_default="$GLOT_HOME/features",
+            help="Folder or URI of feature sets: DIR/DATASET/SPLIT.",
+        ),
+    ] = field(default_factory=features_folder)
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            show_default="$GLOT_HOME/runs/RECIPE",
+            help="Folder for the checkpoints and the state of this run. One folder holds one run.",
+        ),
+    ] = None
+    recipe: Annotated[str, typer.Option(help=f"What to train: {', '.join(RECIPES)}.")] = "open_sample"
+    gpus: Annotated[int, typer.Option(min=0, help="Number of GPUs; each has one DDP worker (nccl).")] = 0
+    workers: Annotated[
+        int,
+        typer.Option(min=0, help="Number of DDP workers on CPUs (gloo), when there is no GPU; 0 without --gpus: 1."),
+    ] = 0
+    settings: Annotated[tuple[str, ...], typer.Option("--set", help="field=value of the recipe; may be repeated.")] = ()
+    body: Annotated[
+        Path | None,
+        typer.Option(
+            show_default="$GLOT_HOME/body for features made with SMPL, else the open body",
+            help="SMPL file, or a folder with SMPL's files.",
+        ),
+    ] = None
+    spin_regressor: Annotated[
+        Path | None,
+        typer.Option(help="SPIN's spin_model_checkpoint.pth.tar: the iterative regressor starts from its weights."),
+    ] = None
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            help="Checkpoint whose weights training starts from: a folder, a published .pth.tar, or 'open' for the "
+            "shipped model."
+        ),
+    ] = None
+    mlflow: Annotated[
+        str, typer.Option(show_default="sqlite in OUT/../mlflow.db", help="MLflow tracking URI, or 'none'.")
+    ] = ""
+    experiment: Annotated[str, typer.Option(help="MLflow experiment.")] = "glot"
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the unfinished run in OUT; start one if there is none.")
+    ] = False
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete what an earlier run left in OUT, and start.")] = False
+    save_every: Annotated[
+        int, typer.Option(min=0, help="Steps between checkpoints that --resume continues from; 0: one every epoch.")
+    ] = 0
+    max_seconds: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help=f"Stop after the first step that ends later than this, with a checkpoint and exit code {CONTINUE}; 0: "
+            "no limit. Leave some minutes for the end of a job.",
+        ),
+    ] = 0.0
+
+    def __post_init__(self) -> None:
+        recipe_named(self.recipe, self.settings)
+        if self.resume and self.fresh:
+            raise InputError("--resume --fresh: give one of them")
+        if self.gpus and self.workers:
+            raise InputError(
+                f"--gpus {self.gpus} --workers {self.workers}: give one of them; a worker holds either a GPU or a CPU "
+                "core"
+            )
+        for name in ("gpus", "workers", "save_every", "max_seconds"):
+            if getattr(self, name) < 0:
+                raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be 0 or more")
+        if not self.experiment:
+            raise InputError("--experiment: an empty name; give one, e.g. glot")
+        if self.out is not None and self.out.is_file():
+            raise InputError(f"--out {self.out}: is a file; give a folder")
+        if self.body is not None and not self.body.exists():
+            raise InputError(f"--body {self.body}: there is no such file or folder; give SMPL's, or leave --body out")
+        if self.spin_regressor is not None and not self.spin_regressor.is_file():
+            raise InputError(f"--spin-regressor {self.spin_regressor}: there is no such file; fetch SPIN's checkpoint")
+        if self.start is not None and str(self.start) != OPEN_CHECKPOINT and not self.start.exists():
+            raise InputError(f"--start {self.start}: there is no such checkpoint; give a folder, a .pth.tar or 'open'")
+
+    @property
+    def chosen_recipe(self) -> Recipe:
+        """The recipe with the settings applied."""
+        return recipe_named(self.recipe, self.settings)
+
+    @property
+    def run_folder(self) -> Path:
+        """``out``, or its default."""
+        return self.out or runs_folder() / self.recipe
+
+    @property
+    def worker_count(self) -> int:
+        """DDP workers: one for each GPU, or those on CPUs; one when neither is given."""
+        return self.gpus or self.workers or 1
+
+    @property
+    def cpus_per_worker(self) -> int:
+        """Cores of this machine that each worker may use; one beside a GPU."""
+        return 1 if self.gpus else max(1, (os.cpu_count() or 1) // self.worker_count)
+
+    @property
+    def tracking_uri(self) -> str:
+        """The MLflow store of the run; "" for none."""
+        return chosen_uri(self.mlflow, self.run_folder)
+
+    def check_places(self) -> None:
+        """InputError naming all options with a relative path in a Ray job, or all feature sets that are missing."""
+        start = None if str(self.start) == OPEN_CHECKPOINT else self.start
+        check_job_paths(
+            {
+                "--features": self.features,
+                "--out": self.run_folder,
+                "--body": self.body,
+                "--spin-regressor": self.spin_regressor,
+                "--start": start,
+            }
+        )
+        feature_lineage(self.chosen_recipe, self.features)
+
+
+@dataclass(frozen=True)
+class MlflowLabels:
+    """How a run appears in MLflow, where that differs from a run of the command."""
+
+    name: str = ""  # "": the name of its folder
+    parent: str = ""  # id of the run that it is nested under
+    upload: bool = True  # whether the best checkpoint is copied into MLflow
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSpec:
+    """What a worker needs to know. Paths are absolute, because workers start in a folder of their own."""
+
+    recipe: Recipe
+    features: Path
+    lineage: dict[str, Any]  # what the features were made with (glot.training.feature_sets)
+    out: Path
+    body: Path | None = None  # None: the open body
+    spin_regressor: Path | None = None
+    start: Path | None = None  # checkpoint whose weights training starts from
+    mlflow_uri: str = ""
+    run_id: str = ""  # of MLflow; "": nothing is logged
+    threads: int = 1
+    save_every: int = 0  # steps; 0: after every epoch
+    stop_at: float = float("inf")  # seconds since 1970, by the clock of rank 0

@@ -1,0 +1,91 @@
+"""A batch in, an optimiser step out: forward, loss, backward, step, on one worker of a run.
+
+A step is determined by its number: its dropout, its learning rate, and (glot.training.sampler) its windows and which of
+their frames are hidden. A step that is computed again gives the same result.
+"""
+
+import math
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from glot.config import Recipe
+from glot.human.body import Body
+from glot.models.glot import GLoT
+from glot.models.losses import Targets, frame_counts, glot_loss
+from glot.training.sampler import Batch
+
+
+def learning_rate(recipe: Recipe, epoch: int) -> float:
+    """Rate of an epoch (0-based): linear from a tenth to the maximum over the warm-up, then a cosine back to a tenth.
+
+    It is the rate for the batch of all workers together (``data.batch_size``), and is not scaled by their number.
+    """
+    low, span, warmup = recipe.lr / 10, recipe.lr * 9 / 10, recipe.warmup_epochs
+    if epoch < warmup:
+        return low + span * epoch / warmup
+    return low + span * (1 + math.cos(math.pi * (epoch - warmup) / (recipe.epochs - warmup))) / 2
+
+
+def mean_over_workers(values: Tensor) -> Tensor:
+    """The mean of the workers' values. Every worker has to call this."""
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        dist.all_reduce(values)
+        values = values / dist.get_world_size()
+    return values
+
+
+@dataclass
+class Stepper:
+    """Takes the optimiser steps of one worker of a run."""
+
+    recipe: Recipe
+    model: GLoT
+    trained: nn.Module  # the model as DDP and torch.compile made it
+    optimiser: torch.optim.Optimizer
+    body: Body
+    device: torch.device
+    rank: int = 0
+
+    def __call__(self, step: int, parts: list[Batch], *, stop: bool = False) -> tuple[dict[str, float], bool]:
+        """Takes step number ``step`` (0-based) on this worker's share of the batch.
+
+        Returns the loss, its terms and the norm of the gradient, over all workers, and whether any worker asked with
+        ``stop`` to end the run after this step.
+        """
+        torch.manual_seed((self.recipe.seed * 1_000_003 + step) * 1_009 + self.rank)  # dropout
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.recipe, step // self.recipe.steps_per_epoch)
+        self.trained.train()
+        moved = [(p.features.to(self.device), p.targets.to(self.device), p.noise.to(self.device)) for p in parts]
+        counts = mean_over_workers(torch.stack([self._counts(targets, noise) for _, targets, noise in moved]).mean(0))
+        self.optimiser.zero_grad(set_to_none=True)
+        values: list[Tensor] = []
+        names: list[str] = []
+        for number, (features, targets, noise) in enumerate(moved, 1):
+            # DDP averages the gradients of the workers once a step, with the last part.
+            no_sync: Any = nullcontext if number == len(moved) else getattr(self.trained, "no_sync", nullcontext)
+            with no_sync():
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
+                    output = self.trained(features, noise)
+                loss, terms = glot_loss(output, targets, body=self.body, config=self.recipe.loss, counts=counts)
+                (loss / len(moved)).backward()
+            values.append(torch.stack([loss.detach(), *terms.values()]))
+            names = ["loss", *terms]
+        # After DDP has averaged the gradients, so that all workers clip them in the same way.
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm or math.inf)
+        self.optimiser.step()
+        flag = torch.full((1,), float(stop), device=self.device)
+        *means, stopping = mean_over_workers(torch.cat([torch.stack(values).mean(0), flag])).tolist()
+        return dict(zip(names, means, strict=True)) | {"gradient_norm": float(norm)}, stopping > 0
+
+    def _counts(self, targets: Targets, noise: Tensor) -> Tensor:
+        """The frames that the loss terms of a part are means over (glot.models.losses.frame_counts)."""
+        motion = self.model.motion
+        mask = motion.choose(noise)[1] if motion.kept < self.recipe.model.frames else torch.zeros_like(noise).bool()
+        local = self.recipe.model.local_supervised_frames if self.model.correction is not None else 0
+        return frame_counts(targets, mask, local_frames=local)

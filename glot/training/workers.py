@@ -1,0 +1,174 @@
+"""Two ways to launch the workers of a prepared run: with Ray Train, or as the one worker that is this process.
+
+``glot.training.driver.fit`` is given one of the two. Both run glot.training.loop, which saves its progress in the run's
+folder, so that a launch can be repeated and goes on at the last checkpoint.
+"""
+
+import logging
+import shutil
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+# Before ray: this module sets the environment variables that ray reads when it is imported.
+from glot.training.cluster import available_slots, check_nodes, check_resources
+
+# isort: split
+import ray
+import ray.train
+import torch
+from ray.train.torch import TorchTrainer, prepare_model
+
+from glot.errors import InputError
+from glot.training.loop import train
+from glot.training.spec import TrainSpec, WorkerSpec
+from glot.training.step_checkpoints import newest_step
+
+TRIES = 3  # failures in a row without a new checkpoint, before a run is given up
+RAY_FILES = "ray"  # Ray Train's own files in a run's folder
+REASON_LENGTH = 160  # characters of the reason why a worker was lost
+
+
+class Launcher(Protocol):
+    """How the workers of a run are started."""
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of each worker."""
+
+    def check_resources(self, spec: TrainSpec) -> None:
+        """InputError when there can never be enough resources for the run's workers."""
+
+    def check_nodes(self, spec: TrainSpec, features: Path, out: Path) -> None:
+        """InputError when a worker would not see the features or the run's folder (absolute paths)."""
+
+    def run(self, spec: TrainSpec, worker: WorkerSpec) -> None:
+        """Returns when all workers have ended. ``worker`` is what each of them is given."""
+
+
+@dataclass(frozen=True)
+class ThisProcess:
+    """One worker: this process, which already holds the core or the GPU that it needs. Starts at once, without Ray."""
+
+    report: Callable[[dict[str, float]], None]  # called with the metrics of every epoch
+    gpu: bool = False
+    threads: int = 1
+
+    def check_resources(self, spec: TrainSpec) -> None:
+        """Nothing to check: the process holds its resources."""
+
+    def check_nodes(self, spec: TrainSpec, features: Path, out: Path) -> None:
+        """Nothing to check: the worker is this process."""
+
+    def run(self, spec: TrainSpec, worker: WorkerSpec) -> None:
+        """Trains until the recipe's last step, or until the run's time is over."""
+        if self.gpu and not torch.cuda.is_available():
+            raise InputError("this node's torch sees no GPU; install its CUDA build there, or train on CPUs")
+        train(worker, device=torch.device("cuda" if self.gpu else "cpu"), report=self.report)
+
+
+@dataclass(frozen=True)
+class RayWorkers:
+    """Ray Train's workers, as many as the spec asks for. Ray must be running."""
+
+    cpus_per_worker: float = 1.0  # held by a worker without a GPU
+    callbacks: Sequence[Any] = ()  # Ray Train's; they receive the metrics of every epoch
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of each worker."""
+        return max(1, int(self.cpus_per_worker))
+
+    def check_resources(self, spec: TrainSpec) -> None:
+        """InputError when the cluster can never hold the workers."""
+        check_resources(workers=spec.worker_count, gpus=spec.gpus, cpus_per_worker=self.cpus_per_worker)
+
+    def check_nodes(self, spec: TrainSpec, features: Path, out: Path) -> None:
+        """InputError when a node does not see the files; prints how a step is shared between the workers."""
+        check_nodes(features, out)
+        recipe = spec.chosen_recipe
+        print(
+            f"{recipe.data.batch_size} windows a step, {recipe.data.batch_size / spec.worker_count:g} a worker; lr up "
+            f"to {recipe.lr:g}, for the whole batch and not scaled by workers",
+            flush=True,
+        )
+
+    def run(self, spec: TrainSpec, worker: WorkerSpec) -> None:
+        """Runs the workers until they have ended; workers that die are started again at the last checkpoint.
+
+        A run goes on with fewer workers where a node does not come back. Their number does not change the optimisation:
+        the windows of a step are shared by the workers that there are.
+        """
+        wanted = slots = spec.worker_count
+        tries = TRIES
+        while True:
+            step_before = newest_step(worker.out)
+            try:
+                self._trainer(spec, worker, slots).fit()
+                return
+            except (ray.train.WorkerGroupError, ray.train.ControllerError, ray.exceptions.RayError) as error:
+                reason = reason_of(error)
+                tries = TRIES if newest_step(worker.out) != step_before else tries - 1
+                if not tries:
+                    raise
+                slots = available_slots(wanted, gpus=bool(spec.gpus), cpus_per_worker=self.cpus_per_worker)
+                if not slots:
+                    raise InputError(
+                        f"{worker.out}: no node is left to train on; --resume goes on when there is one"
+                    ) from None
+                print(
+                    f"warning: a worker was lost ({reason}); {slots} of {wanted} go on behind step "
+                    f"{newest_step(worker.out)}",
+                    flush=True,
+                )
+            finally:
+                shutil.rmtree(worker.out / RAY_FILES, ignore_errors=True)
+
+    def _trainer(self, spec: TrainSpec, worker: WorkerSpec, slots: int) -> TorchTrainer:
+        return TorchTrainer(
+            ray_worker,
+            train_loop_config={"worker": worker},
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=slots,
+                use_gpu=bool(spec.gpus),
+                resources_per_worker=None if spec.gpus else {"CPU": self.cpus_per_worker},
+            ),
+            run_config=ray.train.RunConfig(
+                name=f"ray-{uuid.uuid4().hex[:8]}",  # Ray would resume a run of a name that it knows
+                storage_path=str(worker.out / RAY_FILES),
+                callbacks=list(self.callbacks),
+                # Otherwise every report is printed twice in full. (Type checkers see an older Ray Train's signature.)
+                logging_config=ray.train.LoggingConfig(log_level="WARNING"),  # type: ignore[call-arg]
+            ),
+        )
+
+
+def ray_worker(settings: dict[str, Any]) -> None:
+    """What Ray Train runs on every worker. ``settings``: {"worker": WorkerSpec}."""
+    context = ray.train.get_context()
+    logging.disable(logging.INFO)  # in this process; otherwise Ray Train prints the metrics of every report
+
+    def wrap(model: torch.nn.Module, **options: Any) -> torch.nn.Module:
+        return prepare_model(model, parallel_strategy_kwargs=options)
+
+    train(
+        settings["worker"],
+        rank=context.get_world_rank(),
+        world=context.get_world_size(),
+        device=ray.train.torch.get_device(),
+        wrap=wrap,
+        report=ray.train.report,
+    )
+
+
+def reason_of(error: Exception) -> str:
+    """Why workers ended, in one line. If one of them raised an InputError, that is raised instead."""
+    reasons = []
+    for failure in getattr(error, "worker_failures", {}).values():
+        cause = getattr(failure, "_base_exc", failure)  # Ray wraps what a worker raised
+        if isinstance(cause, InputError):
+            raise cause from None
+        reasons.append((str(cause).strip().splitlines() or [type(cause).__name__])[0][:REASON_LENGTH])
+    return reasons[0] if reasons else type(error).__name__

@@ -1,0 +1,142 @@
+"""Values of steps in; lines, points in MLflow, epochs.json and checkpoints out. Only rank 0 of a run writes."""
+
+import json
+import math
+from typing import Any
+
+import torch
+
+from glot.features.store import FeatureStore
+from glot.human.body import Body
+from glot.location import write_whole
+from glot.models.checkpoint import save_checkpoint
+from glot.models.glot import GLoT
+from glot.scoring.evaluation import evaluate_split
+from glot.training import mlflow_runs
+from glot.training.feature_sets import validation_folders
+from glot.training.progress import ProgressLines
+from glot.training.run_state import BEST_BY, EPOCHS, SPOOL
+from glot.training.spec import WorkerSpec
+from glot.training.step_checkpoints import save_step
+from glot.training.stepper import learning_rate
+
+LOG_EVERY = 10  # steps between two points of the loss curve
+
+
+class Writer:
+    """Rank 0's record of a run. ``progress``: what an earlier start of the run saved with its last checkpoint."""
+
+    def __init__(
+        self,
+        worker: WorkerSpec,
+        model: GLoT,
+        optimiser: torch.optim.Optimizer,
+        body: Body,
+        progress: dict[str, Any],
+    ) -> None:
+        self.worker, self.recipe = worker, worker.recipe
+        self.model, self.optimiser, self.body = model, optimiser, body
+        folders = validation_folders(worker.recipe, worker.features)
+        self.validation = {name: FeatureStore.open(folder) for name, folder in folders.items()}
+        self.run = None
+        if worker.run_id:
+            self.run = mlflow_runs.Run(worker.mlflow_uri, worker.run_id, spool=worker.out / SPOOL, resumed=True)
+        self.sums: dict[str, float] = dict(progress.get("sums", {}))
+        self.best = float(progress.get("best", math.inf))
+        self.history: list[dict[str, float]] = [dict(row) for row in progress.get("history", [])]
+        self.done = int(progress.get("step", 0))
+        self.lines = ProgressLines(worker.recipe, self.done)
+
+    def step(self, step: int, values: dict[str, float], *, waited: float, seconds: float) -> None:
+        """Records the values of a step (0-based). ``waited``: seconds of its ``seconds`` that its data took."""
+        self.done = step + 1
+        for name, value in (values | {"waited": waited, "seconds": seconds}).items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        steps_of_epoch = step % self.recipe.steps_per_epoch + 1
+        if self.run and self.done % LOG_EVERY == 0:
+            self.run.metrics({f"step_{name}": value for name, value in values.items()}, step=self.done)
+        if self.lines.due and steps_of_epoch < self.recipe.steps_per_epoch:
+            rate = self.recipe.data.batch_size * steps_of_epoch / self.sums["seconds"]
+            self.lines.report(self.done, loss=values["loss"], rate=rate, best=self.best)
+
+    def epoch(self, done: int) -> dict[str, float]:
+        """The metrics of the epoch that ends after ``done`` steps, saved: means over its steps, and validation."""
+        metrics = self._means(done) | self._validate(done // self.recipe.steps_per_epoch)
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        self.history.append(finite | {"step": done})
+        if metrics[BEST_BY] < self.best or not (self.worker.out / "best").exists():
+            self.best = metrics[BEST_BY]
+            self._checkpoint("best", finite, done)
+        write_whole(self.worker.out / EPOCHS, (json.dumps(self.history, indent=1) + "\n").encode())
+        self.lines.report(
+            self.done,
+            loss=metrics["train_loss"],
+            rate=metrics["windows_per_s"],
+            best=self.best,
+            error=metrics[BEST_BY],
+        )
+        if self.run:
+            self.run.metrics(finite, step=done)
+        self.sums = {}
+        return metrics
+
+    def save(self, done: int) -> None:
+        """Writes the checkpoint that a restarted run continues from."""
+        save_step(
+            self.worker.out,
+            model=self.model,
+            optimiser=self.optimiser,
+            recipe=self.recipe,
+            body=self._body_entry(),
+            features=self.worker.lineage,
+            step=done,
+            progress={"best": self.best, "sums": self.sums, "history": self.history},
+        )
+
+    def end(self) -> None:
+        """Writes the last checkpoint if all steps are done, and sends what MLflow has not taken yet."""
+        if self.done == self.lines.total and self.history:
+            self._checkpoint("last", self.history[-1], self.done)
+        if self.run:
+            self.run.flush()
+
+    def _means(self, done: int) -> dict[str, float]:
+        """Means over the steps of the epoch that ends after ``done`` steps; its rates."""
+        count, epoch = self.recipe.steps_per_epoch, done // self.recipe.steps_per_epoch
+        waited, seconds = self.sums.pop("waited"), self.sums.pop("seconds")
+        metrics = {f"train_{name}": value / count for name, value in self.sums.items()}
+        metrics |= {"lr": learning_rate(self.recipe, epoch - 1), "epoch": epoch, BEST_BY: math.inf}
+        return metrics | {
+            "windows_per_s": count * self.recipe.data.batch_size / seconds,
+            "data_wait": waited / seconds,
+        }
+
+    def _validate(self, epoch: int) -> dict[str, float]:
+        """Errors on the validation sets, val_METRIC and val_SET_METRIC; {} for an epoch that is not evaluated."""
+        metrics: dict[str, float] = {}
+        if epoch > min(self.recipe.first_eval_epoch, self.recipe.epochs - 1):
+            for number, (name, store) in enumerate(self.validation.items()):
+                result = evaluate_split(self.model, store, self.body, vertices=True)
+                prefix = f"val_{name}_" if number else "val_"
+                metrics |= {f"{prefix}{metric}": value for metric, value in result.metrics.items()}
+        return metrics
+
+    def _checkpoint(self, name: str, metrics: dict[str, float], step: int) -> None:
+        save_checkpoint(
+            self.worker.out / name,
+            model=self.model,
+            recipe=self.recipe,
+            body=self._body_entry(),
+            features=self.worker.lineage,
+            metrics=metrics,
+            step=step,
+        )
+
+    def _body_entry(self) -> dict[str, Any]:
+        """The body as a checkpoint names it."""
+        body = self.body
+        return {
+            "name": "open" if body.is_open else str(self.worker.body),
+            "hash": body.file_hash,
+            "open": body.is_open,
+        }

@@ -1,0 +1,86 @@
+"""Which points a sweep tries: all of a grid, or points that Optuna draws one by one. Kept in an Optuna study in a file.
+
+Which points come does not depend on how often the sweep was started: a point is in the file before it is tried, and a
+draw is seeded by the number of the point.
+"""
+
+from pathlib import Path
+from statistics import fmean
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
+
+from tuning.spaces import Axis, Space, Value
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+POINT, SAME = "point", "same_as"  # attributes in the study: a grid's point; the earlier point that a draw repeats
+MOST_REPEATS = 20  # draws in a row that repeat earlier points, after which a search has no new points
+
+
+def distribution(axis: Axis) -> BaseDistribution:
+    """The distribution that Optuna draws an axis from."""
+    if axis.values:
+        return CategoricalDistribution(axis.values)
+    assert axis.low is not None and axis.high is not None
+    if axis.whole:
+        return IntDistribution(int(axis.low), int(axis.high), log=axis.log, step=int(axis.step or 1))
+    return FloatDistribution(axis.low, axis.high, log=axis.log, step=axis.step)
+
+
+class Points:
+    """The points of a sweep. ``count``: how many a random or bayesian search draws; a grid has its own number."""
+
+    def __init__(self, file: Path, space: Space, *, search: str, count: int, seed: int) -> None:
+        self.search, self.seed = search, seed
+        self.study = optuna.create_study(storage=f"sqlite:///{file}", study_name=space.name, load_if_exists=True)
+        self.distributions = {axis.field: distribution(axis) for axis in space.axes}
+        self.count = count
+        if search == "grid":
+            # Not as parameters: Optuna refuses other values for a field later, and --resume may add some.
+            self.distributions = {}
+            known = [trial.user_attrs[POINT] for trial in self.study.get_trials(deepcopy=False)]
+            new = [point for point in space.grid() if point not in known]
+            for point in new:
+                self.study.enqueue_trial({}, user_attrs={POINT: point})
+            self.count = len(known) + len(new)
+
+    def given(self) -> dict[int, dict[str, Value]]:
+        """The points given out so far, by number."""
+        return {
+            trial.number: dict(trial.user_attrs.get(POINT, trial.params))
+            for trial in self.study.get_trials(deepcopy=False)
+            if trial.state != TrialState.WAITING and SAME not in trial.user_attrs
+        }
+
+    def unfinished(self) -> set[int]:
+        """The numbers of the points given out whose error is not known yet."""
+        return {trial.number for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))}
+
+    def new(self) -> tuple[int, dict[str, Value]] | None:
+        """(number, point) of the next point, or None when there are enough."""
+        given = self.given()
+        for _ in range(MOST_REPEATS if len(given) < self.count else 0):
+            # A new sampler for each point: a draw depends on its number and on results, not on the number of starts.
+            seed = self.seed * 10_007 + len(self.study.get_trials(deepcopy=False))
+            self.study.sampler = (
+                optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(4, self.count // 5))
+                if self.search == "bayesian"
+                else optuna.samplers.RandomSampler(seed=seed)
+            )
+            trial = self.study.ask(self.distributions)
+            point = dict(trial.user_attrs.get(POINT, trial.params))
+            same = next((number for number, earlier in given.items() if earlier == point), None)
+            if same is None:
+                return trial.number, point
+            # Training the point again would give the same error, so the study is given the known one.
+            trial.set_user_attr(SAME, same)
+            value = self.study.get_trials(deepcopy=False)[same].value
+            self.study.tell(trial, value, state=TrialState.FAIL if value is None else TrialState.COMPLETE)
+        self.count = len(given)
+        return None
+
+    def record(self, number: int, errors: list[float]) -> None:
+        """Records the errors of a point, one for each seed; [] if it failed."""
+        state = TrialState.COMPLETE if errors else TrialState.FAIL
+        self.study.tell(number, fmean(errors) if errors else None, state=state)

@@ -1,0 +1,213 @@
+"""What a sweep is asked for: SearchSpec, the options of ``tuning.search``; ReportSpec, those of ``tuning.report``.
+
+Light: no torch, no Ray, no MLflow is imported here.
+"""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from glot.config import RECIPES, Recipe, recipe_named
+from glot.errors import InputError
+from glot.home import check_job_paths, features_folder, runs_folder
+from glot.location import location
+from glot.training.feature_sets import feature_lineage
+from glot.training.mlflow_store import NONE, chosen_uri, default_uri
+from tuning.spaces import SPACES, Space, settings_of, space_named, with_values
+
+SEARCHES = ("grid", "random", "bayesian")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSpec:
+    """A sweep: what to vary, how to search, what a trial may use, and where its files go.
+
+    Raises InputError for a value that cannot be right, also where a recipe of the sweep is not valid.
+    """
+
+    features: Annotated[
+        Path,
+        typer.Option(
+            parser=location,
+            show_default="$GLOT_HOME/features",
+            help="Folder or URI of feature sets: DIR/DATASET/SPLIT.",
+        ),
+    ] = field(default_factory=features_folder)
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            show_default="$GLOT_HOME/runs/SPACE",
+            help="Folder for the sweep's state and its trials. One folder holds one sweep.",
+        ),
+    ] = None
+    space: Annotated[
+        str, typer.Option(help=f"What to vary: {', '.join(SPACES)}; or a .yaml or .py file of your own.")
+    ] = "mask_ratio"
+    values: Annotated[
+        str, typer.Option(help="Other values for a space of one field, separated by commas.", show_default=False)
+    ] = ""
+    search: Annotated[
+        str,
+        typer.Option(
+            help="How points are chosen: grid (all combinations), random (drawn), or bayesian (Optuna's TPE)."
+        ),
+    ] = "grid"
+    trials: Annotated[int, typer.Option(min=0, help="Number of points of a random or bayesian search.")] = 0
+    seeds: Annotated[int, typer.Option(min=1, help="Training runs of each point, with the seeds 1, 2, …")] = 1
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Stop trials early that are worse than others at the same epoch (ASHA).")
+    ] = False
+    recipe: Annotated[
+        str, typer.Option(help=f"Recipe of every trial, apart from the fields that vary: {', '.join(RECIPES)}.")
+    ] = "open_sample"
+    settings: Annotated[
+        tuple[str, ...], typer.Option("--set", help="field=value of the recipe, for every trial; may be repeated.")
+    ] = ()
+    body: Annotated[
+        Path | None,
+        typer.Option(
+            show_default="$GLOT_HOME/body for features made with SMPL, else the open body",
+            help="SMPL file, or a folder with SMPL's files.",
+        ),
+    ] = None
+    mlflow: Annotated[str, typer.Option(show_default="sqlite in OUT/../mlflow.db", help="MLflow tracking URI.")] = ""
+    experiment: Annotated[str, typer.Option(help="MLflow experiment.")] = "glot-search"
+    workers_per_trial: Annotated[int, typer.Option(min=1, help="DDP workers of each trial, on CPUs.")] = 1
+    gpus_per_trial: Annotated[
+        float,
+        typer.Option(
+            min=0, help="GPUs of each trial: a fraction of one (0.5: two trials share it), or a whole number (DDP)."
+        ),
+    ] = 0.0
+    concurrent: Annotated[int, typer.Option(min=0, help="Trials at a time; 0: as many as fit.")] = 0
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the unfinished sweep in OUT; start one if there is none.")
+    ] = False
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete what an earlier sweep left in OUT, and start.")] = False
+    swept: Space = field(init=False, repr=False)  # the space, with --values
+
+    def __post_init__(self) -> None:
+        if self.resume and self.fresh:
+            raise InputError("--resume --fresh: give one of them")
+        for name, least in (
+            ("trials", 0),
+            ("seeds", 1),
+            ("workers_per_trial", 1),
+            ("gpus_per_trial", 0),
+            ("concurrent", 0),
+        ):
+            if getattr(self, name) < least:
+                raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be {least} or more")
+        object.__setattr__(self, "swept", with_values(space_named(self.space), self.values))
+        self._check_search()
+        self._check_recipes()
+        if self.gpus_per_trial > 1 and self.gpus_per_trial != self.workers:
+            raise InputError(
+                f"--gpus-per-trial {self.gpus_per_trial:g}: give a fraction of one GPU, or a whole number of them"
+            )
+        if self.gpus_per_trial and self.workers_per_trial > 1:
+            raise InputError(
+                f"--workers-per-trial {self.workers_per_trial}: is for CPUs; leave it out with --gpus-per-trial, which "
+                "gives every GPU a worker"
+            )
+        if self.mlflow == NONE:
+            raise InputError(f"--mlflow {NONE}: a sweep needs a store; give a URI, or leave --mlflow out")
+        if not self.experiment:
+            raise InputError("--experiment: an empty name; give one, e.g. glot-search")
+        if self.out is not None and self.out.is_file():
+            raise InputError(f"--out {self.out}: is a file; give a folder")
+        if self.body is not None and not self.body.exists():
+            raise InputError(f"--body {self.body}: there is no such file or folder; give SMPL's, or leave --body out")
+
+    def _check_search(self) -> None:
+        """InputError unless the space can be searched in this way."""
+        if self.search not in SEARCHES:
+            raise InputError(f"--search {self.search}: choose one of {', '.join(SEARCHES)}")
+        if self.search == "grid":
+            size = len(self.swept.grid())
+            if self.trials and self.trials != size:
+                raise InputError(
+                    f"--trials {self.trials}: a grid tries all of its {size} points; --search random tries some"
+                )
+        elif not self.trials:
+            raise InputError(f"--search {self.search}: give the number of points with --trials")
+
+    def _check_recipes(self) -> None:
+        """InputError where a value of an axis does not make a valid recipe. The other axes keep their first value."""
+        ends: list[tuple[Any, ...]] = [axis.values or (axis.low, axis.high) for axis in self.swept.axes]
+        first = {axis.field: values[0] for axis, values in zip(self.swept.axes, ends, strict=True)}
+        for axis, values in zip(self.swept.axes, ends, strict=True):
+            for value in values:
+                recipe_named(self.recipe, [*self.settings, *settings_of({**first, axis.field: value})])
+
+    @property
+    def chosen_recipe(self) -> Recipe:
+        """The recipe with the settings applied, and without the fields that vary."""
+        return recipe_named(self.recipe, self.settings)
+
+    @property
+    def sweep_folder(self) -> Path:
+        """``out``, or its default."""
+        return self.out or runs_folder() / self.swept.name
+
+    @property
+    def workers(self) -> int:
+        """DDP workers of a trial. One means that the trial's own process trains."""
+        return int(self.gpus_per_trial) if self.gpus_per_trial > 1 else self.workers_per_trial
+
+    @property
+    def tracking_uri(self) -> str:
+        """The MLflow store of the sweep."""
+        return chosen_uri(self.mlflow, self.sweep_folder)
+
+    def absolute(self, body: Path | None) -> "SearchSpec":
+        """The same sweep with this body and with absolute paths, because trials start in a folder of their own."""
+        return replace(
+            self,
+            features=self.features.resolve(),
+            out=self.sweep_folder.resolve(),
+            body=body.resolve() if body else None,
+            mlflow=self.tracking_uri,
+        )
+
+    def check_places(self) -> None:
+        """InputError naming all options with a relative path in a Ray job, or all feature sets that are missing."""
+        check_job_paths({"--features": self.features, "--out": self.sweep_folder, "--body": self.body})
+        feature_lineage(self.chosen_recipe, self.features)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportSpec:
+    """Which sweeps of an MLflow store to write pages of, and where to."""
+
+    mlflow: Annotated[
+        str,
+        typer.Option(show_default="sqlite in $GLOT_HOME/runs/mlflow.db", help="MLflow tracking URI."),
+    ] = field(default_factory=lambda: default_uri(runs_folder()))
+    out: Annotated[
+        Path,
+        typer.Option(show_default="$GLOT_HOME/runs/report", help="Folder for the pages, with a folder for each sweep."),
+    ] = field(default_factory=lambda: runs_folder() / "report")
+    experiment: Annotated[str, typer.Option(help="MLflow experiment.")] = "glot-search"
+    sweep: Annotated[
+        str,
+        typer.Option(
+            show_default="all", help="Only this sweep: the name of a space (its newest sweep), or the id of a run."
+        ),
+    ] = ""
+
+    def __post_init__(self) -> None:
+        if "://" not in self.mlflow:
+            raise InputError(
+                f"--mlflow {self.mlflow}: give a URI, such as sqlite:///{self.mlflow} or http://127.0.0.1:5000"
+            )
+        if self.mlflow.startswith("sqlite:///") and not Path(self.mlflow.removeprefix("sqlite:///")).is_file():
+            raise InputError(
+                f"--mlflow {self.mlflow}: there is no such file; a sweep makes it, e.g. python -m tuning.search"
+            )
+        if not self.experiment:
+            raise InputError("--experiment: an empty name; give one, e.g. glot-search")
+        if self.out.is_file():
+            raise InputError(f"--out {self.out}: is a file; give a folder")
