@@ -33,9 +33,10 @@ from glot.human.body import load_body
 from glot.human.crop import crop_image, normalise
 from glot.models.inference import OPEN_MODEL, load_model
 from glot.scoring.evaluation import evaluate_split
-from pipelines.extraction import job
-from pipelines.motions.mocap import load_motions
-from pipelines.scenes.sample_dataset import Settings, build, motions_hash
+from pipelines.extract_features import main as extract_features
+from pipelines.extraction.spec import ExtractSpec
+from pipelines.scenes.sample_dataset import make_sample
+from pipelines.scenes.spec import MakeSampleSpec
 
 OUT = Path(__file__).parent / "out" / "extract.json"
 SIZE = (1920, 1080)
@@ -134,21 +135,21 @@ def whole(root: Path, out: Path, workers: int, precision: str) -> float:
     """Seconds of the extraction of a set, by a Ray that is up. The int8 network of an earlier round is kept."""
     shutil.rmtree(out / "posetrack", ignore_errors=True)
     start = time.perf_counter()
-    if job.main(dataset="posetrack", root=root, out=out, split="train", workers=workers, precision=precision):
+    spec = ExtractSpec(dataset="posetrack", root=root, out=out, split="train", workers=workers, precision=precision)
+    if extract_features(spec):
         raise InputError("the extraction skipped something")
     return time.perf_counter() - start
 
 
 def int8_costs(folder: Path, workers: int) -> dict[str, float]:
     """MPJPE of the shipped model on an open sample's test split, from features in float32 and in int8, mm."""
-    clips, body = load_motions(), load_body()
-    settings = Settings(0, SAMPLE, 480, motions_hash(clips), body.file_hash)
-    build(folder / "sample", settings, motions=clips, workers=workers)
+    body = load_body()
+    make_sample(MakeSampleSpec(out=folder / "sample", sequences=SAMPLE, workers=workers))
     model, errors = load_model(OPEN_MODEL).model, {}
     for precision in ("float32", "int8"):
         out = folder / precision
         options: dict[str, Any] = {"dataset": "3dpw", "root": folder / "sample", "out": out, "workers": workers}
-        if job.main(split="test", precision=precision, **options):
+        if extract_features(ExtractSpec(split="test", precision=precision, **options)):
             raise InputError("the extraction skipped something")
         store = FeatureStore.open(out / "3dpw" / "test", cache=folder / "cache")
         errors[f"mpjpe_{precision}_mm"] = evaluate_split(model, store, body).metrics["mpjpe"]

@@ -14,7 +14,8 @@ import typer
 from numpy.typing import NDArray
 
 from glot import cli
-from glot.capture.reconstruction import FITS, Reconstruction
+from glot.capture.options import FITS
+from glot.capture.reconstruction import Reconstruction
 from glot.errors import InputError
 from glot.features.backbones.blazepose import POINTS, UNITS
 from glot.features.store import FeatureStore

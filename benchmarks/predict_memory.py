@@ -26,7 +26,9 @@ import re, sys
 from pathlib import Path
 import numpy as np
 from glot.features.backbones.blazepose import FEATURES, Detections, LandmarkOutput
-from glot.capture.capture import Options, Studio, capture
+from glot.capture.capture import capture
+from glot.capture.options import CaptureOptions
+from glot.capture.studio import Studio
 
 class Quick(Studio):
     def find(self, picture):
@@ -38,7 +40,7 @@ class Quick(Studio):
         return np.zeros((len(crops), FEATURES), np.float32)
 
 video, out, checkpoint, film = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4] == "film"
-summary = capture(video, out, Quick(Options(checkpoint=checkpoint, film=film)))
+summary = capture(video, out, Quick(CaptureOptions(checkpoint=checkpoint, film=film)))
 assert len(summary["people"]) == 1, summary
 print(summary["people"][0]["frames"], re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 """

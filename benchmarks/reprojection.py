@@ -15,8 +15,10 @@ import numpy as np
 import typer
 
 from glot import cli
-from glot.capture.capture import Options, Studio, extract
-from glot.capture.reconstruction import FITS, LANDMARK_ROWS, SMPL_ROWS, Reconstruction
+from glot.capture.capture import extract
+from glot.capture.options import FITS, CaptureOptions
+from glot.capture.reconstruction import LANDMARK_ROWS, SMPL_ROWS, Reconstruction
+from glot.capture.studio import Studio
 from glot.errors import InputError
 from glot.motion.camera_fit import PAIRS
 from glot.motion.person_motion import joined
@@ -34,7 +36,7 @@ def main(
     out: Annotated[Path, typer.Option(help="where the figures go")] = OUT,
 ) -> None:
     """Reconstructs everybody in a video and compares the joints in the picture with the landmarks."""
-    studio, footage = Studio(Options(checkpoint=checkpoint)), Footage(video)
+    studio, footage = Studio(CaptureOptions(checkpoint=checkpoint)), Footage(video)
     tracks, _ = detected(footage, studio.find)
     errors: dict[str, list[np.ndarray]] = {fit: [] for fit in FITS}
     with ExitStack() as stack:

@@ -26,16 +26,15 @@ from pathlib import Path
 import numpy as np
 from glot.human.body import load_body
 from pipelines.decoders.video import VIDEO
-from pipelines.extraction.job import Job, extract_unit
+from pipelines.extraction.datasets import DatasetSpec
+from pipelines.extraction.units import SplitJob, Tools, extract_unit
 root, out = Path(sys.argv[1]), Path(sys.argv[2])
-out.mkdir(parents=True)
 settings = {"backbone": {"feature_size": 2048}, "crop": {"size": 224}}
-job = Job("video", "test", root, out, "resnet50", None, None, 8, "corrected", settings)
+job = SplitJob(DatasetSpec(dataset="video", root=root, out=out), "test", settings)
+job.folder.mkdir(parents=True)
 features = np.random.default_rng(0).standard_normal((8, 2048)).astype(np.float32)
 (unit,) = VIDEO.find(root, "test")
-record = extract_unit(
-    job, unit, lambda crops: features[: len(crops)], load_body(), occlusion=None, threads=1, report=lambda *_: None
-)
+record = extract_unit(job, unit, Tools(lambda crops: features[: len(crops)], load_body()))
 print(record.part["rows"], re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 """
 

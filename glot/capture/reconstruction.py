@@ -1,6 +1,6 @@
-"""A person's features and landmarks in, the body at every frame out: what the model says, fitted to the landmarks.
+"""A person's features and landmarks in; the body at every frame out: the model's answer, fitted to the landmarks.
 
-N frames of the person. One piece of the result is in memory at a time; what waits for later is in a spool.
+N frames of the person. One piece of the result is in memory at a time; the model's answers wait in a spool.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,61 +25,72 @@ from glot.people.footage import NAMES, Person
 from glot.people.spool import Spool
 from glot.people.video import Timeline
 
-FITS = ("limbs", "camera", "none")  # what is fitted to the landmarks: poses, too; only where the body stands; nothing
-PIECE = 256  # frames
+PIECE = 256  # frames of a piece
 LANDMARK_ROWS = [NAMES.index(name) for _, name in PAIRS]
 FIT_ROWS = [NAMES.index(name) for _, name in FIT_PAIRS]
 SMPL_ROWS = [joint for joint, _ in PAIRS]
 
 
 class Reconstruction:
-    """How features become bodies. ``fit`` is one of FITS; ``focal`` px, None: the usual one of ``line``'s pictures."""
+    """Turns features into bodies, in one video.
+
+    ``timeline`` is the video's. ``fit`` is one of glot.capture.options.FITS. ``focal`` is in px; None stands for the
+    default of pictures of this size.
+    """
 
     def __init__(
         self,
         model: GLoT,
         body: Body,
-        line: Timeline,
+        timeline: Timeline,
         *,
         fit: str = "limbs",
         smooth: bool = False,
         focal: float | None = None,
     ) -> None:
-        self.model, self.body, self.line, self.fit, self.smooth = model, body, line, fit, smooth
-        self.focal = focal or default_focal(line.width, line.height)
+        self.model, self.body, self.fit, self.smooth = model, body, fit, smooth
+        self.fps, self.width, self.height = timeline.fps, timeline.width, timeline.height
+        self.focal = focal or default_focal(self.width, self.height)
 
     def __call__(self, person: Person, features: Callable[[NDArray[np.intp]], NDArray]) -> Iterator[Motion]:
-        """The body at every frame, in consecutive pieces; ``features(rows (n,))`` gives those of the person (n, F)."""
+        """The body at every frame, in consecutive pieces. ``features(rows (n,))`` returns features (n, F) of the person."""
         crop_scale = np.full(len(person), DEFAULT_CROP_SCALE, np.float32)
         crops = crop_boxes(person.bbox, crop_scale)
-        calm = Smoother(self.body) if self.smooth else None
-        with Spool([len(person)], JOINTS * 9 + BETAS) as said:
-            # Cameras are smoothed over the whole track, so bodies wait for them.
-            cam = self._predicted(person, features, crops, said)
+        smoother = Smoother(self.body) if self.smooth else None
+        with Spool([len(person)], JOINTS * 9 + BETAS) as predictions:
+            # Cameras are smoothed over the whole track, so they are needed before the first body.
+            cam = self._predict(person, features, crops, predictions)
             for start in range(0, len(person), PIECE):
                 rows = slice(start, min(start + PIECE, len(person)))
-                limbs = self.fit == "limbs"
+                if self.fit == "limbs":
+                    params = self._fitted(person, rows, crops, cam, predictions)
+                else:
+                    params = _predicted_rows(predictions, cam, rows)
                 piece = make_motion(
-                    self._fitted(person, rows, crops, cam, said) if limbs else _taken(said, cam, rows),
+                    params,
                     self.body,
                     person=person.name,
                     frames=person.frames[rows],
                     bbox=person.bbox[rows],
                     crop_scale=crop_scale[rows],
-                    fps=self.line.fps,
-                    width=self.line.width,
-                    height=self.line.height,
+                    fps=self.fps,
+                    width=self.width,
+                    height=self.height,
                     seen=person.seen[rows],
                     scores=person.scores[rows],
                     focal=self.focal,
                 )
-                yield calm(piece) if calm else piece
+                yield smoother(piece) if smoother else piece
 
     @torch.no_grad()
-    def _predicted(
-        self, person: Person, features: Callable[[NDArray[np.intp]], NDArray], crops: NDArray[np.float32], said: Spool
+    def _predict(
+        self,
+        person: Person,
+        features: Callable[[NDArray[np.intp]], NDArray],
+        crops: NDArray[np.float32],
+        predictions: Spool,
     ) -> NDArray[np.float32]:
-        """What the model says: rotations and shapes go into ``said``, cameras (N, 3) come back, fitted if wanted."""
+        """Puts rotations and shapes into ``predictions``; returns the cameras (N, 3), fitted unless ``fit`` is none."""
         cam, fitted = np.zeros((len(person), 3), np.float32), np.full((len(person), 3), np.nan)
         start = 0
         for part in predict_batches(self.model, features, len(person)):
@@ -87,7 +98,7 @@ class Reconstruction:
             start = rows.stop
             cam[rows] = part.cam.numpy()
             for row, values in enumerate(torch.cat([part.rotmats.flatten(1), part.betas], dim=1).numpy(), rows.start):
-                said.put(0, row, values)
+                predictions.put(0, row, values)
             if self.fit != "none":
                 joints = self.body.smpl_joints(part.rotmats, part.betas)[:, SMPL_ROWS].numpy()
                 fitted[rows] = fit_cameras(
@@ -95,19 +106,19 @@ class Reconstruction:
                     person.landmarks(rows)[:, LANDMARK_ROWS],
                     cam[rows],
                     boxes=crops[rows],
-                    width=self.line.width,
-                    height=self.line.height,
+                    width=self.width,
+                    height=self.height,
                     focal=self.focal,
                 )
-        return cam if self.fit == "none" else steady_cameras(fitted, cam, fps=self.line.fps)
+        return cam if self.fit == "none" else steady_cameras(fitted, cam, fps=self.fps)
 
     def _fitted(
-        self, person: Person, rows: slice, crops: NDArray[np.float32], cam: NDArray[np.float32], said: Spool
+        self, person: Person, rows: slice, crops: NDArray[np.float32], cam: NDArray[np.float32], predictions: Spool
     ) -> SMPLParams:
-        """The bodies of some rows with their limbs on the landmarks."""
+        """The bodies of some rows, with their limbs fitted to the landmarks."""
         around = slice(max(rows.start - CONTEXT, 0), min(rows.stop + CONTEXT, len(person)))
-        params, boxes = _taken(said, cam, around), torch.from_numpy(crops[around])
-        width, height = self.line.width, self.line.height
+        params, boxes = _predicted_rows(predictions, cam, around), torch.from_numpy(crops[around])
+        width, height = self.width, self.height
         landmarks = torch.from_numpy(person.landmarks(around)[:, FIT_ROWS])
         landmarks[..., 2] *= landmarks[..., 2] >= LEAST_VISIBLE
         rotmats, places = fit_poses(
@@ -119,14 +130,14 @@ class Reconstruction:
             body=self.body,
             size=(width, height),
             focal=self.focal,
-            fps=self.line.fps,
+            fps=self.fps,
         )
         cams = crop_cam(places, boxes, width=width, height=height, focal=self.focal)
         kept = slice(rows.start - around.start, rows.stop - around.start)
         return SMPLParams(rotmats[kept], params.betas[kept], cams[kept])
 
 
-def _taken(said: Spool, cam: NDArray[np.float32], rows: slice) -> SMPLParams:
-    values = torch.from_numpy(said.take(0, np.arange(rows.start, rows.stop)))
+def _predicted_rows(predictions: Spool, cam: NDArray[np.float32], rows: slice) -> SMPLParams:
+    values = torch.from_numpy(predictions.take(0, np.arange(rows.start, rows.stop)))
     rotmats, betas = values.split((JOINTS * 9, BETAS), dim=1)
     return SMPLParams(rotmats.unflatten(1, (JOINTS, 3, 3)), betas, torch.from_numpy(cam[rows]))

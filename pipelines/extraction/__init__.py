@@ -1,0 +1,21 @@
+"""Datasets in, feature sets out, as Ray Data jobs; and the pool of workers that also makes bodies of videos.
+
+spec            the options of extract_features
+datasets        which datasets to extract, with the folders of $GLOT_HOME filled in
+job             the whole job: units, missing units to workers, manifests
+set_settings    what a set is made with: networks, body, occluders
+worker_pool     how many workers, the Ray Data job, the base of all workers
+worker          the worker that extracts units
+units           what is done with one unit: decode, crop, features, part
+parts           the Parquet file of a unit
+ledger          what became of each unit; the settings that a set was started with
+publishing      the manifest, written last
+lease           one run at a time in a folder
+tries           how often workers began with a piece of work
+tally           counts from all workers, and the progress line
+messages        what commands print about sets
+occlusion       objects pasted over crops
+precision       int8 and bfloat16: calibration, and how much features change
+reference       targets rounded as in the reference
+video_bodies    bodies of many videos at once: the job behind predict_videos
+"""

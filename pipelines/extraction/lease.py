@@ -1,4 +1,4 @@
-"""One run at a time in a folder: a lock of the kernel's, or on an object store, which has none, a note kept fresh."""
+"""Lets one run at a time write a folder: a lock of the kernel, or, on an object store, a note that is renewed."""
 
 import fcntl
 import json
@@ -15,17 +15,17 @@ from typing import Any
 from glot.errors import InputError
 from glot.location import is_remote
 
-RENEWED = 20.0  # seconds between two signs of life
-OVER = 90.0  # seconds without one, and the run that wrote the note is taken to be dead
-SETTLE = 1.0  # seconds in which two that start at once see which note stays
+RENEW_SECONDS = 20.0  # between two renewals of a note
+EXPIRE_SECONDS = 90.0  # after the last renewal, when the run that wrote the note is taken to be dead
+SETTLE_SECONDS = 1.0  # after which two runs that start at once see which of their notes remains
 
 
 @contextmanager
 def hold(path: Path, folder: Path) -> Iterator[None]:
-    """Holds ``folder`` by the lock or note at ``path``; InputError at once where another run holds it.
+    """Holds ``folder`` by the lock or note at ``path``; InputError at once if another run holds it.
 
-    Neither is needed for the rows to be right: units are written whole, and the same whoever does them. It spares two
-    runs from doing the work twice.
+    The rows would be right without it, because units are written whole and are the same in every run. It keeps two
+    runs from doing the same work.
     """
     if is_remote(path):
         with _note(path, folder):
@@ -45,29 +45,29 @@ def hold(path: Path, folder: Path) -> Iterator[None]:
 def _note(path: Path, folder: Path) -> Iterator[None]:
     ours = {"run": uuid.uuid4().hex, "host": socket.gethostname(), "pid": os.getpid()}
     other = _read(path)
-    if other and time.time() - other.get("time", 0) < OVER:
+    if other and time.time() - other.get("time", 0) < EXPIRE_SECONDS:
         raise _busy(folder, f" ({other.get('host')}, process {other.get('pid')})")
 
     def renew() -> None:
         path.write_text(json.dumps({**ours, "time": time.time()}))
 
     renew()
-    time.sleep(SETTLE)
+    time.sleep(SETTLE_SECONDS)
     if _read(path).get("run") != ours["run"]:
         raise _busy(folder, "")
-    over = threading.Event()
+    ended = threading.Event()
 
-    def beat() -> None:
-        while not over.wait(RENEWED):
+    def keep_renewing() -> None:
+        while not ended.wait(RENEW_SECONDS):
             renew()
 
-    beating = threading.Thread(target=beat, daemon=True)
-    beating.start()
+    thread = threading.Thread(target=keep_renewing, daemon=True)
+    thread.start()
     try:
         yield
     finally:
-        over.set()
-        beating.join()
+        ended.set()
+        thread.join()
         path.unlink(missing_ok=True)
 
 
@@ -79,5 +79,5 @@ def _read(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _busy(folder: Path, who: str) -> InputError:
-    return InputError(f"{folder}: another extraction is writing it{who}; wait for it, or give another --out")
+def _busy(folder: Path, run: str) -> InputError:
+    return InputError(f"{folder}: another extraction is writing it{run}; wait for it, or give another --out")

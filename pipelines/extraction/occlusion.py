@@ -1,7 +1,7 @@
-"""Pascal VOC's cut-out objects in, person crops with some of them pasted over out (Sárándi et al. 2018).
+"""Crops of people and objects cut out of Pascal VOC in; crops partly covered by objects out (Sárándi et al. 2018).
 
-The features of the paper's "occ" sets come from such crops. What is pasted where follows from the seed, the track and
-the frame alone, so it does not matter who does the work, in which order, or how often it was interrupted.
+The features of the paper's "occ" sets come from such crops. The seed, the track and the frame alone decide what is
+pasted where. So the crops do not depend on which worker makes them, in which order, or after how many interruptions.
 """
 
 import hashlib
@@ -19,32 +19,33 @@ from glot.errors import InputError
 from glot.human.crop import CROP_SIZE
 from glot.people.video import Unreadable
 from pipelines.decoders.frames import Alter, read_picture
+from pipelines.extraction.spec import ExtractSpec
 
-PER = ("frame", "track")
-FEWEST_PIXELS = 500  # of an object worth pasting, in VOC's own resolution
-RIM = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (8, 8))  # how wide the soft edge is, px
-RIM_ALPHA = 192  # of 255
-KEPT_SIZE = 0.5  # objects are kept at half of VOC's size
-MOST = 7  # occluders at once
-SCALES = (0.2 * CROP_SIZE / 256, 1.0 * CROP_SIZE / 256)  # of a kept object when pasted
-VISIT_FRAMES = (60, 240)  # how long an object takes to cross the crop of a track
+FEWEST_PIXELS = 500  # of an object that is pasted, at VOC's resolution
+RIM = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (8, 8))  # erodes a mask by the width of the soft edge, px
+RIM_ALPHA = 192  # of 255, in the soft edge
+STORED_SCALE = 0.5  # objects are stored at half of VOC's size
+MOST_OBJECTS = 7  # in a crop at once
+SCALES = (0.2 * CROP_SIZE / 256, 1.0 * CROP_SIZE / 256)  # range of a stored object's scale when it is pasted
+CROSSING_FRAMES = (60, 240)  # range of the number of frames in which an object crosses the crop of a track
 
 
 @dataclass(frozen=True)
 class Occlusion:
-    """Objects and how to paste them: anew in every ``frame``, as published, or along a ``track`` as things pass by.
+    """Objects, and how to paste them: new ones in every ``frame``, as published, or moving along a ``track``.
 
-    Along a track, each of 1 to 7 objects crosses the crop in a straight line, from outside to outside, and another one
-    follows it. So there are fewer in sight at a time, and nothing appears or vanishes inside a crop.
+    Along a track, 1 to 7 objects cross the crop at a time. Each moves in a straight line from outside the crop to
+    outside the crop, and then another one takes its place. So fewer objects are visible at once than with ``frame``,
+    and no object appears or vanishes inside a crop.
     """
 
-    objects: tuple[NDArray[np.uint8], ...]  # (h, w, 4) RGB times alpha, alpha
-    per: str  # one of PER
+    objects: tuple[NDArray[np.uint8], ...]  # (h, w, 4) RGB multiplied by alpha, and alpha
+    per: str  # one of pipelines.extraction.spec.OCCLUDERS_PER
     seed: int
-    people: bool  # whether some of the objects are people
+    people: bool  # whether there are people among the objects
 
     def describe(self) -> dict[str, Any]:
-        """For a manifest: two runs may share a folder only if these agree."""
+        """For a manifest. Two runs may share a folder only if their descriptions are equal."""
         digest = hashlib.sha256()
         for pixels in self.objects:
             digest.update(str(pixels.shape).encode() + pixels.tobytes())
@@ -52,47 +53,49 @@ class Occlusion:
         return {**objects, "per": self.per, "seed": self.seed}
 
     def paste(self, crop: NDArray[np.uint8], track: str, frame: int) -> NDArray[np.uint8]:
-        """A copy of the RGB crop with what covers ``track`` at ``frame``, the source's frame number. Places and sizes
-        are made for 224 px; a crop of another size shows the same."""
+        """A copy of the RGB crop with the objects that cover ``track`` at ``frame``, the source's frame number.
+
+        Places and sizes are chosen for 224 px; a crop of another size shows the same picture.
+        """
         crop, zoom = crop.copy(), len(crop) / CROP_SIZE
-        for number, scale, centre in (self._anew if self.per == "frame" else self._passing)(track, frame):
+        for number, scale, centre in (self._new_objects if self.per == "frame" else self._passing)(track, frame):
             paste(crop, self.objects[number], zoom * scale, zoom * centre)
         return crop
 
-    def over(self, name: str) -> Alter:
-        """What pipelines.decoders.frames.read_crops does to every crop of the split of that name."""
+    def alter(self, name: str) -> Alter:
+        """The function that pipelines.decoders.frames.read_crops applies to every crop of the split ``name``."""
         return lambda crop, clip, row: self.paste(crop, f"{name}/{clip.track_id}", int(clip.frame_index[row]))
 
-    def _anew(self, track: str, frame: int) -> list[tuple[int, float, NDArray[np.float64]]]:
+    def _new_objects(self, track: str, frame: int) -> list[tuple[int, float, NDArray[np.float64]]]:
         rng = _random(self.seed, track, frame)
         return [
             (int(rng.integers(len(self.objects))), rng.uniform(*SCALES), rng.uniform(0, CROP_SIZE, 2))
-            for _ in range(rng.integers(1, MOST + 1))
+            for _ in range(rng.integers(1, MOST_OBJECTS + 1))
         ]
 
     def _passing(self, track: str, frame: int) -> list[tuple[int, float, NDArray[np.float64]]]:
         rng = _random(self.seed, track)
         found = []
-        for slot in range(rng.integers(1, MOST + 1)):
-            duration, phase = rng.integers(*VISIT_FRAMES), rng.random()
-            visit, when = divmod(frame / duration + phase, 1.0)  # which object it is, 0 to 1 how far it is
-            visitor = _random(self.seed, track, slot, int(visit))
-            number, scale = int(visitor.integers(len(self.objects))), visitor.uniform(*SCALES)
-            through, angle = visitor.uniform(0, CROP_SIZE, 2), visitor.uniform(0, 2 * np.pi)
+        for slot in range(rng.integers(1, MOST_OBJECTS + 1)):
+            duration, phase = rng.integers(*CROSSING_FRAMES), rng.random()
+            crossing, way = divmod(frame / duration + phase, 1.0)  # number of the crossing; how much of it is done
+            crossing_rng = _random(self.seed, track, slot, int(crossing))
+            number, scale = int(crossing_rng.integers(len(self.objects))), crossing_rng.uniform(*SCALES)
+            through, angle = crossing_rng.uniform(0, CROP_SIZE, 2), crossing_rng.uniform(0, 2 * np.pi)
             direction = np.array([np.cos(angle), np.sin(angle)])
             margin = scale * np.hypot(*self.objects[number].shape[:2]) / 2 + 1
             enters, leaves = (
-                through + side * direction * _way_out(through, side * direction, margin) for side in (-1, 1)
+                through + side * direction * _distance_out(through, side * direction, margin) for side in (-1, 1)
             )
-            found.append((number, scale, enters + when * (leaves - enters)))
+            found.append((number, scale, enters + way * (leaves - enters)))
         return found
 
 
 def paste(crop: NDArray[np.uint8], item: NDArray[np.uint8], scale: float, centre: NDArray[np.floating]) -> None:
-    """Blends an object (h, w, 4) into the crop (H, W, 3), ``scale`` times its size around centre (x, y), in place."""
+    """Blends an object (h, w, 4) into the crop (H, W, 3), in place: at ``scale`` times its size, around (x, y) px."""
     height, width = (max(1, round(scale * size)) for size in item.shape[:2])
     left, top = (round(float(at) - size / 2) for at, size in zip(centre, (width, height), strict=True))
-    # The part that is inside, in the object's pixels.
+    # The part of the object that is inside the crop, in the object's pixels.
     x0, y0 = max(0, -left), max(0, -top)
     x1, y1 = min(width, crop.shape[1] - left), min(height, crop.shape[0] - top)
     if x0 >= x1 or y0 >= y1:
@@ -102,36 +105,28 @@ def paste(crop: NDArray[np.uint8], item: NDArray[np.uint8], scale: float, centre
     below[:] = np.round(scaled[..., :3] + below * (1 - scaled[..., 3:] / 255)).clip(0, 255).astype(np.uint8)
 
 
-def _way_out(point: NDArray[np.float64], direction: NDArray[np.float64], margin: float) -> float:
-    """How far from a point of the crop it is, in a direction, until one coordinate is ``margin`` px outside."""
+def _distance_out(point: NDArray[np.float64], direction: NDArray[np.float64], margin: float) -> float:
+    """The distance from a point of the crop along a direction to where one coordinate is ``margin`` px outside."""
     walls = np.where(direction > 0, CROP_SIZE + margin, -margin)
     with np.errstate(divide="ignore"):
         return float(((walls - point) / direction).min())
 
 
-def load_occlusion(
-    folder: Path | None, per: str | None, seed: int, *, preprocessing: str, split: str
-) -> Occlusion | None:
-    """What --occluders and its companions ask for; InputError where they make no sense."""
-    if folder is None:
-        if per is not None:
-            raise InputError(f"--occluders-per {per}: there is nothing to paste without --occluders")
+def load_occlusion(spec: ExtractSpec) -> Occlusion | None:
+    """The objects of --occluders, None without that option. InputError where the folder is not Pascal VOC's."""
+    if spec.occluders is None:
         return None
-    reference = preprocessing == "reference"
-    per = per or ("frame" if reference else "track")
-    if per not in PER:
-        raise InputError(f"--occluders-per {per}: there is {' and '.join(PER)}")
-    if split == "all":
-        raise InputError("--occluders: name one --split, such as train; covered test pictures measure something else")
-    return Occlusion(load_objects(folder, people=reference), per, seed, people=reference)
+    reference = spec.preprocessing == "reference"
+    per = spec.occluders_per or ("frame" if reference else "track")
+    return Occlusion(load_objects(spec.occluders, people=reference), per, spec.seed, people=reference)
 
 
 def load_objects(folder: Path, *, people: bool) -> tuple[NDArray[np.uint8], ...]:
-    """Cut-out objects (h, w, 4) of Pascal VOC's folder (VOCdevkit/VOC2012), at half size, in the order of their names.
+    """The objects (h, w, 4) in Pascal VOC's folder (VOCdevkit/VOC2012), at half size, in the order of the file names.
 
-    Whole and clear ones only: neither truncated nor difficult, 500 pixels or more. ``people`` are left out unless asked
-    for: TCMR's code means to leave them out and pastes them. InputError where there is nothing to paste, or a file is
-    not readable.
+    Only objects of 500 pixels or more that are neither truncated nor difficult. People are among them only with
+    ``people``; TCMR's code intends to leave people out, but pastes them. InputError where there is no such object, or
+    a file is not readable.
     """
     names = ("Annotations", "JPEGImages", "SegmentationObject")
     if missing := [name for name in names if not (folder / name).is_dir()]:
@@ -146,12 +141,12 @@ def load_objects(folder: Path, *, people: bool) -> tuple[NDArray[np.uint8], ...]
         if wanted:
             objects += _cut_out(folder, file.stem, wanted)
     if not objects:
-        raise InputError(f"--occluders {folder}: {len(files)} annotations and no object in them that could be pasted")
+        raise InputError(f"--occluders {folder}: {len(files)} annotations, and no object in them that can be pasted")
     return tuple(objects)
 
 
 def _wanted(file: Path, root: ElementTree.Element, people: bool) -> list[tuple[int, tuple[int, int, int, int]]]:
-    """(value in the mask, box x0, y0, x1, y1) of the objects to cut out; the mask counts all of them, from 1."""
+    """(value in the mask, box x0, y0, x1, y1) of each object to cut out. The mask numbers all objects, from 1."""
     wanted = []
     for value, item in enumerate(root.findall("object"), 1):
         flags = [(item.findtext(flag) or "0").strip() != "0" for flag in ("difficult", "truncated")]
@@ -163,7 +158,9 @@ def _wanted(file: Path, root: ElementTree.Element, people: bool) -> list[tuple[i
             )
         except (ValueError, OverflowError):
             raise InputError(f"{file}: object {value} has no box of four numbers; unpack Pascal VOC again") from None
-        wanted.append((value, (max(x0 - 1, 0), max(y0 - 1, 0), x1, y1)))  # VOC counts pixels from 1, both ends included
+        wanted.append(
+            (value, (max(x0 - 1, 0), max(y0 - 1, 0), x1, y1))
+        )  # VOC counts pixels from 1 and includes both ends
     return wanted
 
 
@@ -171,24 +168,24 @@ def _cut_out(folder: Path, name: str, wanted: list[tuple[int, tuple[int, int, in
     picture = cv2.cvtColor(_read(folder / "JPEGImages" / f"{name}.jpg"), cv2.COLOR_BGR2RGB)
     labels = _read(folder / "SegmentationObject" / f"{name}.png")
     if picture.shape != labels.shape:
-        raise InputError(f"{folder}: picture and mask of {name} are not of one size; unpack Pascal VOC again")
+        raise InputError(f"{folder}: the picture and the mask of {name} are not of one size; unpack Pascal VOC again")
     objects = []
     for value, (x0, y0, x1, y1) in wanted:
         mask = (labels[y0:y1, x0:x1] == _colour(value)).all(-1).astype(np.uint8)
         if mask.sum() < FEWEST_PIXELS:
             continue
-        # Objects touch their box, beyond which OpenCV would otherwise take them to go on.
+        # Objects touch the border of their box. Without a constant border, OpenCV would not erode them there.
         inside = cv2.erode(mask, RIM, borderType=cv2.BORDER_CONSTANT, borderValue=0)
         alpha = np.where(inside > 0, 255, RIM_ALPHA * mask)[..., None]
-        # Times alpha: what surrounds an object in its own picture must not bleed into its edge as it is made smaller.
+        # Colours are multiplied by alpha, so that the background does not bleed into the edge when the object shrinks.
         whole = np.concatenate([picture[y0:y1, x0:x1] * (alpha / 255), alpha], -1).round().astype(np.uint8)
-        height, width = (max(1, round(KEPT_SIZE * size)) for size in mask.shape)
+        height, width = (max(1, round(STORED_SCALE * size)) for size in mask.shape)
         objects.append(cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA))
     return objects  # type: ignore[return-value]
 
 
 def _colour(value: int) -> NDArray[np.uint8]:
-    """(3,) BGR of a value in VOC's palette, whose colours spread the value's bits over red, green and blue."""
+    """(3,) BGR of a value in VOC's palette, which spreads the bits of a value over red, green and blue."""
     red, green, blue = (
         sum((value >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8)) for channel in range(3)
     )
@@ -205,17 +202,17 @@ def _read(path: Path) -> NDArray[np.uint8]:
 def _read_xml(file: Path) -> ElementTree.Element:
     try:
         content = file.read_bytes()
-        # A few lines of entities can ask for gigabytes; in UTF-16 they would not be seen here.
+        # A few lines of entities can expand to gigabytes. Zero bytes mean UTF-16, in which the check would miss them.
         hostile = any(mark in content for mark in (b"<!DOCTYPE", b"<!ENTITY", b"\0"))
         root = None if hostile else ElementTree.fromstring(content)
     except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:
         raise InputError(f"{file}: not a readable annotation ({error}); unpack Pascal VOC again") from None
     if root is None:
-        raise InputError(f"{file}: declares entities, which Pascal VOC's annotations do not; unpack Pascal VOC again")
+        raise InputError(f"{file}: declares entities, which no annotation of Pascal VOC does; unpack Pascal VOC again")
     return root
 
 
 def _random(seed: int, *place: object) -> np.random.Generator:
-    """Numbers that belong to a place, the same whenever and wherever they are drawn."""
+    """A generator that depends on the seed and the ``place`` (track, frame, ...) alone, on every machine."""
     digest = hashlib.sha256("/".join(map(str, (seed, *place))).encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:16], "little"))

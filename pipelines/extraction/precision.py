@@ -1,4 +1,4 @@
-"""What a precision other than float32 needs before the work starts: crops to calibrate on, and how far off it is."""
+"""Before extraction in int8 or bfloat16: crops for calibration, the int8 network, and how much features change."""
 
 import hashlib
 from collections.abc import Sequence
@@ -17,27 +17,34 @@ from glot.location import write_whole
 from pipelines.decoders.clips import Decoder, Unit
 from pipelines.decoders.frames import read_crops
 
-UNITS, FRAMES = 16, 4  # so many frames of so many units
+SAMPLED_UNITS, SAMPLED_FRAMES = 16, 4  # units of a dataset, and frames of each, that are used for calibration
 
 
 def sample_crops(decoder: Decoder, root: Path, units: Sequence[Unit], body: Body) -> NDArray[np.uint8]:
-    """(N, 224, 224, 3) crops of the first people in some units, spread over all; InputError where there are none."""
+    """Crops (N, 224, 224, 3) of the first person in each of some units that are evenly spread over all.
+
+    InputError if there is no crop.
+    """
     found: list[NDArray[np.uint8]] = []
-    for index in sorted({round(i) for i in np.linspace(0, len(units) - 1, UNITS)} if units else ()):
+    for index in sorted({round(i) for i in np.linspace(0, len(units) - 1, SAMPLED_UNITS)} if units else ()):
         try:
             clips = decoder.decode(root, units[index], body, "corrected").clips
-        except InputError:  # extraction will say it
+        except InputError:  # extraction will report it
             continue
-        spread = [clip.take(np.unique(np.linspace(0, len(clip) - 1, FRAMES).astype(int))) for clip in clips[:1]]
-        found += [crop for frame in islice(read_crops(root, spread), FRAMES) for crop in frame.crops or ()]
+        spread = [clip.take(np.unique(np.linspace(0, len(clip) - 1, SAMPLED_FRAMES).astype(int))) for clip in clips[:1]]
+        found += [crop for frame in islice(read_crops(root, spread), SAMPLED_FRAMES) for crop in frame.crops or ()]
     if not found:
-        raise InputError(f"{root}: no person in any picture that could be read, so there is nothing to calibrate on")
+        raise InputError(
+            f"{root}: none of its pictures shows a person and can be read, so there is nothing to calibrate on"
+        )
     return np.stack(found)
 
 
 def int8_network(backbone: Backbone, crops: NDArray[np.uint8], out: Path) -> Path:
-    """The file below ``out`` with the backbone in int8, made of ``crops`` if it is not there. One for all the sets of a
-    folder, however they were made: features of different calibrations do not go together."""
+    """The file in ``out`` with the backbone in int8; if it is not there, it is made, calibrated on ``crops``.
+
+    All sets in ``out`` share it, because features of different calibrations must not be mixed.
+    """
     path = out / f"{backbone.name}-{backbone.hash}-int8.onnx"
     if not path.is_file():
         out.mkdir(parents=True, exist_ok=True)
@@ -46,12 +53,12 @@ def int8_network(backbone: Backbone, crops: NDArray[np.uint8], out: Path) -> Pat
 
 
 def hash_of(backbone: Backbone, network: bytes) -> str:
-    """16 hex digits: of the backbone's weights, or of these and the int8 network."""
+    """16 hex digits: of the backbone's weights, or of them and the int8 network."""
     return hashlib.sha256(backbone.hash.encode() + network).hexdigest()[:16] if network else backbone.hash
 
 
-def how_far_off(backbone: Backbone, crops: NDArray[np.uint8], *, precision: str, network: bytes) -> str:
-    """What the precision costs, in words."""
-    off = deviation(Extractor(backbone), Extractor(backbone, precision=precision, network=network), crops)
-    what = f"{precision}: features of {len(crops)} of these pictures are {off:.1e} off those of float32"
-    return f"{what}, by the norm of what differs between pictures"
+def describe_deviation(backbone: Backbone, crops: NDArray[np.uint8], *, precision: str, network: bytes) -> str:
+    """A line that says how much the precision changes the features of ``crops``."""
+    error = deviation(Extractor(backbone), Extractor(backbone, precision=precision, network=network), crops)
+    what = f"{precision}: features of {len(crops)} of these crops differ from those of float32 by {error:.1e}"
+    return f"{what}, relative to how much features differ between crops"

@@ -1,4 +1,4 @@
-"""Counts from many actors in, a line or bar for people out: frames done, frames/s, time left, frames skipped."""
+"""Counts from many actors in, a progress line or bar out: frames done, frames/s, time left, frames skipped."""
 
 import sys
 import threading
@@ -15,14 +15,14 @@ POLL_SECONDS = 1.0
 
 
 class Counts(NamedTuple):
-    frames: int  # done, the skipped ones among them
+    frames: int  # done, including the skipped ones
     skipped: int
     workers: int  # that have started
-    seconds: float  # since the first of them had
+    seconds: float  # since the first worker started
 
 
 class Tally:
-    """Runs as a Ray actor without a CPU of its own; extraction actors add to it, the driver reads."""
+    """The counts of a job. It runs as a Ray actor that needs no CPU; workers add to it, and the driver reads it."""
 
     def __init__(self) -> None:
         self.frames = self.skipped = self.workers = 0
@@ -36,10 +36,11 @@ class Tally:
         self.workers += workers
 
     def fail(self, reason: str) -> None:
-        """Why a worker gave up; what Ray tells of that in the end has lost the reason."""
+        """Keeps the reason why the first worker gave up; the error that Ray raises in the end lacks it."""
         self.failure = self.failure or reason
 
     def failed(self) -> str:
+        """The reason why a worker gave up, or an empty text."""
         return self.failure
 
     def read(self) -> Counts:
@@ -65,7 +66,7 @@ class Display:
         self.thread.join(timeout=10)
 
     def status(self, counts: Counts) -> str:
-        """Frames/s, time left and skipped frames in words."""
+        """Frames/s, the time left and the frames skipped, as a text."""
         if not counts.frames:
             return f"{counts.workers} workers started" if counts.workers else "waiting for workers to start"
         rate = counts.frames / max(counts.seconds, 1e-3)
@@ -73,16 +74,16 @@ class Display:
         return f"{rate:.1f} frames/s{left}, {counts.skipped} skipped"
 
     def _lines(self) -> None:
-        said, last = -PLAIN_SECONDS, -1
+        last_time, last_frames = -PLAIN_SECONDS, -1  # of the latest line
         while True:
             ended = self.stop.wait(POLL_SECONDS)
             now = time.monotonic()
-            if not ended and now - said < PLAIN_SECONDS:
+            if not ended and now - last_time < PLAIN_SECONDS:
                 continue
             counts = self.read()
-            if counts.frames == last and ended:
+            if counts.frames == last_frames and ended:
                 return
-            said, last = now, counts.frames
+            last_time, last_frames = now, counts.frames
             done = f"{min(counts.frames, self.total)}/{self.total} frames, {now - self.start:.0f} s gone"
             print(f"{self.what}: {done}, {self.status(counts)}", file=sys.stderr, flush=True)
             if ended:

@@ -16,7 +16,8 @@ import pytest
 import torch
 import torchvision
 
-from glot.capture.reconstruction import FITS
+from glot.capture.options import FITS
+from glot.capture.spec import PredictSpec, PredictVideosSpec
 from glot.config import ModelConfig, open_sample
 from glot.errors import InputError
 from glot.features.backbones.blazepose import FEATURES, features_hash
@@ -86,12 +87,20 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_pictures(tmp_path_factory.mktemp("film") / "walk.mp4", pictures(FRAMES))
 
 
+def predict(video: Path | None = None, **options: Any) -> int:
+    return main(PredictSpec(video=video, **options))
+
+
+def predict_many(**options: Any) -> int:
+    return predict_videos.main(PredictVideosSpec(**options))
+
+
 def summary_of(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "summary.json").read_text()))
 
 
 def test_a_person_who_walks_gets_a_body_that_walks_along(tmp_path: Path, walk: Path, checkpoint: Path) -> None:
-    assert main(walk, out=tmp_path, checkpoint=checkpoint, bvh=True, gltf=True, pkl=True) == 0
+    assert predict(walk, out=tmp_path, checkpoint=checkpoint, bvh=True, gltf=True, pkl=True) == 0
     folder = tmp_path / "walk"
     summary = summary_of(folder)
     assert summary["outcome"] == "bodies" and not summary["damage"] and len(summary["people"]) == 1
@@ -120,7 +129,7 @@ def test_a_video_filmed_sideways_gives_the_same_upright_body(tmp_path: Path, wal
     with av.open(str(turned)) as container:
         assert container.streams.video[0].width == SIZE[1]  # stored lying down
     for video in (walk, turned):
-        assert main(video, out=tmp_path / "out", checkpoint=checkpoint, film=False) == 0
+        assert predict(video, out=tmp_path / "out", checkpoint=checkpoint, film=False) == 0
     upright, phone = (read_motion(tmp_path / "out" / name / "person-1.npz") for name in ("walk", "phone"))
     assert (phone.width, phone.height) == SIZE
     assert np.abs(phone.keypoints2d - upright.keypoints2d).max() < 6
@@ -128,18 +137,18 @@ def test_a_video_filmed_sideways_gives_the_same_upright_body(tmp_path: Path, wal
 
 def test_a_video_of_one_picture_is_one_body(tmp_path: Path, checkpoint: Path) -> None:
     video = write_pictures(tmp_path / "one.mp4", pictures(1))
-    assert main(video, out=tmp_path / "out", checkpoint=checkpoint) == 0
+    assert predict(video, out=tmp_path / "out", checkpoint=checkpoint) == 0
     assert read_motion(tmp_path / "out" / "one" / "person-1.npz").frames.tolist() == [0]
     assert read_timeline(tmp_path / "out" / "one" / "overlay.mp4").frames == 1
 
 
 def test_a_video_without_people_says_so(tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_film(tmp_path / "empty.mp4")
-    assert main(tmp_path / "empty.mp4", out=tmp_path / "out", checkpoint=checkpoint) == 1
+    assert predict(tmp_path / "empty.mp4", out=tmp_path / "out", checkpoint=checkpoint) == 1
     assert "nobody found in 12 frames" in capsys.readouterr().out
     assert [path.name for path in (tmp_path / "out" / "empty").iterdir()] == ["summary.json"]
     assert summary_of(tmp_path / "out" / "empty")["outcome"] == "nobody"
-    assert main(tmp_path / "empty.mp4", out=tmp_path / "out", checkpoint=checkpoint) == 1  # known from before
+    assert predict(tmp_path / "empty.mp4", out=tmp_path / "out", checkpoint=checkpoint) == 1  # known from before
 
 
 def test_what_cannot_be_read_is_an_error_and_what_is_cut_is_done_as_far_as_it_goes(
@@ -147,11 +156,11 @@ def test_what_cannot_be_read_is_an_error_and_what_is_cut_is_done_as_far_as_it_go
 ) -> None:
     (tmp_path / "bad.mp4").write_bytes(b"no video at all" * 100)
     with pytest.raises(InputError, match="bad.mp4: not a readable video"):
-        main(tmp_path / "bad.mp4", out=tmp_path / "out", checkpoint=checkpoint)
+        predict(tmp_path / "bad.mp4", out=tmp_path / "out", checkpoint=checkpoint)
     assert not (tmp_path / "out").exists()
     whole = write_pictures(tmp_path / "cut.mkv", pictures(24)).read_bytes()
     (tmp_path / "cut.mkv").write_bytes(whole[: len(whole) * 2 // 3])
-    assert main(tmp_path / "cut.mkv", out=tmp_path / "out", checkpoint=checkpoint, film=False) == 0
+    assert predict(tmp_path / "cut.mkv", out=tmp_path / "out", checkpoint=checkpoint, film=False) == 0
     summary = summary_of(tmp_path / "out" / "cut")
     assert 1 <= summary["frames"] < 24 and "frames" in summary["damage"]
     assert summary["damage"] in capsys.readouterr().out
@@ -162,7 +171,7 @@ def test_what_cannot_be_read_is_an_error_and_what_is_cut_is_done_as_far_as_it_go
 def test_given_boxes_replace_the_detector(tmp_path: Path, walk: Path, checkpoint: Path) -> None:
     box = [SIZE[0] / 2 - 90, 75, 180, 200]
     (tmp_path / "boxes.json").write_text(json.dumps({"Ada": {"frames": [1, 2, 5], "bbox": [box] * 3}}))
-    assert main(walk, out=tmp_path, checkpoint=checkpoint, tracks=tmp_path / "boxes.json", film=False) == 0
+    assert predict(walk, out=tmp_path, checkpoint=checkpoint, tracks=tmp_path / "boxes.json", film=False) == 0
     motion = read_motion(tmp_path / "walk" / "person-Ada.npz")
     assert motion.person == "Ada" and motion.frames.tolist() == [1, 2, 3, 4, 5]
 
@@ -192,7 +201,7 @@ def test_smpl_spins_weights_and_a_published_checkpoint(tmp_path: Path, walk: Pat
     for fit in FITS:
         out, first = tmp_path / fit, fit == "limbs"
         options = {"body": tmp_path / "smpl", "backbone": "resnet50", "fit": fit, "gltf": first, "film": first}
-        assert main(walk, out=out, **files, **options) == 0
+        assert predict(walk, out=out, **files, **options) == 0
         summary = summary_of(out / "walk")
         assert summary["settings"]["body"]["name"] != "open"
         motion = read_motion(out / "walk" / "person-1.npz")
@@ -202,32 +211,30 @@ def test_smpl_spins_weights_and_a_published_checkpoint(tmp_path: Path, walk: Pat
         crops = motion.crop_boxes
         assert (np.abs(motion.keypoints2d[:, 0] - crops[:, :2]) < 0.25 * crops[:, 2:]).all()
     with pytest.raises(InputError, match="give its files with --body"):
-        main(walk, out=tmp_path / "open", **files, backbone="resnet50")
+        predict(walk, out=tmp_path / "open", **files, backbone="resnet50")
 
 
 def test_results_of_other_settings_are_not_mixed(tmp_path: Path, walk: Path, checkpoint: Path) -> None:
-    assert main(walk, out=tmp_path, checkpoint=checkpoint, film=False) == 0
+    assert predict(walk, out=tmp_path, checkpoint=checkpoint, film=False) == 0
     before = (tmp_path / "walk" / "summary.json").stat().st_mtime_ns
-    assert main(walk, out=tmp_path, checkpoint=checkpoint, film=False) == 0
+    assert predict(walk, out=tmp_path, checkpoint=checkpoint, film=False) == 0
     assert (tmp_path / "walk" / "summary.json").stat().st_mtime_ns == before
     with pytest.raises(InputError, match="made with another smooth"):
-        main(walk, out=tmp_path, checkpoint=checkpoint, film=False, smooth=True)
+        predict(walk, out=tmp_path, checkpoint=checkpoint, film=False, smooth=True)
     (tmp_path / "walk" / "summary.json").unlink()
-    with pytest.raises(InputError, match="no result of this command"):
-        main(walk, out=tmp_path, checkpoint=checkpoint, film=False)
+    with pytest.raises(InputError, match="is no result of this command"):
+        predict(walk, out=tmp_path, checkpoint=checkpoint, film=False)
 
 
 def test_a_video_or_features_and_not_both(tmp_path: Path, walk: Path) -> None:
     with pytest.raises(InputError, match="either a video"):
-        main(out=tmp_path)
+        predict(out=tmp_path)
     with pytest.raises(InputError, match="not both"):
-        main(walk, out=tmp_path, features=tmp_path)
-    with pytest.raises(InputError, match="--out is missing"):
-        main(walk)
+        predict(walk, out=tmp_path, features=tmp_path)
     with pytest.raises(InputError, match="no such video"):
-        main(tmp_path / "none.mp4", out=tmp_path)
+        predict(tmp_path / "none.mp4", out=tmp_path)
     with pytest.raises(InputError, match="no videos in it"):
-        main(tmp_path, out=tmp_path)
+        predict(tmp_path, out=tmp_path)
 
 
 @pytest.mark.slow
@@ -247,7 +254,7 @@ def test_a_folder_killed_midway_goes_on_with_whole_results_only(tmp_path: Path, 
         running.wait()
     first = (out / "a" / "summary.json").stat().st_mtime_ns
     assert not (out / "b" / "walk").exists() and list(out.glob("b/.walk.*"))
-    assert main(films, out=out, checkpoint=checkpoint) == 0
+    assert predict(films, out=out, checkpoint=checkpoint) == 0
     assert (out / "a" / "summary.json").stat().st_mtime_ns == first
     assert summary_of(out / "b" / "walk")["people"][0]["frames"] == 40
     assert not list(out.glob("b/.walk.*"))  # what the killed one left
@@ -264,8 +271,8 @@ def test_many_videos_at_once_give_what_one_after_the_other_gives(
     (films / "bad.avi").write_text("no video")
     write_film(films / "empty.mp4")
     options: dict[str, Any] = {"checkpoint": checkpoint, "film": False}
-    assert predict_videos.main(films, out=tmp_path / "out", workers=2, **options) == 1
-    assert main(walk, out=tmp_path / "alone", **options) == 0
+    assert predict_many(root=films, out=tmp_path / "out", workers=2, **options) == 1
+    assert predict(walk, out=tmp_path / "alone", **options) == 0
     alone = read_motion(tmp_path / "alone" / "walk" / "person-1.npz")
     for name in ("a", "deep/a"):
         motion = read_motion(tmp_path / "out" / name / "person-1.npz")
@@ -276,5 +283,5 @@ def test_many_videos_at_once_give_what_one_after_the_other_gives(
     (films / "bad.avi").unlink()
     (films / "empty.mp4").unlink()
     before = (tmp_path / "out" / "a" / "summary.json").stat().st_mtime_ns
-    assert predict_videos.main(films, out=tmp_path / "out", workers=2, **options) == 0
+    assert predict_many(root=films, out=tmp_path / "out", workers=2, **options) == 0
     assert (tmp_path / "out" / "a" / "summary.json").stat().st_mtime_ns == before

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from glot.capture.spec import PredictSpec
 from glot.config import ModelConfig, open_sample
 from glot.errors import InputError
 from glot.features.store import FeatureStore
@@ -98,7 +99,7 @@ def test_command_writes_every_frame(tmp_path: Path, model: GLoT, monkeypatch: py
         metrics={},
         step=1,
     )
-    main(checkpoint=tmp_path / "best", features=tmp_path / "features", out=out)
+    main(PredictSpec(checkpoint=tmp_path / "best", features=tmp_path / "features", out=out))
     table = pq.read_table(out).to_pydict()
     assert table["track_id"] == ["clip00_0"] * 9 + ["clip01_0"] * 3
     assert table["frame_index"] == [*range(9), *range(3)]
@@ -107,9 +108,9 @@ def test_command_writes_every_frame(tmp_path: Path, model: GLoT, monkeypatch: py
     torch.testing.assert_close(axis_angle_to_rotmat(pose), expected.rotmats, atol=1e-4, rtol=0)
     torch.testing.assert_close(torch.tensor(table["cam"][:9]), expected.cam)
     with pytest.raises(InputError, match="'nobody': not in"):
-        main(checkpoint=tmp_path / "best", features=tmp_path / "features", out=out, track="nobody")
+        main(PredictSpec(checkpoint=tmp_path / "best", features=tmp_path / "features", out=out, track="nobody"))
     with pytest.raises(InputError, match="must end in .parquet"):
-        main(checkpoint=tmp_path / "best", features=tmp_path / "features", out=tmp_path / "bodies.csv")
+        main(PredictSpec(checkpoint=tmp_path / "best", features=tmp_path / "features", out=tmp_path / "bodies.csv"))
     with pytest.raises(InputError, match="cannot be written"):
-        main(checkpoint=tmp_path / "best", features=tmp_path / "features", out=out / "below.parquet")
+        main(PredictSpec(checkpoint=tmp_path / "best", features=tmp_path / "features", out=out / "below.parquet"))
     assert not list(tmp_path.glob(".bodies*"))

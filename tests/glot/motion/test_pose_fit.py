@@ -9,6 +9,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from glot.capture import reconstruction
+from glot.capture.options import FITS
 from glot.capture.reconstruction import SMPL_ROWS, Reconstruction
 from glot.config import ModelConfig
 from glot.human.body import Body, load_body
@@ -116,7 +117,7 @@ def test_how_a_track_is_cut_into_pieces_hardly_matters(
     make = partial(Reconstruction, model, body, LINE)
     whole = joined(list(make()(person, lambda rows: features[rows])))
     off = {}
-    for fit in reconstruction.FITS:
+    for fit in FITS:
         motion = joined(list(make(fit=fit)(person, lambda rows: features[rows])))
         off[fit] = np.linalg.norm((motion.keypoints2d - true.keypoints2d)[:, SMPL_ROWS], axis=-1).mean()
     assert off["limbs"] < 0.7 * off["camera"] < 0.7 * off["none"]

@@ -16,8 +16,9 @@ from glot.models.losses import glot_loss
 from glot.training.loop import first_model
 from glot.training.sampler import Sampler
 from pipelines import check_features
-from pipelines.extraction import job
-from pipelines.extraction.job import DECODERS
+from pipelines.decoders.registry import DATASETS
+from pipelines.extract_features import main
+from pipelines.extraction.spec import ExtractSpec
 from tests.fixtures import human36m, insta_variety, penn_action, posetrack
 from tests.fixtures import mpi_inf_3dhp as mpi_inf_3dhp_fixture
 from tests.fixtures.threedpw import write_sequence
@@ -56,20 +57,18 @@ def extract(name: str, root: Path) -> Path:
     features = root / "features"
     if not (features / name).is_dir():
         WRITERS[name](root / name)
-        code = job.main(
-            dataset=name, root=root / name, out=features, split="all", workers=2, batch_size=8,
-            allow_skips=name == "mpi_inf_3dhp", weights=None,  # seven of its eight cameras are not there
-        )  # fmt: skip
-        assert code == 0
+        skips = name == "mpi_inf_3dhp"  # seven of its eight cameras are not there
+        spec = ExtractSpec(dataset=name, root=root / name, out=features, workers=2, allow_skips=skips)
+        assert main(spec) == 0
     return features
 
 
 @pytest.mark.usefixtures("local_ray")
-@pytest.mark.parametrize("name", sorted(DECODERS.keys() - {"video"}))  # which has no labels
+@pytest.mark.parametrize("name", sorted(DATASETS.keys() - {"video"}))  # which has no labels
 def test_from_files_to_a_training_step(name: str, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     features = extract(name, root)
     assert check_features.main(features / name) == 0, capsys.readouterr().out
-    for split in DECODERS[name].splits:
+    for split in DATASETS[name].splits:
         manifest = read_manifest(features / name / split)
         assert manifest.tracks >= 2 and manifest.rows >= 16 * manifest.tracks and manifest.dataset == name
 

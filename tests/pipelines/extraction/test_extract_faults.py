@@ -15,8 +15,9 @@ import pytest
 import torch
 
 from glot.features.schema import MANIFEST, read_manifest, read_table
-from pipelines.extraction.job import main
+from pipelines.extract_features import main
 from pipelines.extraction.ledger import RECORDS
+from pipelines.extraction.spec import ExtractSpec
 from tests.fixtures.places import ROOT
 from tests.fixtures.threedpw import write_sequence
 
@@ -29,13 +30,17 @@ def ray(local_ray: None) -> None:
     """Not for the tests that start a cluster of their own."""
 
 
+def extract(root: Path, out: Path) -> int:
+    return main(ExtractSpec(dataset="3dpw", root=root, out=out, split="test", workers=2))
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, ray: None) -> tuple[Path, Path]:
     """(root, out) of an extraction that nothing happened to."""
     folder = tmp_path_factory.mktemp("undisturbed")
     for seed in range(SEQUENCES):
         write_sequence(folder / "3dpw", f"walk_{seed:02d}", frames=10, seed=seed)
-    assert main(dataset="3dpw", root=folder / "3dpw", out=folder / "features", split="test", workers=2) == 0
+    assert extract(folder / "3dpw", folder / "features") == 0
     return folder / "3dpw", folder / "features"
 
 
@@ -67,8 +72,9 @@ def remove():
     print("REMOVED", len(list(records.glob("walk_*.json"))), flush=True)
 
 threading.Thread(target=remove, daemon=True).start()
-from pipelines.extraction.job import main
-code = main(dataset="3dpw", root=Path({data!r}), out=Path({out!r}), split="test", workers=3)
+from pipelines.extract_features import main
+from pipelines.extraction.spec import ExtractSpec
+code = main(ExtractSpec(dataset="3dpw", root=Path({data!r}), out=Path({out!r}), split="test", workers=3))
 print("ENDED", code, flush=True)
 cluster.head_node.kill_all_processes(check_alive=False)
 nodes[1].kill_all_processes(check_alive=False)
@@ -106,7 +112,7 @@ def test_a_worker_killed_in_the_middle_costs_no_row(undisturbed: tuple[Path, Pat
 
     killer = threading.Thread(target=kill)
     killer.start()
-    assert main(dataset="3dpw", root=data, out=tmp_path, split="test", workers=2) == 0
+    assert extract(data, tmp_path) == 0
     killer.join()
     assert len(killed) == 2
     assert_same(tmp_path, wanted)

@@ -21,9 +21,11 @@ from glot.features.schema import MANIFEST, read_manifest, read_table
 from glot.human.body import load_body
 from glot.human.crop import crop_image, normalise
 from pipelines.decoders.threedpw import decode, find_units
-from pipelines.extraction import job
-from pipelines.extraction.job import main, plan
+from pipelines.extract_features import main
+from pipelines.extraction import worker_pool
+from pipelines.extraction.spec import ExtractSpec
 from pipelines.extraction.tally import Counts, Display
+from pipelines.extraction.worker_pool import plan
 from pipelines.scenes.legacy_pickle import dump
 from tests.fixtures.places import ROOT
 from tests.fixtures.threedpw import write_sequence
@@ -50,7 +52,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def run(root: Path, out: Path, **options: Any) -> int:
     options = {"split": "test", "workers": 2, "batch_size": 8, "allow_skips": False, "weights": None, **options}
-    return main(dataset="3dpw", root=root, out=out, **options)
+    return main(ExtractSpec(dataset="3dpw", root=root, out=out, **options))
 
 
 def dataset(root: Path, *, sequences: int = 2, frames: int = 6) -> Path:
@@ -203,7 +205,7 @@ def test_all_splits_in_one_run(undisturbed: tuple[Path, Path]) -> None:
 
 def test_mistakes_are_said_before_ray_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = dataset(tmp_path / "3dpw", sequences=1)
-    monkeypatch.setattr(job, "ray_session", lambda: pytest.fail("Ray was started"))
+    monkeypatch.setattr(worker_pool, "ray_session", lambda: pytest.fail("Ray was started"))
     out = tmp_path / "features"
     for options, reason in (
         ({"root": tmp_path / "gone"}, "gone: there is no such folder"),
@@ -220,7 +222,7 @@ def test_mistakes_are_said_before_ray_starts(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(InputError, match="no .pkl files"):
         run(root, out, split="train")
     with pytest.raises(InputError, match="--dataset kinetics"):
-        main(dataset="kinetics", root=root, out=out)
+        main(ExtractSpec(dataset="kinetics", root=root, out=out))
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     with pytest.raises(InputError, match="absolute"):
         run(Path("3dpw"), out)

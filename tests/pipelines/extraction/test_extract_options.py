@@ -8,17 +8,19 @@ import pyarrow.parquet as pq
 import pytest
 
 from glot.errors import InputError
-from glot.features.backbones.backbone import load_backbone
 from glot.human.body import Body, load_body
 from glot.human.crop import CROP_SIZE, keypoints_to_crop
 from pipelines.decoders.clips import Unit
 from pipelines.decoders.frames import read_crops
 from pipelines.decoders.threedpw import THREEDPW, decode, find_units
+from pipelines.extract_features import main
 from pipelines.extraction import job
-from pipelines.extraction import job
-from pipelines.extraction.job import Job, describe, extract_unit, main
-from pipelines.extraction.occlusion import Occlusion, load_occlusion
+from pipelines.extraction.datasets import DatasetSpec
 from pipelines.extraction.ledger import open_set
+from pipelines.extraction.occlusion import Occlusion, load_occlusion
+from pipelines.extraction.set_settings import load_ingredients
+from pipelines.extraction.spec import ExtractSpec
+from pipelines.extraction.units import SplitJob, Tools, extract_unit
 from tests.fixtures.threedpw import write_sequence
 from tests.fixtures.voc import write_voc
 
@@ -53,22 +55,25 @@ def rows_of(
     root: Path, folder: Path, body: Body, *, split: str = "train", unit: int = 0, batch_size: int = 8, **options: Any
 ) -> dict[str, np.ndarray]:
     """Columns of a unit's part."""
-    folder.mkdir(parents=True, exist_ok=True)
     preprocessing = options.pop("preprocessing", "corrected")
-    settings = {"backbone": {"feature_size": SIZE}, "crop": {"size": CROP_SIZE}}
-    job = Job("3dpw", split, root, folder, "", None, None, batch_size, preprocessing, settings)
+    spec = DatasetSpec(dataset="3dpw", root=root, out=folder, batch_size=batch_size, preprocessing=preprocessing)
+    job = SplitJob(spec, split, {"backbone": {"feature_size": SIZE}, "crop": {"size": CROP_SIZE}})
+    job.folder.mkdir(parents=True, exist_ok=True)
     one: Unit = find_units(root, split)[unit]
-    record = extract_unit(
-        job, one, pixels, body, occlusion=options.pop("occlusion", None), report=lambda *_: None,  # type: ignore[arg-type]
-        **{"threads": 1, **options},
-    )  # fmt: skip
+    record = extract_unit(job, one, Tools(pixels, body, **options))
     assert record.part is not None and not record.skipped
-    table = pq.read_table(folder / record.part["name"])
+    table = pq.read_table(job.folder / record.part["name"])
     return {name: np.array(table[name].to_pylist()) for name in table.column_names}
 
 
+def settings_of(root: Path, **options: Any) -> dict[str, Any]:
+    """What the training split is made with."""
+    spec = DatasetSpec(dataset="3dpw", root=root, split="train", **options)
+    return load_ingredients(spec, THREEDPW, []).settings("train")
+
+
 def occlusion(voc: Path, per: str, seed: int = 0) -> Occlusion:
-    made = load_occlusion(voc, per, seed, preprocessing="corrected", split="train")
+    made = load_occlusion(ExtractSpec(dataset="3dpw", occluders=voc, occluders_per=per, seed=seed, split="train"))
     assert made is not None
     return made
 
@@ -101,9 +106,9 @@ def test_other_splits_and_seeds_are_covered_otherwise(root: Path, tmp_path: Path
     crops = [
         np.array([crop for frame in read_crops(root, clips, alter=alter) for crop in frame.crops])
         for alter in (
-            occlusion(voc, "frame").over("3dpw/train"),
-            occlusion(voc, "frame").over("3dpw/test"),
-            occlusion(voc, "frame", seed=1).over("3dpw/train"),
+            occlusion(voc, "frame").alter("3dpw/train"),
+            occlusion(voc, "frame").alter("3dpw/test"),
+            occlusion(voc, "frame", seed=1).alter("3dpw/train"),
         )
     ]
     assert not np.array_equal(crops[0], crops[1]) and not np.array_equal(crops[0], crops[2])
@@ -126,18 +131,15 @@ def test_reference_rounds_what_loaders_round_and_leaves_the_test_split(root: Pat
 def test_a_folder_begun_in_one_way_is_refused_in_another(
     root: Path, tmp_path: Path, voc: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job, "run", lambda *_: pytest.fail("it went on"))
+    monkeypatch.setattr(job, "run_units", lambda *_: pytest.fail("it went on"))
 
     def begin(name: str, **options: Any) -> Path:
-        made = load_occlusion(options.get("occluders"), options.get("occluders_per"), options.get("seed", 0),
-                              preprocessing=options.get("preprocessing", "corrected"), split="train")  # fmt: skip
-        settings = describe(load_backbone(), None, THREEDPW, options.get("preprocessing", "corrected"), made)
-        with open_set(tmp_path / name / "3dpw" / "train", {"dataset": "3dpw", "split": "train", **settings}):
+        with open_set(tmp_path / name / "3dpw" / "train", settings_of(root, **options)):
             pass  # and killed
         return tmp_path / name
 
     def go_on(out: Path, **options: Any) -> None:
-        main(dataset="3dpw", root=root, out=out, split="train", **options)
+        main(ExtractSpec(dataset="3dpw", root=root, out=out, split="train", **options))
 
     ours, theirs = begin("ours"), begin("theirs", preprocessing="reference")
     covered = begin("covered", occluders=voc, occluders_per="frame", seed=1)
@@ -174,11 +176,11 @@ def test_mistakes_are_said(root: Path, tmp_path: Path, voc: Path) -> None:
         ({"occluders": voc, "split": "all"}, "name one --split"),
     ):
         with pytest.raises(InputError, match=reason):
-            main(**{"dataset": "3dpw", "root": root, "out": tmp_path / "out", "split": "train", **options})
+            main(ExtractSpec(**{"dataset": "3dpw", "root": root, "out": tmp_path / "out", "split": "train", **options}))
     assert not (tmp_path / "out").exists()
 
 
 def test_the_manifest_says_what_reference_was(root: Path) -> None:
-    crop = describe(load_backbone(), None, THREEDPW, "reference", None)["crop"]
+    crop = settings_of(root, preprocessing="reference")["crop"]
     assert crop["preprocessing"] == "reference" and "1.3" in crop["reference"] and "float16" in crop["reference"]
-    assert describe(load_backbone(), None, THREEDPW, "corrected", None)["crop"]["reference"] == ""
+    assert settings_of(root)["crop"]["reference"] == ""

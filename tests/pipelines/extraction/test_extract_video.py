@@ -17,8 +17,10 @@ from glot.features.backbones.backbone import load_backbone
 from glot.features.schema import Manifest, read_manifest, read_table
 from glot.human.crop import crop_image, normalise
 from glot.people.video import Video
-from pipelines.extraction.job import MOST_TRIES, main
+from pipelines.extract_features import main
 from pipelines.extraction.ledger import RECORDS
+from pipelines.extraction.spec import ExtractSpec
+from pipelines.extraction.tries import MOST_TRIES
 from tests.fixtures.video import write_film
 
 torch.set_num_threads(1)
@@ -30,7 +32,7 @@ def ray(local_ray: None) -> None:
 
 
 def run(root: Path, out: Path, *, tracks: Path | None = None) -> int:
-    return main(dataset="video", root=root, out=out, tracks=tracks, workers=2)
+    return main(ExtractSpec(dataset="video", root=root, out=out, tracks=tracks, workers=2))
 
 
 def found(out: Path) -> Manifest:

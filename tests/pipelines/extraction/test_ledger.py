@@ -9,11 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from glot.errors import InputError
-from glot.features.schema import MANIFEST, read_manifest, read_table, schema
+from glot.features.schema import MANIFEST, Manifest, read_manifest, read_table, schema
 from glot.human.body import Body, load_body
 from pipelines.decoders.clips import Clip, Unit
 from pipelines.decoders.threedpw import decode, find_units
-from pipelines.extraction.ledger import Record, finished, open_set, publish, write_part, write_record
+from pipelines.extraction.ledger import Record, finished, open_set, write_record
+from pipelines.extraction.parts import write_part
+from pipelines.extraction.publishing import publish, sources_of
 from tests.fixtures.threedpw import write_sequence
 
 SETTINGS: dict[str, Any] = {
@@ -45,12 +47,17 @@ def fill(folder: Path, root: Path, unit: Unit, body: Body, skipped: Any = ()) ->
     return clips
 
 
+def publish_units(folder: Path, units: list[Unit], records: dict[str, Record]) -> Manifest:
+    ordered = [records[unit.name] for unit in units]
+    return publish(folder, ordered, SETTINGS, sources_of(units, records), nothing="nothing could be extracted")
+
+
 def test_rows_come_back_as_they_went_in(tmp_path: Path, root: Path, body: Body) -> None:
     folder, units = tmp_path / "set", find_units(root, "test")
     with open_set(folder, SETTINGS):
         clips = [clip for unit in reversed(units) for clip in fill(folder, root, unit, body)]
         assert not (folder / MANIFEST).exists()
-        publish(folder, units, finished(folder, units), SETTINGS)
+        publish_units(folder, units, finished(folder, units))
     clips = clips[2:] + clips[:2]  # sorted by unit, whatever the order of work
     table = read_table(folder)
     assert table["track_id"].to_pylist() == [clip.track_id for clip in clips for _ in range(len(clip))]
@@ -128,9 +135,9 @@ def test_nothing_extracted_is_an_error_without_a_manifest(tmp_path: Path, root: 
     folder, units = tmp_path / "set", find_units(root, "test")
     skipped = [{"what": "a.pkl", "reason": "not a readable pickle file", "frames": 6}]
     with open_set(folder, SETTINGS):
-        records = {unit.name: Record(unit.name, [], None, skipped=skipped) for unit in units}
-        with pytest.raises(InputError, match="nothing could be extracted from 2 sequences.*a.pkl: not a readable"):
-            publish(folder, units, records, SETTINGS)
+        records = {unit.name: Record(unit.name, list(unit.sources), None, skipped=skipped) for unit in units}
+        with pytest.raises(InputError, match="nothing could be extracted.*a.pkl: not a readable"):
+            publish_units(folder, units, records)
     assert not (folder / MANIFEST).exists()
 
 
@@ -141,7 +148,7 @@ def test_the_manifest_counts_and_names(tmp_path: Path, root: Path, body: Body) -
         fill(folder, root, units[0], body)
         write_record(folder, Record("b", list(units[1].sources), None, {"rows": 0}, [lost]))
         (folder / "part-b.parquet").write_bytes(b"of an earlier run")
-        manifest = publish(folder, units, finished(folder, units), SETTINGS)
+        manifest = publish_units(folder, units, finished(folder, units))
     assert read_manifest(folder) == manifest
     assert (
         manifest.skipped == [lost]

@@ -8,6 +8,7 @@ import pytest
 
 from glot.errors import InputError
 from pipelines.extraction.occlusion import Occlusion, load_objects, load_occlusion, paste
+from pipelines.extraction.spec import ExtractSpec
 from tests.fixtures.voc import palette, write_picture, write_voc
 
 GREY = np.full((224, 224, 3), 128, np.uint8)
@@ -105,7 +106,7 @@ def test_per_frame_flickers_and_per_track_passes_by(objects: tuple[np.ndarray, .
 def test_per_frame_counts_and_sizes_are_the_published_ones() -> None:
     white = np.full((100, 100, 4), 255, np.uint8)
     occlusion = Occlusion((white,), "frame", 0, people=False)
-    drawn = [occlusion._anew("a", frame) for frame in range(2000)]
+    drawn = [occlusion._new_objects("a", frame) for frame in range(2000)]
     counts = np.bincount([len(items) for items in drawn], minlength=9)
     assert counts[0] == counts[8] == 0 and (counts[1:8] > 200).all()
     scales = np.array([scale for items in drawn for _, scale, _ in items])
@@ -125,7 +126,10 @@ def test_options_that_make_no_sense_are_said(voc: Path, tmp_path: Path) -> None:
     def load(
         folder: Path | None, per: str | None = None, preprocessing: str = "corrected", split: str = "train"
     ) -> str:
-        occlusion = load_occlusion(folder, per, 0, preprocessing=preprocessing, split=split)
+        spec = ExtractSpec(
+            dataset="3dpw", occluders=folder, occluders_per=per, preprocessing=preprocessing, split=split
+        )
+        occlusion = load_occlusion(spec)
         return f"{occlusion.per} {len(occlusion.objects)}" if occlusion else "none"
 
     assert [load(None), load(voc), load(voc, preprocessing="reference")] == ["none", "track 3", "frame 4"]

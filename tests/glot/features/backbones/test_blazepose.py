@@ -10,8 +10,8 @@ import pytest
 import torch
 from ai_edge_litert.interpreter import Interpreter
 
+from glot.blazepose import main as main_of_the_command
 from glot.errors import InputError
-from glot.features.backbones import blazepose
 from glot.features.backbones.backbone import load_backbone
 from glot.features.backbones.blazepose import FEATURES, LANDMARK_SIZE, Detector, Landmarks, anchors, squares, suppressed
 from glot.features.backbones.blazepose_files import LANDMARK_FILE, SHA256, fetch, network_file
@@ -25,9 +25,10 @@ from glot.models.inference import load_model
 from pipelines.decoders.clips import Clip
 from pipelines.decoders.frames import read_crops, read_picture
 from pipelines.decoders.threedpw import decode, find_units
-from pipelines.extraction.job import main
-from pipelines.motions.mocap import load_motions
-from pipelines.scenes.sample_dataset import Settings, build, motions_hash
+from pipelines.extract_features import main
+from pipelines.extraction.spec import ExtractSpec
+from pipelines.scenes.sample_dataset import make_sample
+from pipelines.scenes.spec import MakeSampleSpec
 
 SEEN_JOINTS = {  # of SPIN's joints that 3DPW has -> BlazePose's landmarks
     "rankle": 28, "rknee": 26, "rhip": 24, "lhip": 23, "lknee": 25, "lankle": 27,
@@ -39,8 +40,8 @@ SEEN_JOINTS = {  # of SPIN's joints that 3DPW has -> BlazePose's landmarks
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three sequences of the project's own renders, one for each split."""
     torch.set_num_threads(1)
-    out, motions = tmp_path_factory.mktemp("data") / "sample", load_motions()
-    build(out, Settings(5, 3, 480, motions_hash(motions), load_body().file_hash), motions=motions)
+    out = tmp_path_factory.mktemp("data") / "sample"
+    make_sample(MakeSampleSpec(out=out, seed=5, sequences=3, workers=1))
     return out
 
 
@@ -58,7 +59,7 @@ def test_a_damaged_file_is_fetched_again(
     networks: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("GLOT_CACHE", str(tmp_path / "cache"))
-    blazepose.main()
+    main_of_the_command()
     assert LANDMARK_FILE in capsys.readouterr().out
     path = tmp_path / "cache" / LANDMARK_FILE
     whole = path.read_bytes()
@@ -72,7 +73,7 @@ def test_a_damaged_file_is_fetched_again(
 def test_without_an_index_the_remedy_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLOT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    with pytest.raises(InputError, match="not to be had") as error:
+    with pytest.raises(InputError, match="cannot be fetched") as error:
         load_backbone("blazepose")
     assert all(word in str(error.value) for word in (*SHA256, str(tmp_path / "cache"), "mediapipe==0.10.21"))
     assert not list((tmp_path / "cache").iterdir())
@@ -184,7 +185,8 @@ def test_what_is_for_a_resnet_is_refused(networks: None, sample: Path, tmp_path:
 
 
 def run(root: Path, out: Path, *, split: str = "test", **options: object) -> int:
-    return main("3dpw", root, out, split=split, backbone="blazepose", weights=None, workers=2, **options)  # type: ignore[arg-type]
+    chosen = {"split": split, "backbone": "blazepose", "workers": 2, **options}
+    return main(ExtractSpec(dataset="3dpw", root=root, out=out, **chosen))  # type: ignore[arg-type]
 
 
 @pytest.mark.slow

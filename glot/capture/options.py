@@ -1,0 +1,97 @@
+"""The options of everything that turns videos into bodies, checked without importing torch."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from glot.errors import InputError
+from glot.features.backbones.names import check_backbone
+
+OPEN_CHECKPOINT = Path("open")  # stands for the model that comes with the project
+FITS = ("limbs", "camera", "none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptureOptions:
+    """How videos become bodies. The results in a folder are all made with the same options.
+
+    Raises InputError for a value that cannot be right, or a file that is not there.
+    """
+
+    checkpoint: Annotated[
+        Path,
+        typer.Option(help="The model: a checkpoint's folder; a published .pth.tar file; or open, the project's own."),
+    ] = OPEN_CHECKPOINT
+    body: Annotated[
+        Path | None,
+        typer.Option(
+            show_default="$GLOT_HOME/body if the model was made with SMPL, else the open body",
+            help="SMPL's file, or the folder with its files.",
+        ),
+    ] = None
+    backbone: Annotated[
+        str, typer.Option(help="The network that makes features of the crops: blazepose or resnet50.")
+    ] = "blazepose"
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights for resnet50. Published checkpoints need those of SPIN.")
+    ] = None
+    detector_weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="Weights of a torchvision person detector (Faster R-CNN, SSDlite), to use instead of BlazePose's "
+            "detector."
+        ),
+    ] = None
+    tiles: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="BlazePose's detector searches the picture again in this many squares along a side. 0: it does not.",
+        ),
+    ] = 0
+    tracks: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the people are, to use instead of a detector: JSON or MOT's text; a file, or a folder of them."
+        ),
+    ] = None
+    fit: Annotated[
+        str,
+        typer.Option(
+            help="What is fitted to BlazePose's 2D landmarks: limbs (poses, and where the bodies stand); camera (only "
+            "where they stand); or none (the model's answer is left as it is)."
+        ),
+    ] = "limbs"
+    focal: Annotated[float | None, typer.Option(help="Focal length in px. Default: the picture's diagonal.")] = None
+    smooth: Annotated[bool, typer.Option("--smooth", help="Smooth the bodies with the one-euro filter.")] = False
+    pkl: Annotated[bool, typer.Option("--pkl", help="Also write people.pkl, as VIBE's and TCMR's demos do.")] = False
+    bvh: Annotated[bool, typer.Option("--bvh", help="Also write a .bvh file for each person.")] = False
+    gltf: Annotated[bool, typer.Option("--gltf", help="Also write people.glb: all people, animated.")] = False
+    film: Annotated[bool, typer.Option(help="Draw overlay.mp4, which takes a third of the time.")] = True
+
+    def __post_init__(self) -> None:
+        check_backbone(self.backbone, weights=self.weights)
+        if self.fit not in FITS:
+            raise InputError(f"--fit {self.fit}: there is {', '.join(FITS)}")
+        if self.tiles < 0:
+            raise InputError(f"--tiles {self.tiles}: give 0 or more")
+        if self.focal is not None and not self.focal > 0:
+            raise InputError(f"--focal {self.focal:g}: must be more than 0 px")
+        if self.checkpoint != OPEN_CHECKPOINT and not self.checkpoint.exists():
+            raise InputError(
+                f"--checkpoint {self.checkpoint}: there is no such folder; train one with python -m glot.train_ray"
+            )
+        for option in ("body", "weights", "detector_weights", "tracks"):
+            path = getattr(self, option)
+            if path is not None and not path.exists():
+                raise InputError(f"--{option.replace('_', '-')} {path}: there is no such file or folder")
+
+    def absolute(self) -> "CaptureOptions":
+        """These options alone, without those of a subclass, and with absolute paths, for workers elsewhere."""
+        options = {option.name: getattr(self, option.name) for option in fields(CaptureOptions)}
+        for name, value in options.items():
+            if isinstance(value, Path) and value != OPEN_CHECKPOINT:
+                options[name] = value.absolute()
+        return CaptureOptions(**options)

@@ -1,0 +1,98 @@
+"""The options in; the networks and the body that they name, loaded once for all videos, out."""
+
+import hashlib
+from dataclasses import fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from glot.capture.options import CaptureOptions
+from glot.capture.reconstruction import Reconstruction
+from glot.features.backbones.backbone import Backbone, load_backbone
+from glot.features.backbones.blazepose import Landmarks
+from glot.features.backbones.extractor import Extractor
+from glot.features.schema import Manifest
+from glot.home import body_for
+from glot.human.body import Body, load_body, require_body
+from glot.models.checkpoint import Checkpoint
+from glot.models.inference import checkpoint_path, load_model_for
+from glot.people.detection import Find, load_detector
+from glot.people.video import Timeline
+
+
+class Studio:
+    """The networks and the body. InputError if they do not fit together.
+
+    ``options`` are the given ones, with the body of $GLOT_HOME where the model needs SMPL and none was given.
+    ``settings`` is what results depend on: for the summary, and to notice a change.
+    """
+
+    def __init__(self, options: CaptureOptions) -> None:
+        self.backbone: Backbone = load_backbone(options.backbone, options.weights)
+        self.checkpoint: Checkpoint = load_model_for(options.checkpoint, self._manifest())
+        body = body_for(options.body, self.checkpoint.info["body"])
+        self.options = replace(options, body=body and body.absolute())
+        self.body: Body = load_body(body)
+        require_body(self.body, self.checkpoint.info["body"], "model")
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.checkpoint.model.to(self.device)
+        self.settings = self._settings()
+
+    # Loaded when they are first needed: with --tracks, for example, no detector is.
+    @cached_property
+    def find(self) -> Find:
+        """The person detector."""
+        return load_detector(self.options.detector_weights, tiles=self.options.tiles)
+
+    @cached_property
+    def landmarks(self) -> Landmarks:
+        """BlazePose's landmark network."""
+        return Landmarks()
+
+    @cached_property
+    def extractor(self) -> Extractor:
+        """The backbone, ready for the device."""
+        return Extractor(self.backbone, device=self.device)
+
+    def reconstruction(self, timeline: Timeline) -> Reconstruction:
+        """What turns features into bodies, in a video with this timeline."""
+        options = self.options
+        return Reconstruction(
+            self.checkpoint.model, self.body, timeline, fit=options.fit, smooth=options.smooth, focal=options.focal
+        )
+
+    def _manifest(self) -> Manifest:
+        """The manifest that a feature set made with this backbone would have."""
+        backbone = {
+            "name": self.backbone.name,
+            "weights": self.backbone.weights_name,
+            "hash": self.backbone.hash,
+            "feature_size": self.backbone.feature_size,
+        }
+        return Manifest("video", "test", 0, 0, backbone, crop={}, body={}, parts=[])
+
+    def _settings(self) -> dict[str, Any]:
+        options = {option.name: getattr(self.options, option.name) for option in fields(CaptureOptions)}
+        checkpoint = checkpoint_path(self.options.checkpoint, self.backbone.name)
+        weights = checkpoint / "model.safetensors" if checkpoint.is_dir() else checkpoint
+        return {
+            **{name: _describe(value) if isinstance(value, Path) else value for name, value in options.items()},
+            "checkpoint": {"name": checkpoint.name, "hash": _hash(weights)},
+            "backbone": self._manifest().backbone,
+            "body": {"name": self.body.name, "hash": self.body.file_hash},
+        }
+
+
+def _describe(path: Path) -> dict[str, str]:
+    """A file by its name and content; a folder by its name."""
+    return {"name": path.name} | ({"hash": _hash(path)} if path.is_file() else {})
+
+
+def _hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()[:16]

@@ -1,0 +1,96 @@
+"""The options of extract_features in; one complete spec for each dataset out, with the folders of $GLOT_HOME filled in.
+
+Nothing heavy is imported here, so that what is missing is reported at once.
+"""
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from glot.errors import InputError
+from glot.home import body_folder, data_folder, home, missing
+from pipelines.decoders.registry import DATASETS
+from pipelines.extraction.messages import say
+from pipelines.extraction.spec import ALL_SPLITS, ExtractSpec
+
+SAMPLE = "sample"  # folder in data/ that make_sample renders, in the layout of
+SAMPLE_DATASET = "3dpw"
+SAMPLE_FILE = "sample.json"  # make_sample writes it last
+SPIN_WEIGHTS = "spin_model_checkpoint.pth.tar"
+MAKE_SAMPLE = "python pipelines/make_sample.py"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSpec(ExtractSpec):
+    """One dataset to extract: an ExtractSpec that leaves nothing open. Paths are absolute, but for --occluders.
+
+    ``body`` and ``weights`` are None for the open body and the open weights.
+    """
+
+    dataset: str = field()
+    root: Path = field()
+
+
+def chosen_datasets(spec: ExtractSpec) -> list[DatasetSpec]:
+    """The dataset of --dataset, or all those in $GLOT_HOME/data that have the split.
+
+    Prints what it takes from $GLOT_HOME. InputError, with the command that helps, where there is no dataset.
+    """
+    if spec.dataset is None:
+        return [_completed(spec, dataset, root) for dataset, root in _all_at_home(spec.split).items()]
+    return [_completed(spec, spec.dataset, spec.root or _root_at_home(spec.dataset))]
+
+
+def is_sample(root: Path) -> bool:
+    """Whether make_sample rendered the folder. Its people have the open body."""
+    return (root / SAMPLE_FILE).is_file()
+
+
+def _at_home(dataset: str) -> Path | None:
+    """The dataset's folder in $GLOT_HOME/data. The rendered sample counts as 3dpw where there is no data/3dpw."""
+    folder, sample = data_folder() / dataset, data_folder() / SAMPLE
+    if folder.is_dir():
+        return folder
+    return sample if dataset == SAMPLE_DATASET and is_sample(sample) else None
+
+
+def _root_at_home(dataset: str) -> Path:
+    root = _at_home(dataset)
+    if root is None:
+        folder = data_folder() / dataset
+        sample = dataset == SAMPLE_DATASET
+        what = f"--dataset {dataset}: no folder {folder}" + (f" or {data_folder() / SAMPLE}" if sample else "")
+        command = MAKE_SAMPLE if sample else f"ln -s /path/to/{dataset} {folder.absolute()}"
+        raise missing([(f"{what}, and no --root", command)])
+    if root.name == SAMPLE:
+        say(f"{root}: the rendered sample is in 3DPW's layout and is extracted as {SAMPLE_DATASET}")
+    return root
+
+
+def _all_at_home(split: str) -> dict[str, Path]:
+    """Dataset -> root of all that is in $GLOT_HOME/data and has the split."""
+    there = [dataset for dataset in DATASETS if _at_home(dataset)]
+    if not there:
+        known = f"{', '.join(DATASETS)}; or {SAMPLE}, an open dataset that is rendered"
+        raise missing([(f"{data_folder()}: no folder of a dataset in it ({known})", MAKE_SAMPLE)])
+    chosen = [dataset for dataset in there if split == ALL_SPLITS or split in DATASETS[dataset].splits]
+    if not chosen:
+        raise InputError(f"--split {split}: {data_folder()} holds {', '.join(there)}, without such a split")
+    return {dataset: _root_at_home(dataset) for dataset in chosen}
+
+
+def _completed(spec: ExtractSpec, dataset: str, root: Path) -> DatasetSpec:
+    """The spec with the body and the weights of $GLOT_HOME, where there are any and the root is not rendered."""
+    body, weights, from_home = spec.body, spec.weights, []
+    if not is_sample(root):
+        if body is None and (body := body_folder()) is not None:
+            from_home.append(f"the body {body}")
+        spin = home() / "body" / SPIN_WEIGHTS
+        if weights is None and spec.backbone == "resnet50" and spin.is_file():
+            weights = spin
+            from_home.append(f"the weights {weights}")
+    if from_home:
+        say(f"{dataset}: uses {' and '.join(from_home)} of $GLOT_HOME")
+    options = {option.name: getattr(spec, option.name) for option in fields(spec)}
+    paths = {"root": root, "out": spec.out, "body": body, "weights": weights, "tracks": spec.tracks}
+    absolute = {name: path and path.absolute() for name, path in paths.items()}
+    return DatasetSpec(**{**options, "dataset": dataset, **absolute})

@@ -1,0 +1,27 @@
+"""What commands print about the sets that they make."""
+
+from pathlib import Path
+
+from glot.features.schema import MANIFEST, Manifest
+
+SHOWN_SKIPS = 5
+
+
+def say(text: str) -> None:
+    """Prints a line to the terminal or the job's log at once, not when a buffer is full."""
+    print(text, flush=True)
+
+
+def say_skipped(folder: Path, manifest: Manifest) -> None:
+    """Names the first things that were skipped (pictures, sequences, tracks), and counts them all."""
+    name = f"{manifest.dataset} {manifest.split}"
+    for entry in manifest.skipped[:SHOWN_SKIPS]:
+        say(f"{name}: skipped {entry['what']}: {entry['reason']} ({_frames(entry['frames'])})")
+    if manifest.skipped:
+        frames = _frames(sum(entry["frames"] for entry in manifest.skipped))
+        count = f"{len(manifest.skipped)} skipped in all ({frames}), listed in {folder / MANIFEST}"
+        say(f"{name}: {count}; with --allow-skips the exit code is 0")
+
+
+def _frames(count: int) -> str:
+    return f"{count} {'frame' if count == 1 else 'frames'}"

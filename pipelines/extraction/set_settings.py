@@ -1,0 +1,74 @@
+"""What a feature set is made with: loaded once on the driver, and described for the manifest."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from glot.features.backbones.backbone import Backbone, load_backbone
+from glot.human.body import Body, load_body
+from glot.human.body_files import OPEN_BODY
+from pipelines.decoders.clips import Decoder, Unit
+from pipelines.extraction.datasets import DatasetSpec
+from pipelines.extraction.messages import say
+from pipelines.extraction.occlusion import Occlusion, load_occlusion
+from pipelines.extraction.precision import describe_deviation, hash_of, int8_network, sample_crops
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """The networks, the body and the occluders for all splits of a dataset."""
+
+    spec: DatasetSpec
+    decoder: Decoder
+    backbone: Backbone
+    body: Body
+    occlusion: Occlusion | None
+    int8_network: Path | None
+
+    def settings(self, split: str) -> dict[str, Any]:
+        """What a split is made with. Two runs may share a folder only if their settings are equal."""
+        spec, backbone, body = self.spec, self.backbone, self.body
+        network = self.int8_network.read_bytes() if self.int8_network else b""
+        crop = {
+            "size": backbone.crop_size,
+            "scale": self.decoder.crop_scale,
+            "box": self.decoder.box_rule,
+            "rule": "square of side scale * width, bilinear, black outside",
+            "preprocessing": spec.preprocessing,
+            "reference": self.decoder.reference if spec.preprocessing == "reference" else "",
+            "occluders": self.occlusion.describe() if self.occlusion else None,
+        }
+        if spec.jitter:
+            crop["jitter"] = spec.seed
+        return {
+            "dataset": spec.dataset,
+            "split": split,
+            "backbone": {
+                "name": backbone.name,
+                "weights": backbone.weights_name,
+                "hash": hash_of(backbone, network),
+                "feature_size": backbone.feature_size,
+                "precision": spec.precision,
+            },
+            "precision": spec.precision,  # again, because only the hashes of two backbones are compared
+            "body": {"name": (spec.body or OPEN_BODY).name, "hash": body.file_hash, "open": body.is_open},
+            "crop": crop,
+        }
+
+
+def load_ingredients(spec: DatasetSpec, decoder: Decoder, units: Sequence[Unit]) -> Ingredients:
+    """Loads what the spec names. ``units`` of all splits: crops of some calibrate a precision other than float32.
+
+    InputError for a file that cannot be used. Prints what is worth knowing before the work starts.
+    """
+    occlusion = load_occlusion(spec)
+    if occlusion:
+        say(f"occluders: {len(occlusion.objects)} objects of {spec.occluders}, for every {occlusion.per}")
+    backbone, body, network = load_backbone(spec.backbone, spec.weights), load_body(spec.body), None
+    if spec.precision != "float32":
+        crops = sample_crops(decoder, spec.root, units, body)
+        network = int8_network(backbone, crops, spec.out) if spec.precision == "int8" else None
+        content = network.read_bytes() if network else b""
+        say(describe_deviation(backbone, crops, precision=spec.precision, network=content))
+    return Ingredients(spec, decoder, backbone, body, occlusion, network)

@@ -1,0 +1,184 @@
+"""The options of extract_features as one dataclass, checked without importing torch, Ray or a decoder."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from glot.errors import InputError
+from glot.features.backbones.names import BACKBONES, PRECISIONS, check_backbone
+from glot.home import check_job_paths, data_folder, features_folder
+from glot.location import location
+from pipelines.decoders.clips import PREPROCESSING
+from pipelines.decoders.registry import DATASETS, VIDEO
+
+ALL_SPLITS = "all"
+OCCLUDERS_PER = ("frame", "track")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractSpec:
+    """What to extract, with which networks, and where the feature sets go.
+
+    Raises InputError for a value that cannot be right, or a file that is not there. What is left out is filled in by
+    ``pipelines.extraction.datasets.chosen_datasets``.
+    """
+
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            show_default="every dataset in $GLOT_HOME/data", help=f"What the root holds: {', '.join(DATASETS)}."
+        ),
+    ] = None
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            show_default="$GLOT_HOME/data/DATASET",
+            help="The dataset's folder. For 3dpw: the one that contains imageFiles/ and sequenceFiles/.",
+        ),
+    ] = None
+    out: Annotated[
+        Path,
+        typer.Option(
+            parser=location,
+            show_default="$GLOT_HOME/features",
+            help="Feature sets go to OUT/DATASET/SPLIT/: a folder, or a URI such as s3://bucket/features.",
+        ),
+    ] = field(default_factory=features_folder)
+    split: Annotated[str, typer.Option(help="One split, such as train, validation or test; or all of them.")] = "all"
+    backbone: Annotated[
+        str,
+        typer.Option(
+            help=f"The network: {' or '.join(BACKBONES)}. BlazePose was trained on real people and needs no GPU."
+        ),
+    ] = "resnet50"
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            show_default="SPIN's in $GLOT_HOME/body, else the open ones",
+            help="Weights for resnet50: safetensors, a torchvision state dict, or SPIN's checkpoint.",
+        ),
+    ] = None
+    body: Annotated[
+        Path | None,
+        typer.Option(
+            show_default="SMPL in $GLOT_HOME/body, else the open body",
+            help="Body model for the 3D joints: SMPL's .pkl, its .npz, or the folder with them.",
+        ),
+    ] = None
+    workers: Annotated[
+        int, typer.Option(min=0, help="Number of extraction actors. 0: one for each GPU, else one for each CPU core.")
+    ] = 0
+    batch_size: Annotated[int, typer.Option(min=1, help="Number of crops in one forward pass.")] = 8
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="float32; bfloat16, about twice as fast on chips with instructions for it; or int8, three times as "
+            "fast or more on CPUs. The last two change the features a little, and the command prints by how much."
+        ),
+    ] = "float32"
+    allow_skips: Annotated[
+        bool, typer.Option(help="Exit with code 0 even if pictures or sequences could not be read.")
+    ] = False
+    preprocessing: Annotated[
+        str,
+        typer.Option(
+            help="corrected; or reference, which repeats the faults of the published inputs (shifted boxes, crops at "
+            "another scale than their 2D targets, float16 targets, ...) for comparison with models trained on them."
+        ),
+    ] = "corrected"
+    occluders: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of Pascal VOC (VOCdevkit/VOC2012). Its objects are pasted over the crops; labels do not "
+            "change. People among its objects are pasted only with --preprocessing reference. Such a set needs an "
+            "--out of its own."
+        ),
+    ] = None
+    occluders_per: Annotated[
+        str | None,
+        typer.Option(
+            help="frame: new objects in every frame, as published. track: objects pass by along a track. Default: "
+            "track, or frame with --preprocessing reference."
+        ),
+    ] = None
+    tracks: Annotated[
+        Path | None,
+        typer.Option(
+            help="For --dataset video: where the people are, as JSON or in the MOT format. A file, or a folder with a "
+            "file for each video. Default: one person, who fills the picture."
+        ),
+    ] = None
+    jitter: Annotated[
+        bool,
+        typer.Option(
+            "--jitter",
+            help="Shift and scale the boxes as a person detector would, to train models for videos. Such a set needs "
+            "an --out of its own.",
+        ),
+    ] = False
+    seed: Annotated[int, typer.Option(help="Seed of --occluders and --jitter; the same seed gives the same crops.")] = 0
+
+    def __post_init__(self) -> None:
+        check_job_paths(
+            {
+                "--root": self.root or data_folder(),
+                "--out": self.out,
+                "--occluders": self.occluders,
+                "--tracks": self.tracks,
+            }
+        )
+        self._check_dataset()
+        self._check_network()
+        self._check_occluders()
+        self._check_files()
+
+    def _check_dataset(self) -> None:
+        names = ", ".join(DATASETS)
+        if self.dataset is None:
+            if self.root is not None:
+                raise InputError(f"--root {self.root}: give --dataset, too, which says what it holds: {names}")
+            splits = tuple(dict.fromkeys(split for dataset in DATASETS.values() for split in dataset.splits))
+        elif self.dataset not in DATASETS:
+            raise InputError(f"--dataset {self.dataset}: not known; there is {names}")
+        else:
+            splits = DATASETS[self.dataset].splits
+        if self.split not in (ALL_SPLITS, *splits):
+            owner = self.dataset or "all the datasets together"
+            raise InputError(f"--split {self.split}: {owner} has {', '.join(splits)}; or give {ALL_SPLITS}")
+        if self.tracks is not None and self.dataset != VIDEO:
+            raise InputError(f"--tracks {self.tracks}: is only for --dataset {VIDEO}; other datasets have their boxes")
+        if self.preprocessing not in PREPROCESSING:
+            raise InputError(f"--preprocessing {self.preprocessing}: there is {' and '.join(PREPROCESSING)}")
+
+    def _check_network(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise InputError(f"--precision {self.precision}: there is {', '.join(PRECISIONS)}")
+        check_backbone(self.backbone, weights=self.weights, precision=self.precision)
+        if self.workers < 0:
+            raise InputError(f"--workers {self.workers}: give 1 or more, or 0 for as many as there is room for")
+        if self.batch_size < 1:
+            raise InputError(f"--batch-size {self.batch_size}: give 1 or more")
+        if self.seed < 0:
+            raise InputError(f"--seed {self.seed}: give 0 or more")
+
+    def _check_occluders(self) -> None:
+        if self.occluders_per is not None and self.occluders is None:
+            raise InputError(f"--occluders-per {self.occluders_per}: there is nothing to paste without --occluders")
+        if self.occluders_per is not None and self.occluders_per not in OCCLUDERS_PER:
+            raise InputError(f"--occluders-per {self.occluders_per}: there is {' and '.join(OCCLUDERS_PER)}")
+        if self.occluders is not None and self.split == ALL_SPLITS:
+            raise InputError(
+                "--occluders: name one --split, such as train; errors on covered test pictures measure something else"
+            )
+
+    def _check_files(self) -> None:
+        if self.root is not None and not self.root.exists():
+            raise InputError(f"--root {self.root}: there is no such folder")
+        if self.root is not None and not self.root.is_dir():
+            raise InputError(f"--root {self.root}: is a file; give the folder it is in")
+        files = {"--weights": self.weights, "--body": self.body, "--occluders": self.occluders, "--tracks": self.tracks}
+        for option, path in files.items():
+            if path is not None and not path.exists():
+                raise InputError(f"{option} {path}: there is no such file or folder")

@@ -1,0 +1,24 @@
+"""Counts how often workers began with a piece of work, so that one that kills its workers is set aside.
+
+Ray starts a worker that died again, with the piece of work on which it died. Without this count, a file that crashes a
+decoder would keep the job running for ever.
+"""
+
+import os
+import socket
+from pathlib import Path
+
+from glot.location import write_whole
+
+MOST_TRIES = 3  # of a piece of work in one run
+DIED = f"the worker died on it {MOST_TRIES} times: a decoder that crashes, or too little memory"
+
+
+def begin(note: Path) -> bool:
+    """Writes the next of the notes ``note``-0, -1, ...; False if MOST_TRIES notes are there already."""
+    for number in range(MOST_TRIES):
+        numbered = note.with_name(f"{note.name}-{number}")
+        if not numbered.exists():
+            write_whole(numbered, f"{os.getpid()} on {socket.gethostname()}\n".encode())
+            return True
+    return False
