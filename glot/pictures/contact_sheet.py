@@ -45,6 +45,11 @@ def place(
         sheet[y : y + height, x : x + width] = panel
 
 
+def row_top(row: int, height: int) -> int:
+    """The y px at which the panels of a row begin in a ``contact_sheet`` of panels of ``height`` px."""
+    return TOP + row * (height + GAP)
+
+
 def contact_sheet(
     columns: Sequence[Sequence[Picture]],
     *,
@@ -62,13 +67,13 @@ def contact_sheet(
     """
     height, width = columns[0][0].shape[:2]
     across = max(len(columns), fewest_columns)
-    bottom = TOP + len(names) * (height + GAP)
+    bottom = row_top(len(names), height)
     sheet: Picture = np.full((bottom + foot, left + across * (width + GAP), 3), PAPER, np.uint8)
     write(sheet, title, (MARGIN, 22), scale=0.55)
     by_rows = [panel for row in zip(*columns, strict=True) for panel in row]
     place(sheet, by_rows, columns=len(columns), corner=(left, TOP), gap=GAP)
     for row, lines in enumerate(names):
-        middle = TOP + row * (height + GAP) + height // 2
+        middle = row_top(row, height) + height // 2
         for line in lines:
             write(sheet, line.text, (MARGIN, middle + line.down), colour=line.colour, scale=line.scale)
     for column, lines in enumerate(captions):

@@ -1,27 +1,28 @@
-"""Pictures with bodies in them: a mesh drawn over a picture, a line of text put in, pictures written as a video."""
+"""Bodies drawn over pictures and from the side, lines of text, and pictures written as a video."""
 
 import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from glot.errors import InputError
+from glot.location import temporary_of
 from glot.pictures.renderer import Scene
 
 Picture = NDArray[np.uint8]  # (H, W, 3) RGB
 
 INK, PAPER = (40, 40, 40), (245, 245, 245)
-OPACITY = 0.9
-SIDE_VIEW_METRES = 2.3  # what a side view spans
-FAR = 60.0  # m from which the side is seen: far enough to look flat
-# Scenes have y up and z towards the viewer, bodies are in the camera's frame: y down, z away.
+BODY_COLOUR = (0.45, 0.62, 0.90)  # RGB 0-1, of a predicted body
+OPACITY = 0.9  # of a body over a picture
+SIDE_VIEW_METRES = 2.3  # width and height of a side view
+SIDE_VIEW_DISTANCE = 60.0  # m from the camera to the body: so far that there is hardly any perspective
+# The renderer's scenes have y up and z towards the viewer; bodies are in the camera's frame: y down, z away.
 TO_SCENE = np.diag([1.0, -1.0, -1.0, 1.0])
-SIDEWAYS = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])  # as seen from the camera's right; y stays
+SIDEWAYS = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])  # a view from the camera's right; y stays
 
 
 def draw_body(
@@ -42,44 +43,60 @@ def draw_body(
     high = np.clip(np.ceil(pixels.max(axis=0)) + 2, 0, size).astype(int)
     out = background.copy()
     if (high <= low).any():
-        return out  # outside the picture
-    part = out[low[1] : high[1], low[0] : high[0]]
-    scene = Scene(part.shape[1], part.shape[0], supersample=2)
-    scene.set_background(part)
+        return out  # the body is outside the picture
+    covered = out[low[1] : high[1], low[0] : high[0]]
+    scene = Scene(covered.shape[1], covered.shape[0], supersample=2)
+    scene.set_background(covered)
     shift = np.array([[1, 0, -low[0]], [0, 1, -low[1]], [0, 0, 1]])
     scene.set_camera(shift @ intrinsics, TO_SCENE)
     scene.set_mesh("body", vertices * np.diag(TO_SCENE)[:3], faces, colours=colours)
-    part[...] = cv2.addWeighted(scene.render(), OPACITY, part.copy(), 1 - OPACITY, 0)
+    covered[...] = cv2.addWeighted(scene.render(), OPACITY, covered.copy(), 1 - OPACITY, 0)
     return out
 
 
-def side_view(centred: NDArray, faces: NDArray, size: int, colours: NDArray[np.floating]) -> Picture:
-    """(size, size, 3): a body (vertices (V, 3) m about its pelvis, camera frame) from the camera's right."""
-    focal = size / SIDE_VIEW_METRES * FAR
-    intrinsics = np.array([[focal, 0, size / 2], [0, focal, size / 2], [0, 0, 1]])
+def side_view(
+    centred: NDArray, faces: NDArray, size: int, colours: NDArray[np.floating], *, raised: float = 0.0
+) -> Picture:
+    """(size, size, 3): a body (vertices (V, 3) m about its pelvis, camera frame) from the camera's right.
+
+    The pelvis is in the middle, or ``raised`` metres above it.
+    """
     paper = np.full((size, size, 3), PAPER, np.uint8)
-    return draw_body(paper, centred @ SIDEWAYS.T + [0, 0, FAR], faces, intrinsics, colours)
+    points, intrinsics = sideways(centred, size, raised=raised)
+    return draw_body(paper, points, faces, intrinsics, colours)
+
+
+def sideways(centred: NDArray, size: int, *, raised: float = 0.0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Points (N, 3) m about the pelvis, as the camera of a ``side_view`` sees them, and its intrinsics (3, 3)."""
+    focal = size / SIDE_VIEW_METRES * SIDE_VIEW_DISTANCE
+    intrinsics = np.array([[focal, 0, size / 2], [0, focal, size / 2], [0, 0, 1]])
+    return centred @ SIDEWAYS.T + [0, -raised, SIDE_VIEW_DISTANCE], intrinsics
 
 
 def write(picture: Picture, text: str, at: tuple[int, int], *, colour: tuple = INK, scale: float = 0.45) -> None:
-    """Puts a line of text into the picture, its baseline starting ``at`` (x, y)."""
+    """Puts a line of text into the picture; its baseline starts ``at`` (x, y)."""
     cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
 
 
 def write_video(path: Path, frames: Iterator[Picture], *, fps: float) -> None:
-    """H.264 in an .mp4 that players and browsers open; the file appears when it is whole."""
+    """H.264 in an .mp4 that players and browsers open. The file appears under its name when it is complete.
+
+    InputError where PyAV was built without an H.264 encoder.
+    """
+    import av  # here, so that modules that only draw do not need it
+
     if "libx264" not in av.codecs_available:
         raise InputError(
             "this build of PyAV has no H.264 encoder; install its wheel (pip install --force-reinstall av)"
         )
     rate = Fraction(fps).limit_denominator(1001) if np.isfinite(fps) and fps > 0 else Fraction(25)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = temporary_of(path)
     try:
         with av.open(str(temporary), "w", format="mp4") as container:
             stream = container.add_stream("libx264", rate=rate, options={"crf": "20", "preset": "veryfast"})
             stream.pix_fmt = "yuv420p"
             for picture in frames:
-                if stream.width != picture.shape[1]:  # the first one says how large the video is
+                if stream.width != picture.shape[1]:  # the first picture gives the size of the video
                     stream.height, stream.width = picture.shape[:2]
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
             container.mux(stream.encode())

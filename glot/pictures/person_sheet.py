@@ -1,6 +1,6 @@
-"""A Motion and a few of its video's pictures in, one still out: moments of a person from left to right.
+"""A Motion and a few of its video's pictures in, one contact sheet out: moments of a person from left to right.
 
-Above the crop as the model saw it, below it the body over the crop, at the bottom the body from the camera's right.
+From top to bottom: the crop that the model saw, the body over the crop, and the body from the camera's right.
 """
 
 from collections.abc import Mapping
@@ -12,40 +12,44 @@ from numpy.typing import NDArray
 from glot.human.body import Body
 from glot.human.crop import crop_matrix
 from glot.motion.person_motion import Motion, vertices
-from glot.pictures.drawing import PAPER, Picture, draw_body, side_view, write
+from glot.pictures.contact_sheet import Line, contact_sheet
+from glot.pictures.drawing import BODY_COLOUR, Picture, draw_body, side_view
 
 COLUMNS = 6
-PANEL, GAP, LEFT, TOP, FOOT = 256, 4, 96, 34, 22  # px
-COLOUR = np.array([0.45, 0.62, 0.90])
+PANEL = 256  # px
+LEFT, FOOT = 96, 22  # px, for the rows' names and the captions
+COLOUR = np.array(BODY_COLOUR)
 
 
 def moments(count: int, columns: int = COLUMNS) -> NDArray[np.intp]:
-    """Rows of a motion of ``count`` frames that its sheet shows: evenly spread, fewer where it is shorter than that."""
+    """Rows that the sheet of a motion of ``count`` frames shows: evenly spread, all of them if there are few."""
     return np.unique(np.linspace(0, count - 1, min(columns, count)).round().astype(np.intp))
 
 
 def sheet(shown: Motion, body: Body, pictures: Mapping[int, Picture], *, frames: int) -> Picture:
-    """The still of a motion of so many ``frames``. ``shown`` are the rows ``moments(frames)`` of it; ``pictures`` has
-    those frames of the video, RGB, by frame number."""
-    names = ("input", "prediction", "side view")
-    shape = (TOP + len(names) * (PANEL + GAP) + FOOT, LEFT + max(len(shown), 2) * (PANEL + GAP), 3)
-    out = np.full(shape, PAPER, np.uint8)
+    """The sheet of a motion of ``frames`` frames.
+
+    ``shown`` holds the rows ``moments(frames)`` of the motion. ``pictures`` has these frames of the video, RGB, by
+    frame number.
+    """
     first, last = shown.frames[[0, -1]]
-    write(out, f"person {shown.person}: {frames} frames of {first}-{last}, {shown.fps:g} fps", (8, 22), scale=0.55)
-    for number, name in enumerate(names):
-        write(out, name, (8, TOP + number * (PANEL + GAP) + PANEL // 2), scale=0.4)
-    for row, frame in enumerate(shown.frames.tolist()):
-        x = LEFT + row * (PANEL + GAP)
-        for number, panel in enumerate(_panels(shown, body, row, pictures[frame])):
-            y = TOP + number * (PANEL + GAP)
-            out[y : y + PANEL, x : x + PANEL] = panel
-        said = f"frame {frame}" + ("" if shown.seen[row] else ", not detected")
-        write(out, said, (x + 4, shape[0] - 7), scale=0.45)
-    return out
+    numbers = shown.frames.tolist()
+    return contact_sheet(
+        [_panels(shown, body, row, pictures[frame]) for row, frame in enumerate(numbers)],
+        title=f"person {shown.person}: {frames} frames of {first}-{last}, {shown.fps:g} fps",
+        names=[[Line(name, scale=0.4)] for name in ("input", "prediction", "side view")],
+        captions=[
+            [Line(f"frame {frame}" + ("" if shown.seen[row] else ", not detected"), 15)]
+            for row, frame in enumerate(numbers)
+        ],
+        left=LEFT,
+        foot=FOOT,
+        fewest_columns=2,
+    )
 
 
 def _panels(motion: Motion, body: Body, row: int, picture: Picture) -> tuple[Picture, Picture, Picture]:
-    """Crop, body over it, body from the camera's right: (PANEL, PANEL, 3) each."""
+    """The crop, the body over it, and the body from the camera's right: (PANEL, PANEL, 3) each."""
     to_panel = crop_matrix(motion.bbox[row], float(motion.crop_scale[row]), size=PANEL)
     crop = np.asarray(cv2.warpAffine(picture, to_panel, (PANEL, PANEL)), np.uint8)
     mesh = vertices(motion, body, slice(row, row + 1))[0]

@@ -1,12 +1,10 @@
-"""A track's predicted and true bodies drawn over its pictures, frame by frame, and from the side.
+"""A track of a feature set, its predicted bodies and its truth in; the bodies over its pictures and from the side out.
 
-N frames of a track, V vertices. Bodies are drawn over the full picture with the crop's camera carried over to it.
+N frames of a track, V vertices. Bodies are drawn over the full picture; the crop's camera is carried over to it.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 import pyarrow.compute as pc
@@ -23,17 +21,19 @@ from glot.human.crop import crop_matrix, keypoints_to_crop
 from glot.human.joints import COMMON14, COMMON14_BONES
 from glot.location import open_parquet
 from glot.models.smpl_params import SMPLParams
-from glot.pictures.drawing import PAPER, SIDE_VIEW_METRES, SIDEWAYS, Picture, draw_body
+from glot.people.video import Unreadable, Videos, video_frame
+from glot.pictures.drawing import BODY_COLOUR, Picture, draw_body, side_view, sideways
 from glot.scoring.metrics import HIPS
 from glot.scoring.track_errors import Truth
 
-PREDICTED, TRUE = (0.45, 0.62, 0.90), (0.80, 0.72, 0.55)  # colours of bodies, RGB 0-1
-ORANGE = (225, 110, 20)
-BLOCK = 16  # frames
+PREDICTED, TRUE = BODY_COLOUR, (0.80, 0.72, 0.55)  # colours of bodies, RGB 0-1
+ORANGE = (225, 110, 20)  # of the true joints in side views
+RAISED = 0.05  # m above the middle of a side view: where its pelvis is
+BLOCK = 16  # frames whose bodies are posed together, which is several times faster than one by one
 
 
-class Clip:
-    """Everything that is drawn of one track, frame by frame."""
+class TrackRenderer:
+    """Draws the bodies of one track, frame by frame. ``i`` is the row among the frames of ``truth``, from 0."""
 
     def __init__(
         self, store: FeatureStore, body: Body, params: SMPLParams, truth: Truth, images: list[str], root: Path
@@ -44,7 +44,7 @@ class Clip:
         self.fps = float(store.fps[rows[0]]) / usual_step(self.frame_index)  # of the rows
         self.boxes, self.scales = store.bbox[rows], store.crop_scale[rows]
         self.pictures = Pictures(root, images)
-        self._blocks: dict[bool, tuple[int, NDArray, NDArray]] = {}
+        self._blocks: dict[bool, tuple[int, NDArray, NDArray]] = {}  # is it the truth -> block, vertices, joints
         self.true_cam: torch.Tensor | None = None
         if truth.smpl is not None:
             with torch.no_grad():
@@ -56,9 +56,9 @@ class Clip:
         return len(self.frame_index)
 
     def posed(self, i: int, *, true: bool = False) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Vertices (V, 3) and the 14 joints (14, 3) of frame i: metres, about the body's own origin, camera frame."""
+        """Vertices (V, 3) and the 14 joints (14, 3) of frame i: metres, about the body's origin, camera frame."""
         number, vertices, joints = self._blocks.get(true, (-1, np.empty(0), np.empty(0)))
-        if number != i // BLOCK:  # bodies are posed some frames at a time, which is several times faster
+        if number != i // BLOCK:
             params = self.truth.smpl if true else self.params
             assert params is not None
             rows = slice(i // BLOCK * BLOCK, (i // BLOCK + 1) * BLOCK)
@@ -69,9 +69,17 @@ class Clip:
         return vertices[i % BLOCK], joints[i % BLOCK]
 
     def crop(self, i: int, size: int) -> tuple[Picture, NDArray[np.float64]]:
-        """What the backbone saw of frame i, (size, size, 3), and the map (2, 3) from the picture's px to the crop's."""
+        """The crop of frame i that the backbone saw, (size, size, 3), and the map (2, 3) from px of the picture."""
         to_crop = crop_matrix(self.boxes[i], float(self.scales[i]), size=size)
         return np.asarray(cv2.warpAffine(self.pictures[i], to_crop, (size, size)), np.uint8), to_crop
+
+    def full_picture(self, i: int, height: int) -> tuple[Picture, NDArray[np.float64]]:
+        """The picture of frame i, scaled to ``height`` and an even width, and the map (2, 3) from px of the picture."""
+        full_height, full_width = self.pictures.size
+        scale = height / full_height
+        width = round(full_width * scale) // 2 * 2
+        scaled = cv2.resize(self.pictures[i], (width, height), interpolation=cv2.INTER_AREA)
+        return np.asarray(scaled, np.uint8), np.array([[width / full_width, 0, 0], [0, scale, 0]])
 
     def overlay(
         self,
@@ -90,13 +98,13 @@ class Clip:
         assert cams is not None
         height, width = self.pictures.size
         side = float(self.boxes[i, 2] * self.scales[i])
-        focal = FOCAL_LENGTH * side / CROP_SIZE  # the crop's own, so that the body looks the same in the full picture
+        focal = FOCAL_LENGTH * side / CROP_SIZE  # that of the crop, so that the body looks the same in the full picture
         box = torch.tensor([[self.boxes[i, 0], self.boxes[i, 1], side]])
-        place = full_image_translation(cams[i : i + 1], box, width=width, height=height, focal=focal)[0].numpy()
+        transl = full_image_translation(cams[i : i + 1], box, width=width, height=height, focal=focal)[0].numpy()
         intrinsics = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
         return draw_body(
             panel,
-            self.posed(i, true=true)[0] + place,
+            self.posed(i, true=true)[0] + transl,
             self.body.faces,
             np.concatenate([to_panel, [[0, 0, 1]]]) @ intrinsics,
             np.array(TRUE if true else PREDICTED) if colours is None else colours,
@@ -108,16 +116,14 @@ class Clip:
         ``colours`` (V, 3) as in ``overlay``.
         """
         vertices, predicted = self.posed(i)
-        pelvis, depth = predicted[list(HIPS)].mean(axis=0), 60.0  # metres: far enough to look flat
-        focal = size / SIDE_VIEW_METRES * depth
-        intrinsics = np.array([[focal, 0, size / 2], [0, focal, size / 2], [0, 0, 1]])
-        place = np.array([0, -0.05, depth])
-        paper = np.full((size, size, 3), PAPER, np.uint8)
+        pelvis = predicted[list(HIPS)].mean(axis=0)
         colours = np.array(PREDICTED) if colours is None else colours
-        panel = draw_body(paper, (vertices - pelvis) @ SIDEWAYS.T + place, self.body.faces, intrinsics, colours)
+        panel = side_view(vertices - pelvis, self.body.faces, size, colours, raised=RAISED)
         if len(self.truth.joints[i]) == len(COMMON14) and self.truth.scored[i]:
-            joints = self.truth.joints[i] - self.truth.joints[i][list(HIPS)].mean(axis=0)
-            pixels = (joints @ SIDEWAYS.T + place) @ intrinsics.T
+            joints, intrinsics = sideways(
+                self.truth.joints[i] - self.truth.joints[i][list(HIPS)].mean(axis=0), size, raised=RAISED
+            )
+            pixels = joints @ intrinsics.T
             pixels = np.round(pixels[:, :2] / pixels[:, 2:]).astype(int)
             for a, b in COMMON14_BONES:
                 start, end = (tuple(pixels[COMMON14.index(name)].tolist()) for name in (a, b))
@@ -128,8 +134,9 @@ class Clip:
 def fit_cam(joints: NDArray, keypoints: NDArray) -> NDArray[np.float64]:
     """Weak-perspective cameras (N, 3: s, tx, ty) that bring joints (N, J, 3) m onto keypoints (N, J, 3) in crop units.
 
-    Least squares of s (x + tx), s (y + ty) over the joints with confidence; for ground truth, which has no such camera.
-    A frame with fewer than two known joints takes the camera of the nearest frame that has them.
+    For the ground truth, which comes without such a camera. Least squares of s (x + tx) and s (y + ty) over the joints
+    whose confidence is above 0. A frame with fewer than two such joints takes the camera of the nearest frame with two.
+    InputError if no frame has two.
     """
     cams = np.full((len(joints), 3), np.nan)
     for i, (xyz, known) in enumerate(zip(joints, keypoints, strict=True)):
@@ -151,39 +158,36 @@ def fit_cam(joints: NDArray, keypoints: NDArray) -> NDArray[np.float64]:
 
 
 class Pictures:
-    """The pictures of a track, in order: files below ``root``, or frames of a video (``video#frame``)."""
+    """The pictures of a track, in order: files below ``root``, or frames of a video (``video#frame``). Upright, RGB.
+
+    InputError for a picture that cannot be read.
+    """
 
     def __init__(self, root: Path, images: list[str]) -> None:
-        if not root.is_dir():
-            raise InputError(f"--root {root}: there is no such folder; it is where the dataset's pictures are")
         self.root, self.images = root, images
-        self._video: tuple[str, int, Iterator[av.VideoFrame]] | None = None  # open file, next frame, decoder
+        self._videos = Videos(root)
         self.size = self[0].shape[:2]  # (H, W)
 
     def __getitem__(self, i: int) -> Picture:
-        name, separator, frame = self.images[i].rpartition("#")
-        if separator and frame.isdigit():
-            return self._frame_of_video(name, int(frame))
-        path = self.root / self.images[i]
-        picture = cv2.imread(str(path), cv2.IMREAD_COLOR) if path.is_file() else None
-        if picture is None:
-            raise InputError(f"{path}: no readable picture; --root must be the folder the features were extracted from")
-        return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
-
-    def _frame_of_video(self, name: str, number: int) -> Picture:
-        if self._video is None or self._video[0] != name or self._video[1] > number:
-            path = self.root / name
+        image = self.images[i]
+        of_video = video_frame(image)
+        if of_video:
             try:
-                self._video = (name, 0, av.open(str(path)).decode(video=0))
-            except (OSError, av.FFmpegError, IndexError) as error:
-                raise InputError(f"{path}: no readable video ({error}); --root must be where it lies") from None
-        _, following, decoder = self._video
-        for frame in decoder:
-            following += 1
-            if following > number:
-                self._video = (name, following, decoder)
-                return np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
-        raise InputError(f"{self.root / name}: ends before frame {number}; the features were made from another video")
+                picture = self._videos.read(*of_video)
+            except Unreadable as error:
+                raise InputError(
+                    f"{self.root / image}: {error}; --root must be the folder of the videos that the features were "
+                    "extracted from"
+                ) from None
+        else:
+            path = self.root / image
+            read = cv2.imread(str(path), cv2.IMREAD_COLOR) if path.is_file() else None
+            if read is None:
+                raise InputError(
+                    f"{path}: no readable picture; --root must be the folder that the features were extracted from"
+                )
+            picture = np.asarray(read, np.uint8)
+        return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def images_of(store: FeatureStore, track: Track) -> list[str]:

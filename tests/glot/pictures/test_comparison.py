@@ -11,9 +11,9 @@ from glot.features.store import FeatureStore
 from glot.human.body import Body, load_body
 from glot.human.joints import COMMON14, SMPL_JOINTS
 from glot.human.rotation import axis_angle_to_rotmat
-from glot.pictures.comparison import Comparison, compare, film, moments, sheet, spoken
-from glot.pictures.track_pictures import Clip
-from tests.fixtures.clip import true_clip, write_folder
+from glot.pictures.comparison import Comparison, compare, film, joint_in_words, moments, sheet
+from glot.pictures.track_pictures import TrackRenderer
+from tests.fixtures.rendering import true_track, write_folder
 
 BENT = 9  # the row in which an elbow is bent
 
@@ -24,11 +24,11 @@ def body() -> Body:
 
 
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory, body: Body) -> tuple[Clip, Clip]:
+def tracks(tmp_path_factory: pytest.TempPathFactory, body: Body) -> tuple[TrackRenderer, TrackRenderer]:
     """The truth, and the same with the left elbow bent by 60 degrees in one row, standing somewhere else."""
     folder = write_folder(tmp_path_factory.mktemp("comparison"), body)
     store = FeatureStore.open(folder / "features" / "3dpw" / "test")
-    before, after = (true_clip(store, body, folder / "pictures") for _ in range(2))
+    before, after = (true_track(store, body, folder / "pictures") for _ in range(2))
     rotmats = after.params.rotmats.clone()
     elbow = SMPL_JOINTS.index("left_elbow")
     rotmats[BENT, elbow] = rotmats[BENT, elbow] @ axis_angle_to_rotmat(torch.tensor([0.0, 1.05, 0.0]))
@@ -37,8 +37,8 @@ def clips(tmp_path_factory: pytest.TempPathFactory, body: Body) -> tuple[Clip, C
 
 
 @pytest.fixture
-def comparison(clips: tuple[Clip, Clip]) -> Comparison:
-    return compare(*clips)
+def comparison(tracks: tuple[TrackRenderer, TrackRenderer]) -> Comparison:
+    return compare(*tracks)
 
 
 def test_only_the_bent_arm_has_moved(comparison: Comparison, body: Body) -> None:
@@ -47,7 +47,7 @@ def test_only_the_bent_arm_has_moved(comparison: Comparison, body: Body) -> None
     assert others.max() < 0.01  # the regressed elbow takes a little of the forearm
     assert comparison.moved[BENT, wrist] > 0.15
     assert np.delete(comparison.moved[:, wrist], BENT).max() < 1e-6
-    assert comparison.said(BENT) == f"left wrist {1000 * comparison.moved[BENT, wrist]:.0f} mm"
+    assert comparison.moved_joints(BENT) == f"left wrist {1000 * comparison.moved[BENT, wrist]:.0f} mm"
     assert BENT in moments(comparison)
     # Red vertices are those of the left forearm and hand, everything else stays blue.
     left, still = comparison.colours(BENT), comparison.colours(BENT - 1)
@@ -60,25 +60,25 @@ def test_only_the_bent_arm_has_moved(comparison: Comparison, body: Body) -> None
     assert not hot[share < 0.01].any()
 
 
-def test_turning_both_bodies_changes_no_distance(clips: tuple[Clip, Clip]) -> None:
+def test_turning_both_bodies_changes_no_distance(tracks: tuple[TrackRenderer, TrackRenderer]) -> None:
     turn = axis_angle_to_rotmat(torch.tensor([0.3, -1.0, 0.5]))
-    expected = compare(*clips).moved
+    expected = compare(*tracks).moved
 
-    def turned(clip: Clip) -> Clip:
-        rotmats = clip.params.rotmats.clone()
+    def turned(track: TrackRenderer) -> TrackRenderer:
+        rotmats = track.params.rotmats.clone()
         rotmats[:, 0] = turn @ rotmats[:, 0]
-        other = object.__new__(Clip)
-        other.__dict__.update(clip.__dict__, params=clip.params._replace(rotmats=rotmats))
+        other = object.__new__(TrackRenderer)
+        other.__dict__.update(track.__dict__, params=track.params._replace(rotmats=rotmats))
         return other
 
-    np.testing.assert_allclose(compare(turned(clips[0]), turned(clips[1])).moved, expected, atol=1e-5)
+    np.testing.assert_allclose(compare(turned(tracks[0]), turned(tracks[1])).moved, expected, atol=1e-5)
 
 
-def test_nothing_moved_is_all_blue_and_still_drawn(clips: tuple[Clip, Clip]) -> None:
-    same = compare(clips[0], clips[0])
+def test_nothing_moved_is_all_blue_and_still_drawn(tracks: tuple[TrackRenderer, TrackRenderer]) -> None:
+    same = compare(tracks[0], tracks[0])
     assert same.moved.max() == 0
     assert np.ptp(same.colours(3), axis=0).max() == 0
-    assert sheet(same, title="nothing").shape == sheet(compare(*clips), title="an elbow").shape
+    assert sheet(same, title="nothing").shape == sheet(compare(*tracks), title="an elbow").shape
 
 
 def test_sheet_and_film_show_the_moved_arm_in_another_colour(comparison: Comparison) -> None:
@@ -96,8 +96,8 @@ def test_sheet_and_film_show_the_moved_arm_in_another_colour(comparison: Compari
     assert moments(one) == [0]
 
 
-def test_joints_are_named_as_people_say_them() -> None:
-    assert [spoken(name) for name in ("lwrist", "rhip", "neck", "headtop")] == [
+def test_joints_are_named_in_words() -> None:
+    assert [joint_in_words(name) for name in ("lwrist", "rhip", "neck", "headtop")] == [
         "left wrist",
         "right hip",
         "neck",

@@ -1,4 +1,4 @@
-"""glot/pictures/film.py: bodies are drawn where their keypoints are, only when they are there, the nearer one in front."""
+"""Bodies are drawn where their keypoints are, only when they are there, and the nearer one in front."""
 
 from dataclasses import replace
 from pathlib import Path

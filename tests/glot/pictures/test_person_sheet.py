@@ -1,4 +1,4 @@
-"""glot/pictures/person_sheet.py: the body is drawn where the keypoints are, and every moment has its place."""
+"""The body is drawn where its keypoints are, and every moment has its place."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,8 @@ import pytest
 from glot.human.body import Body, load_body
 from glot.human.crop import crop_matrix
 from glot.motion.person_motion import Motion
-from glot.pictures.person_sheet import GAP, LEFT, PANEL, TOP, moments, sheet
+from glot.pictures.contact_sheet import GAP, TOP
+from glot.pictures.person_sheet import LEFT, PANEL, moments, sheet
 from tests.fixtures.motion import moving
 
 GREY = 127

@@ -1,4 +1,4 @@
-"""glot/pictures/renderer.py: pictures agree with the OpenCV camera to the pixel, and nearer things hide farther ones."""
+"""Pictures agree with the OpenCV camera to the pixel, and nearer things hide farther ones."""
 
 import numpy as np
 import pytest

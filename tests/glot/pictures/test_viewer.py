@@ -1,4 +1,4 @@
-"""The page in a real browser: bodies over their people, frames, play and toggles; and what cannot be shown."""
+"""The page in a real browser: bodies over their people, frames, play and toggles; and results it cannot show."""
 
 import contextlib
 import re
@@ -20,7 +20,8 @@ from glot.human.body import Body, load_body
 from glot.motion.motion_files import write_motion
 from glot.motion.person_motion import Motion
 from glot.people.seeking import SeekableVideo
-from glot.pictures.viewer import Viewer, main, open_video, read_motions
+from glot.pictures.spec import ViewSpec
+from glot.pictures.viewer import Viewer, open_video, read_motions, view
 from tests.fixtures.browser import page
 from tests.fixtures.motion import moving
 from tests.fixtures.places import ROOT
@@ -54,7 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, motions: list[Motion]) -> P
 
 @contextlib.contextmanager
 def served(*arguments: str) -> Iterator[str]:
-    """The command at work; its address."""
+    """Runs the command, and gives the address of its page."""
     command = [sys.executable, "-m", "glot.view", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         try:
@@ -68,17 +69,17 @@ def served(*arguments: str) -> Iterator[str]:
             process.kill()
 
 
-def look(tab: Page) -> np.ndarray:
-    """The page as it is now, (H, W, 3) RGB."""
+def screenshot(tab: Page) -> np.ndarray:
+    """The page as it looks now, (H, W, 3) RGB."""
     shot = cv2.imdecode(np.frombuffer(tab.screenshot(), np.uint8), cv2.IMREAD_COLOR)
     return np.asarray(shot)[..., ::-1].astype(int)
 
 
 def until(tab: Page, true: Callable[[np.ndarray], bool], what: str) -> None:
-    """Waits for a screenshot (H, W, 3: RGB) that is as it should be."""
+    """Waits for a screenshot (H, W, 3: RGB) of which ``true`` holds; ``what`` it should show is for the message."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
-        if true(look(tab)):
+        if true(screenshot(tab)):
             return
     raise AssertionError(f"never seen: {what}")
 
@@ -144,7 +145,7 @@ def test_bodies_stand_over_their_people_and_follow_the_controls(folder: Path, mo
         tab.get_by_label("picture").click()
         until(tab, lambda shot: blue(shot, torso(first, 14)) and shot[outside].min() > 200, "no picture, only the body")
 
-        filmed = silhouette(look(tab))
+        filmed = silhouette(screenshot(tab))
         tab.get_by_text("from the side").click()
 
         def turned(shot: np.ndarray) -> bool:
@@ -171,10 +172,10 @@ def test_bodies_are_posed_only_when_they_are_shown(folder: Path, body: Body, mot
         assert sum(posed) <= len(motions)
         for frame, people in ((0, 1), (4, 2), (9, 0), (19, 1)):
             viewer.slider.value = frame
-            viewer.draw(viewer.wanted())
+            viewer.draw(viewer.controls())
             assert posed[start:] == [1] * people
-            assert [mesh.visible for mesh in viewer.meshes] == [frame in motion.frames for motion in motions]
-            viewer.draw(viewer.wanted())  # the same again costs nothing
+            assert [mesh.visible for mesh in viewer.scene.meshes] == [frame in motion.frames for motion in motions]
+            viewer.draw(viewer.controls())  # the same again costs nothing
             assert posed[start:] == [1] * people
             start = len(posed)
     finally:
@@ -188,9 +189,9 @@ def test_playing_keeps_the_pace_of_the_video_and_begins_again_at_its_end(body: B
         assert (viewer.first, viewer.last, viewer.fps) == (0, 19, 25.0)
 
         def at(now: float, **changed) -> int:
-            wanted = viewer.played(replace(viewer.wanted(), **changed), now)
-            viewer.draw(wanted)
-            return wanted.frame
+            controls = viewer.played(replace(viewer.controls(), **changed), now)
+            viewer.draw(controls)
+            return controls.frame
 
         assert at(100.0) == 0
         assert [at(now, playing=True) for now in (101.0, 101.04, 101.05, 101.4, 101.76, 101.8)] == [0, 1, 1, 10, 19, 0]
@@ -212,7 +213,9 @@ def test_mistakes_are_one_line(
     folder: Path, body: Body, motions: list[Motion], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(InputError, match="no such file or folder"):
-        read_motions(tmp_path / "nowhere")
+        ViewSpec(results=tmp_path / "nowhere")
+    with pytest.raises(InputError, match="--video .*nowhere.mp4: there is no such file"):
+        ViewSpec(results=tmp_path, video=tmp_path / "nowhere.mp4")
     with pytest.raises(InputError, match="no person's .npz or .parquet"):
         read_motions(tmp_path)
     write_motion([motions[0]], tmp_path / "1.npz")
@@ -221,8 +224,9 @@ def test_mistakes_are_one_line(
         read_motions(tmp_path)
     with pytest.raises(InputError, match="pictures are 64 x 48, the results are of 640 x 360"):
         open_video(write_film(tmp_path / "other.mp4"), motions[0])
-    with pytest.raises(InputError, match="--video .*nowhere.mp4: No such file"):
-        open_video(tmp_path / "nowhere.mp4", motions[0])
+    (tmp_path / "broken.mp4").write_bytes(b"not a video")
+    with pytest.raises(InputError, match="--video .*broken.mp4: not a readable video"):
+        open_video(tmp_path / "broken.mp4", motions[0])
     monkeypatch.setitem(sys.modules, "viser", None)
     with pytest.raises(InputError, match="pip install 'viser"):
-        main(folder / "people")
+        view(ViewSpec(results=folder / "people"))

@@ -1,0 +1,185 @@
+"""A RenderSpec in; pictures (.png), videos (.mp4) and numbers (.npz) of one track's predicted bodies out."""
+
+import io
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from glot import cli
+from glot.errors import InputError
+from glot.features.store import FeatureStore, Track
+from glot.home import body_for
+from glot.human.body import Body, load_body
+from glot.location import write_whole
+from glot.models.glot import GLoT
+from glot.models.inference import load_model_for, predict_track
+from glot.pictures import attention_figure, comparison, track_strip
+from glot.pictures.drawing import Picture, write_video
+from glot.pictures.spec import RenderSpec
+from glot.pictures.track_pictures import TrackRenderer, images_of
+from glot.scoring.evaluation import Predictor, check_body, evaluate_predictor
+from glot.scoring.track_errors import Truth, score, track_truth
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What ``render`` drew."""
+
+    track: str
+    why: str  # this track was chosen
+    error: str  # its mean PA-MPJPE in mm, e.g. "41.3"; "" without ground truth
+    files: list[Path]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The track to draw, and the model that predicts its bodies."""
+
+    spec: RenderSpec
+    store: FeatureStore
+    body: Body
+    model: GLoT
+    track: Track
+    why: str  # this track was chosen
+    truth: Truth
+
+    @property
+    def features(self) -> NDArray[np.float32]:
+        """(N, F) of the frames that are drawn."""
+        return self.store.features[self.truth.rows]
+
+    def renderer(self, *, corrected: bool = True) -> TrackRenderer:
+        """Draws the bodies of the whole model, or those of its global branch alone."""
+        images = images_of(self.store, self.track)
+        shown = [images[row - self.track.start] for row in self.truth.rows]
+        params = predict_track(self.model, self.features, local=corrected)
+        return TrackRenderer(self.store, self.body, params, self.truth, shown, self.spec.picture_root)
+
+
+def render(spec: RenderSpec) -> Rendered:
+    """Draws what ``spec`` asks for and writes it to ``spec.out``. InputError where something is missing or unfit."""
+    subject = open_subject(spec)
+    drawn = subject.renderer()
+    errors = errors_of(drawn, subject.model)
+    error = mean_of(errors) if errors else ""
+    track = subject.track.track_id
+    title = f"{spec.dataset}/{spec.split}, track {track} ({subject.why}), {len(drawn)} frames"
+    path = spec.out / re.sub(r"[^\w.-]+", "_", track)
+    files: list[Path] = []
+    try:
+        spec.out.mkdir(parents=True, exist_ok=True)
+        if spec.attention:
+            files += write_attention(path, subject, drawn, title=title)
+        if spec.compare:
+            files += write_comparison(path, subject, drawn, title=title, error=error)
+        if not spec.attention and not spec.compare:
+            files += write_strip(path, subject, drawn, title=title, errors=errors)
+    except OSError as failure:
+        reason = failure.strerror or failure
+        raise InputError(f"--out {spec.out}: cannot be written ({reason}); choose another place") from None
+    return Rendered(track, subject.why, error, files)
+
+
+def open_subject(spec: RenderSpec) -> Subject:
+    """Reads features, model and body, checks that they belong together, and chooses the track."""
+    store = FeatureStore.open(spec.features / spec.dataset / spec.split)
+    saved = load_model_for(spec.checkpoint, store.manifest)
+    body = load_body(body_for(spec.body, store.manifest.body))
+    check_body(saved, store.manifest, body)
+    model = saved.model
+    if spec.compare and model.correction is None:
+        raise InputError("--compare: this model has the global branch only (model.modules=gmm), nothing corrects it")
+    if spec.track:
+        track, why = store.track(spec.track), "chosen"
+    else:
+        track, why = median_track(lambda rows: predict_track(model, rows), store, body, model.config.frames)
+    truth = track_truth(store, track, body)
+    if len(truth.rows) == 0:
+        raise InputError(f"track {track.track_id}: none of its frames is valid; choose another with --track")
+    return Subject(spec, store, body, model, track, why, truth)
+
+
+def median_track(predict: Predictor, store: FeatureStore, body: Body, frames: int) -> tuple[Track, str]:
+    """The track of median PA-MPJPE (the longest, in a set without ground truth), and why it was chosen."""
+    if not (store.has_smpl.any() or store.has_3d.any()):
+        return max(store.tracks, key=lambda track: track.stop - track.start), "the longest"
+    result = evaluate_predictor(predict, store, body, frames=frames, protocols=("corrected",), vertices=False)
+    ranked = sorted(result["corrected"].per_track, key=lambda row: row["pa_mpjpe"])
+    return store.track(ranked[(len(ranked) - 1) // 2]["track_id"]), f"median of {len(ranked)}"
+
+
+def errors_of(drawn: TrackRenderer, model: GLoT) -> dict[int, float]:
+    """Frame index -> PA-MPJPE in mm, of the frames that have a ground truth."""
+    if not drawn.truth.scored.any():
+        return {}
+    scored = score(drawn.params, drawn.truth, drawn.body, frames=model.config.frames)["corrected"]
+    return dict(zip(scored["frame_index"].tolist(), (1000 * scored["pa_mpjpe"]).tolist(), strict=True))
+
+
+def mean_of(errors: dict[int, float]) -> str:
+    return f"{np.mean(list(errors.values())):.1f}"
+
+
+def write_strip(
+    path: Path, subject: Subject, drawn: TrackRenderer, *, title: str, errors: dict[int, float]
+) -> list[Path]:
+    """The contact strip as ``path``.png, the video as ``path``.mp4, and render.json, which names both."""
+    mean = f", PA-MPJPE {mean_of(errors)} mm" if errors else ""
+    picture = track_strip.strip(drawn, title=title + mean)
+    files = write_both(path, picture, track_strip.film(drawn, errors=errors), drawn, subject.spec)
+    report = {
+        "track": subject.track.track_id,
+        "why": subject.why,
+        "frames": len(drawn),
+        "png": files[0].name,
+        "mp4": files[1].name,
+    }
+    write_whole(path.with_name("render.json"), (json.dumps(report, indent=1) + "\n").encode())
+    return files
+
+
+def write_comparison(path: Path, subject: Subject, drawn: TrackRenderer, *, title: str, error: str) -> list[Path]:
+    """``path``_compare.png and .mp4: the global branch's bodies beside the corrected ones."""
+    before = subject.renderer(corrected=False)
+    change = f", PA-MPJPE {mean_of(errors_of(before, subject.model))} and {error} mm" if error else ""
+    both = comparison.compare(before, drawn)
+    picture = comparison.sheet(both, title=f"{title}: global and corrected body{change}")
+    return write_both(path.with_name(f"{path.name}_compare"), picture, comparison.film(both), drawn, subject.spec)
+
+
+def write_attention(path: Path, subject: Subject, drawn: TrackRenderer, *, title: str) -> list[Path]:
+    """``path``_attention.png and .npz: the attention maps of the window around ``spec.frame`` and their means."""
+    row, frame = len(drawn) // 2, subject.spec.frame
+    if frame is not None:
+        found = np.flatnonzero(drawn.frame_index == frame)
+        if len(found) == 0:
+            first, last = drawn.frame_index[[0, -1]]
+            raise InputError(f"--frame {frame}: not among this track's frames, {first} to {last}")
+        row = int(found[0])
+    maps = attention_figure.track_maps(subject.model, subject.features, row)
+    numbers = io.BytesIO()
+    np.savez_compressed(numbers, frame_index=drawn.frame_index[maps["rows"]], **maps)  # type: ignore[arg-type]
+    heads = subject.model.config.heads
+    png = attention_figure.picture(maps, drawn, title=f"{title}: attention of the global branch, mean of {heads} heads")
+    files = [path.with_name(f"{path.name}_attention{suffix}") for suffix in (".png", ".npz")]
+    for file, content in zip(files, (png, numbers.getvalue()), strict=True):
+        write_whole(file, content)
+    return files
+
+
+def write_both(
+    path: Path, picture: Picture, frames: Iterator[Picture], drawn: TrackRenderer, spec: RenderSpec
+) -> list[Path]:
+    """Writes ``path``.png, and the first ``spec.max_frames`` frames as ``path``.mp4."""
+    png, mp4 = (path.with_name(path.name + suffix) for suffix in (".png", ".mp4"))
+    write_whole(png, cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes())
+    total = min(len(drawn), spec.max_frames)
+    wanted = (frame for _, frame in zip(range(total), frames, strict=False))
+    write_video(mp4, cli.progress(wanted, total=total, what="drawing"), fps=drawn.fps)
+    return [png, mp4]

@@ -1,0 +1,154 @@
+"""The options of the commands render (RenderSpec) and view (ViewSpec), checked before anything heavy is imported."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from glot.errors import InputError
+from glot.features.schema import MANIFEST
+from glot.home import check_job_paths, data_folder, features_folder, missing, runs_folder
+from glot.location import location
+
+SHIPPED = "open"  # --checkpoint open: the model that comes with the project
+SAMPLE_DATASET = "3dpw"  # data/sample, the rendered dataset, has this one's layout and name
+SAMPLE_FILE = "sample.json"  # in the folder of a rendered dataset
+
+
+def default_checkpoint() -> Path:
+    """Where ``python -m glot.train_ray`` leaves its best checkpoint when it is run without options."""
+    return runs_folder() / "open_sample" / "best"
+
+
+def default_out() -> Path:
+    return runs_folder() / "pictures"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderSpec:
+    """Which track of which features is drawn, with which model, and where the pictures go.
+
+    Raises InputError for a value that cannot be right. ``check_places`` looks for the files.
+    """
+
+    checkpoint: Annotated[
+        Path,
+        typer.Option(
+            show_default="$GLOT_HOME/runs/open_sample/best",
+            help="Folder of a checkpoint, e.g. runs/first/best; a published .pth.tar; or 'open', the shipped model.",
+        ),
+    ] = field(default_factory=default_checkpoint)
+    features: Annotated[
+        Path,
+        typer.Option(
+            parser=location,
+            show_default="$GLOT_HOME/features",
+            help="Folder or URI of the feature sets: FEATURES/DATASET/SPLIT.",
+        ),
+    ] = field(default_factory=features_folder)
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            show_default="$GLOT_HOME/data/DATASET; data/sample for 3dpw where there is no data/3dpw",
+            help="Folder of the pictures or videos that the features were extracted from.",
+        ),
+    ] = None
+    out: Annotated[
+        Path, typer.Option(show_default="$GLOT_HOME/runs/pictures", help="Folder for TRACK.png and TRACK.mp4.")
+    ] = field(default_factory=default_out)
+    dataset: Annotated[str, typer.Option(help="Dataset of the features.")] = "3dpw"
+    split: Annotated[str, typer.Option(help="Split of the dataset.")] = "test"
+    track: Annotated[str, typer.Option(help="Track to draw.", show_default="the one of median PA-MPJPE")] = ""
+    body: Annotated[
+        Path | None,
+        typer.Option(
+            show_default="$GLOT_HOME/body for features made with SMPL, else the open body",
+            help="SMPL file, or a folder with SMPL's files.",
+        ),
+    ] = None
+    max_frames: Annotated[int, typer.Option(min=1, help="Number of frames after which the video stops.")] = 600
+    attention: Annotated[
+        bool, typer.Option("--attention", help="Draw which frames the global branch attends to instead.")
+    ] = False
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Draw the bodies before and after the local branch's correction instead.")
+    ] = False
+    frame: Annotated[
+        int | None,
+        typer.Option(show_default="the middle of the track", help="Frame in the middle of the window of --attention."),
+    ] = None
+
+    def __post_init__(self) -> None:
+        for name in ("dataset", "split"):
+            if not getattr(self, name):
+                raise InputError(f"--{name}: is empty; give the name of a {name}, or leave --{name} out")
+        if self.max_frames < 1:
+            raise InputError(f"--max-frames {self.max_frames}: must be 1 or more")
+        if self.out.is_file():
+            raise InputError(f"--out {self.out}: cannot be written, it is a file; give a folder")
+        check_body_option(self.body)
+
+    @property
+    def picture_root(self) -> Path:
+        """``root``, or its default."""
+        if self.root is not None:
+            return self.root
+        folder, sample = data_folder() / self.dataset, data_folder() / "sample"
+        is_sample = self.dataset == SAMPLE_DATASET and (sample / SAMPLE_FILE).is_file()
+        return sample if is_sample and not folder.is_dir() else folder
+
+    def check_places(self) -> None:
+        """InputError naming everything that is missing, or every relative path in a Ray job."""
+        shipped = str(self.checkpoint) == SHIPPED
+        checkpoint = None if shipped else self.checkpoint
+        paths = {"--checkpoint": checkpoint, "--features": self.features, "--root": self.picture_root}
+        check_job_paths(paths | {"--out": self.out, "--body": self.body})
+        absent = []
+        if not shipped and not self.checkpoint.exists():
+            what = f"--checkpoint {self.checkpoint}: there is no such folder; train one"
+            absent.append((what, "python -m glot.train_ray"))
+        feature_set, root = self.features / self.dataset / self.split, self.picture_root
+        if not (feature_set / MANIFEST).is_file():
+            command = f"python pipelines/extract_features.py --dataset {self.dataset} --split {self.split}"
+            absent.append((f"--features {self.features}: no finished feature set {feature_set}; extract it", command))
+        if not root.is_dir():
+            sample = self.dataset == SAMPLE_DATASET
+            command = (
+                "python pipelines/make_sample.py" if sample else f"ln -s /path/to/{self.dataset} {root.absolute()}"
+            )
+            what = f"--root {root}: there is no such folder; it is where the dataset's pictures are"
+            absent.append((what, command))
+        if absent:
+            raise missing(absent)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewSpec:
+    """Whose bodies the viewer shows, over which video, and the address of its page."""
+
+    results: Annotated[Path, typer.Argument(help="Folder of one video's results, or one person's .npz or .parquet.")]
+    video: Annotated[Path | None, typer.Option(help="The video; only the bodies are shown when left out.")] = None
+    body: Annotated[Path | None, typer.Option(help="SMPL file or folder; the open body when left out.")] = None
+    host: Annotated[
+        str, typer.Option(help="Address that the page is served at; 0.0.0.0 lets others in the network see it.")
+    ] = "127.0.0.1"
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the page; the next free one if it is taken.")] = (
+        8080
+    )
+
+    def __post_init__(self) -> None:
+        if not self.results.exists():
+            raise InputError(f"{self.results}: there is no such file or folder; python -m glot.predict makes one")
+        if self.video is not None and not self.video.is_file():
+            raise InputError(f"--video {self.video}: there is no such file; give the video of these results")
+        check_body_option(self.body)
+        if not self.host:
+            raise InputError("--host: is empty; give an address, e.g. 127.0.0.1")
+        if not 1 <= self.port <= 65535:
+            raise InputError(f"--port {self.port}: must be from 1 to 65535")
+
+
+def check_body_option(body: Path | None) -> None:
+    if body is not None and not body.exists():
+        raise InputError(f"--body {body}: there is no such file or folder; give SMPL's, or leave --body out")
