@@ -17,13 +17,12 @@ from glot.config import Recipe, recipe_named
 from glot.errors import InputError
 from glot.human.body import load_body
 from glot.models.checkpoint import load_checkpoint
-from glot.training.driver import fit
+from glot.training.driver import conclude, fit, launch, prepare, publish
 from glot.training.feature_sets import feature_lineage
 from glot.training.mlflow_store import default_uri
-from glot.training.run_state import first_difference
-from glot.training.spec import TrainSpec
+from glot.training.spec import MlflowLabels, TrainSpec
 from glot.training.stepper import learning_rate
-from glot.training.workers import RayWorkers
+from glot.training.workers import RayWorkers, ThisProcess
 from tests.fixtures.features import write_feature_set, write_training_sets
 from tests.fixtures.places import GOLDEN
 
@@ -108,6 +107,28 @@ def test_what_only_a_worker_finds_is_one_line_too(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "best").exists()
 
 
+def test_a_run_in_this_process_needs_no_ray_and_its_stages_can_be_repeated(features: Path, tmp_path: Path) -> None:
+    uri, out, reports = default_uri(tmp_path), tmp_path / "run", []
+    spec = small_spec(features, out, "epochs=2", "steps_per_epoch=3", workers=0, mlflow=uri)
+    launcher, labels = ThisProcess(reports.append), MlflowLabels(name="in this process", upload=False)
+    for _ in range(2):
+        run = prepare(spec, launcher, labels)
+    for _ in range(2):
+        launch(run, launcher)
+    assert [report["epoch"] for report in reports] == [1, 2]  # the second launch found nothing left to do
+    metrics = conclude(run)
+    assert conclude(run) == metrics
+    client = MlflowClient(uri)
+    for _ in range(2):
+        publish(run, "FINISHED")
+        (logged,) = client.search_runs([client.get_experiment_by_name("glot").experiment_id])
+        assert logged.info.status == "FINISHED" and logged.info.run_name == "in this process"
+        assert logged.data.metrics["best_val_pa_mpjpe"] == metrics["val_pa_mpjpe"]
+        assert {file.path for file in client.list_artifacts(run.run_id)} == {"epochs.csv", "epochs.png"}
+        assert len(client.get_metric_history(run.run_id, "best_val_pa_mpjpe")) == 1
+    assert fit(spec, launcher, labels=labels) == metrics and len(reports) == 2
+
+
 def test_more_gpus_than_there_are_is_said_at_once(features: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "glot.train_ray", "--features", str(features), "--out", str(tmp_path / "r")]
     ended = subprocess.run([*command, "--gpus", "8"], capture_output=True, text=True, timeout=60)
@@ -140,8 +161,3 @@ def test_learning_rate_rises_to_the_maximum_then_falls() -> None:
     assert rates[0] == pytest.approx(recipe.lr / 10) and max(rates) == rates[4] == pytest.approx(recipe.lr)
     assert rates[:5] == sorted(rates[:5]) and rates[4:] == sorted(rates[4:], reverse=True)
     assert all(math.isfinite(rate) and rate >= recipe.lr / 10 for rate in rates)
-
-
-def test_the_first_difference_is_named() -> None:
-    assert first_difference({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}}, "") == "a.c = 2, now 3"
-    assert first_difference({"a": 1}, {"a": 1}, "") == ""
