@@ -1,10 +1,11 @@
-"""Clips in, crops out: every picture is read and decoded once for all its people, ahead of whoever works on them."""
+"""Clips in, crops out. Each picture is read once for all of its people, in the background."""
 
 import heapq
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,23 +19,23 @@ from glot.people.video import Unreadable, Videos, video_frame
 from pipelines.decoders.clips import Clip
 from pipelines.decoders.insta_variety import MARK, read_record_picture
 
-START, SCAN, END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"  # of a JPEG file, of its picture data, of the file
+# Markers in a JPEG file: its first bytes, the start of its picture data, its last bytes.
+START, SCAN, END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 
-
-Alter = Callable[[NDArray[np.uint8], Clip, int], NDArray[np.uint8]]
+Alter = Callable[[NDArray[np.uint8], Clip, int], NDArray[np.uint8]]  # (crop, clip, row) -> another crop
 
 
 class Frame(NamedTuple):
     """One picture with the crops of its people. ``crops`` is None where the picture could not be read."""
 
     image: str
-    people: list[tuple[int, int]]  # (clip, row in it)
-    crops: list[NDArray[np.uint8]] | None  # (size, size, 3) RGB, one for each of people
+    people: list[tuple[int, int]]  # (number of the clip, row in it)
+    crops: list[NDArray[np.uint8]] | None  # (size, size, 3) RGB, one for each person
     reason: str = ""  # why the picture could not be read
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
-    """(H, W, 3) BGR. Raises Unreadable; a JPEG cut short is one, although OpenCV would return it half grey."""
+    """The picture (H, W, 3) BGR; Unreadable also for a truncated JPEG, which OpenCV would return half grey."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -43,8 +44,8 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
 
 
 def decode_picture(content: bytes) -> NDArray[np.uint8]:
-    """A picture file's content -> (H, W, 3) BGR; raises Unreadable as ``read_picture`` does."""
-    # Inside picture data neither marker can occur by chance; an embedded thumbnail has both, before the main picture's.
+    """The content of a picture file -> (H, W, 3) BGR; Unreadable as in ``read_picture``."""
+    # Picture data cannot contain either marker by chance. An embedded thumbnail has both, but before the main picture.
     if content.startswith(START) and content.rfind(END) <= content.rfind(SCAN):
         raise Unreadable("truncated JPEG")
     try:
@@ -65,19 +66,19 @@ def read_crops(
     threads: int = 1,
     ahead: int = 16,
 ) -> Iterator[Frame]:
-    """Frames in time order, of videos one video after the other, with crops of ``size`` px; up to ``ahead`` pictures
-    are read and cropped in the background while one is worked on.
+    """The pictures of all clips in time order, each with crops of ``size`` px; one video after the other.
 
-    ``alter(crop, clip, row)`` returns what to put in the place of a crop; it runs in the reading threads.
+    Up to ``ahead`` pictures are read and cropped in the background while the caller works on one. ``alter`` replaces
+    each crop; it runs in the reading threads.
     """
     pending: deque[Future[Frame]] = deque()
     videos = Videos(root, threads=threads)
-    # A video is read forwards, so by one thread; its decoder has the others.
+    reader = _Reader(root, videos, clips, size, alter)
+    # A video is read forwards, by a single thread; its decoder uses the other threads.
     with ThreadPoolExecutor(threads, thread_name_prefix="read") as pool, ThreadPoolExecutor(1, "read-video") as single:
         try:
             for image, people in _in_order(clips):
-                to = single if video_frame(image) else pool
-                pending.append(to.submit(_frame, root, videos, clips, image, people, size, alter))
+                pending.append((single if video_frame(image) else pool).submit(reader.frame, image, people))
                 if len(pending) > ahead:
                     yield pending.popleft().result()
             while pending:
@@ -89,7 +90,7 @@ def read_crops(
 
 
 def _in_order(clips: Sequence[Clip]) -> Iterator[tuple[str, list[tuple[int, int]]]]:
-    """Pictures with their people, (clip, row) each: clips are in time order, so they are merged, and none is listed."""
+    """Pictures with their people, (clip, row) each. Clips are in time order, so they are merged without a list."""
 
     def rows(number: int, clip: Clip) -> Iterator[tuple[tuple[str, int, str], int, int]]:
         for row, image in enumerate(clip.image):
@@ -100,27 +101,30 @@ def _in_order(clips: Sequence[Clip]) -> Iterator[tuple[str, list[tuple[int, int]
         yield image, [(number, row) for _, number, row in group]
 
 
-def _frame(
-    root: Path,
-    videos: Videos,
-    clips: Sequence[Clip],
-    image: str,
-    people: list[tuple[int, int]],
-    size: int,
-    alter: Alter | None,
-) -> Frame:
-    try:
+@dataclass(frozen=True)
+class _Reader:
+    """Reads pictures and crops them; used by several threads."""
+
+    root: Path
+    videos: Videos
+    clips: Sequence[Clip]
+    size: int
+    alter: Alter | None
+
+    def frame(self, image: str, people: list[tuple[int, int]]) -> Frame:
+        try:
+            picture = self._picture(image)
+        except (Unreadable, InputError) as error:
+            return Frame(image, people, None, str(error))
+        return Frame(image, people, [self._crop(picture, self.clips[number], row) for number, row in people])
+
+    def _picture(self, image: str) -> NDArray[np.uint8]:
         if MARK in image:
-            picture = decode_picture(read_record_picture(root, image))
-        elif part := video_frame(image):
-            picture = videos.read(*part)
-        else:
-            picture = read_picture(root / image)
-    except (Unreadable, InputError) as error:
-        return Frame(image, people, None, str(error))
-    crops = []
-    for number, row in people:
-        clip = clips[number]
-        crop = crop_image(picture, clip.bbox[row], clip.feature_scale or clip.crop_scale, size=size)
-        crops.append(alter(crop, clip, row) if alter else crop)
-    return Frame(image, people, crops)
+            return decode_picture(read_record_picture(self.root, image))
+        if place := video_frame(image):
+            return self.videos.read(*place)
+        return read_picture(self.root / image)
+
+    def _crop(self, picture: NDArray[np.uint8], clip: Clip, row: int) -> NDArray[np.uint8]:
+        crop = crop_image(picture, clip.bbox[row], clip.feature_scale or clip.crop_scale, size=self.size)
+        return self.alter(crop, clip, row) if self.alter else crop

@@ -1,4 +1,4 @@
-"""MPI-INF-3DHP's annotation files in, joints in SPIN's order out: annot.mat (MATLAB v5) and annot_data.mat (v7.3)."""
+"""Annotation files of MPI-INF-3DHP in, joints in SPIN's order out: annot.mat (MATLAB v5), annot_data.mat (v7.3)."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,27 +11,27 @@ from numpy.typing import NDArray
 from glot.errors import InputError
 from glot.human.joints import SPIN49, match
 from glot.scoring.track_errors import MPI17
-
-MPI28 = (
-    "spine3", "spine4", "spine2", "Spine (H36M)", "hip", "neck", "Head (H36M)", "headtop", "left_clavicle", "lshoulder",
-    "lelbow", "lwrist", "left_hand", "right_clavicle", "rshoulder", "relbow", "rwrist", "right_hand", "lhip", "lknee",
-    "lankle", "left_foot", "left_toe", "rhip", "rknee", "rankle", "right_foot", "right_toe",
-)  # fmt: skip
+from pipelines.decoders.dataset_facts import MPI28
 
 
 class Labels(NamedTuple):
-    """R annotated frames."""
+    """The labels of R frames."""
 
     keypoints2d: NDArray[np.float64]  # (R, 49, 2) px, 0 where there is no such joint
     joints3d: NDArray[np.float64]  # (R, 49, 3) m, camera frame
     valid: NDArray[np.bool_]  # (R,)
     known: NDArray[np.bool_]  # (49,) joints that the source has
 
+    def take(self, rows: NDArray[np.integer]) -> "Labels":
+        """The labels of the frames with these row numbers."""
+        return Labels(self.keypoints2d[rows], self.joints3d[rows], self.valid[rows], self.known)
+
 
 def read_train(path: Path, *, camera: int, most: int, what: str) -> tuple[Labels, int]:
-    """The first ``most`` rows of a camera's labels (annot2, annot3) and how many there are.
+    """The first ``most`` rows of a camera's labels (annot2, annot3), and how many rows there are.
 
-    InputError, naming ``what``, where the file is broken. Its ``frames`` is not read: rows are the video's frames.
+    InputError that names ``what`` where the file is broken. The variable ``frames`` is not needed: row i is frame i of
+    the video.
     """
     try:
         numbers = [int(np.asarray(number).ravel()[0]) for number in _variable(path, what, "cameras").ravel()]
@@ -50,7 +50,7 @@ def read_train(path: Path, *, camera: int, most: int, what: str) -> tuple[Labels
 
 
 def read_test(path: Path, *, most: int, what: str) -> tuple[Labels, int]:
-    """The same of a test video: annot2, univ_annot3 and valid_frame."""
+    """The first ``most`` rows of a test video's labels (annot2, univ_annot3, valid_frame), and how many there are."""
     try:
         with h5py.File(path, "r") as file:
             valid = _dataset(file, what, "valid_frame", (1,))
@@ -59,18 +59,18 @@ def read_test(path: Path, *, most: int, what: str) -> tuple[Labels, int]:
             rows = len(valid)
             if not rows == len(keypoints2d) == len(joints3d):
                 lengths = f"{rows} of valid_frame, {len(keypoints2d)} of annot2, {len(joints3d)} of univ_annot3"
-                raise InputError(f"{what}: rows do not agree: {lengths}")
+                raise InputError(f"{what}: the numbers of rows differ: {lengths}")
             arrays = keypoints2d[:most, 0], joints3d[:most, 0], valid[:most, 0] != 0
     except InputError:
         raise
-    except Exception as error:  # a broken file makes h5py raise whatever it trips over
+    except Exception as error:  # whatever h5py raises on a broken file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{what}: not a readable MATLAB v7.3 (HDF5) file ({reason})") from None
     return _labels(MPI17, *arrays), rows
 
 
 def _labels(names: tuple[str, ...], keypoints2d: NDArray, joints3d: NDArray, valid: NDArray) -> Labels:
-    """(R, J, 2) px and (R, J, 3) mm to the 49 joints, by name."""
+    """Joints (R, J, 2) px and (R, J, 3) mm called ``names`` -> the 49 joints, in metres."""
     pairs = match(names, SPIN49)
     sources, slots = [i for i, _ in pairs], [j for _, j in pairs]
     full2d, full3d = np.zeros((len(valid), len(SPIN49), 2)), np.zeros((len(valid), len(SPIN49), 3))
@@ -81,7 +81,7 @@ def _labels(names: tuple[str, ...], keypoints2d: NDArray, joints3d: NDArray, val
 
 
 def _cell(path: Path, what: str, name: str, cell: int, columns: int) -> NDArray[np.float64]:
-    """(F, columns) of one camera."""
+    """The array (F, columns) of one camera; ``cell`` is its position in the variable."""
     cells = _variable(path, what, name).ravel()
     if cells.dtype != object or len(cells) <= cell:
         raise InputError(f"{what}: {name} has no cell for every camera")
@@ -92,10 +92,10 @@ def _cell(path: Path, what: str, name: str, cell: int, columns: int) -> NDArray[
 
 
 def _variable(path: Path, what: str, name: str) -> NDArray[Any]:
-    """One variable of a MATLAB v5 file; the largest takes about 120 MB."""
+    """One variable of a MATLAB v5 file. The largest takes about 120 MB."""
     try:
         content = scipy.io.loadmat(path, variable_names=[name])
-    except Exception as error:  # a broken file makes scipy raise whatever its parser trips over
+    except Exception as error:  # whatever scipy's parser raises on a broken file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{what}: not a readable MATLAB v5 file ({reason})") from None
     if name not in content or not isinstance(content[name], np.ndarray):
@@ -104,9 +104,9 @@ def _variable(path: Path, what: str, name: str) -> NDArray[Any]:
 
 
 def _dataset(file: h5py.File, what: str, name: str, tail: tuple[int, ...]) -> h5py.Dataset:
-    """The dataset (N, *tail), not read yet; one that points into other files is refused."""
-    here = isinstance(file.get(name, getlink=True), h5py.HardLink)
-    found = file[name] if here else None
+    """The dataset (N, *tail), not read yet; InputError where its values are in another file."""
+    inside = isinstance(file.get(name, getlink=True), h5py.HardLink)
+    found = file[name] if inside else None
     if not isinstance(found, h5py.Dataset) or found.external or found.is_virtual:
         raise InputError(f"{what}: no {name} in it")
     if found.dtype.kind not in "fiub" or found.ndim != 1 + len(tail) or found.shape[1:] != tail:

@@ -12,9 +12,10 @@ from glot.errors import InputError
 from glot.human.body import Body, load_body
 from glot.human.joints import SPIN49
 from pipelines.decoders.clips import Clip, Unit
+from pipelines.decoders.dataset_facts import MPI28
 from pipelines.decoders.frames import read_crops
-from pipelines.decoders.mpi_inf_3dhp import CAMERAS, decode, find_units
-from pipelines.decoders.mpi_inf_3dhp_labels import MPI28
+from pipelines.decoders.mpi_inf_3dhp import decode, find_units
+from pipelines.decoders.mpi_inf_3dhp_videos import CAMERAS
 from tests.fixtures.mpi_inf_3dhp import (
     SIZE,
     TEST_ORDER,
