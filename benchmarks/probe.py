@@ -24,9 +24,12 @@ from glot.human.body import load_body
 from glot.human.rotation import axis_angle_to_rotmat
 from glot.scoring.linear_probe import LinearProbe
 from glot.scoring.metrics import mpjpe, pa_mpjpe
-from pipelines.motions.mocap import PELVIS, load_motions
-from pipelines.pretraining.renders import Renders, fill_cache, take_crop
-from pipelines.scenes.sample_dataset import split_clips
+from pipelines.motions.mocap import load_motions
+from pipelines.motions.motion_clip import PELVIS
+from pipelines.pretraining.renders import Renders, fill_cache
+from pipelines.pretraining.training_crops import take_crop
+from pipelines.scenes.render_processes import RenderSource
+from pipelines.scenes.sequence_plan import split_clips
 
 OUT = Path(__file__).parent / "out"
 SEED = 1000  # of the renders: bodies, cameras and clothes that pretraining (whose seed is another) never showed
@@ -115,8 +118,8 @@ def main(
         split: fill_cache(
             OUT / "probe" / split,
             counts[split],
+            RenderSource(None, {name: clips[name] for name in names}),
             seed=SEED,
-            clips={name: clips[name] for name in names},
             # Learnt on varied poses of the training clips, as pretraining is; measured on poses as they were recorded.
             varied=split == "train",
             workers=cores,

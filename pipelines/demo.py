@@ -1,7 +1,7 @@
-"""The main job from nothing to pictures on open data, by running the same commands a user would.
+"""The whole pipeline on open data, by the commands that a user would run: nothing in, pictures and a summary out.
 
-Every stage is a command of its own; a stage that has ended is not run again. Out comes ``summary.json`` with the test
-metrics, how much data there was, and the seconds of every stage.
+Every stage is a command; a stage that has finished is not run again. ``summary.json`` holds the errors on the test
+split, the amount of data, and the seconds of every stage.
 """
 
 import json
@@ -10,9 +10,9 @@ import shlex
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -20,18 +20,36 @@ from rich.table import Table
 
 from glot import cli
 from glot.errors import InputError
+from glot.home import runs_folder
+from glot.location import write_whole
 from glot.scoring.metric_names import METRICS
 
 ROOT = Path(__file__).resolve().parent.parent
 BASELINES = {"mean_pose": "mean pose", "linear_probe": "linear probe, frame by frame", "untrained": "GLoT, untrained"}
 
 
+@dataclass(frozen=True, kw_only=True)
+class DemoSpec:
+    """Where the demo goes, and how many workers train. Raises InputError for values that cannot be used."""
+
+    out: Annotated[
+        Path, typer.Option(help="Folder for everything that is made.", show_default="$GLOT_HOME/runs/demo")
+    ] = field(default_factory=lambda: runs_folder() / "demo")
+    workers: Annotated[int, typer.Option(min=1, help="Number of DDP workers for training.")] = 2
+
+    def __post_init__(self) -> None:
+        if self.out.exists() and not self.out.is_dir():
+            raise InputError(f"--out {self.out}: exists and is not a folder; choose another")
+        if self.workers < 1:
+            raise InputError(f"--workers {self.workers}: must be at least 1")
+
+
 @dataclass(frozen=True)
 class Stage:
-    """A command, what people are told it does, and the file that is there when it has ended."""
+    """A command, what it does in words, and the file that exists when it has finished."""
 
     name: str
-    what: str
+    description: str
     arguments: list[str]
     product: Path
 
@@ -42,14 +60,14 @@ class Stage:
 
 
 def stages(out: Path, *, workers: int) -> list[Stage]:
-    """The demo, in order."""
+    """The stages of the demo in ``out``, in order. ``workers`` is the number of DDP workers."""
     data, features, train = out / "data", out / "features", out / "train"
     where = ["--features", str(features), "--dataset", "3dpw", "--split", "test"]
     mlflow = f"sqlite:///{out.resolve() / 'mlflow.db'}"
     return [
         Stage(
             "sample",
-            "render people doing real motion capture, in 3DPW's layout",
+            "render people who move by real motion capture, in 3DPW's layout",
             ["pipelines/make_sample.py", "--out", str(data)],
             data / "sample.json",
         ),
@@ -64,7 +82,7 @@ def stages(out: Path, *, workers: int) -> list[Stage]:
         ),
         Stage(
             "train",
-            f"train GLoT with Ray Train, {workers} DDP workers, from the shipped model on",
+            f"train GLoT with Ray Train, {workers} DDP workers, starting from the shipped model",
             [
                 *("-m", "glot.train_ray", "--recipe", "open_sample", "--features", str(features), "--out", str(train)),
                 *("--start", "open", "--set", "lr=0.00001", "--set", "epochs=4", "--set", "warmup_epochs=1"),
@@ -74,7 +92,7 @@ def stages(out: Path, *, workers: int) -> list[Stage]:
         ),
         Stage(
             "evaluate",
-            "evaluate on clips that were never trained on",
+            "evaluate on clips that are not trained on",
             [
                 *("-m", "glot.evaluate", "--checkpoint", str(train / "best"), *where, "--untrained", "--probe"),
                 *("--json", str(out / "evaluation.json")),
@@ -83,7 +101,7 @@ def stages(out: Path, *, workers: int) -> list[Stage]:
         ),
         Stage(
             "sweep",
-            "vary the mask ratio with Ray Tune (paper's Table 4, four values, short runs)",
+            "sweep the mask ratio with Ray Tune (the paper's Table 4, four values, short runs)",
             [
                 *("-m", "tuning.search", "--space", "mask_ratio", "--values", "0,0.25,0.5,0.75"),
                 *("--features", str(features), "--out", str(out / "sweep"), "--mlflow", mlflow),
@@ -104,30 +122,31 @@ def stages(out: Path, *, workers: int) -> list[Stage]:
 
 
 def run_stage(stage: Stage, record: Path) -> float:
-    """Seconds the stage took, now or when it was run before with the same command."""
+    """Runs a stage, unless ``record`` says that the same command has finished before. Returns the seconds it took.
+
+    Raises InputError if the command fails.
+    """
     done = json.loads(record.read_text()) if record.is_file() else {}
-    before = done.get(stage.name)
-    if before and before["command"] == stage.command and stage.product.exists():
-        print(f"== {stage.name}: done before in {before['seconds']:.0f} s", flush=True)
-        return before["seconds"]
-    print(f"== {stage.name}: {stage.what}\n   {stage.command}", flush=True)
+    earlier = done.get(stage.name)
+    if earlier and earlier["command"] == stage.command and stage.product.exists():
+        print(f"== {stage.name}: already done, in {earlier['seconds']:.0f} s", flush=True)
+        return earlier["seconds"]
+    print(f"== {stage.name}: {stage.description}\n   {stage.command}", flush=True)
     start = time.monotonic()
-    ended = subprocess.run([sys.executable, *stage.arguments], cwd=ROOT, env={**os.environ, "PYTHONUNBUFFERED": "1"})
-    if ended.returncode:
+    finished = subprocess.run([sys.executable, *stage.arguments], cwd=ROOT, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    if finished.returncode:
         raise InputError(
-            f"the demo's stage {stage.name!r} ended with exit code {ended.returncode}; its message is above"
+            f"the demo's stage {stage.name!r} ended with exit code {finished.returncode}; its message is above"
         )
     seconds = time.monotonic() - start
     done[stage.name] = {"command": stage.command, "seconds": round(seconds, 1)}
-    temporary = record.with_suffix(".tmp")
-    temporary.write_text(json.dumps(done, indent=1) + "\n")
-    os.replace(temporary, record)
+    _write_json(record, done)
     print(f"   {seconds:.0f} s", flush=True)
     return seconds
 
 
-def summarise(out: Path, seconds: dict[str, float]) -> dict:
-    """What summary.json says, from the files the stages left."""
+def summarise(out: Path, seconds: dict[str, float]) -> dict[str, Any]:
+    """The content of summary.json, from the files that the stages have written."""
     evaluation = json.loads((out / "evaluation.json").read_text())
     manifests = [json.loads(path.read_text()) for path in sorted((out / "features" / "3dpw").glob("*/manifest.json"))]
     rows = {"test": evaluation["corrected"], **{name: evaluation[name] for name in BASELINES}}
@@ -140,8 +159,8 @@ def summarise(out: Path, seconds: dict[str, float]) -> dict:
     }
 
 
-def show(summary: dict, out: Path) -> None:
-    """The table, and what to look at next."""
+def show(summary: dict[str, Any], out: Path) -> None:
+    """Prints the table of errors, and what to look at next."""
     table = Table(title="held-out clips of the open sample, mm (never comparable with 3DPW)")
     table.add_column("")
     for title in METRICS.values():
@@ -151,8 +170,8 @@ def show(summary: dict, out: Path) -> None:
             title, *(f"{summary[name][metric]:.1f}" if metric in summary[name] else "-" for metric in METRICS)
         )
     Console(width=100).print(table)
-    took = sum(summary["seconds"].values())
-    print(f"{summary['frames']} frames of {summary['tracks']} people, {took / 60:.1f} minutes in all")
+    seconds = sum(summary["seconds"].values())
+    print(f"{summary['frames']} frames of {summary['tracks']} people, {seconds / 60:.1f} minutes in all")
     pictures = sorted((out / "pictures").glob("*.png")) + sorted((out / "pictures").glob("*.mp4"))
     for picture in pictures:
         print(f"picture: {picture}")
@@ -161,24 +180,24 @@ def show(summary: dict, out: Path) -> None:
     print("                then open http://127.0.0.1:5000")
 
 
-def main(
-    out: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("runs/demo"),
-    workers: Annotated[int, typer.Option(min=1, help="DDP workers of the training.")] = 2,
-) -> None:
+def main(spec: DemoSpec) -> None:
     """Run the whole pipeline on open data: sample, features, training, evaluation, sweep, pictures.
 
-    Started again, it goes on where it was; stages that have ended are not run again.
+    Started again, it continues where it stopped: stages that have finished are not run again.
     """
+    out = spec.out if Path.cwd() == ROOT else spec.out.resolve()  # the stages run in ROOT
     out.mkdir(parents=True, exist_ok=True)
     setup = ROOT / ".venv" / "setup_seconds"
     seconds = {"setup": float(setup.read_text())} if setup.is_file() else {}
-    for stage in stages(out, workers=workers):
+    for stage in stages(out, workers=spec.workers):
         seconds[stage.name] = run_stage(stage, out / "stages.json")
     summary = summarise(out, seconds)
-    temporary = out / "summary.json.tmp"
-    temporary.write_text(json.dumps(summary, indent=1) + "\n")
-    os.replace(temporary, out / "summary.json")
+    _write_json(out / "summary.json", summary)
     show(summary, out)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    write_whole(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def command() -> None:

@@ -1,7 +1,23 @@
 """The command that renders the open sample dataset."""
 
 from glot import cli
-from pipelines.scenes.sample_dataset import main
+from pipelines.scenes.spec import MakeSampleSpec
+
+
+def main(spec: MakeSampleSpec) -> None:
+    """Make a synthetic video dataset in 3DPW's layout, to run the whole pipeline without a licence or a download.
+
+    About 3,400 pictures in two minutes on two cores. Look at OUT/contact_sheet.jpg, then:
+
+    `python pipelines/extract_features.py --dataset 3dpw --root OUT --split train --out features`
+    """
+    from pipelines.scenes.sample_dataset import make_sample
+
+    sample = make_sample(spec)
+    print(
+        f"{spec.out}: {len(sample.sequences)} sequences, {sample.pictures} pictures; "
+        f"see {spec.out / 'contact_sheet.jpg'}"
+    )
 
 
 def command() -> None:

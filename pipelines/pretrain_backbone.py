@@ -2,11 +2,27 @@
 
 import os
 
-# On shared cores, threads that wait by spinning make training ten times slower. Read when torch is loaded.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+from glot import cli
+from pipelines.pretraining.spec import PretrainSpec
 
-from glot import cli  # noqa: E402
-from pipelines.pretraining.training import main  # noqa: E402
+
+def main(spec: PretrainSpec) -> None:
+    """Train the ResNet-50 whose features the open stack uses, from scratch, on rendered people only.
+
+    The renders are made first, from the training clips, and kept in OUT/renders. Clips of the validation and test
+    splits are never trained on. OUT/latest.safetensors can be used from the first checkpoint on;
+    OUT/resnet50.safetensors is the finished one. You can stop it at any time: the same command continues.
+
+    `python -m pipelines.pretrain_backbone --out runs/backbone --hours 2`
+
+    `python pipelines/extract_features.py --weights runs/backbone/resnet50.safetensors ...`
+    """
+    # On shared cores, threads that wait by spinning make training ten times slower. torch reads this when it is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from pipelines.pretraining.training import FINISHED, pretrain
+
+    run = pretrain(spec)
+    print(f"{spec.out / FINISHED}: {run.step} steps, {run.seconds / 3600:.2f} h; see benchmarks/probe.py")
 
 
 def command() -> None:

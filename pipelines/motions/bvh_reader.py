@@ -1,7 +1,8 @@
-"""A BVH motion file in, SMPL poses out: joints matched by name (SMPL, CMU, Mixamo, LAFAN, Poser).
+"""A BVH motion file in, SMPL poses out: joints are matched by name (SMPL, CMU, Mixamo, LAFAN, Poser).
 
-Rest poses are made to agree. Only global rotations and bone directions are used, so joints that SMPL lacks are absorbed
-and those that a file lacks follow their parent. (glot/motion/bvh.py writes BVH.)
+The file's rest pose is corrected to SMPL's T-pose. Only global rotations and bone directions are used: a joint that
+SMPL lacks adds to its descendants' rotations, and a joint that the file lacks follows its parent.
+(glot/motion/bvh.py writes BVH.)
 """
 
 import re
@@ -15,7 +16,7 @@ from scipy.spatial.transform import Rotation
 from glot.errors import InputError
 from glot.human.joints import SMPL_JOINTS, SMPL_PARENTS
 
-# Names after lower-casing and dropping prefixes and punctuation; {s} is left/l or right/r.
+# Names in lower case without prefixes and punctuation; {s} is left/l or right/r.
 NAMES = {
     "hip": ("{s}upleg", "{s}upperleg", "{s}thigh", "{s}hip"),
     "knee": ("{s}leg", "{s}lowerleg", "{s}shin", "{s}calf", "{s}knee"),
@@ -27,20 +28,20 @@ NAMES = {
     "wrist": ("{s}hand", "{s}wrist"),
 }
 REQUIRED = ("hip", "knee", "ankle", "shoulder", "elbow")
-# Where SMPL's bones point at rest (T-pose): x left, y up, z forward; for the left side, the right one is mirrored in x.
+# Directions of SMPL's bones at rest (T-pose) on the left side: x left, y up, z forward. The right side mirrors x.
 REST = {
     "hip": (0, -1, 0), "knee": (0, -1, 0), "ankle": (0, -0.45, 0.89), "collar": (0.97, 0.2, 0),
     "shoulder": (1, 0, 0), "elbow": (1, 0, 0), "wrist": (1, 0, 0),
 }  # fmt: skip
 CHAINS = (("hip", "knee", "ankle"), ("collar", "shoulder", "elbow", "wrist"))
 NEXT = {"hip": "knee", "knee": "ankle", "ankle": "foot", "collar": "shoulder", "shoulder": "elbow", "elbow": "wrist"}
-LEG = 0.82  # metres from hip to ankle of a usual adult
+LEG = 0.82  # metres from hip to ankle of a typical adult
 UNITS = {"metres": 1.0, "centimetres": 0.01, "millimetres": 0.001, "inches": 0.0254, "CMU units": 0.0254 / 0.45}
 
 
 @dataclass
 class _Skeleton:
-    """Joints in file order: names, parents, offsets (J, 3), channels each, and End Site offsets by joint."""
+    """Joints in the file's order: names, parents, offsets (J, 3) and the names of each joint's channels."""
 
     names: list[str]
     parents: list[int]
@@ -49,23 +50,24 @@ class _Skeleton:
 
 
 def read_bvh(file: Path) -> tuple[np.ndarray, np.ndarray, float]:
-    """-> poses (N, 72) rad, trans (N, 3) m of the pelvis, frames a second. y up, +z forward at rest.
+    """Poses (N, 72) radians, trans (N, 3) metres of the pelvis, and frames a second. y is up, +z forward at rest.
 
-    Raises InputError where the text is no BVH or a needed joint has no known name. Says on stderr what unit it took.
+    Raises InputError if the file is not a whole BVH file or a required joint has no known name. The unit of length is
+    guessed from the legs and printed on stderr.
     """
     skeleton, values, fps = _parse(file)
     joints = _match(file, skeleton)
-    turns, places = _forward(skeleton, values)
+    rotations, positions = _forward(skeleton, values)
     at_rest = _forward(skeleton, np.zeros((1, values.shape[1])))[1][:, 0]  # (J, 3)
     unit, scale = _unit(at_rest, joints)
     print(f"{file.name}: {len(values)} frames at {fps:g} fps, lengths taken as {unit}", file=sys.stderr)
     head, hips = joints.get("head", joints["left_shoulder"]), joints["pelvis"]
-    rise = np.abs(places[head] - places[hips]).mean(0)
+    rise = np.abs(positions[head] - positions[hips]).mean(0)
     to_y_up = Rotation.from_euler("x", -90 if rise[2] > 1.5 * rise[1] else 0, degrees=True)
-    fix = _rest_corrections(joints, at_rest, turns)
-    world = {name: to_y_up * turns[joints[name]] * fix[name] for name in fix}
+    fix = _rest_corrections(joints, at_rest, rotations)
+    world = {name: to_y_up * rotations[joints[name]] * fix[name] for name in fix}
     pelvis, chest = world["pelvis"], world["spine3"]
-    bend = (pelvis.inv() * chest).as_rotvec()  # spread evenly where the file's back has fewer joints than SMPL's
+    bend = (pelvis.inv() * chest).as_rotvec()  # spread evenly if the file's back has fewer joints than SMPL's
     world.setdefault("spine1", pelvis * Rotation.from_rotvec(bend / 3))
     world.setdefault("spine2", pelvis * Rotation.from_rotvec(bend * 2 / 3))
     poses = np.zeros((len(values), 24, 3))
@@ -76,7 +78,7 @@ def read_bvh(file: Path) -> tuple[np.ndarray, np.ndarray, float]:
         above = SMPL_JOINTS[SMPL_PARENTS[index]]
         world.setdefault(name, world[above])
         poses[:, index] = (world[above].inv() * world[name]).as_rotvec()
-    return poses.reshape(-1, 72), to_y_up.apply(places[hips]) * scale, fps
+    return poses.reshape(-1, 72), to_y_up.apply(positions[hips]) * scale, fps
 
 
 def _parse(file: Path) -> tuple[_Skeleton, np.ndarray, float]:
@@ -125,7 +127,7 @@ def _parse(file: Path) -> tuple[_Skeleton, np.ndarray, float]:
 
 
 def _match(file: Path, skeleton: _Skeleton) -> dict[str, int]:
-    """SMPL joint name -> index in the file, for those that it has."""
+    """SMPL joint name -> index in the file, for the joints that the file has."""
     plain = [re.sub(r"[^a-z0-9]", "", re.sub(r"^.*[:|]|mixamorig\d*", "", name.lower())) for name in skeleton.names]
     where = {name: index for index, name in reversed(list(enumerate(plain)))}
     joints = {"pelvis": next((where[n] for n in ("hips", "pelvis", "hip", "root") if n in where), 0)}
@@ -135,22 +137,22 @@ def _match(file: Path, skeleton: _Skeleton) -> dict[str, int]:
             index = next((where[n] for n in names if n in where), None)
             if index is not None:
                 joints[f"{side}_{joint}"] = index
-        # Where the upper arm is called "arm", "shoulder" is the collar bone.
+        # If the upper arm is called "arm", "shoulder" is the collar bone.
         collar = next((where[n] for n in (f"{side}shoulder", f"{letter}shoulder") if n in where), None)
         if collar is not None and f"{side}_collar" not in joints and joints[f"{side}_shoulder"] != collar:
             joints[f"{side}_collar"] = collar
     for name in ("neck", "head"):
         if name in where:
             joints[name] = where[name]
-    # SMPL itself calls the toes "foot" behind an "ankle", and the fingers "hand" behind a "wrist".
+    # SMPL's own names: the toes are "foot" (after "ankle"), and the fingers "hand" (after "wrist").
     if set(SMPL_JOINTS) <= set(skeleton.names):
         joints = {name: skeleton.names.index(name) for name in SMPL_JOINTS}
     missing = [f"{side}_{joint}" for side in ("left", "right") for joint in REQUIRED if f"{side}_{joint}" not in joints]
     if missing:
         raise InputError(
-            f"{file}: no joint that could be {missing[0]} among {skeleton.names[:8]} ...; rename its joints"
+            f"{file}: no joint that could be {missing[0]} among {skeleton.names[:8]} ...; rename the joints"
         )
-    # The back: what lies between the pelvis and the joint where the arms part.
+    # The back: the joints from the pelvis to the last one that both arms descend from.
     paths = []
     for side in ("left", "right"):
         path, index = [], skeleton.parents[joints[f"{side}_shoulder"]]
@@ -171,33 +173,35 @@ def _match(file: Path, skeleton: _Skeleton) -> dict[str, int]:
 
 
 def _forward(skeleton: _Skeleton, values: np.ndarray) -> tuple[list[Rotation], np.ndarray]:
-    """Global rotations (J of N) and places (J, N, 3) in the file's units."""
-    turns: list[Rotation] = []
-    places = np.zeros((len(skeleton.names), len(values), 3))
+    """Global rotations, a list of J with N each, and positions (J, N, 3) in the file's units."""
+    rotations: list[Rotation] = []
+    positions = np.zeros((len(skeleton.names), len(values), 3))
     at = 0
     for index, (parent, channels) in enumerate(zip(skeleton.parents, skeleton.channels, strict=True)):
-        mine = values[:, at : at + len(channels)]
+        columns = values[:, at : at + len(channels)]
         at += len(channels)
         order = "".join(c[0].upper() for c in channels if c.endswith("rotation"))
-        angles = mine[:, [k for k, c in enumerate(channels) if c.endswith("rotation")]]
+        angles = columns[:, [k for k, c in enumerate(channels) if c.endswith("rotation")]]
         local = Rotation.from_euler(order, angles, degrees=True) if order else Rotation.identity(len(values))
         shift = np.tile(skeleton.offsets[index], (len(values), 1))
         for k, channel in enumerate(channels):
-            if channel.endswith("position"):  # given positions take the place of the offset
-                shift[:, "xyz".index(channel[0])] = mine[:, k]
-        turns.append(local if parent < 0 else turns[parent] * local)
-        places[index] = shift if parent < 0 else places[parent] + turns[parent].apply(shift)
-    return turns, places
+            if channel.endswith("position"):  # a given position replaces the offset
+                shift[:, "xyz".index(channel[0])] = columns[:, k]
+        rotations.append(local if parent < 0 else rotations[parent] * local)
+        positions[index] = shift if parent < 0 else positions[parent] + rotations[parent].apply(shift)
+    return rotations, positions
 
 
 def _unit(at_rest: np.ndarray, joints: dict[str, int]) -> tuple[str, float]:
+    """The unit of length, and its metres, that gives the legs the most likely length."""
     hip, knee, ankle = (at_rest[joints[f"left_{j}"]] for j in ("hip", "knee", "ankle"))
     leg = float(np.linalg.norm(hip - knee) + np.linalg.norm(knee - ankle))
     return min(UNITS.items(), key=lambda unit: abs(float(np.log(max(leg, 1e-9) * unit[1] / LEG))))
 
 
-def _rest_corrections(joints: dict[str, int], at_rest: np.ndarray, turns: list[Rotation]) -> dict[str, Rotation]:
-    """For each matched joint the turn C from SMPL's rest frame to the file's: SMPL's global = the file's global * C."""
+def _rest_corrections(joints: dict[str, int], at_rest: np.ndarray, rotations: list[Rotation]) -> dict[str, Rotation]:
+    """For each matched joint, the rotation C from SMPL's rest frame to the file's: SMPL's global rotation is the
+    file's global rotation times C."""
     middle = 0.5 * (at_rest[joints["left_hip"]] + at_rest[joints["right_hip"]])
     up = 0.5 * (at_rest[joints["left_shoulder"]] + at_rest[joints["right_shoulder"]]) - middle
     left = at_rest[joints["left_hip"]] - at_rest[joints["right_hip"]]
@@ -218,19 +222,26 @@ def _rest_corrections(joints: dict[str, int], at_rest: np.ndarray, turns: list[R
                         above = step * above
                 fix[name] = above
                 names.append(name)
-            if far:  # the shortest way between such different rest poses says nothing about the twist; see how it bends
-                _twist(fix, names, joints, turns, flip=flip, leg="hip" in chain)
+            if far:  # the shortest rotation between such different rest poses leaves the twist open
+                _twist(fix, names, joints, rotations, flip=flip, leg="hip" in chain)
     return fix
 
 
 def _twist(
-    fix: dict[str, Rotation], names: list[str], joints: dict[str, int], turns: list[Rotation], *, flip: int, leg: bool
+    fix: dict[str, Rotation],
+    names: list[str],
+    joints: dict[str, int],
+    rotations: list[Rotation],
+    *,
+    flip: int,
+    leg: bool,
 ) -> None:
-    """Turns a limb's corrections about its bone so that knees bend backwards and elbows forwards over the clip."""
+    """Turns a limb's corrections about its bone so that, over the clip, knees bend backwards and elbows forwards."""
     upper, lower = [n for n in names if n.endswith(("hip", "knee") if leg else ("shoulder", "elbow"))]
-    axis = np.array([0, -1, 0] if leg else [flip, 0, 0])  # the bone, SMPL's rest frame
-    hinge = np.array([1, 0, 0] if leg else [0, -flip, 0])  # what bending turns about
-    bend = ((turns[joints[upper]] * fix[upper]).inv() * turns[joints[lower]] * fix[lower]).as_rotvec().mean(0)
+    axis = np.array([0, -1, 0] if leg else [flip, 0, 0])  # along the bone, in SMPL's rest frame
+    hinge = np.array([1, 0, 0] if leg else [0, -flip, 0])  # the axis of bending
+    bend = (rotations[joints[upper]] * fix[upper]).inv() * rotations[joints[lower]] * fix[lower]
+    bend = bend.as_rotvec().mean(0)
     angle = np.arctan2(np.dot(np.cross(hinge, bend), axis), np.dot(hinge, bend))
     for name in names:
         if not name.endswith("collar"):
@@ -238,13 +249,13 @@ def _twist(
 
 
 def _shortest(start: np.ndarray, end: np.ndarray) -> Rotation:
-    """The smallest turn from one direction to another."""
+    """The smallest rotation from one direction to another."""
     start, end = start / np.linalg.norm(start), end / np.linalg.norm(end)
     axis = np.cross(start, end)
     size = np.linalg.norm(axis)
     if size < 1e-9:
         if np.dot(start, end) > 0:
             return Rotation.identity()
-        axis = np.cross(start, np.eye(3)[np.argmin(np.abs(start))])  # opposite: any axis across will do
+        axis = np.cross(start, np.eye(3)[np.argmin(np.abs(start))])  # opposite: any perpendicular axis will do
         return Rotation.from_rotvec(axis / np.linalg.norm(axis) * np.pi)
     return Rotation.from_rotvec(axis / size * np.arctan2(size, np.dot(start, end)))

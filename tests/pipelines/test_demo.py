@@ -1,4 +1,4 @@
-"""The demo's bookkeeping: what has ended is not run again, what failed is said, the summary holds what was measured."""
+"""The demo: finished stages are not run again, failed ones are named, the summary holds what was measured."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from glot.errors import InputError
-from pipelines.demo import METRICS, Stage, run_stage, stages, summarise
+from glot.scoring.metric_names import METRICS
+from pipelines.demo import DemoSpec, Stage, run_stage, stages, summarise
 
 
 def counting_stage(tmp_path: Path, *, code: int = 0, note: str = "") -> Stage:
@@ -26,6 +27,14 @@ def test_a_stage_runs_once_and_again_when_its_command_or_product_changes(tmp_pat
     (tmp_path / "ran").unlink()
     run_stage(counting_stage(tmp_path, note="y"), record)
     assert (tmp_path / "ran").read_text() == "xy"
+
+
+def test_options_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="--out"):
+        DemoSpec(out=tmp_path / "file")
+    with pytest.raises(InputError, match="--workers 0"):
+        DemoSpec(workers=0)
 
 
 def test_a_failed_stage_is_named_and_not_taken_for_done(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
-"""pipelines/motions/mocap.py and bvh.py: every way in gives the same 24 joints; mirroring, resampling, joining keep laws."""
+"""pipelines/motions: all file formats give the same 24 joints; mirrored, resampled and joined clips obey their laws."""
 
+import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -8,19 +10,20 @@ from scipy.spatial.transform import Rotation
 
 from glot.errors import InputError
 from glot.human.joints import SMPL_JOINTS, SMPL_PARENTS
-from pipelines.make_motions import JOINTS, convert
-from pipelines.motions.mocap import (
+from pipelines.motions.deepmimic import FOLDER, JOINTS, convert_clip, convert_wheel
+from pipelines.motions.mocap import load_motions
+from pipelines.motions.motion_clip import (
     FPS,
-    Motion,
+    MotionClip,
     heading,
     is_cycle,
     join,
-    load_motions,
     mirror,
     pose_distance,
     resample,
     turned,
 )
+from pipelines.motions.spec import MakeMotionsSpec
 
 # Bones of a plain T-pose figure, metres: x left, y up, z forward.
 REST = {
@@ -53,7 +56,7 @@ def places(poses: np.ndarray, trans: np.ndarray) -> np.ndarray:
 
 
 def bvh_text(
-    motion: Motion, *, rest: dict[str, Rotation], names: dict[str, str], unit: float, order: str = "ZYX"
+    motion: MotionClip, *, rest: dict[str, Rotation], names: dict[str, str], unit: float, order: str = "ZYX"
 ) -> str:
     """The motion as a BVH whose zero pose is the T-pose with each joint's frame turned by ``rest`` (global)."""
 
@@ -90,11 +93,11 @@ def bvh_text(
 
 
 @pytest.fixture(scope="module")
-def shipped() -> dict[str, Motion]:
+def shipped() -> dict[str, MotionClip]:
     return load_motions()
 
 
-def test_the_shipped_clips_are_whole(shipped: dict[str, Motion]) -> None:
+def test_the_shipped_clips_are_whole(shipped: dict[str, MotionClip]) -> None:
     assert len(shipped) == 20 and 34 < sum(len(m) for m in shipped.values()) / FPS < 45
     for motion in shipped.values():
         assert motion.poses.shape == (len(motion), 24, 3) and motion.poses.dtype == np.float32
@@ -103,7 +106,7 @@ def test_the_shipped_clips_are_whole(shipped: dict[str, Motion]) -> None:
     assert is_cycle(shipped["walk"]) and not is_cycle(shipped["getup_faceup"])
 
 
-def test_people_walk_forwards_upright_and_bend_the_right_way(shipped: dict[str, Motion]) -> None:
+def test_people_walk_forwards_upright_and_bend_the_right_way(shipped: dict[str, MotionClip]) -> None:
     walk = shipped["walk"]
     moved = walk.trans[-1] - walk.trans[0]
     assert moved[2] > 1 and abs(moved[0]) < 0.2
@@ -121,7 +124,7 @@ def test_people_walk_forwards_upright_and_bend_the_right_way(shipped: dict[str, 
     assert np.corrcoef(leg, arm)[0, 1] < -0.5
 
 
-def test_mirror(shipped: dict[str, Motion]) -> None:
+def test_mirror(shipped: dict[str, MotionClip]) -> None:
     motion = shipped["kick"]
     twice = mirror(mirror(motion))
     np.testing.assert_array_equal(twice.poses, motion.poses)
@@ -132,7 +135,7 @@ def test_mirror(shipped: dict[str, Motion]) -> None:
     np.testing.assert_allclose(there, places(motion.poses, motion.trans)[:, swapped] * [-1, 1, 1], atol=1e-5)
 
 
-def test_turning_keeps_the_motion(shipped: dict[str, Motion]) -> None:
+def test_turning_keeps_the_motion(shipped: dict[str, MotionClip]) -> None:
     motion = shipped["run"]
     other = turned(motion, yaw=1.2, to=np.array([3.0, -2.0]))
     np.testing.assert_allclose(other.trans[0, [0, 2]], [3, -2], atol=1e-6)
@@ -145,13 +148,13 @@ def test_turning_keeps_the_motion(shipped: dict[str, Motion]) -> None:
     )
 
 
-def test_resampling_there_and_back(shipped: dict[str, Motion]) -> None:
+def test_resampling_there_and_back(shipped: dict[str, MotionClip]) -> None:
     motion = shipped["walk"]
     double = resample(motion, fps=60)
     np.testing.assert_allclose(places(double.poses, double.trans)[::2], places(motion.poses, motion.trans), atol=1e-4)
 
 
-def test_joined_clips_have_no_jump(shipped: dict[str, Motion]) -> None:
+def test_joined_clips_have_no_jump(shipped: dict[str, MotionClip]) -> None:
     for first, second in (("walk", "walk"), ("getup_faceup", "kick"), ("run", "dance_a")):
         both = join(shipped[first], shipped[second])
         joints = places(both.poses, both.trans)
@@ -164,7 +167,7 @@ def test_joined_clips_have_no_jump(shipped: dict[str, Motion]) -> None:
 
 
 @pytest.mark.parametrize("style", ["T-pose", "arms down", "all bones along x"])
-def test_bvh_gives_the_same_person(shipped: dict[str, Motion], tmp_path: Path, style: str) -> None:
+def test_bvh_gives_the_same_person(shipped: dict[str, MotionClip], tmp_path: Path, style: str) -> None:
     motion = shipped["run"]
     rest: dict[str, Rotation] = {}
     if style == "arms down":  # zero rotations leave the arms at an angle: what Mixamo calls an A-pose, and more
@@ -190,7 +193,7 @@ def test_bvh_gives_the_same_person(shipped: dict[str, Motion], tmp_path: Path, s
     assert error.max() < tolerance, (worst, error.max(0).round(3))
 
 
-def test_a_z_up_amass_file(shipped: dict[str, Motion], tmp_path: Path) -> None:
+def test_a_z_up_amass_file(shipped: dict[str, MotionClip], tmp_path: Path) -> None:
     motion = shipped["walk"]
     to_z_up = Rotation.from_euler("x", 90, degrees=True)
     poses = np.zeros((len(motion), 156))
@@ -204,7 +207,7 @@ def test_a_z_up_amass_file(shipped: dict[str, Motion], tmp_path: Path) -> None:
     )
 
 
-def test_an_npz_of_many_clips(shipped: dict[str, Motion], tmp_path: Path) -> None:
+def test_an_npz_of_many_clips(shipped: dict[str, MotionClip], tmp_path: Path) -> None:
     np.savez(tmp_path / "m.npz", **{"a/poses": shipped["run"].poses.reshape(-1, 72), "a/trans": shipped["run"].trans})
     np.testing.assert_array_equal(load_motions(tmp_path / "m.npz")["a"].poses, shipped["run"].poses)
 
@@ -243,7 +246,7 @@ def test_deepmimics_rest_pose_hangs_its_arms_and_its_forward_is_ours() -> None:
         frame[:, at] = 0 if is_angle else 1  # w of a quaternion
         at += 1 if is_angle else 4
     frame[:, 20] = -0.5  # the right knee, bent
-    poses, trans = convert({"Frames": frame.tolist()})
+    poses, trans = convert_clip({"Frames": frame.tolist()})
     np.testing.assert_allclose(trans[:, 2], [0, 0.1, 0.2], atol=1e-9)
     np.testing.assert_allclose(trans[:, 0], [0, 0, -0.05], atol=1e-9)
     joints = places(poses.reshape(-1, 24, 3), trans)[0]
@@ -252,3 +255,29 @@ def test_deepmimics_rest_pose_hangs_its_arms_and_its_forward_is_ours() -> None:
         down = joints[where(f"{side}_wrist")] - joints[where(f"{side}_shoulder")]
         np.testing.assert_allclose(down, [0, -0.51, 0], atol=1e-9)
     assert joints[where("right_ankle"), 2] < -0.15 and abs(joints[where("left_ankle"), 2]) < 1e-9
+
+
+def test_without_a_wheel_the_command_that_fetches_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="--wheel.*\n.*pip download --no-deps pybullet"):
+        MakeMotionsSpec()
+    with pytest.raises(InputError, match="--wheel other.whl.*pip download --no-deps pybullet"):
+        MakeMotionsSpec(wheel=Path("other.whl"))
+    Path("pybullet-3.2.7.whl").touch()
+    assert MakeMotionsSpec().wheel == Path("pybullet-3.2.7.whl")
+    with pytest.raises(InputError, match="--out clips.txt"):
+        MakeMotionsSpec(out=Path("clips.txt"))
+
+
+def test_a_wheel_becomes_a_file_of_clips(tmp_path: Path) -> None:
+    frame = [1 / 30, 0, 0.9, 0, *(value for _, is_angle in JOINTS for value in ([0] if is_angle else [1, 0, 0, 0]))]
+    with zipfile.ZipFile(tmp_path / "pybullet.whl", "w") as archive:
+        archive.writestr(f"{FOLDER}humanoid3d_stand.txt", json.dumps({"Frames": [frame] * 4}))
+        archive.writestr(f"{FOLDER}laikago_walk.txt", "a robot's clip, which is left out")
+    spec = MakeMotionsSpec(wheel=tmp_path / "pybullet.whl", out=tmp_path / "clips.npz")
+    assert convert_wheel(spec) == {"stand": 4}
+    assert {name: len(clip) for name, clip in load_motions(spec.out).items()} == {"stand": 4}
+    with zipfile.ZipFile(tmp_path / "other.whl", "w") as archive:
+        archive.writestr("other.txt", "")
+    with pytest.raises(InputError, match="is it a pybullet wheel"):
+        convert_wheel(MakeMotionsSpec(wheel=tmp_path / "other.whl", out=spec.out))

@@ -1,4 +1,4 @@
-"""Varied poses and motions: within what people can do, different from what was recorded, and as smooth."""
+"""Varied poses and motions: within the range of the clips, different from them, and as smooth."""
 
 import numpy as np
 import pytest
@@ -8,8 +8,9 @@ from scipy.spatial.transform import Rotation
 from glot.human.body import Body, load_body
 from glot.human.rotation import axis_angle_to_rotmat
 from pipelines.motions import variety
-from pipelines.motions.mocap import Motion, load_motions
-from pipelines.scenes.actors import random_chain
+from pipelines.motions.mocap import load_motions
+from pipelines.motions.motion_clip import MotionClip
+from pipelines.motions.random_motion import random_chain
 
 
 @pytest.fixture(scope="module")
@@ -18,11 +19,11 @@ def body() -> Body:
 
 
 @pytest.fixture(scope="module")
-def clips() -> dict[str, Motion]:
+def clips() -> dict[str, MotionClip]:
     return load_motions()
 
 
-def test_poses_stay_within_what_the_clips_show_and_vary_beyond_it(clips: dict[str, Motion]) -> None:
+def test_poses_stay_within_what_the_clips_show_and_vary_beyond_it(clips: dict[str, MotionClip]) -> None:
     poses = variety.Variety(clips)
     rng = np.random.default_rng(0)
     drawn = np.stack([poses.draw(rng) for _ in range(60)])
@@ -43,7 +44,7 @@ def test_standing_people_have_their_arms_down(body: Body) -> None:
         assert wrist[1] < shoulder[1] - 0.3 and abs(wrist[0] - shoulder[0]) < 0.3
 
 
-def turning(motion: Motion) -> np.ndarray:
+def turning(motion: MotionClip) -> np.ndarray:
     """(N - 1, 24) radians from frame to frame."""
     count = len(motion)
     rotations = Rotation.from_rotvec(motion.poses.reshape(-1, 3)).as_matrix().reshape(count, 24, 3, 3)
@@ -51,14 +52,14 @@ def turning(motion: Motion) -> np.ndarray:
     return Rotation.from_matrix(steps.reshape(-1, 3, 3)).magnitude().reshape(count - 1, 24)
 
 
-def test_varied_motions_are_as_smooth_as_what_they_are_made_of(clips: dict[str, Motion]) -> None:
+def test_varied_motions_are_as_smooth_as_what_they_are_made_of(clips: dict[str, MotionClip]) -> None:
     around, names = variety.Variety(clips), sorted(clips)
     low, high = np.minimum(around.low, variety.STANDING), np.maximum(around.high, variety.STANDING)
     apart = []
     for seed in range(24):
         rng = np.random.default_rng(seed)
         two = [random_chain(rng, clips, first=names[(seed * k) % len(names)], frames=60) for k in (1, 5)]
-        varied = around.move(*two, rng)
+        varied = around.vary(*two, rng)
         assert len(varied) == 60 and varied.fps == two[0].fps
         # Drifts of 0.8 * 0.35 rad and a second and a half add some, wherever they meet the fastest frame.
         assert turning(varied).max() < max(turning(motion).max() for motion in two) + 0.15
@@ -68,10 +69,10 @@ def test_varied_motions_are_as_smooth_as_what_they_are_made_of(clips: dict[str, 
     assert np.median(apart) > 0.1
 
 
-def test_the_same_state_of_chance_gives_the_same_motion(clips: dict[str, Motion]) -> None:
-    def made() -> Motion:
+def test_the_same_state_of_chance_gives_the_same_motion(clips: dict[str, MotionClip]) -> None:
+    def made() -> MotionClip:
         rng = np.random.default_rng(3)
         chain = random_chain(rng, clips, first=sorted(clips)[0], frames=40)
-        return variety.Variety(clips).move(chain, chain, rng)
+        return variety.Variety(clips).vary(chain, chain, rng)
 
     assert np.array_equal(made().poses, made().poses)

@@ -2,22 +2,27 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
+from glot.errors import InputError
+from glot.human.body_files import OPEN_BODY
 from glot.human.joints import EXTRA_JOINTS, SMPL_JOINTS, SMPL_PARENTS, VERTEX_JOINTS
-from pipelines.open_body import building
-from pipelines.open_body.anny_people import FLIP, MIRRORED, is_closed
-from pipelines.open_body.building import H36M_JOINTS, SHIPPED
+from pipelines import make_body
+from pipelines.open_body.anny_people import FLIP, MIRRORED
+from pipelines.open_body.building import H36M_JOINTS
+from pipelines.open_body.lighter_mesh import is_closed
+from pipelines.open_body.spec import MakeBodySpec
 
 Arrays = dict[str, np.ndarray]
 
 
 @pytest.fixture(scope="module")
 def stored() -> Arrays:
-    with np.load(SHIPPED, allow_pickle=False) as file:
+    with np.load(OPEN_BODY, allow_pickle=False) as file:
         return dict(file)
 
 
@@ -50,7 +55,7 @@ def skeleton(body: Arrays, betas: np.ndarray) -> np.ndarray:
 
 def test_file_is_small_and_complete(stored: Arrays) -> None:
     count = len(stored["v_template"])
-    assert SHIPPED.stat().st_size < 1.5e6
+    assert OPEN_BODY.stat().st_size < 1.5e6
     assert 6500 < count < 7300
     assert stored["shapedirs"].shape == (count, 3, 10)
     assert stored["weights_joint"].shape == stored["weights_value"].shape == (count, 4)
@@ -178,13 +183,21 @@ def test_mean_pose_is_rotations_seen_by_a_camera_with_y_down(stored: Arrays) -> 
     assert arm["left"][1] < -0.5 and arm["right"][1] > 0.5  # both arms go down
 
 
+@pytest.mark.parametrize(
+    ("option", "value"), [("out", Path("body.pkl")), ("people", 10), ("vertices", 100), ("seed", -1)]
+)
+def test_options_that_cannot_be_used_are_named(option: str, value: Any) -> None:
+    with pytest.raises(InputError, match=f"--{option}"):
+        MakeBodySpec(**{option: value})
+
+
 def test_without_anny_the_command_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "anny", None)  # import raises, as if it were not there
-    monkeypatch.setattr(sys, "argv", ["building.py", "--out", str(tmp_path / "body.npz")])
+    monkeypatch.setitem(sys.modules, "anny", None)  # importing it raises, as if it were not installed
+    monkeypatch.setattr(sys, "argv", ["make_body.py", "--out", str(tmp_path / "body.npz")])
     with pytest.raises(SystemExit) as stop:
-        building.cli.run(building.main)
+        make_body.command()
     assert stop.value.code == 2
     assert "pip install anny" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""Pretraining: labels survive the cache and the mirror, runs survive kill -9, weights survive the export."""
+"""Pretraining: labels survive the cache and the mirror, runs and renders survive kill -9, weights survive export."""
 
 import json
 import os
@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,42 +19,40 @@ from glot.features.backbones.backbone import load_backbone
 from glot.human.body import Body, load_body
 from glot.human.joints import SPIN49
 from glot.human.rotation import axis_angle_to_rotmat
-from pipelines.motions.mocap import Motion, load_motions
-from pipelines.pretraining import renders
+from pipelines.motions.mocap import load_motions
+from pipelines.motions.motion_clip import MotionClip
+from pipelines.pretraining import renders, training_crops
+from pipelines.pretraining.backbone_export import (
+    SPREAD,
+    equalise_features,
+    feature_spread,
+    scale_features,
+    write_weights,
+)
+from pipelines.pretraining.pose_loss import heatmap_cross_entropy, pose_loss
+from pipelines.pretraining.pose_net import PoseNet
+from pipelines.pretraining.pretraining_run import PretrainingRun
+from pipelines.pretraining.recipe import CropStage, PretrainingRecipe, continued
 from pipelines.pretraining.renders import (
-    MID_HIP,
-    MIRROR49,
     Renders,
-    Settings,
+    RenderSettings,
     fill_cache,
-    render,
-    take_crop,
+    render_shard,
+    shard_file,
+    start_or_continue,
     write_shard,
 )
-from pipelines.pretraining.training import (
-    LARGEST_FACTOR,
-    SPREAD,
-    Crops,
-    PoseNet,
-    Recipe,
-    Run,
-    Stage,
-    best_precision,
-    collate,
-    export,
-    feature_spread,
-    heatmap_surprise,
-    later,
-    main,
-    pose_loss,
-    scale_features,
-    train,
-)
-from pipelines.scenes.sample_dataset import motions_hash
+from pipelines.pretraining.spec import PretrainSpec
+from pipelines.pretraining.training import best_precision, train
+from pipelines.pretraining.training_crops import MID_HIP, MIRROR49, CropBatches, collate, take_crop
+from pipelines.scenes.render_processes import RenderSource
+from pipelines.scenes.sequence_plan import hash_of_clips
 from tests.fixtures.places import ROOT
 
 SHARD = 4
-TINY = Recipe(megapixels=5.5 * 2 * 32 * 32 / 1e6, stages=(Stage(0.5, 32, 2), Stage(1.0, 32, 2)), seed=3)  # six steps
+TINY = PretrainingRecipe(
+    megapixels=5.5 * 2 * 32 * 32 / 1e6, stages=(CropStage(0.5, 32, 2), CropStage(1.0, 32, 2)), seed=3
+)  # six steps
 
 
 @pytest.fixture(scope="module")
@@ -62,26 +61,26 @@ def body() -> Body:
 
 
 @pytest.fixture(scope="module")
-def clips() -> dict[str, Motion]:
+def clips() -> dict[str, MotionClip]:
     motions = load_motions()
     return {name: motions[name] for name in ("walk", "kick", "cartwheel")}
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory, clips: dict[str, Motion], body: Body) -> Path:
+def cache(tmp_path_factory: pytest.TempPathFactory, clips: dict[str, MotionClip], body: Body) -> Path:
     """Two shards of four, made in this process."""
     folder = tmp_path_factory.mktemp("renders")
-    settings = Settings(5, motions_hash(clips), body.file_hash, True, SHARD)
-    renders._claim(folder / "train", settings)
+    settings = RenderSettings(5, hash_of_clips(clips), body.file_hash, True, SHARD)
+    start_or_continue(folder / "train", settings)
     for number in range(2):
-        write_shard(renders._shard(folder / "train", number), render(number, settings, clips=clips, body=body))
+        write_shard(shard_file(folder / "train", number), render_shard(number, settings, clips=clips, body=body))
     return folder / "train"
 
 
-def test_cached_records_are_those_rendered(cache: Path, clips: dict[str, Motion], body: Body) -> None:
+def test_cached_records_are_those_rendered(cache: Path, clips: dict[str, MotionClip], body: Body) -> None:
     found = Renders(cache, images=7)
-    settings = Settings(5, motions_hash(clips), body.file_hash, True, SHARD)
-    pictures = [p for number in range(2) for p in render(number, settings, clips=clips, body=body)][:7]
+    settings = RenderSettings(5, hash_of_clips(clips), body.file_hash, True, SHARD)
+    pictures = [p for number in range(2) for p in render_shard(number, settings, clips=clips, body=body)][:7]
     assert len(found) == 7
     for index, picture in enumerate(pictures):
         for name, values in found.labels.items():
@@ -103,7 +102,7 @@ def test_mirroring_names_is_an_involution_that_moves_both_sides() -> None:
 
 def test_crops_keep_labels_right_mirrored_or_not(cache: Path, body: Body, monkeypatch: pytest.MonkeyPatch) -> None:
     found = Renders(cache, images=8)
-    monkeypatch.setattr(renders, "disturb", lambda image, rng: image)
+    monkeypatch.setattr(training_crops, "disturb", lambda image, rng: image)
     wrist = SPIN49.index("rwrist")
     flips = 0
     for number in range(24):
@@ -125,9 +124,9 @@ def test_crops_keep_labels_right_mirrored_or_not(cache: Path, body: Body, monkey
             continue
         v, u = np.mgrid[:size, :size]
         centre = np.array([(u * weight).sum(), (v * weight).sum()]) / weight.sum()
-        said = crop.keypoints2d[MIRROR49[wrist] if flipped else wrist, :2]
-        if (np.abs(said) < 0.8).all():
-            np.testing.assert_allclose((said + 1) * size / 2, centre, atol=0.012 * size)
+        label2d = crop.keypoints2d[MIRROR49[wrist] if flipped else wrist, :2]
+        if (np.abs(label2d) < 0.8).all():
+            np.testing.assert_allclose((label2d + 1) * size / 2, centre, atol=0.012 * size)
         rotmats = axis_angle_to_rotmat(torch.from_numpy(crop.pose))[None]
         joints = body.joints(rotmats, torch.from_numpy(crop.betas)[None])[0].numpy()
         np.testing.assert_allclose(joints - joints[MID_HIP], crop.joints3d, atol=0.012)  # people are a little lopsided
@@ -156,19 +155,19 @@ def test_heatmaps_cost_nothing_where_the_joint_is_and_as_much_as_a_guess_where_t
     sharp = torch.full((1, 1, 4, 6), -40.0)
     sharp[0, 0, 1, 2] = 40.0
     centre = torch.tensor([[[2.5 / 6 * 2 - 1, 1.5 / 4 * 2 - 1]]])
-    assert float(heatmap_surprise(sharp, centre)) < 1e-6
-    assert float(heatmap_surprise(sharp, -centre)) > 50
+    assert float(heatmap_cross_entropy(sharp, centre)) < 1e-6
+    assert float(heatmap_cross_entropy(sharp, -centre)) > 50
     points = 2 * torch.rand(1, 30, 2) - 1  # up to the edges
-    np.testing.assert_allclose(heatmap_surprise(torch.zeros(1, 30, 4, 6), points), np.log(24), rtol=1e-5)
+    np.testing.assert_allclose(heatmap_cross_entropy(torch.zeros(1, 30, 4, 6), points), np.log(24), rtol=1e-5)
     between = torch.full((1, 1, 4, 6), -40.0)
     between[0, 0, 1, 2:4] = 0.0  # half-half is the best one can say of a joint on the border
-    assert float(heatmap_surprise(between, torch.tensor([[[0.0, 1.5 / 4 * 2 - 1]]]))) == pytest.approx(
+    assert float(heatmap_cross_entropy(between, torch.tensor([[[0.0, 1.5 / 4 * 2 - 1]]]))) == pytest.approx(
         np.log(2), abs=1e-4
     )
 
 
 def test_crop_sizes_grow_to_224_and_the_rate_falls_to_a_hundredth() -> None:
-    recipe = Recipe()
+    recipe = PretrainingRecipe()
     progress = np.linspace(0, 1, 201)
     sizes = [recipe.stage(p).size for p in progress]
     assert sizes[0] == 64 and sizes[-1] == 224 and sizes == sorted(sizes)
@@ -189,7 +188,7 @@ def test_bfloat16_takes_nearly_the_same_step(cache: Path, tmp_path: Path) -> Non
     losses = {}
     for precision in ("float32", "bfloat16"):
         (tmp_path / precision).mkdir()
-        run = Run(tmp_path / precision, replace(TINY, precision=precision), device=torch.device("cpu"))
+        run = PretrainingRun(tmp_path / precision, replace(TINY, precision=precision), device=torch.device("cpu"))
         losses[precision] = [run.train_step(crops, rate=1e-4)["loss"] for _ in range(2)]
         assert all(p.dtype == torch.float32 for p in run.net.parameters())
     np.testing.assert_allclose(losses["bfloat16"], losses["float32"], rtol=0.03)
@@ -202,9 +201,9 @@ def _finish(out: Path, cache: Path, *, save_every: float = 1e9) -> list[float]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     found = Renders(cache, images=8)
-    run = Run(out, TINY, device=torch.device("cpu"))
+    run = PretrainingRun(out, TINY, device=torch.device("cpu"))
     run.resume()
-    for _ in train(run, Crops(found, TINY, threads=1), found, hours=None, save_every=save_every):
+    for _ in train(run, CropBatches(found, TINY, threads=1), found, hours=None, save_every=save_every):
         pass
     torch.set_num_threads(threads)
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
@@ -247,13 +246,15 @@ sys.path.insert(0, {root!r})
 from pathlib import Path
 from pipelines.motions.mocap import load_motions
 from pipelines.pretraining.renders import fill_cache
+from pipelines.scenes.render_processes import RenderSource
 clips = load_motions()
-fill_cache(Path({out!r}), 400, seed=5, clips={{n: clips[n] for n in ("walk", "kick", "cartwheel")}}, shard=4)
+source = RenderSource(None, {{n: clips[n] for n in ("walk", "kick", "cartwheel")}})
+fill_cache(Path({out!r}), 400, source, seed=5, shard=4)
 """
 
 
 def test_killed_rendering_leaves_whole_shards_and_goes_on(
-    cache: Path, clips: dict[str, Motion], tmp_path: Path
+    cache: Path, clips: dict[str, MotionClip], tmp_path: Path
 ) -> None:
     out = tmp_path / "renders"
     script = tmp_path / "render.py"
@@ -268,7 +269,7 @@ def test_killed_rendering_leaves_whole_shards_and_goes_on(
     made = sorted(out.glob("0*.npz"))
     assert 1 <= len(made) < 100
     before = {path: path.stat().st_mtime_ns for path in made}
-    found = fill_cache(out, 4 * (len(made) + 1), seed=5, clips=clips, shard=SHARD, workers=1)
+    found = fill_cache(out, 4 * (len(made) + 1), RenderSource(None, clips), seed=5, shard=SHARD, workers=1)
     assert {path: path.stat().st_mtime_ns for path in made} == before, "whole shards are not made again"
     reference = Renders(cache, images=8)
     for name, values in reference.labels.items():
@@ -276,30 +277,30 @@ def test_killed_rendering_leaves_whole_shards_and_goes_on(
 
 
 def test_a_cache_of_other_renders_or_a_cut_shard_is_one_clear_line(
-    cache: Path, clips: dict[str, Motion], tmp_path: Path
+    cache: Path, clips: dict[str, MotionClip], tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match=r"holds renders with seed=5, not 6.*--out"):
-        fill_cache(cache, 8, seed=6, clips=clips, shard=SHARD)
+        fill_cache(cache, 8, RenderSource(None, clips), seed=6, shard=SHARD)
     with pytest.raises(InputError, match="holds renders with motions="):
-        fill_cache(cache, 8, seed=5, clips={"walk": clips["walk"]}, shard=SHARD)
+        fill_cache(cache, 8, RenderSource(None, {"walk": clips["walk"]}), seed=5, shard=SHARD)
     copy = tmp_path / "copy"
     copy.mkdir()
     (copy / "settings.json").write_text((cache / "settings.json").read_text())
     (copy / "00000.npz").write_bytes((cache / "00000.npz").read_bytes()[:20_000])
     with pytest.raises(InputError, match=r"00000\.npz.*remove it and run again"):
-        fill_cache(copy, 4, seed=5, clips=clips, shard=SHARD)
+        fill_cache(copy, 4, RenderSource(None, clips), seed=5, shard=SHARD)
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "thesis.tex").write_text("precious")
-    with pytest.raises(InputError, match="exists and holds no renders"):
-        fill_cache(foreign, 4, seed=5, clips=clips, shard=SHARD)
+    with pytest.raises(InputError, match="exists and does not hold renders"):
+        fill_cache(foreign, 4, RenderSource(None, clips), seed=5, shard=SHARD)
 
 
 def test_a_checkpoint_of_another_recipe_or_a_cut_one_is_one_clear_line(cache: Path, tmp_path: Path) -> None:
-    run = Run(tmp_path, TINY, device=torch.device("cpu"))
+    run = PretrainingRun(tmp_path, TINY, device=torch.device("cpu"))
     run.save()
     with pytest.raises(InputError, match="another recipe or seed"):
-        Run(tmp_path, replace(TINY, seed=4), device=torch.device("cpu")).resume()
+        PretrainingRun(tmp_path, replace(TINY, seed=4), device=torch.device("cpu")).resume()
     whole = (tmp_path / "checkpoint.pt").read_bytes()
     (tmp_path / "checkpoint.pt").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match="not readable.*remove it to start over"):
@@ -314,7 +315,7 @@ def test_exported_weights_fit_in_50_mb_and_keep_the_features(tmp_path: Path) -> 
     with torch.no_grad():
         for _ in range(3):  # batch statistics of its own
             trunk(images)
-    export(trunk, tmp_path / "weights.safetensors")
+    write_weights(trunk, tmp_path / "weights.safetensors")
     assert (tmp_path / "weights.safetensors").stat().st_size < 50_000_000
     trunk.eval()
     loaded = load_backbone(weights=tmp_path / "weights.safetensors").module
@@ -325,21 +326,57 @@ def test_exported_weights_fit_in_50_mb_and_keep_the_features(tmp_path: Path) -> 
 
 def test_a_deadline_ends_the_run_and_leaves_weights(cache: Path, tmp_path: Path) -> None:
     found = Renders(cache, images=8)
-    run = Run(tmp_path, replace(TINY, megapixels=1e6), device=torch.device("cpu"))
-    for _ in train(run, Crops(found, TINY, threads=1), found, hours=1.5 / 3600, save_every=1e9):
+    run = PretrainingRun(tmp_path, replace(TINY, megapixels=1e6), device=torch.device("cpu"))
+    for _ in train(run, CropBatches(found, TINY, threads=1), found, hours=1.5 / 3600, save_every=1e9):
         pass
     assert run.step >= 1 and (tmp_path / "latest.safetensors").is_file()
 
 
 def test_a_device_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--device tpu"):
-        main(tmp_path / "out", device="tpu")
+        PretrainSpec(out=tmp_path / "out", device="tpu")
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("images", 10),
+        ("hours", 0.0),
+        ("seed", -1),
+        ("megapixels", 0.0),
+        ("precision", "float16"),
+        ("start", Path("nowhere.safetensors")),
+        ("save_minutes", -1.0),
+        ("motions", Path("nowhere.bvh")),
+        ("body", Path("nowhere.pkl")),
+        ("workers", 0),
+        ("out", Path(__file__)),
+    ],
+)
+def test_options_that_cannot_be_used_are_named(option: str, value: Any) -> None:
+    with pytest.raises(InputError, match="--" + option.replace("_", "-")):
+        PretrainSpec(**{option: value})
+
+
+def test_every_worker_count_gives_the_same_renders_and_keeps_the_threads(
+    cache: Path, clips: dict[str, MotionClip], tmp_path: Path
+) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found = fill_cache(tmp_path / "one", SHARD, RenderSource(None, clips), seed=5, shard=SHARD, workers=1)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    for name, values in Renders(cache, images=SHARD).labels.items():
+        np.testing.assert_array_equal(found.labels[name], values)
+    assert (tmp_path / "one" / "00000.npz").read_bytes() == (cache / "00000.npz").read_bytes()
+
+
 def test_a_later_run_keeps_the_first_layers_and_trains_the_others(cache: Path, tmp_path: Path) -> None:
-    recipe = replace(later(TINY, start="abc"), stages=TINY.stages)
-    run = Run(tmp_path, recipe, device=torch.device("cpu"))
+    recipe = replace(continued(TINY, start="abc"), stages=TINY.stages)
+    run = PretrainingRun(tmp_path, recipe, device=torch.device("cpu"))
     before = {name: value.clone() for name, value in run.net.state_dict().items()}
     found = Renders(cache, images=8)
     run.train_step([take_crop(found, i, size=32) for i in range(4)], rate=1e-3)
@@ -363,7 +400,6 @@ def test_features_are_brought_to_one_spread_and_say_the_same(cache: Path) -> Non
         factors = torch.rand(2048) * 20 + 0.1
         scale_features(trunk, factors)
         torch.testing.assert_close(trunk(images), before * factors, rtol=2e-4, atol=1e-5)
-    spread = feature_spread(trunk, found, device=torch.device("cpu"))
-    scale_features(trunk, SPREAD / spread.clamp(min=SPREAD / LARGEST_FACTOR))
+    equalise_features(trunk, found, device=torch.device("cpu"))
     spread = feature_spread(trunk, found, device=torch.device("cpu"))
     assert float(spread.median()) == pytest.approx(SPREAD, rel=1e-3) and float(spread.max()) < 1.001 * SPREAD

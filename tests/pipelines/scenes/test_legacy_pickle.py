@@ -1,4 +1,4 @@
-"""pipelines/scenes/legacy_pickle.py: opcodes of Python 2, readable as latin1 and only so."""
+"""pipelines/scenes/legacy_pickle.py: opcodes of Python 2, readable as latin1 only."""
 
 import pickle
 import pickletools

@@ -1,4 +1,4 @@
-"""pipelines/sample_dataset.py: the genuine 3DPW layout, labels that fit the pictures, nothing half-made looks whole."""
+"""pipelines/scenes: the genuine layout of 3DPW, labels that fit the pictures; nothing unfinished looks whole."""
 
 import hashlib
 import json
@@ -22,10 +22,18 @@ from glot.errors import InputError
 from glot.human.body import Body, load_body
 from glot.human.joints import SPIN49, THREEDPW_2D
 from glot.human.safe_pickle import load_pickle
-from pipelines.motions.mocap import MIRROR, Motion, load_motions
-from pipelines.scenes import filming, sample_dataset
-from pipelines.scenes.actors import floor_lift, place, random_chain
-from pipelines.scenes.sample_dataset import Settings, build, motions_hash, plan, shoot, split_clips
+from pipelines.motions.mocap import load_motions
+from pipelines.motions.motion_clip import MIRROR, MotionClip
+from pipelines.motions.random_motion import random_chain
+from pipelines.scenes import filming
+from pipelines.scenes.camera_paths import look_at, random_camera
+from pipelines.scenes.posed_person import floor_lift, pose_person
+from pipelines.scenes.render_processes import RenderSource
+from pipelines.scenes.sample_dataset import build_sample
+from pipelines.scenes.sequence import cast_people, film_sequence
+from pipelines.scenes.sequence_plan import hash_of_clips, plan_sequences, split_clips
+from pipelines.scenes.spec import MakeSampleSpec, SampleSettings
+from pipelines.scenes.threedpw_annotations import misalign
 from tests.fixtures.places import ROOT
 
 KEYS = {
@@ -37,7 +45,7 @@ TO_49 = [SPIN49.index(name) for name in THREEDPW_2D]
 
 
 @pytest.fixture(scope="module")
-def motions() -> dict[str, Motion]:
+def motions() -> dict[str, MotionClip]:
     return load_motions()
 
 
@@ -47,16 +55,16 @@ def body() -> Body:
     return load_body()
 
 
-def settings(motions: dict[str, Motion], **changes: int) -> Settings:
+def settings(motions: dict[str, MotionClip], **changes: int) -> SampleSettings:
     values = {"seed": 3, "sequences": 2, "image_size": SIZE} | changes
-    return Settings(**values, motions=motions_hash(motions), body=load_body().file_hash)
+    return SampleSettings(**values, motions=hash_of_clips(motions), body=load_body().file_hash)
 
 
 @pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory, motions: dict[str, Motion]) -> Path:
+def sample(tmp_path_factory: pytest.TempPathFactory, motions: dict[str, MotionClip]) -> Path:
     """Two sequences; the seed is one that draws two people, an occlusion and a lost camera among them."""
     out = tmp_path_factory.mktemp("data") / "sample"
-    build(out, settings(motions), motions=motions)
+    build_sample(out, settings(motions), RenderSource(None, motions))
     return out
 
 
@@ -146,7 +154,7 @@ def test_where_the_camera_is_invalid_its_matrix_is_wrong(body: Body) -> None:
     pose = np.repeat(np.eye(4)[None], 80, axis=0)
     lost = 0
     for seed in range(30):
-        wrong, valid = sample_dataset.misalign(np.random.default_rng(seed), pose)
+        wrong, valid = misalign(np.random.default_rng(seed), pose)
         np.testing.assert_array_equal(wrong[valid == 1], pose[valid == 1])
         assert (np.abs(wrong[valid == 0] - np.eye(4)).max(axis=(1, 2)) > 0.05).all()
         np.testing.assert_allclose(np.linalg.det(wrong[:, :3, :3]), 1)
@@ -154,56 +162,56 @@ def test_where_the_camera_is_invalid_its_matrix_is_wrong(body: Body) -> None:
     assert 5 <= lost <= 18
 
 
-def test_joints_fall_on_the_rendered_person(motions: dict[str, Motion], body: Body) -> None:
+def test_joints_fall_on_the_rendered_person(motions: dict[str, MotionClip], body: Body) -> None:
     """Limb joints that are called visible lie within the pixels of their person, or right at its edge."""
     rng = np.random.default_rng(5)
     hits = []
     for _ in range(12):
         motion = random_chain(rng, motions, first="dance_b", frames=1)
-        person = place(body, motion, betas=np.zeros(10, np.float32), colours=np.ones((len(body.template), 3)))
-        camera = filming.random_camera(rng, [person], size=SIZE, fill=(0.7, 0.8), way="follow")
-        scene, _ = filming.stage(rng, [person], camera, size=SIZE, body=body)
+        person = pose_person(body, motion, betas=np.zeros(10, np.float32), colours=np.ones((len(body.template), 3)))
+        camera = random_camera(rng, [person], size=SIZE, fill=(0.7, 0.8), move="follow")
+        scene, _ = filming.set_up_scene(rng, [person], camera, size=SIZE, body=body)
         scene.set_camera(camera.intrinsics, camera.world_to_camera[0])
-        shot = scene.snapshot()
-        pixels, sight = filming.seen(person.joints[0], 0, shot, scene)
-        near = cv2.dilate((shot.labels == 0).astype(np.uint8), np.ones((3, 3), np.uint8))
-        at = np.round(pixels[sight == 2]).astype(int)
+        snapshot = scene.snapshot()
+        pixels, visibility = filming.joint_visibility(person.joints[0], 0, snapshot, scene)
+        near = cv2.dilate((snapshot.labels == 0).astype(np.uint8), np.ones((3, 3), np.uint8))
+        at = np.round(pixels[visibility == filming.VISIBLE]).astype(int)
         hits += list(near[at[:, 1], at[:, 0]])
-        assert (sight[[SPIN49.index("nose"), SPIN49.index("lhip")]] >= 0).all()
+        assert (visibility[[SPIN49.index("nose"), SPIN49.index("lhip")]] >= 0).all()
     assert len(hits) > 200 and np.mean(hits) > 0.97
 
 
-def test_hidden_and_outside_joints_are_told_apart(motions: dict[str, Motion], body: Body) -> None:
-    motion = Motion(np.zeros((1, 24, 3), np.float32), np.zeros((1, 3), np.float32))
-    person = place(body, motion, betas=np.zeros(10, np.float32), colours=np.ones((len(body.template), 3)))
+def test_hidden_and_outside_joints_are_told_apart(motions: dict[str, MotionClip], body: Body) -> None:
+    motion = MotionClip(np.zeros((1, 24, 3), np.float32), np.zeros((1, 3), np.float32))
+    person = pose_person(body, motion, betas=np.zeros(10, np.float32), colours=np.ones((len(body.template), 3)))
     scene = filming.Scene(SIZE, SIZE)
     scene.set_mesh("person0", person.vertices[0], body.faces, colours=np.ones(3))
     middle = person.smpl_joints[0, 0]
-    scene.set_camera(np.array([[150.0, 0, 80], [0, 150, 80], [0, 0, 1]]), filming.look_at(middle + [0, 0, 3], middle))
-    _, sight = filming.seen(person.joints[0], 0, scene.snapshot(), scene)
+    scene.set_camera(np.array([[150.0, 0, 80], [0, 150, 80], [0, 0, 1]]), look_at(middle + [0, 0, 3], middle))
+    _, visibility = filming.joint_visibility(person.joints[0], 0, scene.snapshot(), scene)
     body14 = [SPIN49.index(n) for n in ("rankle", "rknee", "rhip", "rwrist", "relbow", "nose", "leye", "reye")]
-    assert (sight[body14] == 2).all()  # a T-pose seen from the front
+    assert (visibility[body14] == 2).all()  # a T-pose seen from the front
     front = np.array([[-3, -3, 1.0], [3, -3, 1.0], [3, 3, 1.0], [-3, 3, 1.0]]) + middle
     scene.set_mesh("wall", front, np.array([[0, 1, 2], [0, 2, 3]]), colours=np.ones(3))
-    assert (filming.seen(person.joints[0], 0, scene.snapshot(), scene)[1] == 1).all()
+    assert (filming.joint_visibility(person.joints[0], 0, scene.snapshot(), scene)[1] == 1).all()
     scene.remove_mesh("wall")
-    scene.set_camera(scene.intrinsics, filming.look_at(middle - [0, 0, 3], middle))
-    _, sight = filming.seen(person.joints[0], 0, scene.snapshot(), scene)
-    assert (sight[[SPIN49.index(n) for n in ("nose", "leye", "reye")]] == 1).all()  # from behind, no face
-    scene.set_camera(scene.intrinsics, filming.look_at(middle + [0, 0, 3], middle + [9, 0, 0]))
-    assert (filming.seen(person.joints[0], 0, scene.snapshot(), scene)[1] == 0).all()
+    scene.set_camera(scene.intrinsics, look_at(middle - [0, 0, 3], middle))
+    _, visibility = filming.joint_visibility(person.joints[0], 0, scene.snapshot(), scene)
+    assert (visibility[[SPIN49.index(n) for n in ("nose", "leye", "reye")]] == 1).all()  # from behind, no face
+    scene.set_camera(scene.intrinsics, look_at(middle + [0, 0, 3], middle + [9, 0, 0]))
+    assert (filming.joint_visibility(person.joints[0], 0, scene.snapshot(), scene)[1] == 0).all()
     rng = np.random.default_rng(0)
     pixels = rng.uniform(0, SIZE, (49, 2))
-    assert not filming.detect(pixels, np.zeros(49, int), rng).any()
-    assert (filming.detect(pixels, np.full(49, 2), rng)[2] > 0.3).all()
+    assert not filming.imitate_detector(pixels, np.zeros(49, int), rng).any()
+    assert (filming.imitate_detector(pixels, np.full(49, 2), rng)[2] > 0.3).all()
 
 
-def test_people_stand_on_the_floor(motions: dict[str, Motion], body: Body) -> None:
+def test_people_stand_on_the_floor(motions: dict[str, MotionClip], body: Body) -> None:
     rng = np.random.default_rng(1)
     for name in ("walk", "dance_a", "crawl", "getup_faceup"):
         motion = random_chain(rng, motions, first=name, frames=48)
         betas = rng.standard_normal(10).clip(-2, 2).astype(np.float32)
-        person = place(body, motion, betas=betas, colours=np.ones((len(body.template), 3)))
+        person = pose_person(body, motion, betas=betas, colours=np.ones((len(body.template), 3)))
         lowest = person.vertices[..., 1].min(1)
         assert lowest.min() > -0.02, (name, lowest.min())
         assert np.median(lowest) < 0.04, (name, np.median(lowest))
@@ -213,7 +221,7 @@ def test_people_stand_on_the_floor(motions: dict[str, Motion], body: Body) -> No
 
 
 def test_same_seed_same_bytes_and_another_seed_others(
-    sample: Path, tmp_path: Path, motions: dict[str, Motion], body: Body
+    sample: Path, tmp_path: Path, motions: dict[str, MotionClip], body: Body
 ) -> None:
     def hashes(folder: Path) -> dict[str, str]:
         files = [p for p in folder.rglob("*") if p.suffix in (".jpg", ".pkl") and p.name != "contact_sheet.jpg"]
@@ -223,28 +231,28 @@ def test_same_seed_same_bytes_and_another_seed_others(
         (tmp_path / folder).mkdir(parents=True)
     same, other = settings(motions), settings(motions, seed=4)
     cv2.setNumThreads(1)
-    jobs = plan(same, sorted(motions))
-    shoot(tmp_path, jobs[0], same, body=body, motions=motions)
+    planned = plan_sequences(same, sorted(motions))
+    film_sequence(tmp_path, same, planned[0], body=body, clips=motions)
     again, first = hashes(tmp_path), hashes(sample)
     assert again and all(first[name] == value for name, value in again.items())
-    assert sum(jobs[0].name in name for name in first) == len(again)
-    shoot(tmp_path, jobs[0], other, body=body, motions=motions)
+    assert sum(planned[0].name in name for name in first) == len(again)
+    film_sequence(tmp_path, other, planned[0], body=body, clips=motions)
     assert hashes(tmp_path) != again
 
 
 def test_a_finished_sample_is_left_alone_and_other_settings_are_refused(
-    sample: Path, motions: dict[str, Motion]
+    sample: Path, motions: dict[str, MotionClip]
 ) -> None:
     before = {p: p.stat().st_mtime_ns for p in sample.rglob("*")}
     start = time.monotonic()
-    build(sample, settings(motions), motions=motions)
+    build_sample(sample, settings(motions), RenderSource(None, motions))
     assert time.monotonic() - start < 2 and before == {p: p.stat().st_mtime_ns for p in sample.rglob("*")}
     with pytest.raises(InputError, match="seed=3, not 4"):
-        build(sample, settings(motions, seed=4), motions=motions)
+        build_sample(sample, settings(motions, seed=4), RenderSource(None, motions))
 
 
-def test_samples_from_before_there_were_these_choices_are_known_again(
-    sample: Path, tmp_path: Path, motions: dict[str, Motion]
+def test_samples_made_before_some_settings_existed_are_recognised(
+    sample: Path, tmp_path: Path, motions: dict[str, MotionClip]
 ) -> None:
     old = tmp_path / "old"
     old.mkdir()
@@ -252,45 +260,45 @@ def test_samples_from_before_there_were_these_choices_are_known_again(
     for name in ("as_recorded", "highest_camera", "largest", "every"):
         del made[name]
     (old / "sample.json").write_text(json.dumps(made))
-    assert len(build(old, settings(motions), motions=motions)) == 2 and len(list(old.iterdir())) == 1
+    assert len(build_sample(old, settings(motions), RenderSource(None, motions))) == 2 and len(list(old.iterdir())) == 1
     with pytest.raises(InputError, match=r"every=\[1\], not \[1, 3\]"):
-        build(old, replace(settings(motions), every=(1, 3)), motions=motions)
+        build_sample(old, replace(settings(motions), every=(1, 3)), RenderSource(None, motions))
 
 
-def test_slow_films_high_cameras_and_close_ones(motions: dict[str, Motion], body: Body) -> None:
-    made = plan(settings(motions, sequences=10), sorted(motions))
-    jobs = [job for job in made if job.split == "train"][:6]
+def test_slow_films_high_cameras_and_close_ones(motions: dict[str, MotionClip], body: Body) -> None:
+    planned = plan_sequences(settings(motions, sequences=10), sorted(motions))
+    train = [sequence for sequence in planned if sequence.split == "train"][:6]
 
     def filmed(**changes: Any) -> tuple[np.ndarray, np.ndarray]:
-        """How far the pelvis goes in a frame, and how high cameras stand, of each job."""
+        """Distance of the pelvis from frame to frame, and height of the camera, for each sequence."""
         speeds, heights = [], []
-        for job in jobs:
-            rng = np.random.default_rng([9, job.index])
-            people = sample_dataset.cast(rng, job, replace(settings(motions), **changes), body=body, motions=motions)
+        for sequence in train:
+            rng = np.random.default_rng([9, sequence.index])
+            people = cast_people(rng, replace(settings(motions), **changes), sequence, body=body, clips=motions)
             pelvis = people[0].smpl_joints[:, 0, [0, 2]]
             assert 72 <= len(pelvis) < 97
             speeds.append(np.linalg.norm(np.diff(pelvis, axis=0), axis=1).mean())
             highest = changes.get("highest_camera", 2.6)
-            camera = filming.random_camera(rng, people, size=SIZE, fill=(0.4, 0.8), highest=highest)
+            camera = random_camera(rng, people, size=SIZE, fill=(0.4, 0.8), highest=highest)
             heights.append(camera.eyes[:, 1].mean())
         return np.array(speeds), np.array(heights)
 
     usual, slow = filmed(), filmed(every=(1, 3), highest_camera=6.0)
     ratio = slow[0] / usual[0]
-    rates = np.array([(1, 3)[job.index % 2] for job in jobs])
+    rates = np.array([(1, 3)[sequence.index % 2] for sequence in train])
     assert np.median(ratio[rates == 1]) < 1.5 and np.median(ratio[rates == 3]) > 2
     assert slow[1].max() > 3.2 > usual[1].max()
 
 
-def test_a_folder_of_something_else_is_refused(tmp_path: Path, motions: dict[str, Motion]) -> None:
+def test_a_folder_of_something_else_is_refused(tmp_path: Path, motions: dict[str, MotionClip]) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
-    with pytest.raises(InputError, match="is not a sample"):
-        build(tmp_path, settings(motions), motions=motions)
+    with pytest.raises(InputError, match="does not hold a sample"):
+        build_sample(tmp_path, settings(motions), RenderSource(None, motions))
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_killed_in_the_middle_it_leaves_nothing_that_looks_whole_and_goes_on(
-    sample: Path, tmp_path: Path, motions: dict[str, Motion]
+    sample: Path, tmp_path: Path, motions: dict[str, MotionClip]
 ) -> None:
     out = tmp_path / "sample"
     command = [sys.executable, "-m", "pipelines.make_sample", "--out", str(out), "--sequences", "2", "--seed", "3",
@@ -310,7 +318,8 @@ def test_killed_in_the_middle_it_leaves_nothing_that_looks_whole_and_goes_on(
     for file in (out / "sequenceFiles").rglob("*.pkl"):
         frames = len(load_pickle(file)["img_frame_ids"])
         assert len(list((out / "imageFiles" / file.stem).iterdir())) == frames
-    build(out, settings(motions), motions=motions, workers=2)  # in other processes than the sample's
+    # In other processes than the sample's.
+    build_sample(out, settings(motions), RenderSource(None, motions), workers=2)
     for file in sample.rglob("*.pkl"):
         assert (out / file.relative_to(sample)).read_bytes() == file.read_bytes()
     for file in list(sample.glob("imageFiles/*/*.jpg"))[::7]:
@@ -318,20 +327,20 @@ def test_killed_in_the_middle_it_leaves_nothing_that_looks_whole_and_goes_on(
     assert json.loads((out / "sample.json").read_text()) == json.loads((sample / "sample.json").read_text())
 
 
-def test_splits_share_no_clip(motions: dict[str, Motion]) -> None:
+def test_splits_share_no_clip(motions: dict[str, MotionClip]) -> None:
     for names in (sorted(motions), [f"take_{i}" for i in range(9)], ["a", "b", "c"]):
         splits = split_clips(names, seed=1)
         everything = [name for clips in splits.values() for name in clips]
         assert sorted(everything) == sorted(names) and all(splits.values())
-    for job in plan(settings(motions, sequences=40), sorted(motions)):
-        assert job.first in job.clips == split_clips(sorted(motions), seed=3)[job.split]
+    for sequence in plan_sequences(settings(motions, sequences=40), sorted(motions)):
+        assert sequence.first in sequence.clips == split_clips(sorted(motions), seed=3)[sequence.split]
     with pytest.raises(InputError, match="at least 3"):
         split_clips(["a", "b"], seed=0)
 
 
-def test_single_pictures_for_pretraining(motions: dict[str, Motion], body: Body) -> None:
+def test_single_renders_for_pretraining(motions: dict[str, MotionClip], body: Body) -> None:
     first, again = (
-        filming.random_image(np.random.default_rng(7), body=body, motions=motions, size=96) for _ in range(2)
+        filming.random_render(np.random.default_rng(7), body=body, clips=motions, size=96) for _ in range(2)
     )
     np.testing.assert_array_equal(first.image, again.image)
     assert first.image.shape == (96, 96, 3) and first.keypoints2d.shape == (49, 3) and first.pose.shape == (24, 3)
@@ -342,3 +351,30 @@ def test_single_pictures_for_pretraining(motions: dict[str, Motion], body: Body)
     joints = body.joints(rotmats, torch.as_tensor(first.betas)[None])[0].numpy()
     np.testing.assert_allclose(joints - joints[8], first.joints3d - first.joints3d[8], atol=1e-4)
     assert len(set(MIRROR)) == 24
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("sequences", 1),
+        ("seed", -1),
+        ("image_size", 32),
+        ("as_recorded", 1.5),
+        ("highest_camera", float("nan")),
+        ("largest", 0.1),
+        ("every", (1, 0)),
+        ("every", ()),
+        ("motions", Path("nowhere.bvh")),
+        ("body", Path("nowhere.pkl")),
+        ("workers", 0),
+        ("out", Path(__file__)),
+    ],
+)
+def test_options_that_cannot_be_used_are_named(option: str, value: Any) -> None:
+    with pytest.raises(InputError, match="--" + option.replace("_", "-")):
+        MakeSampleSpec(**{option: value})
+
+
+def test_the_sample_goes_to_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLOT_HOME", str(tmp_path))
+    assert MakeSampleSpec().out == tmp_path / "data" / "sample"

@@ -1,0 +1,105 @@
+"""A planned sequence in; its pictures and its annotation file out, in 3DPW's layout."""
+
+import os
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from glot.human.body import Body
+from pipelines.motions.motion_clip import PELVIS, MotionClip
+from pipelines.motions.random_motion import random_chain
+from pipelines.motions.variety import Variety
+from pipelines.scenes.appearance import random_clothes
+from pipelines.scenes.camera_paths import random_camera
+from pipelines.scenes.filming import film_people, imitate_detector
+from pipelines.scenes.legacy_pickle import dump
+from pipelines.scenes.posed_person import PosedPerson, pose_person, random_betas
+from pipelines.scenes.sequence_plan import PlannedSequence
+from pipelines.scenes.spec import SampleSettings
+from pipelines.scenes.threedpw_annotations import sequence_record
+
+FRAMES = (72, 97)  # a sequence has at least the first number of frames and fewer than the second
+JPEG_QUALITY = 92
+UNFINISHED = ".building"  # the folder for what is not finished yet
+CLOSEST = 0.9  # metres between two people
+
+
+def annotation_file(out: Path, sequence: PlannedSequence) -> Path:
+    """The last file of a sequence to be written: where it is, the sequence is whole."""
+    return out / "sequenceFiles" / sequence.split / f"{sequence.name}.pkl"
+
+
+def image_folder(out: Path, sequence: PlannedSequence) -> Path:
+    return out / "imageFiles" / sequence.name
+
+
+def film_sequence(
+    out: Path, settings: SampleSettings, sequence: PlannedSequence, *, body: Body, clips: dict[str, MotionClip]
+) -> None:
+    """Renders and annotates one sequence. Everything about it follows from the seed and its index."""
+    rng = np.random.default_rng([settings.seed, 1, sequence.index])
+    size = settings.image_size
+    people = cast_people(rng, settings, sequence, body=body, clips=clips)
+    frames = len(people[0].trans)
+    fill = (0.45, settings.largest) if len(people) == 1 else (0.4, 0.7)
+    camera = random_camera(rng, people, size=size, fill=fill, highest=settings.highest_camera)
+    poses2d = np.zeros((len(people), frames, 3, 18))
+    # Named after this process: the last process of a killed run may still be at work on the same sequence.
+    folder = out / UNFINISHED / f"{sequence.name}.{os.getpid()}"
+    folder.mkdir(parents=True)
+    for frame, (image, joints) in enumerate(film_people(rng, people, camera, size=size, body=body)):
+        for person, (pixels, visibility) in enumerate(joints):
+            poses2d[person, frame] = imitate_detector(pixels, visibility, rng)
+        path = str(folder / f"image_{frame:05d}.jpg")
+        if not cv2.imwrite(path, image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]):
+            raise OSError(f"{path}: the picture could not be written; is the disk full?")
+    shutil.rmtree(image_folder(out, sequence), ignore_errors=True)
+    folder.rename(image_folder(out, sequence))
+    dump(sequence_record(rng, sequence.name, people, camera, poses2d), annotation_file(out, sequence))
+
+
+def cast_people(
+    rng: np.random.Generator,
+    settings: SampleSettings,
+    sequence: PlannedSequence,
+    *,
+    body: Body,
+    clips: dict[str, MotionClip],
+) -> list[PosedPerson]:
+    """One or two people at some distance from each other.
+
+    In train, most motions are varied, as a network soon knows half a minute of clips by heart. In the other splits,
+    people move as they were recorded.
+    """
+    every = settings.every[sequence.index % len(settings.every)]
+    frames = int(rng.integers(*FRAMES)) * every
+    clips_of_split = {name: clips[name] for name in sequence.clips}
+    people: list[PosedPerson] = []
+    for _ in range(2 if rng.random() < 0.35 else 1):
+        first = sequence.first if not people else sequence.clips[rng.integers(len(sequence.clips))]
+        motion = random_chain(rng, clips_of_split, first=first, frames=frames)
+        if sequence.split == "train" and rng.random() >= settings.as_recorded:
+            first = sequence.clips[rng.integers(len(sequence.clips))]
+            motion = Variety(clips_of_split).vary(
+                motion, random_chain(rng, clips_of_split, first=first, frames=frames), rng
+            )
+        motion = MotionClip(motion.poses[::every], motion.trans[::every], motion.fps / every)
+        person = pose_person(body, motion, betas=random_betas(rng), colours=random_clothes(rng, body))
+        if people:
+            person = moved_beside(rng, person, people[0])
+        people.append(person)
+    return people
+
+
+def moved_beside(rng: np.random.Generator, person: PosedPerson, other: PosedPerson) -> PosedPerson:
+    """``person`` moved to the nearest of some random places where the two are never closer than ``CLOSEST``."""
+    track, other_track = person.smpl_joints[:, PELVIS], other.smpl_joints[:, PELVIS]
+    middle = other_track[len(other_track) // 2] - track[len(track) // 2]
+    for distance in np.linspace(0.8, 4.0, 17):
+        angle = rng.uniform(0, 2 * np.pi)
+        shift = (middle + distance * np.array([np.sin(angle), 0, np.cos(angle)])) * [1, 0, 1]
+        if np.linalg.norm((track + shift - other_track)[:, [0, 2]], axis=1).min() > CLOSEST:
+            break
+    return person.moved(shift.astype(np.float32))

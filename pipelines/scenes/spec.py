@@ -1,0 +1,125 @@
+"""The options of make_sample, checked; and the settings that decide what a sample contains."""
+
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from glot.errors import InputError
+from glot.home import data_folder
+
+VERSION = 3  # raised when a seed gives other pictures than before
+AS_RECORDED = 0.2  # share of the people in train who move as in a clip; the others' motions are varied
+HIGHEST_CAMERA = 2.6  # metres above the floor
+LARGEST_PERSON = 0.85  # share of the picture's height that a standing person may take up
+
+
+@dataclass(frozen=True, kw_only=True)
+class MakeSampleSpec:
+    """Which sample to render, and where it goes. Raises InputError for values that cannot be used."""
+
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Folder to make. An unfinished sample in it is continued.", show_default="$GLOT_HOME/data/sample"
+        ),
+    ] = field(default_factory=lambda: data_folder() / "sample")
+    motions: Annotated[
+        Path | None,
+        typer.Option(help=".bvh or .npz file, or a folder of them.", show_default="the shipped clips"),
+    ] = None
+    sequences: Annotated[int, typer.Option(help="Number of sequences, each of 72 to 96 frames.", min=2)] = 40
+    seed: Annotated[int, typer.Option(help="The same seed makes the same files.", min=0)] = 0
+    image_size: Annotated[int, typer.Option(help="Width and height of the pictures, px.", min=64, max=2048)] = 480
+    as_recorded: Annotated[
+        float, typer.Option(help="Share of train's people who move exactly as in a clip.", min=0, max=1)
+    ] = AS_RECORDED
+    highest_camera: Annotated[
+        float, typer.Option(help="Cameras are between 0.35 m and this above the floor.", min=0.5, max=10)
+    ] = HIGHEST_CAMERA
+    largest: Annotated[
+        float,
+        typer.Option(
+            help="Largest share of the picture's height that a standing person takes up; above 1, people are cut off.",
+            min=0.5,
+        ),
+    ] = LARGEST_PERSON
+    every: Annotated[
+        tuple[int, ...],
+        typer.Option(
+            help="Keep every n-th frame only, as a slower camera does. May be repeated: sequences alternate.", min=1
+        ),
+    ] = (1,)
+    body: Annotated[
+        Path | None, typer.Option(help="SMPL file, or a folder with SMPL's files.", show_default="the open body")
+    ] = None
+    workers: Annotated[int | None, typer.Option(help="Number of processes.", show_default="one per core", min=1)] = None
+
+    def __post_init__(self) -> None:
+        check_range("--sequences", self.sequences, least=2)
+        check_range("--seed", self.seed, least=0)
+        check_range("--image-size", self.image_size, least=64, most=2048)
+        check_range("--as-recorded", self.as_recorded, least=0, most=1)
+        check_range("--highest-camera", self.highest_camera, least=0.5, most=10)
+        check_range("--largest", self.largest, least=0.5)
+        for every in self.every:
+            check_range("--every", every, least=1)
+        if not self.every:
+            raise InputError("--every: is empty; give at least one number, or leave it out")
+        check_sources(motions=self.motions, body=self.body, workers=self.workers)
+        if self.out.exists() and not self.out.is_dir():
+            raise InputError(f"--out {self.out}: exists and is not a folder; choose a new or empty folder")
+
+
+def check_sources(*, motions: Path | None, body: Path | None, workers: int | None) -> None:
+    """Checks the options that all commands have that render people."""
+    if motions is not None and not motions.exists():
+        raise InputError(f"--motions {motions}: no such file or folder; give a .bvh, an .npz, or a folder of them")
+    if body is not None and not body.exists():
+        raise InputError(f"--body {body}: no such file or folder; give SMPL's, or leave --body out for the open body")
+    if workers is not None:
+        check_range("--workers", workers, least=1)
+
+
+def check_range(option: str, value: float, *, least: float, most: float | None = None) -> None:
+    """InputError if ``value`` is below ``least`` or above ``most``, or is no number."""
+    if not (value >= least and (most is None or value <= most)):
+        allowed = f"at least {least}" if most is None else f"from {least} to {most}"
+        raise InputError(f"{option} {value}: must be {allowed}")
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """Everything that decides what a sample contains. Written to sample.json, so the names of fields are a format."""
+
+    seed: int
+    sequences: int
+    image_size: int
+    motions: str  # hash of the clips
+    body: str  # hash of the body file
+    as_recorded: float = AS_RECORDED
+    highest_camera: float = HIGHEST_CAMERA
+    largest: float = LARGEST_PERSON
+    every: tuple[int, ...] = (1,)
+    version: int = VERSION
+
+    @classmethod
+    def of(cls, spec: MakeSampleSpec, *, motions: str, body: str) -> "SampleSettings":
+        """The settings of a spec, with the hashes of its clips and of its body."""
+        return cls(
+            spec.seed,
+            spec.sequences,
+            spec.image_size,
+            motions,
+            body,
+            as_recorded=spec.as_recorded,
+            highest_camera=spec.highest_camera,
+            largest=spec.largest,
+            every=spec.every,
+        )
+
+
+# The settings of samples that were made before these fields existed.
+EARLIER_SETTINGS = {field.name: field.default for field in fields(SampleSettings) if field.default is not MISSING}
+EARLIER_SETTINGS["every"] = [1]
