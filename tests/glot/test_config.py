@@ -1,4 +1,4 @@
-"""Recipes are values: they survive storage, take settings, and refuse what makes no sense."""
+"""Recipes: they survive storage, take settings, and refuse values that cannot be right."""
 
 import pytest
 

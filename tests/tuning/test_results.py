@@ -1,4 +1,4 @@
-"""What a sweep's page says: means over seeds, the paper's numbers, differences; and pictures of every kind of space."""
+"""The page of a sweep: means over seeds, the paper's numbers, differences; and pictures of every kind of space."""
 
 from pathlib import Path
 from statistics import mean, stdev
@@ -38,7 +38,7 @@ def test_a_row_is_the_mean_over_seeds_beside_the_papers() -> None:
     assert table[3].startswith("0.5,62.0,2.646,50.6,11.4,") and table[3].endswith(",3")
 
 
-def test_a_space_that_the_paper_has_not_is_shown_without_it() -> None:
+def test_a_space_that_is_not_in_the_paper_has_no_columns_of_the_paper() -> None:
     space = Space("mine", (Axis("model.dropout", (0, 0.1)),))
     sweep = Sweep(space, [outcome(0, {"model.dropout": 0.1}), outcome(1, {"model.dropout": 0}, how=FAILED)], "x", {})
     assert results.cells(sweep)[0][:3] == ["dropout", "PA-MPJPE", "MPJPE"]

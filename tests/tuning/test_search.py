@@ -1,4 +1,4 @@
-"""Real sweeps with Ray Tune into a real MLflow store: whole, pruned, killed, and two beside each other."""
+"""Sweeps with Ray Tune into an MLflow store: complete, pruned, killed, and two at the same time."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def runs(uri: str, experiment: str = "glot-search") -> tuple[Run, list[Run]]:
-    """The one sweep's run of an experiment, and its trials'."""
+    """The run of the only sweep of an experiment, and the runs of its trials."""
     client = MlflowClient(uri)
     (parent,) = [
         run
@@ -53,7 +53,7 @@ def runs(uri: str, experiment: str = "glot-search") -> tuple[Run, list[Run]]:
 
 
 def results(trials: list[Run]) -> dict[tuple[str, str], float]:
-    """Errors by mask ratio and seed."""
+    """The error of each trial, by (mask ratio, seed)."""
     found = {(r.data.params["model.mask_ratio"], r.data.params["seed"]): r.data.metrics for r in trials}
     assert len(found) == len(trials)
     return {key: metrics.get("best_val_pa_mpjpe", 0) for key, metrics in found.items()}
@@ -86,14 +86,14 @@ def test_a_sweep_is_one_parent_with_a_child_for_every_value_and_seed(
     fetched = Path(client.download_artifacts(version.run_id, "best", str(tmp_path)))
     assert (fetched / "model.safetensors").stat().st_size > 10_000 and "best" in version.source
 
-    # From MLflow alone comes the same page, but for what it says of where things are.
+    # The page written from MLflow alone is the same, except for its list of folders.
     report.main(ReportSpec(mlflow=uri, out=tmp_path / "report"))
     ours = (out / "report.md").read_text().split("| | |")[0]
     assert (tmp_path / "report" / "mask_ratio" / "report.md").read_text().split("| | |")[0] == ours
     assert (tmp_path / "report" / "mask_ratio" / "report.csv").read_text() == (out / "report.csv").read_text()
     assert "| 0.5 |" in ours and "50.6" in ours
 
-    # Finished: nothing runs again, nothing is there twice. More values are added to it.
+    # A finished sweep does not run again, and takes more values.
     capsys.readouterr()
     assert search(features, out, uri, *QUICK, values="0,0.5", seeds=2) == 0
     assert "nothing to do" in capsys.readouterr().out and len(runs(uri)[1]) == 4
@@ -110,7 +110,7 @@ def test_a_sweep_is_one_parent_with_a_child_for_every_value_and_seed(
 @pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_pruned_and_failed_trials_end_and_free_what_they_held(features: Path, tmp_path: Path) -> None:
-    space = tmp_path / "rates.yaml"  # from hardly any training to one that diverges
+    space = tmp_path / "rates.yaml"  # from hardly any training to divergence
     space.write_text("axes: [{field: lr, values: [2e-3, 1e-9, 1e12, 1e-8, 1e-7, 1e-6]}]")
     uri, out = default_uri(tmp_path), tmp_path / "sweep"
     settings = [*QUICK, "epochs=6", "warmup_epochs=1"]
@@ -140,7 +140,7 @@ def test_a_trial_with_as_many_workers_as_there_are_cores_runs(features: Path, tm
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_the_preflight_says_how_many_trials_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_number_of_trials_that_fit_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def plan(**options: Any) -> TrialPlan:
         return TrialPlan(SearchSpec(features=tmp_path, out=tmp_path, **options), parent="")
 
@@ -204,8 +204,8 @@ LONG = [*SMALL, "epochs=6"]
 
 
 @pytest.mark.slow
-def test_a_lost_node_costs_its_trial_no_more_than_time(features: Path, tmp_path: Path) -> None:
-    """Two trials on two nodes of one core each; the one whose node is taken away goes on at the other."""
+def test_a_trial_whose_node_is_lost_goes_on_at_another(features: Path, tmp_path: Path) -> None:
+    """Two trials on two nodes with one core each; one node is killed."""
     uri = default_uri(tmp_path)
     code = LOST_NODE.format(out=str(tmp_path / "sweep"), features=str(features), uri=uri)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

@@ -1,4 +1,4 @@
-"""Spaces: the paper's tables as fields and values that recipes take, and those that users write."""
+"""Spaces: those of the paper's tables, whose points are valid recipes, and those in users' files."""
 
 from pathlib import Path
 
@@ -24,12 +24,12 @@ def test_every_point_of_the_papers_tables_is_a_recipe(name: str) -> None:
         assert all(space.row(point) for point in points)
 
 
-def test_settings_come_back_from_the_words_that_mlflow_keeps() -> None:
+def test_values_come_back_from_the_text_that_mlflow_keeps() -> None:
     for value in (0.125, 1e-05, 16, True, False, "smpl", "gmm+lpc"):
         assert parsed(str(value)) == value and type(parsed(str(value))) is type(value)
 
 
-def test_values_given_instead_are_of_the_fields_kind() -> None:
+def test_other_values_have_the_type_of_the_field() -> None:
     (point,) = with_values(SPACES["mask_ratio"], "0").grid()
     assert repr(point["model.mask_ratio"]) == "0.0"
     assert repr(with_values(SPACES["nearby_frames"], "3").grid()) == "[{'model.nearby_frames': 3}]"
@@ -52,7 +52,7 @@ def test_a_yaml_file_is_a_space(tmp_path: Path) -> None:
     + ["axes:\n- {field: lr, values: [1], low: 0, high: 1}", "axes:\n- {field: lr, low: 0, high: 1, log: true}"]
     + ["axes:\n- {field: lr, values: 3}", "axes:\n- {field: lr, low: 2, high: 1}", "", "axes: [{values: [1]}]"],
 )
-def test_a_wrong_yaml_file_is_said(tmp_path: Path, text: str) -> None:
+def test_a_wrong_yaml_file_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "wrong.yaml").write_text(text)
     with pytest.raises(InputError):
         space_named(str(tmp_path / "wrong.yaml"))
@@ -67,7 +67,7 @@ def test_a_python_file_is_a_space(tmp_path: Path) -> None:
         space_named(str(file))
 
 
-def test_what_cannot_be_searched_is_said_before_anything_starts(tmp_path: Path) -> None:
+def test_a_space_that_cannot_be_searched_is_refused_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="choose one of modules, mask_ratio"):
         space_named("colour")
     with pytest.raises(InputError, match="no such file"):

@@ -27,7 +27,7 @@ def trial_queue(
 
 
 def error(point: dict) -> float:
-    """Stands for a training run."""
+    """The error of a trial at a point, instead of a training run's."""
     return 50 + 100 * abs(point["model.mask_ratio"] - 0.5) + point["model.nearby_frames"]
 
 
@@ -41,7 +41,7 @@ def finish(one: TrialQueue, name: str, given: dict, *, outcome: str = FINISHED) 
 
 
 def run(one: TrialQueue, *, stop_after: int = 1000) -> list[Attempt]:
-    """Plays Tune, one trial at a time; the trial after the last is given out and never ends."""
+    """Runs trials one after the other, as Tune does. The one after ``stop_after`` trials begins and never ends."""
     tried: list[Attempt] = []
     while (given := one.suggest(str(len(tried)))) != Searcher.FINISHED:
         if len(tried) == stop_after:
@@ -92,7 +92,7 @@ def test_a_point_drawn_twice_is_trained_once(tmp_path: Path) -> None:
     three = Space("three", (Axis("model.mask_ratio", (0.0, 0.25, 0.5)), Axis("model.nearby_frames", (2,))))
     one = trial_queue(tmp_path, "bayesian", count=9, space=three)
     assert sorted(attempt.point["model.mask_ratio"] for attempt in run(one)) == [0.0, 0.25, 0.5]
-    assert one.unfinished() == 0  # there are no nine
+    assert one.unfinished() == 0  # the space has only three points
 
 
 def test_a_trial_whose_process_died_is_unfinished_and_one_that_failed_is_not(tmp_path: Path) -> None:
@@ -100,7 +100,9 @@ def test_a_trial_whose_process_died_is_unfinished_and_one_that_failed_is_not(tmp
     first, second, third = (one.suggest(name) for name in "abc")
     one.on_trial_complete("a", None, error=True)
     finish(one, "b", second, outcome=FAILED)
-    one.on_trial_complete("c", {"epoch": 1})  # ended without a word, and nothing stops trials here: an interruption
+    one.on_trial_complete(
+        "c", {"epoch": 1}
+    )  # ended without an outcome, and no scheduler stops trials here: an interruption
     assert [attempt.number for attempt in one.lost] == [0, 2] and one.unfinished() == 2
     assert [Attempt(**g["attempt"]).number for g in (first, second, third)] == [0, 1, 2]
     again = trial_queue(tmp_path, "random", count=3)

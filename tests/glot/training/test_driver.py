@@ -1,4 +1,4 @@
-"""Real Ray Train, real DDP, real MLflow, small models: runs end, resume, and refuse what they should."""
+"""Runs with Ray Train, DDP and MLflow on small models: they end, resume, and refuse wrong inputs."""
 
 import json
 import math
@@ -79,7 +79,7 @@ def test_two_workers_train_report_and_are_done(features: Path, tmp_path: Path) -
 @pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_one_two_and_four_workers_take_the_same_steps(features: Path, tmp_path: Path) -> None:
-    """Of a batch whose parts the workers cannot share evenly, with frames that some of the workers' windows lack."""
+    """The batch cannot be shared evenly, and some workers' windows have no 3D targets."""
     exact = ["model.dropout=0", "model.drop_path=0", "model.regressor_dropout=0", "model.hscr_dropout=0"]
     settings = [*exact, "data.batch_size=14", "data.sets_2d=3dpw", "steps_per_epoch=20", "epochs=1"]
     uri, losses, weights = default_uri(tmp_path), {}, {}
@@ -99,7 +99,7 @@ def test_one_two_and_four_workers_take_the_same_steps(features: Path, tmp_path: 
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_what_only_a_worker_finds_is_one_line_too(tmp_path: Path) -> None:
+def test_an_error_that_only_a_worker_finds_is_one_line_too(tmp_path: Path) -> None:
     for split in ("train", "validation"):
         write_feature_set(tmp_path / "3dpw" / split, tracks=[12, 9], body=load_body())
     with pytest.raises(InputError, match="no track has 16 consecutive frames"):
@@ -129,7 +129,7 @@ def test_a_run_in_this_process_needs_no_ray_and_its_stages_can_be_repeated(featu
     assert fit(spec, launcher, labels=labels) == metrics and len(reports) == 2
 
 
-def test_more_gpus_than_there_are_is_said_at_once(features: Path, tmp_path: Path) -> None:
+def test_more_gpus_than_there_are_are_refused_at_once(features: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "glot.train_ray", "--features", str(features), "--out", str(tmp_path / "r")]
     ended = subprocess.run([*command, "--gpus", "8"], capture_output=True, text=True, timeout=60)
     assert ended.returncode == 2 and ended.stderr.startswith("error: --gpus 8") and ended.stderr.count("\n") == 1

@@ -1,4 +1,4 @@
-"""Real MLflow stores on disk: runs are found again, nest, and an outage costs points of a curve, not the training."""
+"""Real MLflow stores on disk: runs are found again and nest; a store that does not answer does not stop training."""
 
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def test_metrics_and_artifacts_arrive(uri: str, tmp_path: Path) -> None:
     assert client.get_run(run.run_id).info.status == "FINISHED" and run.lost == 0
 
 
-def test_an_outage_is_said_once_and_what_waited_is_logged_later(
+def test_an_outage_gives_one_warning_and_waiting_points_are_logged_later(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri, spool = default_uri(tmp_path / "gone"), tmp_path / "unsent.jsonl"

@@ -1,4 +1,4 @@
-"""The mixture is the same however many workers share it, and can be entered at any step."""
+"""The batches of a run do not depend on the number of workers, and can be had from any step on."""
 
 from pathlib import Path
 
@@ -42,9 +42,9 @@ def test_ranks_share_a_batch_without_overlap(stores: dict[str, FeatureStore], wo
 
 
 @pytest.mark.parametrize("world", [2, 4])
-def test_a_window_hides_the_same_frames_whoever_has_it(stores: dict[str, FeatureStore], world: int) -> None:
+def test_a_window_hides_the_same_frames_on_every_rank(stores: dict[str, FeatureStore], world: int) -> None:
     def noise_of(batches: list[Batch]) -> dict[tuple[float, ...], list[float]]:
-        """By the window, which its features tell."""
+        """The noise of each window, by its features."""
         return {
             tuple(window.flatten().tolist()): noise.tolist()
             for batch in batches
@@ -99,7 +99,7 @@ def test_too_many_workers_for_the_batch(stores: dict[str, FeatureStore]) -> None
         sampler(stores, world=9)
 
 
-def test_tracks_shorter_than_a_window_are_said(stores: dict[str, FeatureStore], tmp_path: Path) -> None:
+def test_tracks_shorter_than_a_window_are_refused(stores: dict[str, FeatureStore], tmp_path: Path) -> None:
     write_feature_set(tmp_path, tracks=[5, 6], feature_size=8)
     with pytest.raises(InputError, match="no track has 8 consecutive frames"):
         Sampler({"one": FeatureStore.open(tmp_path)}, DataConfig(sets_3d=("one",)), frames=FRAMES, seed=0)

@@ -1,4 +1,4 @@
-"""Training that is killed, cut short, starved or lied to: it ends where an undisturbed run ends, or says why not."""
+"""Training that is killed, out of time, or given broken data: it ends as an undisturbed run does, or says why not."""
 
 import json
 import os
@@ -34,7 +34,7 @@ from tests.fixtures.features import write_feature_set, write_training_sets
 from tests.fixtures.places import ROOT
 from tests.glot.training.test_driver import SMALL, small
 
-EPOCHS, STEPS = 4, 12  # of the runs that are disturbed
+EPOCHS, STEPS = 4, 12  # of the runs that are interrupted; steps of an epoch
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def undisturbed(features: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 class Killed(Exception):
-    """Stands for the end of a process."""
+    """Stands for the death of a process."""
 
 
 @pytest.mark.parametrize("at", [3, 7, 12, 29])
@@ -108,9 +108,11 @@ def test_a_truncated_checkpoint_is_passed_over_with_a_warning(
     weights = out / "steps" / "00000002" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
     train(job(features, out))
-    said = capsys.readouterr()
-    assert "00000002/model.safetensors: damaged or cut short" in said.err and "the checkpoint before it" in said.err
-    assert "goes on behind step 1 of 48" in said.out
+    printed = capsys.readouterr()
+    assert (
+        "00000002/model.safetensors: damaged or cut short" in printed.err and "the checkpoint before it" in printed.err
+    )
+    assert "goes on behind step 1 of 48" in printed.out
     assert same_weights(out / "last", undisturbed / "last")
 
 
@@ -157,14 +159,14 @@ def test_a_compiled_model_takes_the_same_steps(features: Path, tmp_path: Path) -
 
 
 def test_training_starts_from_a_given_checkpoint(features: Path, undisturbed: Path, tmp_path: Path) -> None:
-    """Steps of no length leave it as it was."""
+    """With a learning rate of 0 the weights stay as they were."""
     train(job(features, tmp_path, "lr=0", start=undisturbed / "best"))
     assert same_weights(tmp_path / "last", undisturbed / "best")
     with pytest.raises(InputError, match="the configuration says"):
         train(job(features, tmp_path / "other", "model.hidden=32", start=undisturbed / "best"))
 
 
-def test_validation_is_told_by_dataset(features: Path, tmp_path: Path) -> None:
+def test_every_validation_set_has_its_own_metrics(features: Path, tmp_path: Path) -> None:
     root = tmp_path / "features"
     shutil.copytree(features, root)
     other = root / "mpi_inf_3dhp" / "validation"
@@ -182,12 +184,12 @@ def command(features: Path, out: Path, *more: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def calm(features: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
-    """The folder of a run of the command, with so many workers, that nobody disturbed."""
+def uninterrupted(features: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """A function: number of workers -> the folder of a run of the command that was not interrupted."""
 
     @cache
     def run(workers: int) -> Path:
-        out = tmp_path_factory.mktemp("calm") / "run"
+        out = tmp_path_factory.mktemp("uninterrupted") / "run"
         line = command(features, out, "--workers", str(workers), "--mlflow", "none")
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         subprocess.run(line, env=environment, check=True, capture_output=True, timeout=300, cwd=out.parent)
@@ -204,7 +206,7 @@ def wait_for_step(out: Path, step: int, process: subprocess.Popen) -> None:
 
 
 def training_workers(mark: str) -> list[int]:
-    """Process ids of Ray's training workers among the processes that have ``mark`` in their environment."""
+    """The process ids of the Ray training workers that have ``mark`` in their environment."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
@@ -224,9 +226,9 @@ def history_of(uri: str) -> dict[str, list[tuple[int, float]]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_killed_worker_and_a_killed_driver_change_nothing(
-    features: Path, calm: Callable[[int], Path], tmp_path: Path, workers: int
+    features: Path, uninterrupted: Callable[[int], Path], tmp_path: Path, workers: int
 ) -> None:
-    """Both with kill -9, at steps that are drawn; then the same command with --resume."""
+    """Both are killed with SIGKILL at random steps; then the same command runs with --resume."""
     uri, out = default_uri(tmp_path), tmp_path / "run"
     draw = random.Random(workers)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "GLOT_TEST": str(tmp_path)}
@@ -238,8 +240,8 @@ def test_a_killed_worker_and_a_killed_driver_change_nothing(
         wait_for_step(out, draw.randrange(25, 35), first)
         os.killpg(first.pid, signal.SIGKILL)
         first.wait()
-    said = (tmp_path / "log").read_text()
-    assert "a worker was lost" in said and "goes on behind step" in said
+    log_text = (tmp_path / "log").read_text()
+    assert "a worker was lost" in log_text and "goes on behind step" in log_text
 
     refused = subprocess.run(run, env=environment, capture_output=True, text=True, timeout=120, cwd=tmp_path)
     assert refused.returncode == 2 and "holds an unfinished run; --resume goes on" in refused.stderr
@@ -247,8 +249,8 @@ def test_a_killed_worker_and_a_killed_driver_change_nothing(
         [*run, "--resume"], env=environment, capture_output=True, text=True, timeout=300, cwd=tmp_path
     )
     assert ended.returncode == 0, ended.stderr
-    # Two workers share a step's gradients in an order of their own.
-    assert same_weights(out / "last", calm(workers) / "last", tolerance=0.0 if workers == 1 else 1e-4)
+    # With two workers the order in which gradients are summed can vary.
+    assert same_weights(out / "last", uninterrupted(workers) / "last", tolerance=0.0 if workers == 1 else 1e-4)
     assert not (out / "steps").exists() and not (out / "ray").exists()
     history = history_of(uri)
     assert [step for step, _ in history["val_pa_mpjpe"]] == [STEPS * epoch for epoch in range(1, EPOCHS + 1)]
@@ -257,7 +259,9 @@ def test_a_killed_worker_and_a_killed_driver_change_nothing(
 
 
 @pytest.mark.slow
-def test_a_run_that_is_out_of_time_says_go_on(features: Path, calm: Callable[[int], Path], tmp_path: Path) -> None:
+def test_a_run_that_is_out_of_time_is_continued(
+    features: Path, uninterrupted: Callable[[int], Path], tmp_path: Path
+) -> None:
     out, environment = tmp_path / "run", {**os.environ, "PYTHONPATH": str(ROOT)}
     run = command(features, out, "--workers", "1", "--mlflow", "none", "--resume")
     stopped = subprocess.run(
@@ -268,7 +272,7 @@ def test_a_run_that_is_out_of_time_says_go_on(features: Path, calm: Callable[[in
     assert saved_steps(out) == [1] and not (out / "best").exists()
     ended = subprocess.run(run, env=environment, capture_output=True, text=True, timeout=240, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
-    assert same_weights(out / "last", calm(1) / "last")
+    assert same_weights(out / "last", uninterrupted(1) / "last")
 
 
 CLUSTER = """
@@ -295,7 +299,7 @@ EXACT = [
 
 
 @pytest.mark.slow
-def test_a_node_that_does_not_come_back_is_done_without(features: Path, tmp_path: Path) -> None:
+def test_a_run_goes_on_without_a_node_that_does_not_come_back(features: Path, tmp_path: Path) -> None:
     """Two workers on two nodes; the one that is left takes the same steps."""
     code = CLUSTER.format(out=str(tmp_path / "run"), features=str(features))
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
