@@ -13,7 +13,7 @@ from glot.errors import InputError
 from glot.human.body import Body
 from glot.human.crop import DEFAULT_CROP_SCALE
 from glot.human.joints import SPIN49
-from pipelines.decoders.altered_boxes import square_boxes
+from pipelines.decoders.box_variants import square_boxes
 from pipelines.decoders.clips import Clip, Decoded, Decoder, Unit, check_root, without_smpl
 from pipelines.decoders.dataset_facts import WINDOW
 from pipelines.decoders.mpi_inf_3dhp_labels import Labels, read_test, read_train

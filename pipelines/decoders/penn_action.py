@@ -16,7 +16,7 @@ from glot.errors import InputError
 from glot.human.body import Body
 from glot.human.crop import DEFAULT_CROP_SCALE
 from glot.human.joints import SPIN49
-from pipelines.decoders.altered_boxes import square_boxes
+from pipelines.decoders.box_variants import square_boxes
 from pipelines.decoders.clips import (
     Clip,
     Decoded,

@@ -17,7 +17,7 @@ from glot.human.crop import DEFAULT_CROP_SCALE
 from glot.human.joints import COMMON14, SPIN49, THREEDPW_2D, match
 from glot.human.safe_pickle import load_pickle
 from glot.people.boxes import VISIBLE, keypoint_boxes
-from pipelines.decoders.altered_boxes import misaligned
+from pipelines.decoders.box_variants import misaligned
 from pipelines.decoders.clips import Clip, Decoded, Decoder, Unit, check_root, unit_of_pictures
 
 SPLITS = ("train", "validation", "test")
@@ -68,7 +68,7 @@ def decode(root: Path, unit: Unit, body: Body, preprocessing: str) -> Decoded:
     With "reference" the clips are what TCMR's and GLoT's published inputs contain; REFERENCE lists the differences.
     - joints3d is in a mixed frame: rotated into the camera frame about SMPL's origin, then moved by the world's
       translation. Only differences between joints of one frame have a meaning.
-    - Boxes may be shifted, or infinite (see ``altered_boxes.misaligned``). A row with an infinite box is left out and
+    - Boxes may be shifted, or infinite (see ``box_variants.misaligned``). A row with an infinite box is left out and
       counted. The published code also passes the shift on to the stored boxes of all later people, in the order of a
       directory listing; that is not imitated.
     """

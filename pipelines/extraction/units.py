@@ -14,7 +14,7 @@ from glot.human.body import Body
 from glot.people.crop_batches import CropBatches
 from glot.people.spool import Spool
 from glot.people.video import video_frame
-from pipelines.decoders.altered_boxes import jittered
+from pipelines.decoders.box_variants import jittered
 from pipelines.decoders.clips import Clip, Unit
 from pipelines.decoders.frames import read_crops
 from pipelines.decoders.registry import load_decoder

@@ -3,7 +3,7 @@
 import numpy as np
 
 from glot.people.boxes import keypoint_boxes
-from pipelines.decoders.altered_boxes import jittered, misaligned
+from pipelines.decoders.box_variants import jittered, misaligned
 
 
 def track(centres: np.ndarray, half: float = 30.0) -> np.ndarray:
