@@ -1,0 +1,18 @@
+"""Predicted bodies and the pictures of a video or dataset in; pictures (.png), videos (.mp4) and a page of bodies out.
+
+spec             options of the commands render and view
+rendering        render: chooses a track, draws what is asked for, writes the files
+track_pictures   a track's bodies over its pictures and from the side
+track_strip      contact strip and video of a track
+comparison       bodies before and after the local branch's correction
+attention_figure which frames the global branch attends to
+person_sheet     contact sheet of one person of a video
+film             a video with all of its people's bodies
+contact_sheet    panels in a grid, with title, names of rows and captions
+drawing          a body over a picture, a side view, a line of text, a video file
+renderer         software renderer: meshes, a camera and a light to a picture
+rasterizer       its triangles: which one is nearest at each pixel
+surroundings     its floor, panorama, light and shadows
+viewer           view: the page in the browser and its controls
+viewer_scene     the bodies and the picture on that page
+"""

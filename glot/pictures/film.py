@@ -1,6 +1,6 @@
-"""A video's pictures and its people's Motions in, the pictures of a film out: everybody's body over them and aside.
+"""A video's pictures and its people's Motions in, the frames of a film out: the bodies over the picture and sideways.
 
-V vertices. Who is further away is drawn first.
+V vertices. A body that is farther away is drawn first, so that nearer ones cover it.
 """
 
 import colorsys
@@ -15,20 +15,21 @@ from numpy.typing import NDArray
 from glot.human.body import Body
 from glot.motion.motion_files import StoredMotion
 from glot.motion.person_motion import Motion, vertices
+from glot.pictures.contact_sheet import place
 from glot.pictures.drawing import PAPER, Picture, draw_body, side_view, write
 
 TALLEST = 720  # px, of the film
-BLOCK = 16  # frames posed at a time
-GOLDEN = 0.618  # hues this far apart stay apart, however many
+BLOCK = 16  # frames whose bodies are posed together, which is several times faster than one by one
+GOLDEN = 0.618  # steps of the golden ratio give different hues, however many there are
 
 
 def colour_of(number: int) -> NDArray[np.float64]:
-    """RGB 0-1 of the number-th person, from 0."""
+    """RGB 0-1 of a person; ``number`` counts from 0."""
     return np.array(colorsys.hsv_to_rgb((0.6 + GOLDEN * number) % 1, 0.5, 0.92))
 
 
 class Actor:
-    """One person of the film: read from the file as it comes in, body by body."""
+    """One person of the film. The motion is read from its .parquet file block by block, as far as it is needed."""
 
     def __init__(self, path: Path, body: Body, colour: NDArray[np.floating]) -> None:
         self.motion = StoredMotion(path)
@@ -37,11 +38,11 @@ class Actor:
         self._poses: list[Pose] = []
 
     def pose(self, frame: int) -> "Pose | None":
-        """The body in that frame of the video, if it is there."""
+        """The body in a frame of the video; None where the person is not in it."""
         row = int(np.searchsorted(self.motion.frames, frame))
         if row == len(self.motion) or self.motion.frames[row] != frame:
             return None
-        if self._block != row // BLOCK:  # bodies are posed some frames at a time, which is several times faster
+        if self._block != row // BLOCK:
             self._block = row // BLOCK
             start = self._block * BLOCK
             self._poses = poses(self.motion.rows(start, min(start + BLOCK, len(self.motion))), self.body)
@@ -49,7 +50,7 @@ class Actor:
 
 
 class Pose(NamedTuple):
-    """A body in a frame."""
+    """One person's body in one frame."""
 
     person: str
     vertices: NDArray[np.float32]  # (V, 3) m, camera frame
@@ -58,7 +59,7 @@ class Pose(NamedTuple):
 
 
 def poses(motion: Motion, body: Body) -> list[Pose]:
-    """One for each of some frames."""
+    """The body in each frame of a (short) motion."""
     meshes = vertices(motion, body)
     return [
         Pose(motion.person, mesh, joints[0], motion.intrinsics)
@@ -67,17 +68,17 @@ def poses(motion: Motion, body: Body) -> list[Pose]:
 
 
 def film(pictures: Iterable[tuple[int, Picture]], files: list[tuple[range, Path]], body: Body) -> Iterator[Picture]:
-    """Frames (RGB): the picture with everybody over it, and everybody from the camera's right beside it.
+    """Frames (RGB): the picture with all bodies over it, and beside it each body from the camera's right.
 
-    ``pictures``: frame numbers and RGB pictures, rising. ``files``: of each person the first to the last frame and the
-    motion's .parquet, which is read as far as it is needed.
+    ``pictures`` are frame numbers, rising, and RGB pictures. ``files`` are, for each person, the range from the first
+    to the last frame, and the motion's .parquet file.
     """
     actors: dict[int, Actor] = {}
     for frame, picture in pictures:
-        for number, (there, path) in enumerate(files):
-            if frame in there and number not in actors:
+        for number, (frames, path) in enumerate(files):
+            if frame in frames and number not in actors:
                 actors[number] = Actor(path, body, colour_of(number))
-            elif frame not in there and number in actors:
+            elif frame not in frames and number in actors:
                 actors.pop(number).motion.close()
         yield _frame(frame, picture, actors, body)
 
@@ -92,17 +93,14 @@ def _frame(frame: int, picture: Picture, actors: dict[int, Actor], body: Body) -
     for actor, pose in sorted(cast, key=lambda one: -one[1].pelvis[2]):
         left = draw_body(left, pose.vertices, body.faces, to_film @ pose.intrinsics, actor.colour)
     right = np.full((tall, tall, 3), PAPER, np.uint8)
-    across = int(np.ceil(np.sqrt(len(cast)))) if cast else 1
-    cell = tall // across
-    for place, (actor, pose) in enumerate(cast):
-        y, x = (place // across * cell, place % across * cell)
-        right[y : y + cell, x : x + cell] = _aside(pose, actor.colour, cell, body)
+    columns = int(np.ceil(np.sqrt(len(cast)))) if cast else 1
+    place(right, (_sideways(pose, actor.colour, tall // columns, body) for actor, pose in cast), columns=columns)
     write(right, f"frame {frame}", (8, 20), scale=0.5)
     return np.concatenate([left, right], axis=1)
 
 
-def _aside(pose: Pose, colour: NDArray[np.floating], size: int, body: Body) -> Picture:
-    """One body from the camera's right, the pelvis in the middle."""
+def _sideways(pose: Pose, colour: NDArray[np.floating], size: int, body: Body) -> Picture:
+    """(size, size, 3): one body from the camera's right, the pelvis in the middle."""
     panel = side_view(pose.vertices - pose.pelvis, body.faces, size, colour)
     write(panel, f"person {pose.person}", (8, size - 10), scale=0.45)
     return panel

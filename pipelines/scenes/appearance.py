@@ -11,7 +11,8 @@ import numpy as np
 
 from glot.human.body import Body
 from glot.human.joints import SMPL_JOINTS
-from glot.pictures.renderer import Light, Scene, Surroundings
+from glot.pictures.renderer import Scene
+from glot.pictures.surroundings import Light, Surroundings
 
 TEXTURES = 128  # number of floors and of panoramas; each is made at its first use and kept (all together: 350 MB)
 SKIN = np.array([[0.96, 0.80, 0.69], [0.89, 0.69, 0.55], [0.76, 0.55, 0.40], [0.58, 0.40, 0.28], [0.38, 0.26, 0.19]])

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from glot.pictures.renderer import Light, Scene, Surroundings
+from glot.pictures.renderer import Scene
+from glot.pictures.surroundings import Light, Surroundings
 
 CUBE = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
 CUBE_FACES = np.array([[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1],
