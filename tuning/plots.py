@@ -39,9 +39,9 @@ def plot(sweep: Sweep, path: Path) -> None:
 def _curves(sweep: Sweep, panels: Sequence[Axes]) -> None:
     """One field: a line over numbers, or points over words."""
     (axis,), rows = sweep.space.axes, sweep.rows()
-    numeric = all(isinstance(row.point[axis.field], int | float) and row.point[axis.field] is not True for row in rows)
-    numeric = numeric and not any(isinstance(row.point[axis.field], bool) for row in rows)
-    at: list[Any] = [row.point[axis.field] if numeric else shown(row.point[axis.field]) for row in rows]
+    values = [row.point[axis.field] for row in rows]
+    numeric = not any(isinstance(value, str | bool) for value in values)
+    at: list[Any] = values if numeric else [shown(value) for value in values]
     handles: list[Any] = []
     for metric, panel in zip(METRICS, panels, strict=True):
         spread = [0 if math.isnan(row.deviation(metric)) else row.deviation(metric) for row in rows]

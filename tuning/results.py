@@ -66,7 +66,6 @@ class Sweep:
                 f"seed {one.seed} {one.outcome} {one.reason.split(';')[0][:80]}".strip() for one in others
             )
             rows.append(Row(trials[0].point, errors, self.space.row(trials[0].point), notes))
-
         return sorted(rows, key=lambda row: [_order(axis, row.point[axis.field]) for axis in self.space.axes])
 
     def best(self) -> Outcome | None:
@@ -84,8 +83,8 @@ class Sweep:
 
     def counts(self) -> str:
         """For example: 15 trials: 12 finished, 3 stopped early."""
-        by = {how: sum(trial.outcome == how for trial in self.outcomes) for how in (FINISHED, STOPPED, FAILED)}
-        parts = ", ".join(f"{count} {how}" for how, count in by.items() if count)
+        counts = {name: sum(trial.outcome == name for trial in self.outcomes) for name in (FINISHED, STOPPED, FAILED)}
+        parts = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
         return f"{len(self.outcomes)} trial{'s' if len(self.outcomes) != 1 else ''}: {parts or 'none over'}"
 
 

@@ -12,9 +12,9 @@ import typer
 from glot.config import RECIPES, Recipe, recipe_named
 from glot.errors import InputError
 from glot.home import check_job_paths, features_folder, runs_folder
-from glot.location import location
 from glot.training.feature_sets import feature_lineage
 from glot.training.mlflow_store import NONE, chosen_uri, default_uri
+from glot.training.spec import BodyOption, ExperimentOption, FeaturesOption, check_common_options
 from tuning.spaces import SPACES, Space, settings_of, space_named, with_values
 
 SEARCHES = ("grid", "random", "bayesian")
@@ -27,14 +27,7 @@ class SearchSpec:
     Raises InputError for a value that cannot be right, also where a recipe of the sweep is not valid.
     """
 
-    features: Annotated[
-        Path,
-        typer.Option(
-            parser=location,
-            show_default="$GLOT_HOME/features",
-            help="Folder or URI of feature sets: DIR/DATASET/SPLIT.",
-        ),
-    ] = field(default_factory=features_folder)
+    features: FeaturesOption = field(default_factory=features_folder)
     out: Annotated[
         Path | None,
         typer.Option(
@@ -65,15 +58,9 @@ class SearchSpec:
     settings: Annotated[
         tuple[str, ...], typer.Option("--set", help="field=value of the recipe, for every trial; may be repeated.")
     ] = ()
-    body: Annotated[
-        Path | None,
-        typer.Option(
-            show_default="$GLOT_HOME/body for features made with SMPL, else the open body",
-            help="SMPL file, or a folder with SMPL's files.",
-        ),
-    ] = None
+    body: BodyOption = None
     mlflow: Annotated[str, typer.Option(show_default="sqlite in OUT/../mlflow.db", help="MLflow tracking URI.")] = ""
-    experiment: Annotated[str, typer.Option(help="MLflow experiment.")] = "glot-search"
+    experiment: ExperimentOption = "glot-search"
     workers_per_trial: Annotated[int, typer.Option(min=1, help="DDP workers of each trial, on CPUs.")] = 1
     gpus_per_trial: Annotated[
         float,
@@ -89,8 +76,7 @@ class SearchSpec:
     swept: Space = field(init=False, repr=False)  # the space, with --values
 
     def __post_init__(self) -> None:
-        if self.resume and self.fresh:
-            raise InputError("--resume --fresh: give one of them")
+        check_common_options(self)
         for name, least in (
             ("trials", 0),
             ("seeds", 1),
@@ -114,12 +100,6 @@ class SearchSpec:
             )
         if self.mlflow == NONE:
             raise InputError(f"--mlflow {NONE}: a sweep needs a store; give a URI, or leave --mlflow out")
-        if not self.experiment:
-            raise InputError("--experiment: an empty name; give one, e.g. glot-search")
-        if self.out is not None and self.out.is_file():
-            raise InputError(f"--out {self.out}: is a file; give a folder")
-        if self.body is not None and not self.body.exists():
-            raise InputError(f"--body {self.body}: there is no such file or folder; give SMPL's, or leave --body out")
 
     def _check_search(self) -> None:
         """InputError unless the space can be searched in this way."""
@@ -190,7 +170,7 @@ class ReportSpec:
         Path,
         typer.Option(show_default="$GLOT_HOME/runs/report", help="Folder for the pages, with a folder for each sweep."),
     ] = field(default_factory=lambda: runs_folder() / "report")
-    experiment: Annotated[str, typer.Option(help="MLflow experiment.")] = "glot-search"
+    experiment: ExperimentOption = "glot-search"
     sweep: Annotated[
         str,
         typer.Option(
@@ -207,7 +187,4 @@ class ReportSpec:
             raise InputError(
                 f"--mlflow {self.mlflow}: there is no such file; a sweep makes it, e.g. python -m tuning.search"
             )
-        if not self.experiment:
-            raise InputError("--experiment: an empty name; give one, e.g. glot-search")
-        if self.out.is_file():
-            raise InputError(f"--out {self.out}: is a file; give a folder")
+        check_common_options(self)

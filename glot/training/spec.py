@@ -20,6 +20,21 @@ from glot.training.mlflow_store import chosen_uri
 CONTINUE = 75  # exit code of a run that stopped for lack of time: start the same command again (EX_TEMPFAIL)
 OPEN_CHECKPOINT = "open"  # --start open: the model that comes with the project
 
+FeaturesOption = Annotated[
+    Path,
+    typer.Option(
+        parser=location, show_default="$GLOT_HOME/features", help="Folder or URI of feature sets: DIR/DATASET/SPLIT."
+    ),
+]
+BodyOption = Annotated[
+    Path | None,
+    typer.Option(
+        show_default="$GLOT_HOME/body for features made with SMPL, else the open body",
+        help="SMPL file, or a folder with SMPL's files.",
+    ),
+]
+ExperimentOption = Annotated[str, typer.Option(help="MLflow experiment.")]
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSpec:
@@ -29,14 +44,7 @@ class TrainSpec:
     ``check_places`` and by ``glot.training.driver.prepare``.
     """
 
-    features: Annotated[
-        Path,
-        typer.Option(
-            parser=location,
-            show_default="$GLOT_HOME/features",
-            help="Folder or URI of feature sets: DIR/DATASET/SPLIT.",
-        ),
-    ] = field(default_factory=features_folder)
+    features: FeaturesOption = field(default_factory=features_folder)
     out: Annotated[
         Path | None,
         typer.Option(
@@ -51,13 +59,7 @@ class TrainSpec:
         typer.Option(min=0, help="Number of DDP workers on CPUs (gloo), when there is no GPU; 0 without --gpus: 1."),
     ] = 0
     settings: Annotated[tuple[str, ...], typer.Option("--set", help="field=value of the recipe; may be repeated.")] = ()
-    body: Annotated[
-        Path | None,
-        typer.Option(
-            show_default="$GLOT_HOME/body for features made with SMPL, else the open body",
-            help="SMPL file, or a folder with SMPL's files.",
-        ),
-    ] = None
+    body: BodyOption = None
     spin_regressor: Annotated[
         Path | None,
         typer.Option(help="SPIN's spin_model_checkpoint.pth.tar: the iterative regressor starts from its weights."),
@@ -72,7 +74,7 @@ class TrainSpec:
     mlflow: Annotated[
         str, typer.Option(show_default="sqlite in OUT/../mlflow.db", help="MLflow tracking URI, or 'none'.")
     ] = ""
-    experiment: Annotated[str, typer.Option(help="MLflow experiment.")] = "glot"
+    experiment: ExperimentOption = "glot"
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the unfinished run in OUT; start one if there is none.")
     ] = False
@@ -91,8 +93,7 @@ class TrainSpec:
 
     def __post_init__(self) -> None:
         recipe_named(self.recipe, self.settings)
-        if self.resume and self.fresh:
-            raise InputError("--resume --fresh: give one of them")
+        check_common_options(self)
         if self.gpus and self.workers:
             raise InputError(
                 f"--gpus {self.gpus} --workers {self.workers}: give one of them; a worker holds either a GPU or a CPU "
@@ -101,12 +102,6 @@ class TrainSpec:
         for name in ("gpus", "workers", "save_every", "max_seconds"):
             if getattr(self, name) < 0:
                 raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be 0 or more")
-        if not self.experiment:
-            raise InputError("--experiment: an empty name; give one, e.g. glot")
-        if self.out is not None and self.out.is_file():
-            raise InputError(f"--out {self.out}: is a file; give a folder")
-        if self.body is not None and not self.body.exists():
-            raise InputError(f"--body {self.body}: there is no such file or folder; give SMPL's, or leave --body out")
         if self.spin_regressor is not None and not self.spin_regressor.is_file():
             raise InputError(f"--spin-regressor {self.spin_regressor}: there is no such file; fetch SPIN's checkpoint")
         if self.start is not None and str(self.start) != OPEN_CHECKPOINT and not self.start.exists():
@@ -150,6 +145,19 @@ class TrainSpec:
             }
         )
         feature_lineage(self.chosen_recipe, self.features)
+
+
+def check_common_options(spec: Any) -> None:
+    """InputError for wrong values of the options that training runs, sweeps and reports of sweeps share."""
+    if getattr(spec, "resume", False) and getattr(spec, "fresh", False):
+        raise InputError("--resume --fresh: give one of them")
+    if not spec.experiment:
+        raise InputError("--experiment: the name is empty; give one, or leave --experiment out")
+    if spec.out is not None and spec.out.is_file():
+        raise InputError(f"--out {spec.out}: is a file; give a folder")
+    body = getattr(spec, "body", None)
+    if body is not None and not body.exists():
+        raise InputError(f"--body {body}: there is no such file or folder; give SMPL's, or leave --body out")
 
 
 @dataclass(frozen=True)
