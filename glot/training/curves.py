@@ -1,6 +1,7 @@
 """The metrics of a training run's epochs in, a table and a picture of its curves out."""
 
 import csv
+import io
 from pathlib import Path
 
 import matplotlib
@@ -9,6 +10,8 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.ticker import MaxNLocator
 
+from glot.location import write_whole
+
 LOSS, VALIDATION = "train_", "val_"  # prefixes of metrics
 NOT_LOSSES = ("train_gradient_norm",)
 
@@ -16,10 +19,11 @@ NOT_LOSSES = ("train_gradient_norm",)
 def write_table(epochs: list[dict[str, float]], path: Path) -> None:
     """A CSV file with a row for each epoch and a column for each metric."""
     columns = sorted({name for row in epochs for name in row} - {"epoch", "step"})
-    with path.open("w", newline="") as file:
-        table = csv.DictWriter(file, ["epoch", "step", *columns])
-        table.writeheader()
-        table.writerows(epochs)
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, ["epoch", "step", *columns])
+    table.writeheader()
+    table.writerows(epochs)
+    write_whole(path, text.getvalue().encode())
 
 
 def plot(epochs: list[dict[str, float]], path: Path) -> None:
