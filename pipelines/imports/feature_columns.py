@@ -1,4 +1,4 @@
-"""A file of ready-made features in, joblib or HDF5, its arrays out as columns that are read a few rows at a time."""
+"""A file of ready-made features in (joblib or HDF5), its arrays out as columns that are read a few rows at a time."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from glot.errors import InputError
 from pipelines.imports.joblib_file import LazyArray, open_joblib
 
-NAMES = ("vid_name", "frame_id", "img_name")  # what is used of a file: one name a row, or a number of the frame
+# The arrays of a file that are used: with a name or the number of a frame in each row, and with numbers.
+NAMES = ("vid_name", "frame_id", "img_name")
 NUMBERS = ("features", "joints2D", "joints3D", "pose", "shape", "bbox", "valid", "valid_i")
 BLOCK_BYTES = 1 << 28  # of a chunked HDF5 dataset, read at once
 
 
 class Column(Protocol):
-    """An array of which some rows can be had without the others."""
+    """An array of which some rows can be read without the others."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -31,8 +32,11 @@ class Column(Protocol):
 
 @contextmanager
 def open_columns(path: Path, *, scratch: Path) -> Iterator[dict[str, Column]]:
-    """Those of NAMES and NUMBERS that are in the file; ``scratch`` is a folder for what must be uncompressed first.
-    InputError with the reason where it is no such file, is cut, or would have something executed or fetched."""
+    """{name: column} of the arrays in NAMES and NUMBERS that the file has.
+
+    ``scratch`` is a folder for a compressed file, which has to be uncompressed first. InputError with the reason where
+    the file is missing, incomplete or of another kind, or asks to execute or fetch something.
+    """
     if not path.is_file():
         raise InputError(f"--src {path}: there is no such file")
     if h5py.is_hdf5(path):
@@ -50,6 +54,8 @@ def open_columns(path: Path, *, scratch: Path) -> Iterator[dict[str, Column]]:
 
 
 class _InMemory:
+    """A column that is in memory already."""
+
     def __init__(self, values: NDArray[Any]) -> None:
         self.values, self.shape, self.dtype = values, values.shape, values.dtype
 
@@ -58,8 +64,10 @@ class _InMemory:
 
 
 class _Chunked:
-    """A dataset of an HDF5 file. One stored in chunks is read in blocks of them, or each would be unpacked many times:
-    h5py's usual chunks are some thousand rows high and few columns wide."""
+    """A dataset of an HDF5 file. One that is stored in chunks is read in blocks of whole chunks.
+
+    h5py's usual chunks have some thousand rows and few columns, so each of them would be unpacked many times otherwise.
+    """
 
     def __init__(self, dataset: h5py.Dataset) -> None:
         self.dataset, self.shape, self.dtype = dataset, dataset.shape, dataset.dtype
@@ -95,9 +103,9 @@ def _open_h5(path: Path) -> Iterator[dict[str, Column]]:
     with file:
         columns: dict[str, Column] = {}
         for name in set(file) & {*NAMES, *NUMBERS}:
-            # Links and external storage would read other files of this machine.
+            # Links and external storage would make it read other files of this machine.
             if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-                raise InputError(f"{path}: {name} is a link to somewhere else; refused")
+                raise InputError(f"{path}: {name} is a link to another place; refused")
             dataset = file[name]
             if not isinstance(dataset, h5py.Dataset):
                 raise InputError(f"{path}: {name} is a group, not an array")
@@ -106,6 +114,8 @@ def _open_h5(path: Path) -> Iterator[dict[str, Column]]:
             if dataset.dtype.kind not in "biufSU" and not h5py.check_string_dtype(dataset.dtype):
                 raise InputError(f"{path}: {name} holds {dataset.dtype}, neither numbers nor names")
             if dataset.chunks and np.prod(dataset.chunks) * dataset.dtype.itemsize > BLOCK_BYTES:
-                raise InputError(f"{path}: {name} has chunks of more than {BLOCK_BYTES >> 20} MB; write it anew")
+                raise InputError(
+                    f"{path}: {name} has chunks of more than {BLOCK_BYTES >> 20} MB; write it again with smaller ones"
+                )
             columns[name] = _Chunked(dataset)
         yield columns

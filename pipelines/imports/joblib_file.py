@@ -1,7 +1,8 @@
-"""A joblib dump in, its content out with the arrays left in the file until rows are asked for. Nothing is executed.
+"""A joblib dump in, its content out; arrays stay in the file until rows are asked for. Nothing is executed.
 
-joblib writes a pickle in which every array is a small description, with the array's bytes right behind it. The pickle
-goes through glot.human.safe_pickle; of joblib's own classes only that description is known, and it becomes a LazyArray.
+joblib writes a pickle in which each array is a small description, followed by the array's bytes. joblib itself would
+read all of it into memory and execute what the pickle asks for, so the pickle is read by glot.human.safe_pickle. Of
+joblib's classes only the description is known; it becomes a LazyArray.
 """
 
 import bz2
@@ -24,26 +25,26 @@ from glot.errors import InputError
 from glot.human.safe_pickle import Held, load_stream
 
 COPY_BYTES = 1 << 24
-SPARE_BYTES = 1 << 30  # of the disk, that uncompressing leaves alone
+SPARE_BYTES = 1 << 30  # that stay free on the disk while a file is uncompressed
 
 
 @dataclass(frozen=True)
 class LazyArray:
-    """An array in a file: where, of what type and shape, in what order ("C" row after row, "F" column after column)."""
+    """An array in a file."""
 
     path: Path
-    offset: int
+    offset: int  # of its first byte
     dtype: np.dtype
     shape: tuple[int, ...]
-    order: str
+    order: str  # "C" row after row, "F" column after column
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def rows(self, start: int, stop: int) -> NDArray[Any]:
-        """Rows [start, stop) in this machine's byte order; nothing else of the array is read.
+        """Rows [start, stop) in this machine's byte order. Nothing else of the array is read.
 
-        Read, not mapped: pages of a mapped file count as memory of the process for as long as there is room.
+        The file is read and not mapped: pages of a mapped file count as memory of the process while there is memory.
         """
         stop = min(stop, len(self))
         shape = (max(stop - start, 0), *self.shape[1:])
@@ -53,22 +54,24 @@ class LazyArray:
             return np.zeros(shape, native)
         if self.order == "C" or len(self.shape) == 1:
             return self._read(start * width, shape[0] * width).reshape(shape).astype(native, copy=False)
-        # The rows of every column lie together; columns count fastest along the second axis.
+        # The rows of each column lie together; columns are ordered along the second axis first.
         columns = np.stack([self._read(column * len(self) + start, shape[0]) for column in range(width)], axis=1)
         return np.ascontiguousarray(columns.reshape(shape, order="F").astype(native, copy=False))
 
     def _read(self, first: int, count: int) -> NDArray[Any]:
         found = np.fromfile(self.path, self.dtype, count, offset=self.offset + first * self.dtype.itemsize)
         if len(found) < count:
-            raise InputError(f"{self.path}: was cut while it was read")
+            raise InputError(f"{self.path}: became shorter while it was read")
         return found
 
 
 @contextmanager
 def open_joblib(path: Path, *, scratch: Path) -> Iterator[Any]:
-    """The content of a dump, arrays as LazyArray (those of objects whole); a compressed file is uncompressed into
-    ``scratch`` first and removed in the end. InputError if it is missing, cut, no such dump, or asks for any class that
-    plain data does not need."""
+    """The content of a dump, with arrays as LazyArray; only arrays of objects are read at once.
+
+    A compressed file is first uncompressed into the folder ``scratch``; the copy is removed in the end. InputError
+    where the file is missing, incomplete or no dump, or asks for a class that plain data does not need.
+    """
     if not path.is_file():
         raise InputError(f"{path}: there is no such file")
     with path.open("rb") as file:
@@ -78,16 +81,14 @@ def open_joblib(path: Path, *, scratch: Path) -> Iterator[Any]:
     if head.startswith(b"\x04\x22\x4d\x18"):
         raise InputError(f"{path}: compressed with lz4, which is not read here; dump it again uncompressed")
     if head.startswith(b"PK"):
-        raise InputError(f"{path}: a zip archive, as torch.save makes, and not a joblib dump")
+        raise InputError(f"{path}: a zip archive such as torch.save writes, not a joblib dump")
     reader = next((make for magic, make in _COMPRESSED.items() if head.startswith(magic)), None)
     if reader is None:
         yield _load(path)
         return
     with tempfile.TemporaryDirectory(prefix=".uncompressed-", dir=scratch) as folder:
         plain = Path(folder) / path.name
-        print(
-            f"{path.name}: compressed; uncompressing it into {scratch} first, arrays cannot be read in part", flush=True
-        )
+        print(f"{path.name}: compressed, so it is uncompressed into {scratch} first", flush=True)
         _uncompress(path, plain, reader)
         yield _load(plain)
 
@@ -103,8 +104,11 @@ def _load(path: Path) -> Any:
 
 
 def _wrapper(path: Path, file: BinaryIO, size: int) -> type[Held]:
-    """The stand-in for joblib's description of an array. The array's bytes follow right behind its state, so the file
-    stands before them when that is set; they are stepped over."""
+    """The class that stands for joblib's description of an array.
+
+    The array's bytes follow the description in the file. So when the state of the description is set, the file is
+    positioned before these bytes, and they are skipped.
+    """
 
     class Wrapper(Held):
         def __setstate__(self, state: Any) -> None:
@@ -116,16 +120,18 @@ def _wrapper(path: Path, file: BinaryIO, size: int) -> type[Held]:
             if not all(type(length) is int and length >= 0 for length in shape):
                 raise ValueError(f"an array of shape {shape!r}")
             self.array: Any
-            if dtype.hasobject:  # a pickle of its own
+            if dtype.hasobject:  # such an array is another pickle
                 self.array = load_stream(file, source=path, classes=_SUBCLASSES)
                 return
-            # Since joblib 1.2 there is a byte that says how many follow it before the array, for alignment.
+            # Since joblib 1.2, a byte gives the number of padding bytes between it and the array.
             if described.get("numpy_array_alignment_bytes") is not None:
                 file.seek(int.from_bytes(file.read(1), "little"), 1)
             offset = file.tell()
             end = offset + math.prod(shape) * dtype.itemsize
             if end > size:
-                raise InputError(f"{path}: cut, an array needs {end} bytes and the file has {size}; fetch it again")
+                raise InputError(
+                    f"{path}: incomplete, an array ends at byte {end} and the file at {size}; fetch it again"
+                )
             file.seek(end)
             self.array = LazyArray(path, offset, dtype, shape, order)
 
@@ -136,10 +142,10 @@ def _wrapper(path: Path, file: BinaryIO, size: int) -> type[Held]:
 
 
 class _Subclass(Held):
-    """numpy.memmap as the kind of array that was dumped: an array like any other, and only ever named."""
+    """numpy.memmap: the description of an array that was a memmap names it, but no array of that class is made."""
 
     def value(self, resolve: Any) -> Any:
-        raise ValueError("an array of a class that is no plain array")
+        raise ValueError("an array of a subclass of numpy's arrays")
 
 
 _SUBCLASSES: dict[tuple[str, str], type[Held]] = {
@@ -148,17 +154,19 @@ _SUBCLASSES: dict[tuple[str, str], type[Held]] = {
 
 
 def _inflated(file: BinaryIO) -> Iterator[bytes]:
-    """The content of a file in zlib's or gzip's format, in pieces."""
+    """The content of a file that zlib or gzip compressed, in pieces."""
     stream = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
     while not stream.eof:
         content = stream.unconsumed_tail or file.read(COPY_BYTES)
         piece = stream.decompress(content, COPY_BYTES)
         if not content and not piece:
-            raise EOFError("it ends too early")
+            raise EOFError("the file ends too early")
         yield piece
 
 
-def _unpacked(module: ModuleType) -> Callable[[BinaryIO], Iterator[bytes]]:
+def _opened_with(module: ModuleType) -> Callable[[BinaryIO], Iterator[bytes]]:
+    """A function that gives the content of a compressed file in pieces."""
+
     def pieces(file: BinaryIO) -> Iterator[bytes]:
         with module.open(file) as opened:
             yield from iter(lambda: opened.read(COPY_BYTES), b"")
@@ -166,12 +174,13 @@ def _unpacked(module: ModuleType) -> Callable[[BinaryIO], Iterator[bytes]]:
     return pieces
 
 
+# The first bytes of a compressed file -> what reads it.
 _COMPRESSED: dict[bytes, Callable[[BinaryIO], Iterator[bytes]]] = {
     b"\x78": _inflated,
     b"\x1f\x8b": _inflated,
-    b"BZ": _unpacked(bz2),
-    b"\xfd7zXZ": _unpacked(lzma),
-    b"\x5d\x00": _unpacked(lzma),
+    b"BZ": _opened_with(bz2),
+    b"\xfd7zXZ": _opened_with(lzma),
+    b"\x5d\x00": _opened_with(lzma),
 }
 
 
@@ -180,7 +189,7 @@ def _uncompress(source: Path, target: Path, reader: Callable[[BinaryIO], Iterato
         try:
             for piece in reader(packed):
                 if shutil.disk_usage(target.parent).free < SPARE_BYTES:
-                    raise InputError(f"{target.parent.parent}: too little room to uncompress {source}")
+                    raise InputError(f"{target.parent.parent}: not enough free disk space to uncompress {source}")
                 plain.write(piece)
         except (zlib.error, lzma.LZMAError, EOFError, OSError) as error:
             raise InputError(f"{source}: cannot be uncompressed ({error}); fetch it again") from None

@@ -1,4 +1,4 @@
-"""The checker passes what extraction makes and has a sentence for each way to break it."""
+"""check_features accepts the sets that extraction makes, and names every way in which a set can be broken."""
 
 import json
 import shutil
@@ -191,7 +191,7 @@ def page_of(capsys: pytest.CaptureFixture[str], folder: Path) -> str:
     return capsys.readouterr().out
 
 
-def test_the_page_says_what_is_in_a_set(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_shows_what_is_in_a_set(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = page_of(capsys, good)
     assert len(page.splitlines()) < 50
     for words in (
@@ -211,7 +211,7 @@ def test_the_page_says_what_is_in_a_set(good: Path, capsys: pytest.CaptureFixtur
         assert words in page, words
 
 
-def test_the_page_says_what_was_covered_skipped_and_done_as_published(
+def test_the_page_shows_occluders_skipped_frames_and_what_is_as_published(
     good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(good, tmp_path / "set")
@@ -288,7 +288,7 @@ def test_joints_are_drawn_where_they_are_and_unseen_ones_are_not() -> None:
     assert not crop[120:].any() and not crop[:, 80:160].any()
 
 
-def test_unreadable_pictures_are_said_on_the_sheet_and_a_wrong_root_is_a_mistake(
+def test_unreadable_pictures_are_marked_on_the_sheet_and_a_wrong_root_is_a_mistake(
     good: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(root, tmp_path / "root")

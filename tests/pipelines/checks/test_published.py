@@ -1,4 +1,4 @@
-"""Counts beside the published ones: as many, fewer with what explains it, or more than there can be."""
+"""Counts beside the published ones: equal, fewer with an explanation, or more than there can be."""
 
 from typing import Any
 
@@ -60,7 +60,7 @@ def test_too_few_are_explained_as_far_as_is_known() -> None:
     assert "nothing in the manifest explains the difference" in text
 
 
-def test_too_many_are_said() -> None:
+def test_too_many_are_reported() -> None:
     assert ": 71 too many" in lines(manifest("mpi_inf_3dhp", "test"), valid_rows=3_000)
     assert "at most 2,929" in lines(manifest("mpi_inf_3dhp", "test"), valid_rows=2_000)
     assert "too many" not in lines(manifest("mpi_inf_3dhp", "test"), valid_rows=2_929)

@@ -1,4 +1,4 @@
-"""Reading pictures: whole ones exactly, cut ones never, and each only once however many people are in it."""
+"""Reading pictures: whole ones exactly, truncated ones never, and each only once for all people in it."""
 
 import threading
 from contextlib import closing
@@ -188,7 +188,7 @@ def test_after_damage_no_picture_is_taken_for_another(
     assert len(seen) == 16 or (10 <= len(seen) < 16 and (threads > 1 or reorders(codec, options)))
 
 
-def test_a_video_that_is_none_says_so(tmp_path: Path) -> None:
+def test_a_video_that_is_none_is_reported(tmp_path: Path) -> None:
     (tmp_path / "text.avi").write_text("#EXTM3U\n#EXTINF:1,\n/etc/hostname\n")  # FFmpeg would follow a playlist
     write_video(tmp_path / "film.mp4").rename(tmp_path / "film.avi")
     for name, reason in (("gone.avi", "No such file"), ("text.avi", "not a readable"), ("film.avi", "not a readable")):

@@ -1,4 +1,4 @@
-"""The Human3.6M decoder: frames, frames of reference and formulas that the files leave to guesswork, each by a test."""
+"""The Human3.6M decoder: which frame a picture shows, and in which frame of reference its labels are."""
 
 import json
 import tracemalloc
@@ -50,7 +50,7 @@ def world(root: Path) -> np.ndarray:
 
 
 def by_hand(root: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Joints of all frames before camera 1 (N, 17, 3) m, told from where it stands, and in its picture (N, 17, 2)."""
+    """Joints of all frames in the frame of camera 1 (N, 17, 3) m, from its position, and in its picture (N, 17, 2)."""
     one = camera(1)
     points = (world(root) - one["centre"]) @ np.array(one["R"]).T / 1000
     return points, points[..., :2] / points[..., 2:] * one["f"] + one["c"]
@@ -58,7 +58,7 @@ def by_hand(root: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def test_splits_are_the_subjects_and_one_camera(tmp_path: Path) -> None:
     write_dataset(tmp_path)
-    write_subject(tmp_path, 2, [(2, 1, 1)], frames=2)  # of nobody's split
+    write_subject(tmp_path, 2, [(2, 1, 1)], frames=2)  # of no split
     (tmp_path / "images" / "s_01_notes").mkdir()
     names = {split: [unit.name for unit in find_units(tmp_path, split)] for split in ("train", "test", "test_front")}
     assert names["train"] == ["s_01_act_02_subact_01_ca_01", "s_01_act_02_subact_01_ca_04"]
@@ -87,7 +87,7 @@ def test_finding_opens_no_annotations_and_decoding_reads_one_sequence(tmp_path: 
         decode(tmp_path, units[1], body, "corrected")
 
 
-def test_a_file_is_looked_through_once_and_again_when_it_changes(root: Path, body: Body) -> None:
+def test_a_file_is_scanned_once_and_again_when_it_changes(root: Path, body: Body) -> None:
     human36m_files._places.cache_clear()
     decoded(root, body)
     before = decoded(root, body)[0]
@@ -132,7 +132,7 @@ def test_every_second_frame_with_the_boxes_of_all_frames(root: Path, body: Body)
     assert (clip.gender, clip.crop_scale, clip.track_id) == ("neutral", 1.2, NAME) and clip.valid.all()
 
 
-def test_joints_are_metres_before_the_camera_from_the_middle_of_the_hips(root: Path, body: Body) -> None:
+def test_joints_are_in_metres_in_the_camera_frame_relative_to_the_hips(root: Path, body: Body) -> None:
     clip, _ = decoded(root, body)
     points = by_hand(root)[0][::2]
     order = list(RELEASE.values())
@@ -155,7 +155,7 @@ def test_joints_the_source_lacks_are_zero_and_not_minus_the_pelvis(root: Path, b
 
 
 def test_the_right_leg_comes_first(root: Path, body: Body) -> None:
-    """The pose knows left from right: its body has each joint where the clip has it."""
+    """A body with the clip's pose has every joint where the clip has it, so left and right are not swapped."""
     clip, _ = decoded(root, body)
     assert np.allclose(clip.joints3d[clip.has_smpl][:, SLOTS], posed(clip, body)[:, SLOTS], atol=1e-4)
     knees = clip.joints3d[:, SPIN49.index("rknee")] - clip.joints3d[:, SPIN49.index("lknee")]
@@ -163,7 +163,7 @@ def test_the_right_leg_comes_first(root: Path, body: Body) -> None:
 
 
 def posed(clip: Clip, body: Body) -> np.ndarray:
-    """The 49 joints of the clip's own fits, from the middle of the hips."""
+    """The 49 joints of bodies with the clip's poses and betas, relative to the mean of the hips."""
     rotmats = Rotation.from_rotvec(clip.pose[clip.has_smpl].reshape(-1, 3)).as_matrix().reshape(-1, 24, 3, 3)
     with torch.no_grad():
         betas = torch.from_numpy(clip.betas[clip.has_smpl]).float()
@@ -171,7 +171,7 @@ def posed(clip: Clip, body: Body) -> np.ndarray:
     return joints - joints[:, HIPS].mean(1, keepdims=True)
 
 
-def test_the_root_is_turned_from_the_world_into_the_camera(root: Path, body: Body) -> None:
+def test_the_root_is_rotated_from_the_world_into_the_camera_frame(root: Path, body: Body) -> None:
     clip, counts = decoded(root, body)
     fits = json.loads(annotations(root, 1, "SMPL_NeuralAnnot").read_text())["2"]["1"]
     for row in (0, 5):
@@ -183,7 +183,7 @@ def test_the_root_is_turned_from_the_world_into_the_camera(root: Path, body: Bod
     assert counts["smpl_in_camera_frame"] == 0
 
 
-def test_a_missing_fit_is_its_frames_affair(root: Path, body: Body) -> None:
+def test_a_missing_fit_costs_only_its_frame(root: Path, body: Body) -> None:
     edit(root, "SMPL_NeuralAnnot", lambda d: d["2"]["1"].pop("10") and None)
     edit(root, "SMPL_NeuralAnnot", lambda d: d["2"]["1"]["14"]["pose"].__setitem__(5, float("nan")))
     edit(root, "SMPL_NeuralAnnot", lambda d: d["2"]["1"]["16"].pop("shape") and None)
@@ -211,7 +211,7 @@ def in_camera(fits: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("level", [True, False], ids=["below cameras", "without cameras"])
-def test_fits_that_are_in_the_cameras_frame_are_not_turned_twice(root: Path, body: Body, level: bool) -> None:
+def test_fits_in_the_camera_frame_are_not_rotated_again(root: Path, body: Body, level: bool) -> None:
     public, _ = decoded(root, body)
 
     def older(d: dict) -> None:
@@ -225,7 +225,7 @@ def test_fits_that_are_in_the_cameras_frame_are_not_turned_twice(root: Path, bod
     assert counts["smpl_in_camera_frame"] == clip.has_smpl.sum() > 0
 
 
-def test_fits_in_the_world_below_cameras_are_turned(root: Path, body: Body) -> None:
+def test_fits_in_the_world_frame_below_cameras_are_rotated(root: Path, body: Body) -> None:
     public, _ = decoded(root, body)
     edit(root, "SMPL_NeuralAnnot", lambda d: d["2"].update({"1": {"1": d["2"]["1"]}}))
     assert np.array_equal(decoded(root, body)[0].pose, public.pose)
@@ -246,7 +246,7 @@ def test_fits_of_somebody_else_are_not_used(root: Path, body: Body) -> None:
     assert counts["smpl_disagrees"] > 0
 
 
-def test_cameras_made_anew_subtract_before_they_turn(root: Path, body: Body) -> None:
+def test_cameras_of_the_older_script_subtract_before_they_rotate(root: Path, body: Body) -> None:
     public, counts = decoded(root, body)
     assert counts["cameras_subtract_first"] == 0
     edit(root, "camera", lambda d: d["1"].update(t=camera(1)["centre"]))
@@ -324,7 +324,7 @@ def test_a_joint_that_is_not_a_number_is_that_joints_affair(root: Path, body: Bo
     )
     assert not clip.joints3d_valid[2, slot] and not clip.joints3d[2, slot].any() and clip.has_3d.all()
     assert not clip.keypoints2d[2, slot].any() and clip.joints3d_valid[2].sum() == 16
-    # With a hip missing the pelvis is the joint of that name, not half of the hips.
+    # Without one of the hips, the pelvis is the joint called hip, not the other hip.
     assert not clip.joints3d[3, HIP].any() and clip.joints3d[2, HIP].any()
     for name in ("bbox", "joints3d", "keypoints2d", "pose"):
         assert np.isfinite(getattr(clip, name)).all()
@@ -391,7 +391,7 @@ def test_folders_without_usable_pictures_are_refused(root: Path, body: Body) -> 
         decode(root, unit, body, "corrected")
 
 
-def test_missing_folders_and_an_empty_split_are_said(tmp_path: Path) -> None:
+def test_missing_folders_and_an_empty_split_are_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         find_units(tmp_path / "nowhere", "train")
     with pytest.raises(InputError, match="images: there is no such folder"):

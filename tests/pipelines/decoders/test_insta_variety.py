@@ -1,4 +1,4 @@
-"""InstaVariety: layouts inside the records, pictures out of them, and damage that costs only what it hit."""
+"""InstaVariety: labels and pictures come out of the records as they were written; damage costs only its record."""
 
 import re
 from pathlib import Path
@@ -80,7 +80,7 @@ def test_targets_in_crop_units_are_the_stored_numbers(tmp_path: Path, body: Body
     assert seen.any() and np.allclose(found, values["image/xys"][seen, :, knee], atol=1e-5)
 
 
-def test_stand_ins_for_3d_stay_in_the_file(tmp_path: Path, body: Body) -> None:
+def test_placeholders_for_3d_are_not_read(tmp_path: Path, body: Body) -> None:
     clip = decoded(tmp_path, [track(20)], body).clips[0]
     assert not clip.pose.any() and not clip.betas.any() and not clip.joints3d.any()
     assert not clip.has_smpl.any() and not clip.has_3d.any() and not clip.joints3d_valid.any() and clip.valid.all()
@@ -118,7 +118,7 @@ def test_a_picture_comes_out_as_it_lies_in_the_record(tmp_path: Path, body: Body
 
 @pytest.mark.parametrize("name", [f"train/{name_of(0)}#0/99", f"train/{name_of(0)}#9/0", f"train/{name_of(0)}#x",
                                   "train/gone.tfrecord#0/0"])  # fmt: skip
-def test_a_picture_that_is_not_there_says_so(tmp_path: Path, name: str) -> None:
+def test_a_picture_that_is_not_there_is_reported(tmp_path: Path, name: str) -> None:
     one_file(tmp_path, [track(20)])
     with pytest.raises(InputError, match="no such picture|No such file"):
         read_record_picture(tmp_path, name)
@@ -165,7 +165,7 @@ def test_rows_beyond_the_last_picture_are_counted(tmp_path: Path, body: Body) ->
     assert len(clip) == 22 and counts["rows_without_picture"] == 3 and counts["person_frames"] == 25
 
 
-def test_joints_that_are_no_numbers_are_unseen_and_counted(tmp_path: Path, body: Body) -> None:
+def test_joints_that_are_not_finite_are_unseen_and_counted(tmp_path: Path, body: Body) -> None:
     values = track(20)
     values["image/visibilities"][2:4, 0, 5] = 1
     values["image/xys"][2, 0, 5] = np.nan

@@ -1,4 +1,4 @@
-"""MPI-INF-3DHP: what its two kinds of MATLAB files say, where it ends up, and every trap they hold."""
+"""MPI-INF-3DHP: both kinds of MATLAB files end up in the right columns; frames that must not become rows do not."""
 
 from pathlib import Path
 from typing import Any
@@ -152,7 +152,7 @@ def test_cells_are_found_by_camera_not_by_place(tmp_path: Path, body: Body) -> N
     assert np.allclose(clip.keypoints2d[:, SPIN49.index("neck"), :2], person(24, ["neck"], camera=5)[0][:, 0])
 
 
-def test_a_camera_without_pictures_or_without_labels_is_said(tmp_path: Path, body: Body) -> None:
+def test_a_camera_without_pictures_or_without_labels_is_reported(tmp_path: Path, body: Body) -> None:
     data = annotations(26)
     data["cameras"][0, 1] = 99
     folder = write_sequence(tmp_path, cameras=(0, 1), data=data)
@@ -224,7 +224,7 @@ def test_the_picture_ends_before_its_width(tmp_path: Path, body: Body) -> None:
 
 def test_of_50_fps_every_second_frame_is_kept(tmp_path: Path, body: Body) -> None:
     data = annotations(42)
-    outside(data, 0, [7, 12])  # 7 is not looked at
+    outside(data, 0, [7, 12])  # 7 is not read
     write_sequence(tmp_path, sequence=2, frames=40, cameras=(0,), data=data)
     found = clips_of(tmp_path, body)
     clips, counts = found.clips, found.counts
@@ -298,7 +298,7 @@ def test_pictures_come_out_of_the_videos(tmp_path: Path, body: Body) -> None:
     assert len(seen) == 20 and 5 < lost < 15 and all(f"after {20 - lost} frames" in f.reason for f in seen[-lost:])
 
 
-def test_a_video_that_cannot_be_opened_is_said(tmp_path: Path, body: Body) -> None:
+def test_a_video_that_cannot_be_opened_is_reported(tmp_path: Path, body: Body) -> None:
     folder = write_sequence(tmp_path, frames=20, cameras=(0,), film=True)
     (folder / "imageSequence" / "video_0.avi").write_bytes(b"RIFF")
     assert find_units(tmp_path, "train")[0].frames == 0
@@ -332,7 +332,7 @@ def test_two_pictures_of_one_number_are_refused(tmp_path: Path, body: Body) -> N
         clips_of(tmp_path, body)
 
 
-def test_folders_without_the_dataset_are_said(tmp_path: Path) -> None:
+def test_folders_without_the_dataset_are_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         find_units(tmp_path / "nowhere", "train")
     with pytest.raises(InputError, match="must hold S1 to S8"):

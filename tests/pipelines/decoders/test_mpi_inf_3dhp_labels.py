@@ -1,4 +1,4 @@
-"""MPI-INF-3DHP's annotation files: nothing that is broken, mixed up or points elsewhere is taken for labels."""
+"""MPI-INF-3DHP's annotation files: those that are broken, swapped, or point to other files are refused."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +30,7 @@ def test_only_rows_with_pictures_are_read(tmp_path: Path, body: Body) -> None:
         for name, tail in (("valid_frame", (1,)), ("annot2", (1, 17, 2)), ("univ_annot3", (1, 17, 3))):
             values = file[name][:]
             del file[name]
-            file.create_dataset(name, (10**8, *tail), "f8", chunks=(5, *tail))[:5] = values  # 50 GB, said in 20 kB
+            file.create_dataset(name, (10**8, *tail), "f8", chunks=(5, *tail))[:5] = values  # 50 GB in a file of 20 kB
     found = clips_of(tmp_path, body, split="test")
     (clip,), counts = found.clips, found.counts
     assert len(clip) == 5 and counts["rows_without_picture"] == 10**8 - 5
@@ -61,7 +61,7 @@ def with_cell(name: str, value: Any) -> dict[str, Any]:
     ],
     ids=lambda value: value[:20] if isinstance(value, str) else "",
 )
-def test_what_is_wrong_with_training_labels_is_said(tmp_path: Path, body: Body, data: Any, reason: str) -> None:
+def test_what_is_wrong_with_training_labels_is_reported(tmp_path: Path, body: Body, data: Any, reason: str) -> None:
     write_sequence(tmp_path, frames=3, cameras=(0,), data=data)
     with pytest.raises(InputError, match=reason) as error:
         clips_of(tmp_path, body)
@@ -125,7 +125,7 @@ def words(file: h5py.File) -> None:
         (words, "valid_frame is |S3"),
     ],
 )
-def test_what_is_wrong_with_test_labels_is_said(
+def test_what_is_wrong_with_test_labels_is_reported(
     tmp_path: Path, body: Body, change: Callable[[h5py.File], None], reason: str
 ) -> None:
     path = write_test(tmp_path)

@@ -1,4 +1,4 @@
-"""The Penn Action decoder: whose joint is whose, whose label is whose, and a reason for every broken file."""
+"""The Penn Action decoder: joints and labels go where they belong, and every broken file is reported."""
 
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ def test_every_joint_lands_in_its_own_slot(root: Path, body: Body) -> None:
         slot = SPIN49.index(name.replace("left_", "l").replace("right_", "r") if "_" in name else "headtop")
         assert np.array_equal(clip.keypoints2d[2, slot], [content["x"][2, index], content["y"][2, index], 1])
     assert clip.keypoints2d[2, :, 2].sum() == 13 and not clip.keypoints2d[:, SPIN49.index("neck")].any()
-    # The reference takes its stored order for the source's, so that the top of the head gets an ankle.
+    # The reference reads its files in the source's order, so the top of the head gets the place of an ankle.
     heights = {name: clip.keypoints2d[2, SPIN49.index(name), 1] for name in COMMON14 if name != "neck"}
     assert min(heights, key=lambda name: heights[name]) == "headtop"
     assert heights["rankle"] - heights["headtop"] > 30
@@ -135,7 +135,7 @@ def test_frames_without_a_box_are_left_out_and_counted(root: Path, body: Body) -
     assert clips == [] and counts["rows_without_box"] == 12
 
 
-def test_a_joint_that_is_not_a_number_is_that_joints_affair(root: Path, body: Body) -> None:
+def test_a_joint_that_is_not_finite_costs_only_that_joint(root: Path, body: Body) -> None:
     content = labels()
     content["x"][2, 5] = np.nan
     content["y"][6] = np.inf
@@ -167,7 +167,7 @@ def without(name: str) -> dict[str, Any]:
     ],
     ids=lambda value: value[:20] if isinstance(value, str) else "",
 )
-def test_what_is_wrong_with_a_file_is_said(root: Path, body: Body, content: dict[str, Any], reason: str) -> None:
+def test_what_is_wrong_with_a_file_is_reported(root: Path, body: Body, content: dict[str, Any], reason: str) -> None:
     write_labels(root, "0001", content)
     write_video(root, "0002", train=-1)
     assert [unit.name for unit in find_units(root, "test")] == ["0002"]
@@ -208,7 +208,7 @@ def test_folders_without_usable_pictures_are_refused(root: Path, body: Body) -> 
         decoded(root, body)
 
 
-def test_missing_folders_and_an_empty_split_are_said(tmp_path: Path) -> None:
+def test_missing_folders_and_an_empty_split_are_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         find_units(tmp_path / "nowhere", "train")
     with pytest.raises(InputError, match="labels: there is no such folder"):

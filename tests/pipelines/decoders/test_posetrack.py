@@ -1,4 +1,4 @@
-"""PoseTrack 2018: tracks out of its JSON, joints by the names in the file, what is left out counted by reason."""
+"""PoseTrack 2018: tracks from its JSON, joints by their names in the file, and counts of what is left out."""
 
 import json
 import time
@@ -113,7 +113,7 @@ def test_ids_are_whole_numbers_of_any_size_and_zero_is_one(tmp_path: Path, body:
         image["id"] = new[image["id"]]
     for entry in data["annotations"]:
         entry["image_id"] = new[entry["image_id"]]
-        entry["track_id"] *= 10**15  # nobody counts up to it
+        entry["track_id"] *= 10**15  # so large that a loop up to it would not end
     started = time.monotonic()
     found = decoded(tmp_path, body, data)
     clips, counts = found.clips, found.counts
@@ -162,7 +162,7 @@ def test_reference_targets_are_placed_at_another_scale_than_the_crop(tmp_path: P
     assert not theirs.keypoints2d[~seen].any()
 
 
-def test_a_missing_picture_is_said_and_costs_its_frame_only(tmp_path: Path, body: Body) -> None:
+def test_a_missing_picture_is_reported_and_costs_its_frame_only(tmp_path: Path, body: Body) -> None:
     clips = decoded(tmp_path, body).clips
     (tmp_path / clips[0].image[3]).unlink()
     seen = list(read_crops(tmp_path, clips))
@@ -201,13 +201,13 @@ def changed(change: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
     ],
     ids=lambda value: value[:25] if isinstance(value, str) else "",
 )
-def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, body: Body, data: Any, reason: str) -> None:
+def test_what_is_wrong_with_a_file_is_reported(tmp_path: Path, body: Body, data: Any, reason: str) -> None:
     with pytest.raises(InputError, match=reason) as error:
         decoded(tmp_path, body, data)
     assert f"{NAME}.json" in str(error.value) and "\n" not in str(error.value)
 
 
-def test_missing_folders_are_said(tmp_path: Path, body: Body) -> None:
+def test_missing_folders_are_reported(tmp_path: Path, body: Body) -> None:
     with pytest.raises(InputError, match="no such folder"):
         find_units(tmp_path / "nowhere", "train")
     with pytest.raises(InputError, match="posetrack_data/annotations/train: no .json files there"):

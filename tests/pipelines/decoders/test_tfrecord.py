@@ -1,4 +1,4 @@
-"""TFRecord: published checksums, framing that survives damage where it can, messages as protobuf writes them."""
+"""TFRecord: published checksums, damaged files, and messages as protobuf writes them."""
 
 import random
 import struct
@@ -57,7 +57,7 @@ def test_a_damaged_payload_costs_its_record_only(tmp_path: Path) -> None:
     assert second.fault == "wrong checksum" and not second.payload and not second.last
 
 
-def test_a_damaged_length_hides_the_rest_and_says_so(tmp_path: Path) -> None:
+def test_a_damaged_length_hides_the_rest_and_is_reported(tmp_path: Path) -> None:
     payloads, content = three(tmp_path / "a")
     at = len(frame(payloads[0]))
     (tmp_path / "a").write_bytes(content[:at] + b"\x01" + content[at + 1 :])
@@ -66,7 +66,7 @@ def test_a_damaged_length_hides_the_rest_and_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 4, 5, 9, 12, 20])
-def test_a_cut_file_gives_what_is_whole(tmp_path: Path, cut: int) -> None:
+def test_a_cut_file_gives_its_whole_records(tmp_path: Path, cut: int) -> None:
     payloads, content = three(tmp_path / "a")
     (tmp_path / "a").write_bytes(content[:-cut])
     found = list(read_records(tmp_path / "a"))
@@ -107,7 +107,7 @@ def test_unpacked_lists_are_read_too() -> None:
     assert integers(data, Span(0, len(data))).tolist() == [5, 6]
 
 
-def test_bytes_that_are_no_message_are_malformed_and_never_an_endless_walk() -> None:
+def test_bytes_that_are_no_message_are_malformed_and_reading_always_ends() -> None:
     whole = Example()
     whole.features.feature["x"].float_list.value.extend(range(50))
     data = whole.SerializeToString()

@@ -1,4 +1,4 @@
-"""The 3DPW decoder: which rows it keeps, what it puts where, and that every broken file has its own one-line reason."""
+"""The 3DPW decoder: which rows it keeps, what is in its columns, and that every broken file is reported in one line."""
 
 from pathlib import Path
 from typing import Any
@@ -50,14 +50,14 @@ def test_units_are_sorted_and_know_their_files(tmp_path: Path) -> None:
 
 def test_rows_labels_and_order(tmp_path: Path, body: Body) -> None:
     data = sequence("walk_00")
-    data["poses2d"][1][:, :, :2] = 0  # person 1 is not there in the first two frames and the last
+    data["poses2d"][1][:, :, :2] = 0  # person 1 is absent in the first two frames and the last
     data["poses2d"][1][0:2] = data["poses2d"][1][-1] = 0
     data["poses2d"][1][2:, :, :2] = 20
     data["poses2d"][1][2:-1, :2, 10] = 60
     found = decode(tmp_path, unit_of(tmp_path, data), body, "corrected")
     (first, second), counts = found.clips, found.counts
     assert [first.track_id, second.track_id] == ["walk_00_0", "walk_00_1"]
-    assert first.frame_index.tolist() == [0, 1, 2, 4, 6, 7, 8, 9, 10, 11]  # 3: nobody there, 5: six limb joints
+    assert first.frame_index.tolist() == [0, 1, 2, 4, 6, 7, 8, 9, 10, 11]  # 3: absent, 5: six limb joints
     assert second.frame_index.tolist() == [2, 3, 4, 5, 6, 7, 8, 9, 10]
     assert counts == {
         "person_frames": 24, "rows": 19, "rows_outside_visible": 3, "rows_too_few_joints": 2, "rows_without_box": 0,
@@ -86,7 +86,7 @@ def test_exactly_seven_visible_limb_joints_are_enough(tmp_path: Path, body: Body
     assert clip.keypoints2d[clip.frame_index.tolist().index(7), 25:37, 2].sum() == 7
 
 
-def test_the_pose_is_the_worlds_seen_from_the_camera(tmp_path: Path, body: Body) -> None:
+def test_the_root_is_rotated_from_the_world_into_the_camera_frame(tmp_path: Path, body: Body) -> None:
     data = sequence("walk_00", people=1)
     clip = decode(tmp_path, unit_of(tmp_path, data), body, "corrected").clips[0]
     world = data["poses"][0][clip.frame_index].reshape(-1, 24, 3)
@@ -101,7 +101,7 @@ def test_the_pose_is_the_worlds_seen_from_the_camera(tmp_path: Path, body: Body)
     assert np.allclose(clip.joints3d, full - hips, atol=1e-5)
 
 
-def test_a_camera_that_is_no_rotation_gives_up_its_frame_only(tmp_path: Path, body: Body) -> None:
+def test_a_camera_that_is_no_rotation_costs_only_its_frame(tmp_path: Path, body: Body) -> None:
     data = sequence("walk_00", people=1)
     data["cam_poses"][2, 0, 0] = np.nan
     data["cam_poses"][6, :3, :3] *= 2
@@ -117,7 +117,7 @@ def test_reference_crops_features_wider_than_it_places_their_2d_targets(tmp_path
     crops = {}
     for preprocessing, scale in (("corrected", 1.2), ("reference", 1.3)):
         clip = decode(tmp_path, unit, body, preprocessing).clips[0]
-        assert clip.crop_scale == 1.2  # what stored 2D targets are turned into crop units with
+        assert clip.crop_scale == 1.2  # for the stored 2D targets
         crops[preprocessing] = crop = next(read_crops(tmp_path, [clip])).crops[0]
         picture = cv2.imread(str(tmp_path / clip.image[0]))
         assert np.array_equal(crop, crop_image(picture, clip.bbox[0], scale))
@@ -135,7 +135,7 @@ def test_reference_joints_are_moved_by_the_worlds_translation_and_differ_in_noth
     assert np.abs(corrected.joints3d[:, hips].mean(1)).max() < 1e-6
     pelvis = reference.joints3d[:, hips].mean(1)
     assert np.allclose(reference.joints3d - pelvis[:, None], corrected.joints3d, atol=1e-5)
-    # The offset is the world's translation as it is, not turned into the camera, plus SMPL's own of the hips.
+    # The offset is the world's translation, not rotated into the camera frame, plus that of SMPL's hips.
     trans = data["trans"][0][reference.frame_index]
     assert np.linalg.norm(pelvis - trans, axis=1).max() < 0.6 < np.linalg.norm(pelvis, axis=1).max()
     without = {**data, "trans": [np.zeros_like(data["trans"][0])]}
@@ -163,7 +163,7 @@ def test_reference_boxes_are_late_by_the_frames_before_a_person_is_seen(tmp_path
     assert counts["rows_without_box"] == 0 and corrected[0].frame_index[0] == 7
     found = decode(tmp_path, unit, body, "reference")
     reference, counts = found.clips, found.counts
-    # The first 7 have an infinite box in the reference: such rows hold nothing and would break every reader.
+    # The first 7 have an infinite box in the reference. Such rows contain nothing and would break every reader.
     assert counts["rows_without_box"] == 7 and reference[0].frame_index.tolist() == list(range(14, 40))
     assert counts["person_frames"] == sum(
         counts[why] for why in ("rows", "rows_outside_visible", "rows_too_few_joints", "rows_without_box")
@@ -172,14 +172,14 @@ def test_reference_boxes_are_late_by_the_frames_before_a_person_is_seen(tmp_path
     assert np.array_equal(reference[0].bbox, late)
     middle = slice(10, 16)  # frames 24 to 29 of the reference, far from the ends
     assert np.allclose(corrected[0].bbox[17:23, 0] - reference[0].bbox[middle, 0], 14, atol=1.5)  # 7 frames of 2 px
-    # Somebody who is seen at once has the same rows in both, and other boxes only at the ends.
+    # A person who is seen from the first frame has the same rows in both, and different boxes only at the ends.
     dump(seen_late(0), pickle)
     ours, theirs = (decode(tmp_path, unit, body, name).clips[0] for name in ("corrected", "reference"))
     assert np.array_equal(ours.frame_index, theirs.frame_index)
     assert np.abs(ours.bbox[:, 0] - theirs.bbox[:, 0]).max() > 1
 
 
-def test_reference_has_nothing_of_somebody_seen_for_less_than_six_frames(tmp_path: Path, body: Body) -> None:
+def test_reference_has_no_rows_of_a_person_seen_for_less_than_six_frames(tmp_path: Path, body: Body) -> None:
     data = sequence("walk_00", people=1)
     data["poses2d"][0][5:] = 0
     unit = unit_of(tmp_path, data)
@@ -196,7 +196,7 @@ def test_only_reference_needs_the_translation(tmp_path: Path, body: Body) -> Non
         decode(tmp_path, unit, body, "reference")
 
 
-def test_a_person_nobody_sees_has_no_clip(tmp_path: Path, body: Body) -> None:
+def test_a_person_who_is_never_visible_has_no_clip(tmp_path: Path, body: Body) -> None:
     data = sequence("walk_00")
     data["poses2d"][0][:] = 0
     clips = decode(tmp_path, unit_of(tmp_path, data), body, "corrected").clips
@@ -238,13 +238,13 @@ def broken(**changes: Any) -> dict[str, Any]:
     ],
     ids=lambda value: value[:20] if isinstance(value, str) else "",
 )
-def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, body: Body, data: Any, reason: str) -> None:
+def test_what_is_wrong_with_a_file_is_reported(tmp_path: Path, body: Body, data: Any, reason: str) -> None:
     with pytest.raises(InputError, match=reason) as error:
         decode(tmp_path, unit_of(tmp_path, data), body, "corrected")
     assert "walk_00.pkl" in str(error.value)
 
 
-def test_missing_folders_and_an_empty_split_are_said(tmp_path: Path, body: Body) -> None:
+def test_missing_folders_and_an_empty_split_are_reported(tmp_path: Path, body: Body) -> None:
     with pytest.raises(InputError, match="no such folder"):
         find_units(tmp_path / "nowhere", "test")
     with pytest.raises(InputError, match="sequenceFiles/test: there is no such folder"):

@@ -1,4 +1,4 @@
-"""Importing ready-made features: every number in its place, no bit of a feature changed, nothing lost silently."""
+"""Importing feature files: numbers are in the right columns, features are unchanged, all that is lost is counted."""
 
 import json
 import os
@@ -125,7 +125,7 @@ def test_3dpw_joints_are_measured_from_the_hips(tmp_path: Path, split: str) -> N
 
 
 @pytest.mark.parametrize("dataset", ["human36m", "mpi_inf_3dhp"])
-def test_joints_nobody_measured_are_not_minus_the_pelvis(tmp_path: Path, dataset: str) -> None:
+def test_joints_that_were_not_measured_are_not_minus_the_pelvis(tmp_path: Path, dataset: str) -> None:
     content = database(dataset)
     rows = imported(tmp_path, dataset, content)
     known = np.isin(np.arange(49), KNOWN)
@@ -339,7 +339,7 @@ def test_links_in_an_h5_are_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "a") as file:
         del file["features"]
         file["features"] = h5py.ExternalLink("other.h5", "/features")
-    with pytest.raises(InputError, match="features is a link to somewhere else"):
+    with pytest.raises(InputError, match="features is a link to another place"):
         run(tmp_path / "a.h5", tmp_path / "out", "insta_variety")
     with h5py.File(tmp_path / "a.h5", "a") as file:
         del file["features"]
@@ -363,7 +363,7 @@ class Evil:
         return os.system, (f"touch {self.flag}",)
 
 
-def test_the_command_says_one_line_and_runs_nothing(tmp_path: Path) -> None:
+def test_the_command_prints_one_line_and_executes_nothing(tmp_path: Path) -> None:
     joblib.dump({**database("3dpw"), "extra": Evil(tmp_path / "ran")}, tmp_path / "db.pt")
     command = [sys.executable, "-m", "pipelines.import_features", "--dataset", "3dpw", "--split", "train"]
     done = subprocess.run(

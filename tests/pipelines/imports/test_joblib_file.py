@@ -1,4 +1,4 @@
-"""joblib dumps: whatever real joblib writes is read back row by row, and nothing a file asks for is ever run."""
+"""joblib dumps: all that joblib writes can be read row by row, and nothing that a file asks for is executed."""
 
 import io
 import os
@@ -56,7 +56,7 @@ def test_compressed_dumps_and_nothing_is_left_of_them(
 ) -> None:
     joblib.dump(CONTENT, tmp_path / "db.pt", compress=compress)
     same(read(tmp_path / "db.pt"), CONTENT)
-    assert "compressed; uncompressing it" in capsys.readouterr().out
+    assert "compressed, so it is uncompressed" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["db.pt"]
 
 
@@ -146,7 +146,7 @@ def test_cut_files_are_refused(tmp_path: Path, kept: float, compress: Any) -> No
     rng = np.random.default_rng(0)
     joblib.dump({"features": rng.normal(size=(200, 100)), "frame_id": np.arange(200)}, path, compress=compress)
     path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
-    with pytest.raises(InputError, match="cut|not a readable|cannot be uncompressed"):
+    with pytest.raises(InputError, match="incomplete|not a readable|cannot be uncompressed"):
         read(path)
 
 
@@ -156,15 +156,15 @@ def test_shapes_that_lie_about_the_file_are_refused(tmp_path: Path) -> None:
     lie = content.replace(b"K\x03M\xe8\x03\x86", b"K\xffM\xff\xff\x86")
     assert lie != content
     (tmp_path / "db.pt").write_bytes(lie)
-    with pytest.raises(InputError, match="cut, an array needs 133"):
+    with pytest.raises(InputError, match="incomplete, an array ends at byte 133"):
         read(tmp_path / "db.pt")
 
 
-def test_what_is_no_dump_says_what_it_is(tmp_path: Path) -> None:
+def test_a_file_of_another_kind_is_named(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, x=np.ones(3))
     for name, content, reason in (
-        ("zip", buffer.getvalue(), "a zip archive, as torch.save makes"),
+        ("zip", buffer.getvalue(), "a zip archive such as torch.save writes"),
         ("old", b"ZF0x1234", "written by a joblib before"),
         ("lz4", b"\x04\x22\x4d\x18....", "compressed with lz4"),
         ("text", b"hello", "not a readable pickle"),
