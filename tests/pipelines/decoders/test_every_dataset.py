@@ -16,6 +16,7 @@ from glot.models.losses import glot_loss
 from glot.training.loop import first_model
 from glot.training.sampler import Sampler
 from pipelines import check_features
+from pipelines.checks.spec import CheckSpec
 from pipelines.decoders.registry import DATASETS
 from pipelines.extract_features import main
 from pipelines.extraction.spec import ExtractSpec
@@ -67,7 +68,7 @@ def extract(name: str, root: Path) -> Path:
 @pytest.mark.parametrize("name", sorted(DATASETS.keys() - {"video"}))  # which has no labels
 def test_from_files_to_a_training_step(name: str, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     features = extract(name, root)
-    assert check_features.main(features / name) == 0, capsys.readouterr().out
+    assert check_features.main(CheckSpec(folder=features / name)) == 0, capsys.readouterr().out
     for split in DATASETS[name].splits:
         manifest = read_manifest(features / name / split)
         assert manifest.tracks >= 2 and manifest.rows >= 16 * manifest.tracks and manifest.dataset == name
