@@ -1,11 +1,8 @@
-"""How much faster evaluation is than the plain formulation's, at 1, 8 and 64 windows at once and equal joints.
+"""The speed of evaluation against the plain formulation's, for 1, 8 and 64 windows at once, at equal joints.
 
-Prints a table and writes benchmarks/out/evaluate.json with ``speedup_batch1``, ``…8``, ``…64``; interleaved, medians.
+Prints a table and writes benchmarks/out/evaluate.json with ``speedup_batch1``, ``…8``, ``…64``: of medians.
 """
 
-import json
-import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,7 +10,9 @@ from typing import Annotated
 
 import torch
 import typer
-from plain import PlainBody, body_with_pose_blendshapes, evaluate
+from figures import OUT, write_figures
+from plain import PlainBody, evaluate, models
+from timing import median_seconds
 
 from glot import cli
 from glot.config import ModelConfig
@@ -23,7 +22,6 @@ from glot.models.glot import GLoT
 from glot.models.sliding import SlidingGLoT
 
 BATCHES = (1, 8, 64)
-OUT = Path(__file__).parent / "out" / "evaluate.json"
 
 
 def plain(model: GLoT, body: PlainBody, windows: torch.Tensor) -> torch.Tensor:
@@ -37,16 +35,13 @@ def ours(sliding: SlidingGLoT, body: Body, rows: torch.Tensor) -> torch.Tensor:
 
 def main(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
-    repeats: Annotated[int, typer.Option(min=1, help="Of 64 windows each; small batches repeat more.")] = 9,
-    out: Annotated[Path, typer.Option(help="Where the figures go.")] = OUT,
+    repeats: Annotated[int, typer.Option(min=1, help="Repeats of 64 windows; smaller batches repeat more.")] = 9,
+    out: Annotated[Path, typer.Option(help="JSON file for the figures.")] = OUT / "evaluate.json",
 ) -> None:
     """Times the 14 joints of the middle frames of windows one frame apart, after checking that both agree."""
-    torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    body = body_with_pose_blendshapes()
     config = ModelConfig()
-    model = GLoT(config, mean_pose=body.mean_pose, mean_shape=body.mean_shape, mean_cam=body.mean_cam).eval()
-    plain_body, sliding = PlainBody(body), SlidingGLoT(model)
+    body, plain_body, model = models(config, threads=threads)
+    sliding = SlidingGLoT(model.eval())
 
     figures: dict[str, float] = {"threads": threads}
     with torch.inference_mode():
@@ -57,25 +52,18 @@ def main(
                 "plain": partial(plain, model, plain_body, windows),
                 "ours": partial(ours, sliding, body, rows),
             }
-            apart = float((ways["plain"]() - ways["ours"]()).abs().max())
-            if apart > 1e-4:
-                raise InputError(f"not the same joints: {apart * 1000:.3f} mm apart")
-            seconds: dict[str, list[float]] = {name: [] for name in ways}
-            for _ in range(repeats * (1 if batch == 64 else 5)):
-                for name, way in ways.items():
-                    start = time.perf_counter()
-                    way()
-                    seconds[name].append(time.perf_counter() - start)
-            median = {name: statistics.median(times) for name, times in seconds.items()}
+            difference = float((ways["plain"]() - ways["ours"]()).abs().max())
+            if difference > 1e-4:
+                raise InputError(f"not the same joints: up to {difference * 1000:.3f} mm apart")
+            median = median_seconds(ways, range(repeats * (1 if batch == 64 else 5)))
             figures[f"speedup_batch{batch}"] = median["plain"] / median["ours"]
             figures |= {f"{name}_ms_batch{batch}": value * 1e3 for name, value in median.items()}
-            figures[f"difference_m_batch{batch}"] = apart
+            figures[f"difference_m_batch{batch}"] = difference
             print(
                 f"{batch:3d} windows: plain {median['plain'] * 1e3:7.1f} ms, ours {median['ours'] * 1e3:7.1f} ms, "
                 f"{figures[f'speedup_batch{batch}']:.2f} times as fast"
             )
-    out.parent.mkdir(exist_ok=True)
-    out.write_text(json.dumps(figures, indent=1) + "\n")
+    write_figures(out, figures, show=False)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""How near extraction comes to the bare network, and how far it leaves a plain PyTorch script behind, on 1080p JPEGs.
+"""The speed of extraction against the bare network's and against a plain PyTorch script's, on JPEGs of 1080p.
 
-Prints a table and writes benchmarks/out/extract.json with ``over_bare_forward`` and ``over_plain_script``: medians of
-interleaved repeats; the same of int8, with what it does to the MPJPE of the shipped model on a sample.
-Steady state: how much longer a set of twice the size takes, so that Ray's start is not in it.
+Prints a table and writes benchmarks/out/extract.json with ``over_bare_forward`` and ``over_plain_script``, medians of
+interleaved rounds; the same for int8, and its effect on the MPJPE of the shipped model on a sample. The speed is taken
+from how much longer a set of twice the size takes, so that the start of Ray does not count.
 """
 
 import json
@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 import torch
 import typer
+from figures import OUT, write_figures
 from torch.utils.data import DataLoader, Dataset
 
 from glot import cli
@@ -38,7 +39,6 @@ from pipelines.extraction.spec import ExtractSpec
 from pipelines.scenes.sample_dataset import make_sample
 from pipelines.scenes.spec import MakeSampleSpec
 
-OUT = Path(__file__).parent / "out" / "extract.json"
 SIZE = (1920, 1080)
 BOX = (560.0, 140.0, 600.0, 800.0)  # left, top, width, height of the person, px
 SCALED = (860.0, 540.0, 640.0, 640.0)  # the box that extraction makes of it: 0.8 of the larger side
@@ -79,7 +79,7 @@ def write_set(root: Path, frames: int) -> Path:
 
 
 class Crops(Dataset):
-    """The same crops as extraction's, for a DataLoader."""
+    """The crops that extraction takes, for a DataLoader."""
 
     def __init__(self, root: Path) -> None:
         self.paths = sorted((root / "images").rglob("*.jpg"))
@@ -106,14 +106,15 @@ def plain_script(root: Path, batch: int, threads: int) -> tuple[float, np.ndarra
     with torch.no_grad():
         for crops in loader:
             features.append(module(normalise(crops)).numpy())
-            if not start:  # the workers are up
+            if not start:  # the workers have started
                 start, first = time.perf_counter(), len(crops)
     done = np.concatenate(features)
     return (len(done) - first) / (time.perf_counter() - start), done
 
 
-def apart(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Its result, from a process of its own: a DataLoader forks, which hangs in one where Ray's threads are."""
+def in_new_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """The result of ``function``, called in a new process: a DataLoader forks, which hangs in a process where Ray's
+    threads run."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 
@@ -131,8 +132,8 @@ def bare_forward(seconds: float) -> float:
     return count / (time.perf_counter() - start)
 
 
-def whole(root: Path, out: Path, workers: int, precision: str) -> float:
-    """Seconds of the extraction of a set, by a Ray that is up. The int8 network of an earlier round is kept."""
+def extraction_seconds(root: Path, out: Path, workers: int, precision: str) -> float:
+    """Seconds for the extraction of a set; Ray runs already. The int8 network of an earlier round is kept."""
     shutil.rmtree(out / "posetrack", ignore_errors=True)
     start = time.perf_counter()
     spec = ExtractSpec(dataset="posetrack", root=root, out=out, split="train", workers=workers, precision=precision)
@@ -141,7 +142,7 @@ def whole(root: Path, out: Path, workers: int, precision: str) -> float:
     return time.perf_counter() - start
 
 
-def int8_costs(folder: Path, workers: int) -> dict[str, float]:
+def int8_errors(folder: Path, workers: int) -> dict[str, float]:
     """MPJPE of the shipped model on an open sample's test split, from features in float32 and in int8, mm."""
     body = load_body()
     make_sample(MakeSampleSpec(out=folder / "sample", sequences=SAMPLE, workers=workers))
@@ -156,48 +157,56 @@ def int8_costs(folder: Path, workers: int) -> dict[str, float]:
     return errors
 
 
-def main(
-    frames: Annotated[
-        int, typer.Option(min=64, help="Pictures of the smaller set; the larger one has twice as many.")
-    ] = 240,
-    repeats: Annotated[int, typer.Option(min=1, help="Rounds; each measures everything once.")] = 3,
-    workers: Annotated[int, typer.Option(min=1, help="Extraction actors.")] = len(os.sched_getaffinity(0)),
-    out: Annotated[Path, typer.Option(help="Where the figures go.")] = OUT,
-) -> None:
-    """Extraction from JPEGs to Parquet, against the bare network and against a DataLoader with the eager network."""
-    import ray
-
+def measure_rates(
+    folder: Path, *, frames: int, repeats: int, workers: int
+) -> tuple[dict[str, list[float]], list[float], np.ndarray]:
+    """Frames/s of everything in each round, by name; seconds in each round for the start of an extraction (workers,
+    weights, the manifest); and the features that the plain script found. Ray runs already."""
     rates: dict[str, list[float]] = {}
     starts: list[float] = []
-    with (
-        tempfile.TemporaryDirectory(prefix="glot-bench-") as folder,
-        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
-    ):
-        small, large = (write_set(Path(folder) / str(n), n) for n in (frames, 2 * frames))
+    small, large = (write_set(folder / str(n), n) for n in (frames, 2 * frames))
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for _ in cli.progress(range(repeats), total=repeats, what="rounds"):
+            bare = sum(pool.map(bare_forward, [8.0] * workers))
+            rates.setdefault("bare forward", []).append(bare)
+            for batch in BATCHES:
+                rate, features = in_new_process(plain_script, small, batch, workers)
+                rates.setdefault(f"plain script, batch {batch}", []).append(rate)
+            for precision, name in (("float32", "extraction"), ("int8", "extraction in int8")):
+                out = folder / precision
+                long, short = (extraction_seconds(pictures, out, workers, precision) for pictures in (large, small))
+                rates.setdefault(name, []).append(frames / (long - short))
+                if precision == "float32":
+                    starts.append(short - (long - short))
+    return rates, starts, features
+
+
+def main(
+    frames: Annotated[
+        int, typer.Option(min=64, help="Pictures of the smaller set. The larger one has twice as many.")
+    ] = 240,
+    repeats: Annotated[int, typer.Option(min=1, help="Number of rounds; each measures everything once.")] = 3,
+    workers: Annotated[int, typer.Option(min=1, help="Number of extraction workers.")] = len(os.sched_getaffinity(0)),
+    out: Annotated[Path, typer.Option(help="JSON file for the figures.")] = OUT / "extract.json",
+) -> None:
+    """Measures extraction from JPEGs to Parquet, the bare network, and a DataLoader with the eager network."""
+    import ray
+
+    with tempfile.TemporaryDirectory(prefix="glot-bench-") as name:
+        folder = Path(name)
         began = time.perf_counter()
         ray.init(
             "local", num_cpus=workers, include_dashboard=False, object_store_memory=200_000_000, log_to_driver=False
         )
         ray_seconds = time.perf_counter() - began
-        for _ in cli.progress(range(repeats), total=repeats, what="rounds"):
-            bare = sum(pool.map(bare_forward, [8.0] * workers))
-            rates.setdefault("bare forward", []).append(bare)
-            for batch in BATCHES:
-                rate, wanted = apart(plain_script, small, batch, workers)
-                rates.setdefault(f"plain script, batch {batch}", []).append(rate)
-            for precision, name in (("float32", "extraction"), ("int8", "extraction in int8")):
-                out_folder = Path(folder) / precision
-                long, short = (whole(pictures, out_folder, workers, precision) for pictures in (large, small))
-                rates.setdefault(name, []).append(frames / (long - short))
-                if precision == "float32":
-                    starts.append(short - (long - short))  # actors, weights, the manifest
-        errors = int8_costs(Path(folder) / "open", workers)
-        table = read_table(Path(folder) / "float32" / "posetrack" / "train")
+        rates, starts, wanted = measure_rates(folder, frames=frames, repeats=repeats, workers=workers)
+        errors = int8_errors(folder / "open", workers)
+        table = read_table(folder / "float32" / "posetrack" / "train")
         found = np.array(table["feature"].to_pylist(), np.float32)
         ray.shutdown()
-    off = float(np.abs(found - wanted).max() / np.abs(wanted).max())
-    if off > 1e-5:
-        raise InputError(f"not the same features: {off:.1e} apart, relative to the largest")
+    difference = float(np.abs(found - wanted).max() / np.abs(wanted).max())
+    if difference > 1e-5:
+        raise InputError(f"not the same features: {difference:.1e} apart, relative to the largest")
     median = {name: statistics.median(values) for name, values in rates.items()}
     plain = max(median[f"plain script, batch {batch}"] for batch in BATCHES)
     figures = {
@@ -208,16 +217,14 @@ def main(
         **{f"{name.replace(', ', '_').replace(' ', '_')}_per_s": round(value, 2) for name, value in median.items()},
         "start_s": round(statistics.median(starts), 2),
         "ray_start_s": round(ray_seconds, 2),
-        "feature_relative_difference": off,
+        "feature_relative_difference": difference,
         "frames": frames,
         "workers": workers,
     }
-    out.parent.mkdir(exist_ok=True)
-    out.write_text(json.dumps(figures, indent=1) + "\n")
     print(f"frames/s, {workers} workers: " + "  ".join(f"{name} {value:.1f}" for name, value in median.items()))
     changed = errors["mpjpe_int8_mm"] - errors["mpjpe_float32_mm"]
     print(f"int8 changes the MPJPE of the shipped model by {changed:+.1f} mm, from {errors['mpjpe_float32_mm']:.1f}")
-    print(out.read_text(), end="")
+    write_figures(out, figures)
 
 
 if __name__ == "__main__":

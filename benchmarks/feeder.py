@@ -1,4 +1,4 @@
-"""How many windows a second the feeder delivers, against what a training step uses up; and what Ray Train costs a step.
+"""The windows per second that the feeder delivers, against what training uses; and the cost of Ray Train for a step.
 
 Prints a table and writes benchmarks/out/feeder.json with ``over_training_demand`` (the worst of cold and warm),
 ``resident_over_ram`` and ``ray_overhead``.
@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,10 +21,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import typer
+from figures import OUT, write_figures
 
 from glot import cli
 from glot.config import DataConfig, Recipe
-from glot.features.schema import KEYPOINTS, Manifest, schema, write_manifest
+from glot.features.schema import KEYPOINTS, Manifest, column, schema, write_manifest
 from glot.features.store import FeatureStore
 from glot.human.body import load_body
 from glot.training.feature_sets import feature_lineage
@@ -32,8 +34,7 @@ from glot.training.sampler import Sampler
 from glot.training.spec import TrainSpec, WorkerSpec
 from glot.training.stepper import Stepper
 
-OUT = Path(__file__).parent / "out" / "feeder.json"
-FEATURES, TRACK = 2048, 500  # numbers of a feature, frames of a track
+FEATURES, TRACK = 2048, 500  # values of a feature vector, frames of a track
 BATCH, STRIDE = 64, 1
 SHAPES: dict[str, tuple[int, ...]] = {
     "bbox": (4,), "feature": (FEATURES,), "keypoints2d": (KEYPOINTS, 3), "joints3d": (KEYPOINTS, 3), "pose": (24, 3),
@@ -42,7 +43,7 @@ SHAPES: dict[str, tuple[int, ...]] = {
 
 
 def write_set(folder: Path, rows: int) -> None:
-    """A feature set of random numbers in the real format, a part for every ten tracks."""
+    """A feature set of random numbers in the real format, with ten tracks in each part."""
     rng, entries = np.random.default_rng(0), []
     folder.mkdir(parents=True)
     for number in range(0, rows // TRACK, 10):
@@ -75,25 +76,17 @@ def _track(name: str, rng: np.random.Generator) -> pa.Table:
         **{name: rng.random((TRACK, *shape), np.float32) for name, shape in SHAPES.items()},
     }
 
-    def column(field: pa.Field) -> pa.Array:
-        array = values[field.name]
-        if isinstance(array, list) or array.ndim == 1:
-            return pa.array(array, field.type)
-        flat = pa.array(array.ravel())
-        for size in reversed(array.shape[1:]):
-            flat = pa.FixedSizeListArray.from_arrays(flat, size)
-        return flat.cast(field.type)
-
-    return pa.table([column(field) for field in schema(FEATURES)], schema=schema(FEATURES))
+    fields = schema(FEATURES)
+    return pa.table([column(values[field.name], field.type) for field in fields], schema=fields)
 
 
 def resident() -> int:
-    """Bytes of this process that are in memory now, file pages included."""
+    """Bytes of this process that are in memory now, including pages of files."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def forget(copy: Path) -> None:
-    """Drops the local copy's files from the machine's page cache."""
+    """Drops the files of the local copy from the page cache of the machine."""
     for path in copy.glob("*.npy"):
         with path.open("rb") as file:
             os.fsync(file.fileno())
@@ -101,10 +94,10 @@ def forget(copy: Path) -> None:
 
 
 def deliver(store: FeatureStore, seconds: float, *, seed: int) -> tuple[float, int]:
-    """Windows/s of random batches as training gets them, on one thread, and the most memory they took, bytes."""
+    """Windows/s of random batches as training gets them, on one thread, and the most memory that they took, bytes."""
     before, most = resident(), 0
     sampler = Sampler({"3dpw": store}, DataConfig(batch_size=BATCH, stride=STRIDE), frames=16, seed=seed)
-    sampler.batch(0)  # the order of a pass is drawn
+    sampler.batch(0)  # the first batch draws the order of all
     step, start = 1, time.perf_counter()
     while time.perf_counter() - start < seconds:
         sampler.batch(step)
@@ -114,21 +107,21 @@ def deliver(store: FeatureStore, seconds: float, *, seed: int) -> tuple[float, i
 
 
 def feed(root: Path, seconds: float) -> dict[str, float]:
-    """Cold and warm rates, and memory; in a process of its own, so that nothing else counts."""
+    """Cold and warm rates, and memory. Run in a separate process, so that nothing else is measured."""
     torch.set_num_threads(1)
     start = time.perf_counter()
     store = FeatureStore.open(root / "3dpw" / "train")
     figures = {"build_s": time.perf_counter() - start}
     forget(store.copy)
     figures["cold"], cold_bytes = deliver(store, seconds, seed=1)
-    deliver(store, seconds, seed=1)  # everything touched once more
+    deliver(store, seconds, seed=1)  # so that everything is in memory
     figures["warm"], warm_bytes = deliver(store, seconds, seed=2)
     figures["resident_over_ram"] = max(cold_bytes, warm_bytes) / (len(store) * FEATURES * 4)
     return figures
 
 
 def demand(root: Path, steps: int, threads: int) -> float:
-    """Windows/s of the paper's training step on this machine, its batch at hand."""
+    """Windows/s of the paper's training step on this machine, with its batches in memory."""
     torch.set_num_threads(threads)
     recipe = Recipe("benchmark", data=DataConfig(batch_size=BATCH))
     body = load_body()
@@ -145,8 +138,10 @@ def demand(root: Path, steps: int, threads: int) -> float:
 
 
 def overhead(root: Path, epochs: int) -> float:
-    """How much longer a step takes under Ray Train than in a plain loop, both with one worker. Runs in turns; the
-    second epoch of each counts, when a fresh process has come to its pace."""
+    """How much longer a step takes under Ray Train than in a plain loop, both with one worker, as a share.
+
+    The two take turns. Only the second epoch of each counts, since a new process is slow at first.
+    """
     from glot.training.cluster import connect
     from glot.training.driver import fit
 
@@ -169,15 +164,24 @@ def overhead(root: Path, epochs: int) -> float:
     return statistics.median(rates["plain"]) / statistics.median(rates["ray"]) - 1
 
 
+def measure(part: str, root: Path, *, seconds: float, repeats: int) -> dict[str, float]:
+    """The figures of a part of this benchmark, measured in a new process."""
+    options = {"--part": part, "--root": root, "--seconds": seconds, "--repeats": repeats}
+    line = [sys.executable, __file__, *(str(word) for option in options.items() for word in option)]
+    environment = {**os.environ, "GLOT_CACHE": f"{root}/cache", "OMP_WAIT_POLICY": "PASSIVE"}
+    done = subprocess.run(line, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def main(
-    rows: Annotated[int, typer.Option(min=2000, help="Frames of the set; 8 KB of features each.")] = 120_000,
-    seconds: Annotated[float, typer.Option(min=0.5, help="How long every rate is measured.")] = 8.0,
-    repeats: Annotated[int, typer.Option(min=1, help="Of what is taken in turns.")] = 3,
-    out: Annotated[Path, typer.Option(help="Where the figures go.")] = OUT,
+    rows: Annotated[int, typer.Option(min=2000, help="Frames of the set, with 8 KB of features each.")] = 120_000,
+    seconds: Annotated[float, typer.Option(min=0.5, help="Seconds for which each rate is measured.")] = 8.0,
+    repeats: Annotated[int, typer.Option(min=1, help="Number of rounds.")] = 3,
+    out: Annotated[Path, typer.Option(help="JSON file for the figures.")] = OUT / "feeder.json",
     part: Annotated[str, typer.Option(hidden=True)] = "",
     root: Annotated[Path, typer.Option(hidden=True)] = Path(),
 ) -> None:
-    """Random windows from the local copy of a feature set, against what training needs on this machine."""
+    """Measures random windows from the local copy of a feature set, and how many training needs on this machine."""
     if part:
         parts = {"feed": lambda: feed(root, seconds), "overhead": lambda: {"ray_overhead": overhead(root, repeats)}}
         parts["demand"] = lambda: {"demand": demand(root, 4, len(os.sched_getaffinity(0)))}
@@ -186,27 +190,18 @@ def main(
     with tempfile.TemporaryDirectory(prefix="glot-bench-") as folder:
         write_set(Path(folder) / "3dpw" / "train", rows)
         write_set(Path(folder) / "3dpw" / "validation", 2 * TRACK)
-        environment = {**os.environ, "GLOT_CACHE": f"{folder}/cache", "OMP_WAIT_POLICY": "PASSIVE"}
-
-        def measure(part: str) -> dict[str, float]:
-            line = [sys.executable, __file__, "--part", part, "--root", folder, "--seconds", str(seconds)]
-            line += ["--repeats", str(repeats)]
-            done = subprocess.run(line, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-            return json.loads(done.stdout.splitlines()[-1])
-
-        rounds = [measure("feed") | measure("demand") for _ in range(repeats)]
+        measured = partial(measure, root=Path(folder), seconds=seconds, repeats=repeats)
+        rounds = [measured("feed") | measured("demand") for _ in range(repeats)]
         figures = {name: statistics.median(one[name] for one in rounds) for name in ("cold", "warm", "demand")}
         figures |= {"resident_over_ram": max(one["resident_over_ram"] for one in rounds)}
-        figures |= {"build_s": rounds[0]["build_s"], **measure("overhead")}
+        figures |= {"build_s": rounds[0]["build_s"], **measured("overhead")}
     figures["over_training_demand"] = min(figures["cold"], figures["warm"]) / figures["demand"]
-    out.parent.mkdir(exist_ok=True)
-    out.write_text(json.dumps({name: round(value, 4) for name, value in figures.items()}, indent=1) + "\n")
     print(
         f"windows/s: cold {figures['cold']:.0f}, warm {figures['warm']:.0f}, training uses {figures['demand']:.0f}; "
         f"memory {figures['resident_over_ram']:.2f} of the features, local copy built in {figures['build_s']:.1f} s; "
         f"a step under Ray Train {100 * figures['ray_overhead']:+.1f} %"
     )
-    print(out.read_text(), end="")
+    write_figures(out, {name: round(value, 4) for name, value in figures.items()})
 
 
 if __name__ == "__main__":

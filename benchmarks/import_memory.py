@@ -1,12 +1,9 @@
-"""How much memory importing takes: a synthetic db of so many gigabytes, imported in a process of its own.
+"""The memory of pipelines/import_features.py for a feature file of some gigabytes, made of random numbers.
 
 Prints and writes benchmarks/out/import_memory.json: ``{"peak_rss_gb", "gigabytes", "rows", "seconds", "set_gb"}``.
 """
 
-import json
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -15,18 +12,18 @@ from typing import Annotated, Any
 import joblib
 import numpy as np
 import typer
+from figures import OUT, write_figures
+from worker_memory import measure
 
 from glot import cli
 from glot.errors import InputError
 from glot.features.schema import read_manifest
 
-OUT = Path(__file__).parent / "out"
 ROW_BYTES = 2048 * 4 + 49 * 3 * 4 + 14 * 3 * 8 + 72 * 4 + 10 * 4 + 4 * 8 + 8 + 8 + 4 * (20 + 68)
-TRACK_ROWS = 700  # of all tracks but the first, which has half of all rows: the worst case is one long track
-# What the process itself says at its end; what its parent is told would begin with the parent's own memory.
+TRACK_ROWS = 700  # of every track but the first, which has half of all rows: one long track is the worst case
 IMPORT = """
-import atexit, re, sys
-atexit.register(lambda: print("VmHWM", re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]))
+import atexit, sys
+atexit.register(lambda: report(0))
 from pipelines.import_features import command
 sys.argv[0] = "import_features"
 command()
@@ -64,11 +61,13 @@ def make_db(path: Path, rows: int, folder: Path) -> None:
 
 
 def main(
-    gigabytes: Annotated[float, typer.Option(help="size of the file", min=0.01)] = 5.0,
-    scratch: Annotated[Path | None, typer.Option(help="folder for it; needs twice its size. Default: /tmp")] = None,
-    out: Annotated[Path, typer.Option(help="where the figures go")] = OUT / "import_memory.json",
+    gigabytes: Annotated[float, typer.Option(help="Size of the file, GB.", min=0.01)] = 5.0,
+    scratch: Annotated[
+        Path | None, typer.Option(help="Folder for it, with space for twice its size.", show_default="/tmp")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="JSON file for the figures.")] = OUT / "import_memory.json",
 ) -> None:
-    """Makes a file of random features with joblib, imports it in another process, and says how much memory that took.
+    """Makes a file of random features with joblib, imports it in a process, and reports how much memory that took.
 
     `python benchmarks/import_memory.py --gigabytes 5`
     """
@@ -80,25 +79,21 @@ def main(
         db = folder / "3dpw_train_db.pt"
         make_db(db, rows, folder)
         size = db.stat().st_size
-        command = [sys.executable, "-c", IMPORT, "--dataset", "3dpw", "--split", "train", "--src", str(db)]
+        options = ["--dataset", "3dpw", "--split", "train", "--src", db, "--out", folder / "features"]
         start = time.perf_counter()
-        done = subprocess.run([*command, "--out", str(folder / "features")], stdout=subprocess.PIPE, text=True)
+        _, peak = measure(IMPORT, *options)
         seconds = time.perf_counter() - start
-        if done.returncode:
-            raise InputError(f"the import ended with code {done.returncode}: {done.stdout.strip()}")
         manifest = read_manifest(folder / "features" / "3dpw" / "train")
     if manifest.rows != rows:
         raise InputError(f"{manifest.rows} rows imported of {rows}")
     figures = {
-        "peak_rss_gb": round(int(done.stdout.split()[-1]) * 1024 / 1e9, 3),
+        "peak_rss_gb": round(peak / 1e3, 3),
         "gigabytes": round(size / 1e9, 3),
         "rows": rows,
         "seconds": round(seconds, 1),
         "set_gb": round(sum(part["bytes"] for part in manifest.parts) / 1e9, 3),
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(figures, indent=1) + "\n")
-    print(out.read_text(), end="")
+    write_figures(out, figures)
 
 
 if __name__ == "__main__":

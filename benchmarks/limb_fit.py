@@ -1,16 +1,16 @@
-"""What fitting bodies to BlazePose's 2D landmarks does to the errors in 3D, on renders, whose truth is known.
+"""The 3D errors with and without fitting bodies to BlazePose's 2D landmarks, on renders, whose truth is known.
 
 Prints and writes benchmarks/out/limb_fit.json: ``{"none": {…}, "camera": {…}, "limbs": {…}}``, mm and mm per frame
 squared, of a feature set that was extracted with ``--backbone blazepose``: the landmarks are part of its features.
 """
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import torch
 import typer
+from figures import OUT, write_figures
 from numpy.typing import NDArray
 
 from glot import cli
@@ -23,25 +23,26 @@ from glot.human.body import load_body
 from glot.models.inference import load_model_for
 from glot.models.smpl_params import SMPLParams
 from glot.motion.person_motion import joined
-from glot.people.footage import JOINTS, Person
+from glot.people.landmarks import LANDMARKS, Person
 from glot.people.spool import Spool
 from glot.people.video import Timeline
 from glot.scoring.track_errors import score, track_truth
 
 NAMES = ("mpjpe", "pa_mpjpe", "accel")
-OUT = Path(__file__).parent / "out" / "limb_fit.json"
 
 
 def main(
-    features: Annotated[Path, typer.Argument(help="a feature set: FEATURES/DATASET/SPLIT")],
-    checkpoint: Annotated[Path, typer.Option(help="a model of BlazePose's features")] = Path("open"),
-    size: Annotated[int, typer.Option(help="width and height of the pictures, px")] = 480,
-    out: Annotated[Path, typer.Option(help="where the figures go")] = OUT,
+    features: Annotated[Path, typer.Argument(help="A feature set: FEATURES/DATASET/SPLIT.")],
+    checkpoint: Annotated[Path, typer.Option(help="A model for BlazePose's features.")] = Path("open"),
+    size: Annotated[int, typer.Option(help="Width and height of the pictures, px.")] = 480,
+    out: Annotated[Path, typer.Option(help="JSON file for the figures.")] = OUT / "limb_fit.json",
 ) -> None:
     """Reconstructs every track of a feature set in each of the ways of ``glot.predict --fit``."""
     store, body = FeatureStore.open(features), load_body()
     if store.manifest.backbone["name"] != "blazepose":
-        raise InputError(f"{features}: no landmarks in features of {store.manifest.backbone['name']}")
+        raise InputError(
+            f"{features}: features of {store.manifest.backbone['name']} contain no landmarks; give a set of blazepose"
+        )
     model = load_model_for(checkpoint, store.manifest).model
     errors: dict[str, dict[str, list[NDArray]]] = {fit: {name: [] for name in NAMES} for fit in FITS}
     for track in cli.progress(store.tracks, total=len(store.tracks), what="fitting"):
@@ -66,14 +67,13 @@ def main(
         fit: {name: round(float(np.concatenate(values).mean()), 1) for name, values in by_name.items()}
         for fit, by_name in errors.items()
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(figures, indent=1) + "\n")
-    print(out.read_text(), end="")
+    write_figures(out, figures)
 
 
 def landmarks_of(features: NDArray, centres: NDArray, side: NDArray) -> NDArray[np.float32]:
-    """(N, J, 3) x, y px of the picture and visibility, of the crops with those centres (N, 2) and sides (N,)."""
-    points = features[:, : 5 * POINTS].reshape(-1, POINTS, 5)[:, list(JOINTS.values())].astype(np.float64)
+    """(N, J, 3) x, y px of the picture and visibility, from the features (N, F) of crops with ``centres`` (N, 2) px and
+    ``side`` lengths (N,) px."""
+    points = features[:, : 5 * POINTS].reshape(-1, POINTS, 5)[:, list(LANDMARKS.values())].astype(np.float64)
     pixels = centres[:, None] + points[..., :2] * side[:, None, None] / 2
     visibility = 1 / (1 + np.exp(-points[..., 3:4] / UNITS[3]))
     return np.concatenate([pixels, visibility], axis=2).astype(np.float32)

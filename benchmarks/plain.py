@@ -1,7 +1,7 @@
-"""GLoT as one would first write it, from the same weights: what the speed of ours is measured against.
+"""The plain formulation of GLoT, with the same weights: the speed of the project's own is measured against it.
 
-Whole windows through every layer, three passes of the iterative regressor over [feature, estimate], one small layer a
-joint in kinematic order, and all vertices of the body through smplx to get a few joints, for both branches.
+Whole windows go through every layer, [feature, estimate] goes three times through the iterative regressor, each joint
+has a small layer in kinematic order, and smplx computes all vertices of the body for a few joints, for both branches.
 """
 
 import tempfile
@@ -12,17 +12,16 @@ import torch
 from smplx.lbs import lbs
 from torch import Tensor
 
+from glot.config import ModelConfig
 from glot.human.body import Body, load_body
 from glot.human.body_files import OPEN_BODY
 from glot.models.glot import GLoT, GLoTOutput
 from glot.models.local_branch import ANCESTORS, KinematicRegressor
-from glot.models.smpl_params import SMPLParams, to_params
-
-PARTS = (144, 10, 3)
+from glot.models.smpl_params import SMPLParams, split_estimate, to_params
 
 
 def body_with_pose_blendshapes() -> Body:
-    """The open body with made-up pose blendshapes: SMPL has some, and they are most of its work."""
+    """The open body with random pose blendshapes: SMPL has some, and most of its work is theirs."""
     with np.load(OPEN_BODY, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     size = (len(arrays["v_template"]), 3, 207)
@@ -32,8 +31,20 @@ def body_with_pose_blendshapes() -> Body:
         return load_body(Path(folder) / "body.npz")
 
 
+def models(config: ModelConfig, *, threads: int) -> tuple[Body, "PlainBody", GLoT]:
+    """The body, its plain formulation, and an untrained model of seed 0; torch uses ``threads`` from now on."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    body = body_with_pose_blendshapes()
+    return (
+        body,
+        PlainBody(body),
+        GLoT(config, mean_pose=body.mean_pose, mean_shape=body.mean_shape, mean_cam=body.mean_cam),
+    )
+
+
 class PlainBody:
-    """The joints of ``body`` by way of its vertices, with smplx."""
+    """The joints of ``body`` by way of all its vertices, with smplx."""
 
     def __init__(self, body: Body) -> None:
         self.body = body
@@ -63,7 +74,7 @@ class PlainBody:
 
 
 def forward(model: GLoT, features: Tensor, noise: Tensor | None, *, frames: slice) -> GLoTOutput:
-    """features (B, T, F) -> both branches; the local one of ``frames``. In evaluation only these of the global one."""
+    """features (B, T, F) -> both branches. The local one answers for ``frames``; in evaluation, the global one, too."""
     motion, correction, mean = model.motion, model.correction, model.mean
     assert correction is not None and isinstance(correction.regressor, KinematicRegressor)
     batch, length = features.shape[:2]
@@ -99,16 +110,16 @@ def forward(model: GLoT, features: Tensor, noise: Tensor | None, *, frames: slic
 def iterate(model: GLoT, features: Tensor) -> Tensor:
     """The iterative regressor: (B, K, F) -> (B, K, 157)."""
     regressor = model.iterative
-    pose, shape, cam = (part.expand(*features.shape[:-1], -1) for part in model.mean.split(PARTS))
+    pose, shape, cam = (part.expand(*features.shape[:-1], -1) for part in split_estimate(model.mean))
     for _ in range(regressor.iterations):
-        said = regressor.dropout(regressor.fc1(torch.cat((features, pose, shape, cam), dim=-1)))
-        pose, shape, cam = pose + regressor.pose(said), shape + regressor.shape(said), cam + regressor.cam(said)
+        hidden = regressor.dropout(regressor.fc1(torch.cat((features, pose, shape, cam), dim=-1)))
+        pose, shape, cam = pose + regressor.pose(hidden), shape + regressor.shape(hidden), cam + regressor.cam(hidden)
     return torch.cat((pose, shape, cam), dim=-1)
 
 
 def correct(regressor: KinematicRegressor, tokens: Tensor, estimate: Tensor) -> Tensor:
     """The kinematic regressor, joint by joint: (B, K, C), (B, K, 157) -> (B, K, 157)."""
-    pose, shape, cam = estimate.split(PARTS, dim=-1)
+    pose, shape, cam = split_estimate(estimate)
     shape_feature = regressor.dropout(regressor.fc_shape(torch.cat((tokens, shape), dim=-1)))
     pose_feature = regressor.dropout(regressor.fc_pose(torch.cat((tokens, pose), dim=-1)))
     turns: list[Tensor] = []
@@ -121,8 +132,8 @@ def correct(regressor: KinematicRegressor, tokens: Tensor, estimate: Tensor) -> 
 
 
 def evaluate(model: GLoT, body: PlainBody, windows: Tensor) -> tuple[SMPLParams, Tensor]:
-    """Windows (B, T, F) -> the corrected middle frames and their 14 joints; the global body is computed as well, as the
-    official evaluation does."""
+    """Windows (B, T, F) -> the corrected middle frames and their 14 joints. The body of the global branch is computed,
+    too, as in the official evaluation."""
     middle = model.config.frames // 2
     output = forward(model, windows, None, frames=slice(middle, middle + 1))
     first, last = (SMPLParams(*(values[:, 0] for values in branch)) for branch in (output.global_, output.local))

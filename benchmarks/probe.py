@@ -1,9 +1,8 @@
-"""How much pose a backbone's features hold: a linear probe from crops to 24 joints, on clips and bodies held out.
+"""How well a backbone's features describe poses: a linear probe from them to 24 joints, on held-out clips and bodies.
 
 Prints a table and writes benchmarks/out/probe.json: ``{"mean_pose": {"pa_mm", "mpjpe_mm"}, "random": …, "open": …}``.
 """
 
-import json
 import os
 import time
 from pathlib import Path
@@ -11,15 +10,15 @@ from typing import Annotated
 
 import numpy as np
 import torch
-import torchvision
 import typer
+from figures import OUT, write_figures
 from torch import nn
 
 from glot import cli
 from glot.errors import InputError
 from glot.features.backbones.backbone import Backbone, load_backbone
 from glot.features.backbones.extractor import Extractor
-from glot.features.backbones.resnet50 import OPEN_WEIGHTS, trunk_hash
+from glot.features.backbones.resnet50 import OPEN_WEIGHTS, random_resnet50, trunk_hash
 from glot.human.body import load_body
 from glot.human.rotation import axis_angle_to_rotmat
 from glot.scoring.linear_probe import LinearProbe
@@ -31,8 +30,7 @@ from pipelines.pretraining.training_crops import take_crop
 from pipelines.scenes.render_processes import RenderSource
 from pipelines.scenes.sequence_plan import split_clips
 
-OUT = Path(__file__).parent / "out"
-SEED = 1000  # of the renders: bodies, cameras and clothes that pretraining (whose seed is another) never showed
+SEED = 1000  # of the renders: other bodies, cameras and clothes than in pretraining, which has another seed
 BATCH = 16
 
 
@@ -61,7 +59,7 @@ def features_of(renders: Renders, backbone: Backbone, *, device: str, what: str)
 
 
 def probe(features: dict[str, np.ndarray], joints: dict[str, np.ndarray]) -> dict[str, float]:
-    """Errors in mm on "test" of the linear probe learnt on "train", its strength chosen on "validation"."""
+    """Errors in mm on "test" of a linear probe learnt on "train", with the regularisation chosen on "validation"."""
     linear = LinearProbe(*((features[split], joints[split]) for split in ("train", "validation")))
     return errors(linear(features["test"]), joints["test"])
 
@@ -75,36 +73,50 @@ def errors(pred: np.ndarray, truth: np.ndarray) -> dict[str, float]:
 
 def random_backbone() -> Backbone:
     """torchvision's initial weights of seed 0."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        module = torchvision.models.resnet50(weights=None)
+    module = random_resnet50(seed=0)
     module.fc = nn.Identity()
     module.eval().requires_grad_(False)
     return Backbone(module, "resnet50", "random-seed0", trunk_hash(module.state_dict()))
 
 
+def renders_of(counts: dict[str, int]) -> dict[str, Renders]:
+    """So many renders of the clips of each split."""
+    clips = load_motions()
+    return {
+        split: fill_cache(
+            OUT / "probe" / split,
+            counts[split],
+            RenderSource(None, {name: clips[name] for name in names}),
+            seed=SEED,
+            varied=split == "train",  # learnt on varied poses, as in pretraining; measured on poses as recorded
+            workers=len(os.sched_getaffinity(0)),
+        )
+        for split, names in split_clips(sorted(clips), seed=0).items()
+    }
+
+
 def main(
     weights: Annotated[
-        list[Path] | None, typer.Option(help="also try this file (safetensors, torchvision, SPIN); may be repeated")
+        list[Path] | None, typer.Option(help="Also try this file (safetensors, torchvision, SPIN); may be repeated.")
     ] = None,
-    blazepose: Annotated[bool, typer.Option("--blazepose", help="also try BlazePose's features")] = False,
-    out: Annotated[Path, typer.Option(help="where the figures go")] = OUT / "probe.json",
-    train_images: Annotated[int, typer.Option(help="renders to learn the probe on", min=100)] = 3000,
+    blazepose: Annotated[bool, typer.Option("--blazepose", help="Also try BlazePose's features.")] = False,
+    out: Annotated[Path, typer.Option(help="JSON file for the figures.")] = OUT / "probe.json",
+    train_images: Annotated[int, typer.Option(help="Number of renders to learn the probe on.", min=100)] = 3000,
     test_images: Annotated[
-        int, typer.Option(help="renders to measure it on; 200 more choose its strength", min=100)
+        int, typer.Option(help="Number of renders to measure it on. 200 more choose its regularisation.", min=100)
     ] = 500,
-    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
-    """Learns a linear map from frozen features to 24 joints on some clips, and measures it on clips it has not seen.
+    """Learns a linear map from frozen features to 24 joints on some clips, and measures it on other clips.
 
-    The mean pose, random weights and the open weights are always there to compare with. About two minutes on two
-    cores for each backbone; renders are kept in benchmarks/out/probe.
+    The mean pose, random weights and the open weights are always included, for comparison. Each backbone takes about
+    two minutes on two cores. The renders are kept in benchmarks/out/probe.
 
     `python benchmarks/probe.py --weights spin_model_checkpoint.pth.tar`
     """
     missing = [path for path in weights or [] if not path.is_file()]
     if missing:
-        raise InputError(f"--weights {missing[0]}: there is no such file")
+        raise InputError(f"--weights {missing[0]}: no such file")
     backbones = {"random": random_backbone()}
     if OPEN_WEIGHTS.is_file():
         backbones["open"] = load_backbone()
@@ -112,20 +124,7 @@ def main(
         backbones["blazepose"] = load_backbone("blazepose")
     for path in weights or []:
         backbones[str(path)] = load_backbone(weights=path)
-    clips, cores = load_motions(), len(os.sched_getaffinity(0))
-    counts = {"train": train_images, "validation": 200, "test": test_images}
-    renders = {
-        split: fill_cache(
-            OUT / "probe" / split,
-            counts[split],
-            RenderSource(None, {name: clips[name] for name in names}),
-            seed=SEED,
-            # Learnt on varied poses of the training clips, as pretraining is; measured on poses as they were recorded.
-            varied=split == "train",
-            workers=cores,
-        )
-        for split, names in split_clips(sorted(clips), seed=0).items()
-    }
+    renders = renders_of({"train": train_images, "validation": 200, "test": test_images})
     joints = {split: smpl_joints(cache) for split, cache in renders.items()}
     mean_pose = np.broadcast_to(joints["train"].mean(0), joints["test"].shape)
     figures = {"mean_pose": errors(mean_pose, joints["test"])}
@@ -139,10 +138,7 @@ def main(
     print(f"linear probe on {test_images} renders of held-out clips and bodies   PA-MPJPE    MPJPE  (mm, 24 joints)")
     for name, row in figures.items():
         print(f"{name[-60:]:>60}  {row['pa_mm']:9.1f} {row['mpjpe_mm']:8.1f}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(out.name + ".partial")
-    partial.write_text(json.dumps(figures, indent=1) + "\n")
-    partial.rename(out)
+    write_figures(out, figures, show=False)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
-"""How far the predicted joints of a video lie from BlazePose's own 2D landmarks, as parts of the box's side.
+"""The distance of a video's predicted joints from BlazePose's 2D landmarks, as a share of the box's side.
 
-Prints and writes benchmarks/out/reprojection.json: ``{"limbs": {…}, "camera": {…}, "none": {…}}``, by what was fitted
-to those very landmarks: poses and cameras; only cameras, three numbers a frame against 24 of the landmarks; nothing.
-Shoulders, elbows, wrists, hips, knees and ankles that BlazePose calls visible, in frames where it is sure of somebody.
+Prints and writes benchmarks/out/reprojection.json: ``{"limbs": {…}, "camera": {…}, "none": {…}}``, by what is fitted to
+these landmarks: poses and cameras; only cameras (three numbers for the 24 of a frame's landmarks); nothing. Shoulders,
+elbows, wrists, hips, knees and ankles count where BlazePose calls them visible and is sure that there is a person.
 """
 
-import json
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from figures import OUT, write_figures
 
 from glot import cli
 from glot.capture.capture import extract
@@ -22,27 +22,28 @@ from glot.capture.studio import Studio
 from glot.errors import InputError
 from glot.motion.camera_fit import PAIRS
 from glot.motion.person_motion import joined
-from glot.people.footage import NAMES, Footage, detected, looked_at, spool_for
+from glot.people.footage import Footage
+from glot.people.landmarks import LANDMARK_NAMES, find_landmarks, spool_for
 from glot.people.spool import Spool
+from glot.people.tracks import detect_tracks
 
-OUT = Path(__file__).parent / "out" / "reprojection.json"
-SURE = 0.8  # score of a frame
+SURE = 0.8  # score of a person in a frame
 VISIBLE = 0.5
 
 
 def main(
-    video: Annotated[Path, typer.Argument(help="a video of people")],
-    checkpoint: Annotated[Path, typer.Option(help="a model of BlazePose's features")] = Path("open"),
-    out: Annotated[Path, typer.Option(help="where the figures go")] = OUT,
+    video: Annotated[Path, typer.Argument(help="A video of people.")],
+    checkpoint: Annotated[Path, typer.Option(help="A model for BlazePose's features.")] = Path("open"),
+    out: Annotated[Path, typer.Option(help="JSON file for the figures.")] = OUT / "reprojection.json",
 ) -> None:
-    """Reconstructs everybody in a video and compares the joints in the picture with the landmarks."""
+    """Reconstructs all people in a video and compares their joints in the picture with the landmarks."""
     studio, footage = Studio(CaptureOptions(checkpoint=checkpoint)), Footage(video)
-    tracks, _ = detected(footage, studio.find)
+    tracks, _ = detect_tracks(footage, studio.find)
     errors: dict[str, list[np.ndarray]] = {fit: [] for fit in FITS}
     with ExitStack() as stack:
-        people, _ = looked_at(footage, tracks, studio.landmarks, stack.enter_context(spool_for(tracks)))
+        people, _ = find_landmarks(footage, tracks, studio.landmarks, stack.enter_context(spool_for(tracks)))
         if not people:
-            raise InputError(f"{video}: nobody in it, so nothing to compare")
+            raise InputError(f"{video}: nobody was found in it; give a video of people")
         features = stack.enter_context(Spool([len(person) for person in people], studio.backbone.feature_size))
         extract(footage, people, studio, features)
         for fit in FITS:
@@ -54,14 +55,12 @@ def main(
                 known = (person.scores > SURE)[:, None] & (points[..., 2] > VISIBLE)
                 errors[fit].append(np.where(known, off / person.bbox[:, 2:3], np.nan))
     figures = {fit: _figures(np.concatenate(values)) for fit, values in errors.items()}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(figures, indent=1) + "\n")
-    print(out.read_text(), end="")
+    write_figures(out, figures)
 
 
 def _figures(errors: np.ndarray) -> dict[str, object]:
-    """Of errors (N, J), NaN where there is no landmark."""
-    names = [NAMES[row] for row in LANDMARK_ROWS]
+    """Statistics of errors (N, J), NaN where there is no landmark."""
+    names = [LANDMARK_NAMES[row] for row in LANDMARK_ROWS]
     assert len(names) == len(PAIRS)
     return {
         "frames": int(np.isfinite(errors).any(1).sum()),

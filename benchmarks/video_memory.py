@@ -1,27 +1,21 @@
-"""How much memory a worker takes for a short and for a long video: everything it does but the network itself.
+"""The memory of an extraction worker for a short and for a long video: everything that it does but the network.
 
 Prints and writes benchmarks/out/video_memory.json: ``{"peak_rss_mb": {"1", "30"}, "rows": {…}, "over_short"}``.
-The network's own memory does not depend on the video, and would make this take an hour.
+The network's memory does not depend on the video, and running it would take an hour.
 """
 
-import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import av
-import numpy as np
 import typer
+from figures import OUT, write_figures
+from worker_memory import measure, write_video
 
 from glot import cli
-from glot.errors import InputError
 
-OUT = Path(__file__).parent / "out" / "video_memory.json"
-RATE = 30
 WORKER = """
-import re, sys
+import sys
 from pathlib import Path
 import numpy as np
 from glot.human.body import load_body
@@ -35,45 +29,28 @@ job.folder.mkdir(parents=True)
 features = np.random.default_rng(0).standard_normal((8, 2048)).astype(np.float32)
 (unit,) = VIDEO.find(root, "test")
 record = extract_unit(job, unit, Tools(lambda crops: features[: len(crops)], load_body()))
-print(record.part["rows"], re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
+report(record.part["rows"])
 """
-
-
-def write_video(path: Path, minutes: int) -> None:
-    path.parent.mkdir()
-    noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
-    with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream("mpeg4", rate=RATE)
-        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
-        for number in range(minutes * 60 * RATE):
-            picture = np.roll(noise, number, 1)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
 
 
 def main(
     minutes: Annotated[
-        list[int] | None, typer.Option(help="lengths to try; may be repeated. Default: 1 and 30")
+        list[int] | None, typer.Option(help="Length of a video; may be repeated.", show_default="1 and 30")
     ] = None,
-    out: Annotated[Path, typer.Option(help="where the figures go")] = OUT,
+    out: Annotated[Path, typer.Option(help="JSON file for the figures.")] = OUT / "video_memory.json",
 ) -> None:
-    """Makes videos of some minutes, extracts each in a process of its own, and says how much memory that took."""
+    """Makes videos, extracts each in a process, and reports how much memory that took."""
     peaks, rows = {}, {}
     with tempfile.TemporaryDirectory(prefix="video-memory-") as name:
         for length in minutes or (1, 30):
             folder = Path(name) / str(length)
-            write_video(folder / "film.mp4", length)
-            command = [sys.executable, "-c", WORKER, str(folder), str(Path(name) / f"out-{length}")]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-            if done.returncode:
-                raise InputError(f"the worker of {length} minutes ended with code {done.returncode}")
-            rows[length], kilobytes = map(int, done.stdout.split()[-2:])
-            peaks[length] = round(kilobytes * 1024 / 1e6, 1)
+            folder.mkdir()
+            write_video(folder / "film.mp4", length, width=320, height=240)
+            rows[length], peak = measure(WORKER, folder, Path(name) / f"out-{length}")
+            peaks[length] = round(peak, 1)
             print(f"{length} minutes, {rows[length]} rows: {peaks[length]} MB", flush=True)
-    figures = {"peak_rss_mb": peaks, "rows": rows, "over_short": round(max(peaks.values()) / min(peaks.values()), 3)}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(figures, indent=1) + "\n")
-    print(out.read_text(), end="")
+    ratio = round(max(peaks.values()) / min(peaks.values()), 3)
+    write_figures(out, {"peak_rss_mb": peaks, "rows": rows, "over_short": ratio})
 
 
 if __name__ == "__main__":

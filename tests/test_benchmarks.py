@@ -1,4 +1,4 @@
-"""The benchmarks of the model end, and find the plain formulation's outputs and gradients equal to ours."""
+"""The benchmarks of the model run, and find that the plain formulation has equal outputs and gradients."""
 
 import json
 import subprocess

@@ -30,7 +30,7 @@ def load_resnet50(weights: Path | None) -> tuple[nn.Module, str]:
     if weights is None and OPEN_WEIGHTS.is_file():
         weights = OPEN_WEIGHTS
     if weights is None:
-        module, weights_name = _random_resnet50(seed=0), "random-seed0"
+        module, weights_name = random_resnet50(seed=0), "random-seed0"
     else:
         module, weights_name = torchvision.models.resnet50(weights=None), Path(weights).name
         _fill(module, _read_weights(Path(weights)), Path(weights))
@@ -68,7 +68,8 @@ def _is_trunk(key: str) -> bool:
     return key.split(".")[0] != "fc" and not key.endswith("num_batches_tracked")
 
 
-def _random_resnet50(*, seed: int) -> nn.Module:
+def random_resnet50(*, seed: int) -> nn.Module:
+    """torchvision's initial weights; the random state of the caller is untouched."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return torchvision.models.resnet50(weights=None)

@@ -212,7 +212,7 @@ def test_an_npz_of_many_clips(shipped: dict[str, MotionClip], tmp_path: Path) ->
     np.testing.assert_array_equal(load_motions(tmp_path / "m.npz")["a"].poses, shipped["run"].poses)
 
 
-def test_what_is_no_motion_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_files_without_motion_are_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "a.txt").write_text("hello")
     (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04 nothing more")
@@ -237,7 +237,7 @@ def test_what_is_no_motion_is_refused_in_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(error.value)
 
 
-def test_deepmimics_rest_pose_hangs_its_arms_and_its_forward_is_ours() -> None:
+def test_deepmimic_arms_hang_at_rest_and_its_forward_becomes_plus_z() -> None:
     frame = np.zeros((3, 44))
     frame[:, 0] = 1 / 30
     frame[:, 1:4] = [[0, 0.9, 0], [0.1, 0.9, 0], [0.2, 0.9, 0.05]]  # walks along +x, its forward, then to its right

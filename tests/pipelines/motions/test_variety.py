@@ -69,7 +69,7 @@ def test_varied_motions_are_as_smooth_as_what_they_are_made_of(clips: dict[str, 
     assert np.median(apart) > 0.1
 
 
-def test_the_same_state_of_chance_gives_the_same_motion(clips: dict[str, MotionClip]) -> None:
+def test_the_same_random_state_gives_the_same_motion(clips: dict[str, MotionClip]) -> None:
     def made() -> MotionClip:
         rng = np.random.default_rng(3)
         chain = random_chain(rng, clips, first=sorted(clips)[0], frames=40)

@@ -54,6 +54,13 @@ TINY = PretrainingRecipe(
     megapixels=5.5 * 2 * 32 * 32 / 1e6, stages=(CropStage(0.5, 32, 2), CropStage(1.0, 32, 2)), seed=3
 )  # six steps
 
+# As checkpoints have it that were made before the recipe was called PretrainingRecipe.
+OLD_RECIPE = (
+    '{"megapixels": 0.6, "stages": [[0.2, 64, 64], [0.65, 112, 32], [0.82, 160, 32], [1.0, 224, 32]], "start": "", '
+    '"frozen": [], "precision": "float32", "learning_rate": 0.001, "warmup": 0.02, "decay_from": 0.35, '
+    '"weight_decay": 0.02, "seed": 1}'
+)
+
 
 @pytest.fixture(scope="module")
 def body() -> Body:
@@ -86,7 +93,7 @@ def test_cached_records_are_those_rendered(cache: Path, clips: dict[str, MotionC
         for name, values in found.labels.items():
             np.testing.assert_array_equal(values[index], getattr(picture, name).astype(np.float32))
         difference = np.abs(found.image(index)[..., ::-1].astype(int) - picture.image)
-        assert difference.mean() < 6, "JPEG, but the same picture"
+        assert difference.mean() < 6, "the same picture, apart from JPEG compression"
         other = np.abs(found.image(index)[..., ::-1].astype(int) - pictures[index - 1].image)
         assert other.mean() > 2 * difference.mean()
 
@@ -129,7 +136,9 @@ def test_crops_keep_labels_right_mirrored_or_not(cache: Path, body: Body, monkey
             np.testing.assert_allclose((label2d + 1) * size / 2, centre, atol=0.012 * size)
         rotmats = axis_angle_to_rotmat(torch.from_numpy(crop.pose))[None]
         joints = body.joints(rotmats, torch.from_numpy(crop.betas)[None])[0].numpy()
-        np.testing.assert_allclose(joints - joints[MID_HIP], crop.joints3d, atol=0.012)  # people are a little lopsided
+        np.testing.assert_allclose(
+            joints - joints[MID_HIP], crop.joints3d, atol=0.012
+        )  # bodies are slightly asymmetric
     assert 3 < flips < 21
 
 
@@ -151,7 +160,7 @@ def test_loss_is_zero_for_the_truth_and_grows_with_every_error(cache: Path) -> N
         assert sum(float(term) for term in pose_loss(worse, target).values()) > 1e-5, name
 
 
-def test_heatmaps_cost_nothing_where_the_joint_is_and_as_much_as_a_guess_where_they_say_nothing() -> None:
+def test_heatmap_loss_is_zero_at_the_joint_and_that_of_a_guess_for_a_flat_map() -> None:
     sharp = torch.full((1, 1, 4, 6), -40.0)
     sharp[0, 0, 1, 2] = 40.0
     centre = torch.tensor([[[2.5 / 6 * 2 - 1, 1.5 / 4 * 2 - 1]]])
@@ -160,7 +169,7 @@ def test_heatmaps_cost_nothing_where_the_joint_is_and_as_much_as_a_guess_where_t
     points = 2 * torch.rand(1, 30, 2) - 1  # up to the edges
     np.testing.assert_allclose(heatmap_cross_entropy(torch.zeros(1, 30, 4, 6), points), np.log(24), rtol=1e-5)
     between = torch.full((1, 1, 4, 6), -40.0)
-    between[0, 0, 1, 2:4] = 0.0  # half-half is the best one can say of a joint on the border
+    between[0, 0, 1, 2:4] = 0.0  # one half each is the best prediction for a joint on the border
     assert float(heatmap_cross_entropy(between, torch.tensor([[[0.0, 1.5 / 4 * 2 - 1]]]))) == pytest.approx(
         np.log(2), abs=1e-4
     )
@@ -176,7 +185,19 @@ def test_crop_sizes_grow_to_224_and_the_rate_falls_to_a_hundredth() -> None:
     assert (np.diff(rates[progress > recipe.decay_from]) < 0).all()
 
 
-def test_nobody_is_hidden_more_than_extraction_would_accept(cache: Path) -> None:
+def test_checkpoints_of_the_old_name_of_the_recipe_can_be_resumed(tmp_path: Path) -> None:
+    run = PretrainingRun(tmp_path, PretrainingRecipe(megapixels=0.6, seed=1), device=torch.device("cpu"))
+    run.step = 2
+    run.save()
+    state = torch.load(run.checkpoint, weights_only=True)
+    assert list(state) == ["recipe", "net", "optimizer", "step", "crops", "megapixels", "seconds"]
+    state["recipe"] = OLD_RECIPE
+    torch.save(state, run.checkpoint)
+    resumed = PretrainingRun(tmp_path, PretrainingRecipe(megapixels=1.2, seed=1), device=torch.device("cpu"))
+    assert resumed.resume() and resumed.step == 2
+
+
+def test_everybody_is_visible_enough_for_extraction(cache: Path) -> None:
     labels = Renders(cache, images=8).labels["keypoints2d"]
     assert ((labels[:, renders.LIMBS_IN_SPIN49, 2] > 0).sum(1) >= renders.FEWEST_VISIBLE).all()
 
@@ -313,7 +334,7 @@ def test_exported_weights_fit_in_50_mb_and_keep_the_features(tmp_path: Path) -> 
     images = torch.randn(8, 3, 96, 96)
     trunk.train()
     with torch.no_grad():
-        for _ in range(3):  # batch statistics of its own
+        for _ in range(3):  # batch statistics other than the initial ones
             trunk(images)
     write_weights(trunk, tmp_path / "weights.safetensors")
     assert (tmp_path / "weights.safetensors").stat().st_size < 50_000_000
@@ -332,7 +353,7 @@ def test_a_deadline_ends_the_run_and_leaves_weights(cache: Path, tmp_path: Path)
     assert run.step >= 1 and (tmp_path / "latest.safetensors").is_file()
 
 
-def test_a_device_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
+def test_an_unknown_device_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--device tpu"):
         PretrainSpec(out=tmp_path / "out", device="tpu")
     assert not (tmp_path / "out").exists()
@@ -374,7 +395,7 @@ def test_every_worker_count_gives_the_same_renders_and_keeps_the_threads(
     assert (tmp_path / "one" / "00000.npz").read_bytes() == (cache / "00000.npz").read_bytes()
 
 
-def test_a_later_run_keeps_the_first_layers_and_trains_the_others(cache: Path, tmp_path: Path) -> None:
+def test_a_run_from_other_weights_keeps_the_first_layers_and_trains_the_others(cache: Path, tmp_path: Path) -> None:
     recipe = replace(continued(TINY, start="abc"), stages=TINY.stages)
     run = PretrainingRun(tmp_path, recipe, device=torch.device("cpu"))
     before = {name: value.clone() for name, value in run.net.state_dict().items()}
@@ -387,14 +408,14 @@ def test_a_later_run_keeps_the_first_layers_and_trains_the_others(cache: Path, t
             assert torch.equal(value, before[name]) == is_kept, name
 
 
-def test_features_are_brought_to_one_spread_and_say_the_same(cache: Path) -> None:
+def test_features_are_scaled_to_one_spread_exactly(cache: Path) -> None:
     torch.manual_seed(0)
     trunk = PoseNet().trunk
     found = Renders(cache, images=8)
     images, _ = collate([take_crop(found, i, size=96) for i in range(8)], torch.device("cpu"))
     trunk.train()
     with torch.no_grad():
-        trunk(images)  # batch statistics of its own
+        trunk(images)  # batch statistics other than the initial ones
         trunk.eval()
         before = trunk(images)
         factors = torch.rand(2048) * 20 + 0.1

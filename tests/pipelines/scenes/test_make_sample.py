@@ -163,7 +163,7 @@ def test_where_the_camera_is_invalid_its_matrix_is_wrong(body: Body) -> None:
 
 
 def test_joints_fall_on_the_rendered_person(motions: dict[str, MotionClip], body: Body) -> None:
-    """Limb joints that are called visible lie within the pixels of their person, or right at its edge."""
+    """Limb joints that are reported as visible lie within the pixels of their person, or right at its edge."""
     rng = np.random.default_rng(5)
     hits = []
     for _ in range(12):
@@ -181,7 +181,7 @@ def test_joints_fall_on_the_rendered_person(motions: dict[str, MotionClip], body
     assert len(hits) > 200 and np.mean(hits) > 0.97
 
 
-def test_hidden_and_outside_joints_are_told_apart(motions: dict[str, MotionClip], body: Body) -> None:
+def test_hidden_and_outside_joints_are_distinguished(motions: dict[str, MotionClip], body: Body) -> None:
     motion = MotionClip(np.zeros((1, 24, 3), np.float32), np.zeros((1, 3), np.float32))
     person = pose_person(body, motion, betas=np.zeros(10, np.float32), colours=np.ones((len(body.template), 3)))
     scene = filming.Scene(SIZE, SIZE)
@@ -265,7 +265,7 @@ def test_samples_made_before_some_settings_existed_are_recognised(
         build_sample(old, replace(settings(motions), every=(1, 3)), RenderSource(None, motions))
 
 
-def test_slow_films_high_cameras_and_close_ones(motions: dict[str, MotionClip], body: Body) -> None:
+def test_lower_frame_rates_and_higher_cameras(motions: dict[str, MotionClip], body: Body) -> None:
     planned = plan_sequences(settings(motions, sequences=10), sorted(motions))
     train = [sequence for sequence in planned if sequence.split == "train"][:6]
 

@@ -1,0 +1,18 @@
+"""Several ways to do the same in, the median seconds of each out. They take turns, so other load slows all of them."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+
+def median_seconds(
+    ways: Mapping[str, Callable[[], object]], rounds: Iterable[int], *, warm_up: int = 0
+) -> dict[str, float]:
+    """Calls each way once in each of ``rounds``. The first ``warm_up`` rounds do not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in rounds:
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(times[warm_up:]) for name, times in seconds.items()}
