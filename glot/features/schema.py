@@ -1,17 +1,20 @@
-"""The data contract between pipelines/ and glot/: a folder of Parquet parts plus manifest.json.
+"""The data contract between pipelines/ and glot/: a feature set is a folder of Parquet parts with a manifest.json.
 
-``features/<dataset>/<split>/part-*.parquet`` hold one row per frame of one person track; rows of a track are contiguous
-and ordered, and a track never crosses a part. The manifest says what is in there, what made it, and what was skipped.
+``features/<dataset>/<split>/part-*.parquet`` hold one row per frame of one person track. The rows of a track are
+contiguous, in time order and in one part. The manifest has what is in the set, what made it, and what was skipped.
 """
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import ArrayLike
 
 from glot.errors import InputError
@@ -46,7 +49,7 @@ def schema(feature_size: int = 2048) -> pa.Schema:
             ("betas", vector(10)),
             ("has_3d", pa.bool_()),
             ("has_smpl", pa.bool_()),
-            ("valid", pa.bool_()),  # the source vouches for this frame (3DPW: campose_valid)
+            ("valid", pa.bool_()),  # False where the source marks the frame as unreliable (3DPW: campose_valid)
             ("gender", pa.string()),
         ]
     )
@@ -54,8 +57,11 @@ def schema(feature_size: int = 2048) -> pa.Schema:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a feature set is. ``backbone`` = {name, weights, hash, feature_size}; ``crop`` = the crop rule;
-    ``body`` = {name, hash, open}; ``sources`` = [{path, bytes}]; ``skipped`` = [{what, reason, frames}]."""
+    """What a feature set holds and what it was made with.
+
+    ``backbone`` = {name, weights, hash, feature_size}; ``crop`` = the crop rule; ``body`` = {name, hash, open};
+    ``sources`` = [{path, bytes}]; ``skipped`` = [{what, reason, frames}].
+    """
 
     dataset: str
     split: str
@@ -72,18 +78,18 @@ class Manifest:
 
     @property
     def key(self) -> str:
-        """16 hex digits that change whenever the content of the set does; local copies are kept under it."""
+        """16 hex digits that change whenever the content of the set does; part of the names of local copies."""
         text = json.dumps(asdict(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Publishes the manifest last and at once: a folder without one is not a feature set."""
+    """Writes the manifest in one step. It comes last: a folder without one is not a feature set."""
     write_whole(folder / MANIFEST, (json.dumps(asdict(manifest), indent=1, sort_keys=True) + "\n").encode())
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a feature set folder; InputError where there is none, or it is of another schema version."""
+    """The manifest of the feature set in ``folder``; InputError where there is none, or of another schema version."""
     path = folder / MANIFEST
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such feature folder; make it with pipelines/extract_features.py")
@@ -107,7 +113,10 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def parts(folder: Path, manifest: Manifest) -> list[Path]:
-    """The part files the manifest names, checked to be there whole (sizes); stray files in the folder are not read."""
+    """The files of the parts that the manifest lists; InputError where one is missing or has another size.
+
+    Other files in the folder are ignored.
+    """
     found = []
     for part in manifest.parts:
         path = folder / part["name"]
@@ -117,21 +126,26 @@ def parts(folder: Path, manifest: Manifest) -> list[Path]:
     return found
 
 
+@contextmanager
+def open_part(path: Path, expected: pa.Schema) -> Iterator[pq.ParquetFile]:
+    """A part of a feature set; InputError where it is not readable or its columns are not those of ``expected``."""
+    try:
+        with open_parquet(path) as file:
+            if not file.schema_arrow.remove_metadata().equals(expected):
+                raise InputError(f"{path}: its columns are not those of schema version {SCHEMA_VERSION}; extract again")
+            yield file
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{path}: not readable as Parquet ({error}); extract the features again") from None
+
+
 def read_table(folder: Path, columns: list[str] | None = None) -> pa.Table:
-    """All rows of a feature set, in order, schema checked. For training use glot.features.store; this holds all of it in RAM."""
+    """All rows of a feature set in order, in RAM, with their schema checked. For training use glot.features.store."""
     manifest = read_manifest(folder)
     expected = schema(manifest.backbone["feature_size"])
     tables = []
     for path in parts(folder, manifest):
-        try:
-            with open_parquet(path) as file:
-                if not file.schema_arrow.remove_metadata().equals(expected):
-                    raise InputError(
-                        f"{path}: its columns are not those of schema version {SCHEMA_VERSION}; extract again"
-                    )
-                tables.append(file.read(columns=columns))
-        except pa.ArrowInvalid as error:
-            raise InputError(f"{path}: not readable as Parquet ({error}); extract the features again") from None
+        with open_part(path, expected) as file:
+            tables.append(file.read(columns=columns))
     names = columns or expected.names
     return pa.concat_tables(tables) if tables else pa.schema([expected.field(n) for n in names]).empty_table()
 

@@ -1,7 +1,7 @@
-"""Windows as index arithmetic: which rows of a track the model sees, and which row of the track its answer belongs to.
+"""Row numbers and frame indices of tracks in; the rows of each window, and the row its prediction belongs to, out.
 
-Row numbers and frame indices come in, integer arrays go out. N rows of a track, T frames of a window, W windows; the
-output frame of a window is T//2 (T=16: 8 past and 7 future frames).
+N rows of a track, T frames of a window, W windows. The output frame of a window is T//2 (T=16: 8 past and 7 future
+frames).
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from glot.errors import InputError
 
 IntArray = NDArray[np.int64]
 
-# "official": the evaluation of the released code, whose last T//2 - 1 predictions of every track are in reversed order.
+# "official": as in the released evaluation, the last T//2 - 1 predictions of every track are in reversed order.
 PROTOCOLS = ("corrected", "official")
 
 
@@ -27,8 +27,8 @@ def check_protocol(protocol: str) -> None:
 def evenly_spaced_runs(frame_index: NDArray[np.integer]) -> list[tuple[int, int]]:
     """Cuts a track at its time gaps: [start, stop) row ranges in which neighbouring rows are one usual step apart.
 
-    ``frame_index`` (N,) rises. The usual step is the track's most frequent one: 1 for most sources, 2 for Human3.6M,
-    which keeps every second frame.
+    ``frame_index`` (N,) increases. The usual step is the most frequent one of the track: 1 for most sources, 2 for
+    Human3.6M, which keeps every second frame.
     """
     if len(frame_index) == 0:
         return []
@@ -39,7 +39,7 @@ def evenly_spaced_runs(frame_index: NDArray[np.integer]) -> list[tuple[int, int]
 
 
 def usual_step(frame_index: NDArray[np.integer]) -> int:
-    """The most frequent difference of neighbouring frame indices (the smallest where several are); 1 for one row."""
+    """The most frequent difference of neighbouring frame indices (the smallest of several such); 1 for one row."""
     steps, counts = np.unique(np.diff(frame_index), return_counts=True)
     return int(steps[counts.argmax()]) if len(steps) else 1
 
@@ -49,11 +49,13 @@ def training_windows(
 ) -> IntArray:
     """First rows (W,) of the training windows: rows s ... s + frames - 1 of one track, consecutive in time.
 
-    ``tracks`` end in their [start, stop) row range (glot.features.store.Track does); ``frame_index`` covers all of them. Every
-    run of n consecutive frames gives (n - frames) // stride + 1 windows; its remainder is dropped, as officially with a
-    stride of one window. Two official habits are left out: windows that span time gaps (frames removed because few
-    joints were visible), and, with a stride below the window length, seven or eight copies of the first and last window
-    of a track, which over-weight the ends of clips.
+    The last two values of each of ``tracks`` are its row range [start, stop), as in glot.features.store.Track;
+    ``frame_index`` has the rows of all tracks. A run of n consecutive frames gives (n - frames) // stride + 1 windows;
+    the remainder is dropped, as officially with a stride of one window. InputError for a length or stride below 1.
+
+    Two official habits are left out: windows that span time gaps (frames removed because few joints were visible), and,
+    with a stride below the window length, seven or eight copies of the first and last window of a track, which
+    over-weight the ends of clips.
     """
     if frames < 1 or stride < 1:
         raise InputError(f"frames={frames}, stride={stride}: both must be at least 1")
@@ -66,20 +68,21 @@ def training_windows(
 
 
 def evaluation_windows(rows: int, frames: int) -> IntArray:
-    """Row numbers (rows, frames): window i has row i at frames//2; beyond the track's ends its edge rows repeat.
+    """Row numbers (rows, frames): window i has row i at frames//2; beyond the ends, the first or last row repeats.
 
-    Works for any ``rows`` >= 0 and any ``frames`` >= 1. The windows are those of the official evaluation (which skips
-    tracks shorter than a window); the order in which it scores the last of them is ``prediction_order``'s business.
+    Works for any ``rows`` >= 0 and any ``frames`` >= 1. The windows are those of the official evaluation, which skips
+    tracks shorter than a window. ``prediction_order`` has the order in which it scores them.
     """
     offsets = np.arange(frames) - frames // 2
     return np.clip(np.arange(rows)[:, None] + offsets, 0, max(rows - 1, 0)).astype(np.int64)
 
 
 def prediction_order(rows: int, frames: int, *, protocol: str) -> IntArray:
-    """(rows,): row i of the ground truth is scored against the prediction for row ``order[i]``.
+    """Order (rows,): row i of the ground truth is scored against the prediction for row ``order[i]``.
 
     "corrected": 0 ... rows - 1. "official": the last frames//2 - 1 are reversed, because the released evaluate.py lists
-    the windows at a track's end as [L - T/2 - j, L] where [L - T + 2 + j, L] was meant. Reproduces published numbers.
+    the windows at a track's end as [L - T/2 - j, L] where [L - T + 2 + j, L] was meant. It reproduces published
+    numbers. InputError for another protocol.
     """
     check_protocol(protocol)
     order = np.arange(rows, dtype=np.int64)

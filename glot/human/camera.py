@@ -1,13 +1,13 @@
-"""Weak-perspective cameras of a crop: cam (s, tx, ty) in, translations, projections, full-image cameras out.
+"""Weak-perspective cameras of a crop, cam (s, tx, ty), in; translations, projections and full-image cameras out.
 
-Cameras follow SPIN: the crop is 224 px wide, the focal length 5000 px, y points down as in pictures.
+Cameras follow SPIN: the crop is 224 px wide, the focal length is 5000 px, and y points down as in pictures.
 """
 
 import torch
 from torch import Tensor
 
 FOCAL_LENGTH = 5000.0  # px, of a crop CROP_SIZE wide
-CROP_SIZE = 224.0  # px
+CROP_SIZE = 224.0  # px; glot.human.crop has it as an int, for pictures
 
 
 def crop_translation(cam: Tensor) -> Tensor:
@@ -25,8 +25,8 @@ def project(points: Tensor, cam: Tensor) -> Tensor:
 def full_image_cam(cam: Tensor, boxes: Tensor, *, width: int, height: int) -> Tensor:
     """Crop cam (N, 3) and boxes (N, 3: centre x, y and side of the crop, px) -> (N, 4): (sx, sy, tx, ty) of the image.
 
-    In the image's own [-1, 1] units x = sx (X + tx), y = sy (Y + ty), y down. The side is that of the crop itself,
-    i.e. the box already enlarged by the crop scale.
+    In units of the image, [-1, 1] from edge to edge, x = sx (X + tx), y = sy (Y + ty), y down. The side is that of the
+    crop, i.e. of the box already enlarged by the crop scale.
     """
     scale, tx, ty = cam.unbind(-1)
     centre_x, centre_y, side = boxes.unbind(-1)
@@ -38,7 +38,7 @@ def full_image_cam(cam: Tensor, boxes: Tensor, *, width: int, height: int) -> Te
 
 
 def full_image_translation(cam: Tensor, boxes: Tensor, *, width: int, height: int, focal: float) -> Tensor:
-    """Crop cam (N, 3), boxes (N, 3) as above -> (N, 3) metres: where the body stands before a camera of ``focal`` px.
+    """Crop cam (N, 3), boxes (N, 3) as above -> (N, 3) metres: the body's translation for a camera of ``focal`` px.
 
     The principal point is the image centre; the picture of the body keeps the place and size it has in the crop.
     """

@@ -1,8 +1,8 @@
-"""A box in, a view of 224 pixels out: the crop's affine map, the crop, its normalisation, and 2D joints in crop units.
+"""A picture and a box in; a crop of 224 px, its affine map, its normalised tensor, and 2D joints in crop units out.
 
 A crop is the square of side ``crop_scale * width`` around the centre of ``bbox`` (centre x, centre y, width, height;
-px). Integer coordinates are pixel centres. Image evidence and 2D targets share one ``crop_scale``. The official code
-crops some sets at 1.3 or 1.0 and still places their 2D targets at 1.2, off the picture by that ratio (corrected).
+px). Integer coordinates are pixel centres. Crops and 2D targets share one ``crop_scale``. The official code crops some
+sets at 1.3 or 1.0 and still places their 2D targets at 1.2, so that they do not fit the picture; corrected.
 """
 
 import cv2
@@ -33,7 +33,7 @@ def crop_image(
     """(H, W, 3) BGR as decoded -> (size, size, 3) RGB, bilinear, black outside the image."""
     matrix = crop_matrix(bbox, crop_scale, size=size)
     crop = cv2.warpAffine(frame_bgr, matrix, (size, size), flags=cv2.INTER_LINEAR)
-    # The small crop is turned to RGB, not the full frame: a quarter of the cost.
+    # The small crop is converted to RGB, not the full frame: a quarter of the cost.
     return cv2.cvtColor(crop, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
 
 
@@ -49,9 +49,9 @@ def normalise(crops: Tensor) -> Tensor:
 def keypoints_to_crop(keypoints2d: ArrayLike, bbox: ArrayLike, crop_scale: ArrayLike) -> NDArray[np.float64]:
     """(..., J, 3: x, y px, confidence) -> the same with x, y in crop units: -1 to 1 from edge to edge of the crop.
 
-    ``bbox`` (..., 4) px; ``crop_scale`` a number or (...), the one the features were cropped with. The width of the
-    crop, not its last pixel, is the unit: x' = 2 * x_crop / 224 - 1. Confidence is left alone; a joint without any
-    is moved like the rest and must be weighted by it.
+    ``bbox`` (..., 4) px; ``crop_scale`` a number or (...), the one that the features were cropped with. The unit is the
+    width of the crop, not its last pixel: x' = 2 * x_crop / 224 - 1. Confidence does not change; joints of confidence 0
+    are moved like the others, so weight them by it.
     """
     keypoints2d, bbox = np.array(keypoints2d, np.float64), np.asarray(bbox, np.float64)
     half_side = np.asarray(crop_scale, np.float64) * bbox[..., 2] / 2

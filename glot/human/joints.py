@@ -1,4 +1,4 @@
-"""Joint names, orders and parents: SMPL's 24 joints, SPIN's 49, the 14 common ones. Everything is matched by name."""
+"""Names, orders and parents of joints: SMPL's 24, SPIN's 49, the 14 common ones. Orders are matched by name."""
 
 SMPL_JOINTS = (
     "pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2", "left_ankle", "right_ankle",
@@ -9,7 +9,7 @@ SMPL_PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17
 JOINTS = len(SMPL_JOINTS)
 BETAS = 10  # numbers of a person's shape
 
-# The 21 joints that smplx picks from single vertices, in its order; they follow the 24 SMPL joints.
+# The 21 joints that are single vertices in smplx, in its order; they follow the 24 SMPL joints.
 VERTEX_JOINTS = (
     "nose", "reye", "leye", "rear", "lear", "LBigToe", "LSmallToe", "LHeel", "RBigToe", "RSmallToe", "RHeel",
     "lthumb", "lindex", "lmiddle", "lring", "lpinky", "rthumb", "rindex", "rmiddle", "rring", "rpinky",
@@ -34,12 +34,12 @@ SPIN49 = (
     "lwrist", "neck", "headtop", "hip", "thorax", "Spine (H36M)", "Jaw (H36M)", "Head (H36M)", "nose", "leye", "reye",
     "lear", "rear",
 )  # fmt: skip
-# Where each of the 49 comes from among the 54 (24 SMPL, 21 vertex-picked, 9 regressed).
+# The index of each of the 49 among the 54 (24 of SMPL, 21 single vertices, 9 regressed).
 SPIN49_FROM_54 = (
     24, 12, 17, 19, 21, 16, 18, 20, 0, 2, 5, 8, 1, 4, 7, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 8, 5, 45, 46, 4, 7,
     21, 19, 17, 16, 18, 20, 47, 48, 49, 50, 51, 52, 53, 24, 26, 25, 28, 27,
 )  # fmt: skip
-# The 14 joints all evaluation sets share; slots 25-38 of the 49, and the slice of the 3D loss.
+# The 14 joints that all evaluation sets have: numbers 25 to 38 of the 49, and the joints of the 3D loss.
 COMMON14 = (
     "rankle", "rknee", "rhip", "lhip", "lknee", "lankle", "rwrist", "relbow", "rshoulder", "lshoulder", "lelbow",
     "lwrist", "neck", "headtop",
@@ -56,7 +56,7 @@ THREEDPW_2D = (
     "lhip", "lknee", "lankle", "reye", "leye", "rear", "lear",
 )  # fmt: skip
 
-# Limbs people expect to see when keypoints are drawn.
+# Limbs, for drawing keypoints.
 COMMON14_BONES = (
     ("rankle", "rknee"), ("rknee", "rhip"), ("lankle", "lknee"), ("lknee", "lhip"), ("rhip", "lhip"),
     ("rwrist", "relbow"), ("relbow", "rshoulder"), ("lwrist", "lelbow"), ("lelbow", "lshoulder"),
@@ -65,5 +65,5 @@ COMMON14_BONES = (
 
 
 def match(source: tuple[str, ...], target: tuple[str, ...]) -> list[tuple[int, int]]:
-    """Pairs (index in source, index in target) of equal names; there is no left/right guessing and no synthesis."""
+    """Pairs (index in source, index in target) of equal names; nothing is guessed for other names."""
     return [(i, target.index(name)) for i, name in enumerate(source) if name in target]

@@ -1,7 +1,8 @@
-"""A pickle file in, its plain data out, nothing executed: containers, strings, numbers, arrays, sparse matrices.
+"""A pickle file in, its plain data out: containers, strings, numbers, arrays, sparse matrices. Nothing is executed.
 
-Reads what Python 2 wrote (SMPL and 3DPW files). Not one class of the file is ever instantiated: arrays are rebuilt here
-from their bytes, chumpy objects give the raw array they hold, any other class is refused by name.
+Reads files of Python 2, too (SMPL and 3DPW). It never instantiates a class of the file: it rebuilds arrays from their
+bytes, takes the array that a chumpy object holds, and refuses any other class by name. By hand, because pickle itself
+imports and calls whatever a file names.
 """
 
 import pickle
@@ -34,21 +35,23 @@ def load_stream(
     encoding: str = "latin1",
     classes: Mapping[tuple[str, str], type["Held"]] | None = None,
 ) -> Any:
-    """One pickle from where ``file`` stands, with the promises of ``load_pickle``; ``source`` is its name in errors.
+    """One pickle from the current position of ``file``, read as by ``load_pickle``; ``source`` is its name in errors.
 
-    ``classes`` are further stand-ins, by (module, name). Of an unbuffered file no byte behind the pickle is read, and
-    none behind an object's state before that object's ``__setstate__`` returns.
+    ``classes`` are further stand-ins, by (module, name). From an unbuffered file, it reads no byte behind the pickle,
+    and none behind an object's state before that object's ``__setstate__`` returns.
     """
     try:
         return _resolve(_Unpickler(file, encoding=encoding, source=source, classes=classes or {}).load(), {})
     except InputError:
         raise
-    except Exception as error:  # a hostile or cut file can fail anywhere in the decoder, and all of it means one thing
+    except Exception as error:  # a hostile or cut file can raise anything anywhere in the decoder
         reason = f"{type(error).__name__}: {error}"
         raise InputError(f"{source}: not a readable pickle file ({reason}); fetch it again") from None
 
 
 class _Unpickler(pickle.Unpickler):
+    """Finds stand-ins for the classes that plain data needs, and refuses all others."""
+
     def __init__(self, file: Any, *, encoding: str, source: Path, classes: Mapping[tuple[str, str], Any]) -> None:
         super().__init__(file, encoding=encoding)
         self.source, self.classes = source, classes
@@ -66,7 +69,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 class Held:
-    """Stands in for an instance of a class we do not trust: keeps its state, runs none of its code."""
+    """Stands in for an instance of a class of the file: keeps its state and runs none of its code."""
 
     def __init__(self, *_: Any) -> None:
         self.state: dict[str, Any] = {}
@@ -76,10 +79,13 @@ class Held:
         self.state = {key: value for part in parts if part for key, value in part.items()}
 
     def value(self, resolve: Any) -> Any:
+        """The plain data that the object holds; ``resolve`` turns what is inside its state into plain data."""
         raise NotImplementedError
 
 
 class _Chumpy(Held):
+    """An array of chumpy, the library that SMPL's files were written with."""
+
     def value(self, resolve: Any) -> Any:
         state = getattr(self, "state", {})
         if "x" in state:
@@ -91,6 +97,8 @@ class _Chumpy(Held):
 
 
 class _ColumnSparse(Held):
+    """A sparse matrix of scipy, which becomes a dense array."""
+
     rows = False
 
     def value(self, resolve: Any) -> Any:
@@ -145,6 +153,8 @@ class _Array:
 
 
 class _Scalar:
+    """A numpy number."""
+
     def __init__(self, kind: _Dtype, raw: Any) -> None:
         self.kind, self.raw = kind, raw
 
@@ -191,14 +201,14 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("copyreg", "_reconstructor"): _reconstructor,
     ("__builtin__", "object"): object,
     ("builtins", "object"): object,
-    ("__builtin__", "bytes"): lambda: b"",  # how old protocols say "no bytes"
+    ("__builtin__", "bytes"): lambda: b"",  # how old protocols write empty bytes
     ("collections", "OrderedDict"): OrderedDict,
     ("_codecs", "encode"): _encode,
 }
 
 
 def _resolve(node: Any, done: dict[int, Any]) -> Any:
-    """Replaces the stand-ins by the arrays they describe; shared objects stay shared, cycles are refused."""
+    """Replaces stand-ins by the data that they describe. Shared objects stay shared; ValueError for cycles."""
 
     def resolve(inner: Any) -> Any:
         return _resolve(inner, done)

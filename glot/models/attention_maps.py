@@ -1,6 +1,6 @@
-"""A GLoT and windows of features in, the attention maps of its layers out, without touching how it computes.
+"""A GLoT and windows of features in; the attention maps of its layers out. What the model computes does not change.
 
-B batch, T frames, H heads; a map (B, H, queries, keys) says how much each query looks at each key; its rows sum to 1.
+B batch, T frames, H heads. A map (B, H, queries, keys) holds how much a query attends to each key; its rows sum to 1.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,15 +18,15 @@ from glot.errors import InputError
 from glot.models.blocks import CrossAttention, SelfAttention
 from glot.models.glot import GLoT
 
-ENCODER, DECODER = "motion.blocks.", "motion.decoder_blocks."  # names of the global branch's layers begin so
+ENCODER, DECODER = "motion.blocks.", "motion.decoder_blocks."  # prefixes of the global branch's layers
 
 
 @contextmanager
 def recording(model: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Within it, every pass fills the dictionary: name of an attention layer -> its map, before any dropout.
+    """A context in which every forward pass fills the dictionary: name of an attention layer -> its map.
 
-    The layers go on using the fused operation, which keeps no map; it is computed a second time beside it. Outside
-    nothing is left behind.
+    The layers still use the fused operation, which keeps no map; the map is computed a second time beside it. After the
+    context, the model has no hooks.
     """
     maps: dict[str, Tensor] = {}
     recorder = _Recorder(maps)
@@ -48,7 +48,7 @@ def recording(model: nn.Module) -> Iterator[dict[str, Tensor]]:
 
 
 class _Recorder(TorchFunctionMode):
-    """Sees each call of the fused attention; a hook has said which layer it belongs to."""
+    """Computes the map of each call of the fused attention; ``layer`` is the one that a hook saw last."""
 
     def __init__(self, maps: dict[str, Tensor]) -> None:
         super().__init__()
@@ -68,8 +68,9 @@ class _Recorder(TorchFunctionMode):
 def global_maps(model: GLoT, windows: Tensor, hidden: NDArray[np.bool_] | None = None) -> dict[str, NDArray]:
     """Windows (B, T, F) -> the maps of the global encoder and decoder: "encoder 1", ..., "decoder 1", ... (B, H, T, T).
 
-    ``hidden`` (T,): frames to hide as in training, the same in every window; as many as the model was trained with.
-    The encoder never sees those: their rows and columns are NaN in its maps. Everything else is as in evaluation.
+    ``hidden`` (T,): frames to hide as in training, the same in every window. The encoder does not get them: their rows
+    and columns are NaN in its maps. Everything else is as in evaluation. InputError unless ``hidden`` has as many
+    frames as were hidden in the model's training.
     """
     frames = model.config.frames
     noise = None
@@ -79,12 +80,12 @@ def global_maps(model: GLoT, windows: Tensor, hidden: NDArray[np.bool_] | None =
             raise InputError(
                 f"hide {frames - kept} of {frames} frames, as this model's training did, not {hidden.sum()}"
             )
-        # The model hides the frames with the largest noise, and takes the others in the order of theirs.
+        # The model hides the frames with the largest noise, and takes the others in the order of their noise.
         order = torch.from_numpy(hidden * frames + np.arange(frames)).to(windows.device)
         noise = order.float().expand(len(windows), frames)
     modes = {module: module.training for module in model.modules()}
     model.eval()
-    # This one module's mode decides about masking; dropouts are its children's, and stay off.
+    # The mode of this module decides about masking; that of its children decides about dropout, which stays off.
     model.motion.training = hidden is not None
     try:
         with recording(model) as maps:
@@ -110,5 +111,5 @@ def hidden_frames(model: GLoT, *, seed: int = 0) -> NDArray[np.bool_]:
     """(T,): a mask as training draws it, the same for the same seed; InputError for a model that never masks."""
     frames, kept = model.config.frames, model.motion.kept
     if kept == frames:
-        raise InputError("this model was trained without masking (model.mask_ratio=0), so it has no token to hide with")
+        raise InputError("this model was trained without masking (model.mask_ratio=0), so it has no mask token")
     return np.random.default_rng(seed).permutation(frames) >= kept

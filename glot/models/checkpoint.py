@@ -1,4 +1,7 @@
-"""A folder with model.safetensors and config.json: a model, its recipe, and where both came from. Read and written."""
+"""A model, its recipe and what both were made with in; a folder with model.safetensors and config.json out; and back.
+
+A checkpoint that training continues from has training.pt, too: the optimiser's state and the progress.
+"""
 
 import json
 import os
@@ -9,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -18,6 +20,8 @@ from torch import Tensor
 from glot.config import Recipe, from_dict, to_dict
 from glot.errors import InputError
 from glot.features.schema import Manifest
+from glot.human.safe_torch import load_torch
+from glot.location import temporary_of
 from glot.models.glot import GLoT
 from glot.models.smpl_params import ESTIMATE
 
@@ -27,7 +31,7 @@ WEIGHTS, CONFIG, TRAINING = "model.safetensors", "config.json", "training.pt"
 
 @dataclass
 class Checkpoint:
-    """``info`` is config.json without the recipe: body, features, metrics, step."""
+    """A model in evaluation mode; ``info`` is config.json without the recipe: body, features, metrics, step."""
 
     model: GLoT
     recipe: Recipe
@@ -46,11 +50,11 @@ def save_checkpoint(
     beside: Callable[[Path], None] = lambda unfinished: None,
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Writes the folder at once: it is built under another name and renamed, so that a whole one or none is there.
+    """Writes the folder under another name and renames it, so that there is either a whole checkpoint or none.
 
     body = {name, hash, open}; features = {backbone: {name, hash, feature_size, ...}, ...}, as in a manifest. The recipe
-    is stored with the model's own configuration. A folder of that name is replaced. ``beside`` may write more into it;
-    ``dtype`` is that of the weights in the file.
+    is stored with the configuration of ``model``. A folder of that name is replaced. ``beside`` may write more files
+    into the folder before it appears; ``dtype`` is that of the weights in the file.
     """
     config = {
         "version": VERSION,
@@ -60,7 +64,7 @@ def save_checkpoint(
         "metrics": metrics,
         "step": step,
     }
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    temporary = temporary_of(folder)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     tensors = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in model.state_dict().items()}
@@ -71,20 +75,19 @@ def save_checkpoint(
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
-    """The checkpoint in ``folder``, on the CPU, in evaluation mode.
+    """The checkpoint in ``folder``.
 
     Raises InputError if it is missing, cut short, of another version, or if tensors and configuration do not match.
     """
     config = read_config(folder)
     recipe = from_dict(config.pop("recipe"))
-    mean = torch.zeros(ESTIMATE)  # the file holds the real one
-    model = GLoT(recipe.model, mean_pose=mean[:144], mean_shape=mean[144:154], mean_cam=mean[154:])
+    model = GLoT.from_mean(recipe.model, torch.zeros(ESTIMATE))  # the file holds the real mean
     _load_weights(model, folder / WEIGHTS)
     return Checkpoint(model.eval(), recipe, config)
 
 
 def check_features(checkpoint: Checkpoint, manifest: Manifest) -> None:
-    """Refuses a feature set that another backbone made than the one this model was trained on."""
+    """InputError for a feature set of another backbone than the one that this model was trained on."""
     trained, given = checkpoint.info["features"].get("backbone", {}), manifest.backbone
     size = checkpoint.recipe.model.feature_size
     if given.get("feature_size") != size:
@@ -103,9 +106,9 @@ def check_features(checkpoint: Checkpoint, manifest: Manifest) -> None:
 def save_training_state(
     folder: Path, *, model: GLoT, optimiser: torch.optim.Optimizer, progress: dict[str, Any]
 ) -> None:
-    """Adds to a checkpoint what going on needs: Adam's moments and ``progress``, plain values.
+    """Adds training.pt to the checkpoint in ``folder``: the optimiser's state and ``progress``, plain values.
 
-    Random numbers need no place here: training seeds them anew in every step.
+    The states of random number generators are not stored: training seeds them anew in every step.
     """
     names = [name for name, _ in model.named_parameters()]
     content = {"version": VERSION, "progress": progress, "names": names, "optimiser": optimiser.state_dict()}
@@ -113,7 +116,10 @@ def save_training_state(
 
 
 def load_training_state(folder: Path, *, model: GLoT, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-    """Puts model and optimiser back to where they were saved; returns the progress that was."""
+    """Restores model and optimiser from the checkpoint in ``folder``; returns the ``progress`` that was saved.
+
+    InputError where the checkpoint is damaged, or of a model that is configured differently.
+    """
     stored = from_dict(read_config(folder)["recipe"]).model
     if stored != model.config:
         raise InputError(
@@ -129,8 +135,8 @@ def load_training_state(folder: Path, *, model: GLoT, optimiser: torch.optim.Opt
 
 
 def _swap_in(temporary: Path, folder: Path) -> None:
-    """Puts the finished folder in place. The old one is moved away first and is whole until then."""
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    """Puts the finished folder in place. An earlier one is renamed first, and deleted last."""
+    old = folder.with_name(f"{temporary.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         os.replace(folder, old)
@@ -139,7 +145,7 @@ def _swap_in(temporary: Path, folder: Path) -> None:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """config.json of a checkpoint, its fields checked for being there."""
+    """config.json of a checkpoint; InputError where it is missing, damaged, or of another version."""
     path = folder / CONFIG
     if not path.is_file():
         raise InputError(f"{folder}: no checkpoint, there is no {CONFIG} in it")
@@ -166,11 +172,11 @@ def _load_weights(model: GLoT, path: Path) -> None:
 
 
 def assign(model: GLoT, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Loads the tensors, or names the first that does not fit the model."""
+    """Loads the tensors of the file at ``path``; InputError naming the first that does not fit the model."""
     expected = model.state_dict()
     for name in sorted(expected.keys() | tensors.keys()):
         if name not in expected:
-            raise InputError(f"{path}: holds {name}, which a model of this configuration has not")
+            raise InputError(f"{path}: holds {name}, which a model of this configuration does not have")
         if name not in tensors:
             raise InputError(f"{path}: lacks {name}, which a model of this configuration has")
         if tensors[name].shape != expected[name].shape:
@@ -180,16 +186,11 @@ def assign(model: GLoT, tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def read_torch_file(path: Path) -> Any:
-    """A torch file without running anything in it."""
+    """The content of a torch file, without running anything in it; InputError where it cannot be read."""
     if not path.is_file():
         raise InputError(f"{path}: there is no such file")
-    # Official checkpoints hold their score as a numpy scalar, under the name numpy 1 gave to what makes one.
-    scalar: Any = np.float64(0).__reduce__()[0]
-    numbers: list[Any] = [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype]
-    numbers += [type(np.dtype(kind)) for kind in ("f4", "f8", "i8")]
     try:
-        with torch.serialization.safe_globals(numbers):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        return load_torch(path)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: not a readable torch file ({reason})") from None

@@ -66,7 +66,7 @@ class GlobalMotion(nn.Module):
         return memory, self.decoder_norm(hidden), mask
 
     def choose(self, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """noise (B, T) -> the frames that stay (B, kept), those with the least noise, and the mask (B, T) of the others."""
+        """noise (B, T) -> the frames with the least noise, which stay (B, kept), and the mask (B, T) of the others."""
         keep = noise.argsort(dim=1)[:, : self.kept]
         return keep, torch.ones_like(noise, dtype=torch.bool).scatter(1, keep, False)
 

@@ -1,4 +1,4 @@
-"""A checkpoint and the features of a person's track in, SMPL parameters of every frame out.
+"""A checkpoint and the features of a person's track in; SMPL parameters of every frame out.
 
 N frames of a track, T frames of a window, F feature size.
 """
@@ -18,19 +18,26 @@ from glot.models.glot import GLoT
 from glot.models.official_files import load_official
 from glot.models.sliding import SlidingGLoT
 from glot.models.smpl_params import SMPLParams
+from glot.models.spec import is_open_checkpoint
 
 ASSETS = Path(__file__).parents[1] / "assets"
-OPEN_MODEL = ASSETS / "glot_open"  # trained by the project, of features of the open ResNet-50
+OPEN_MODEL = ASSETS / "glot_open"  # trained by the project on features of the open ResNet-50
 OPEN_MODELS = {"resnet50": OPEN_MODEL, "blazepose": ASSETS / "glot_video"}  # by the backbone of their features
 
 
 def checkpoint_path(named: Path, backbone: str = "resnet50") -> Path:
-    """The checkpoint that an option names; "open" is the one that comes with the project for features of a backbone."""
-    return OPEN_MODELS.get(backbone, OPEN_MODEL) if str(named) == "open" else named
+    """The path of the checkpoint ``named`` in an option.
+
+    "open" is the checkpoint that comes with the project for features of ``backbone``.
+    """
+    return OPEN_MODELS.get(backbone, OPEN_MODEL) if is_open_checkpoint(named) else named
 
 
 def load_model(path: Path, backbone: str = "resnet50") -> Checkpoint:
-    """The checkpoint at ``path``: our folder or a published .pth.tar file; "open" is that for ``backbone``."""
+    """The checkpoint at ``path``: a folder of this project, a published .pth.tar file, or "open" (``checkpoint_path``).
+
+    InputError where there is none.
+    """
     path = checkpoint_path(path, backbone)
     if path.is_file():
         return load_official(path)
@@ -40,9 +47,9 @@ def load_model(path: Path, backbone: str = "resnet50") -> Checkpoint:
 
 
 def load_model_for(path: Path, manifest: Manifest) -> Checkpoint:
-    """``load_model``, and an InputError if the features do not suit it.
+    """``load_model``, and an InputError unless the features have the backbone that the model was trained on.
 
-    Nobody recorded which weights made the features of a published model, so only their size is checked there.
+    A published checkpoint does not record its backbone, so only the size of the features is checked there.
     """
     path = checkpoint_path(path, manifest.backbone["name"])
     saved = load_model(path)
@@ -62,9 +69,9 @@ def predict_track(
     """features (N, F) -> SMPLParams of N frames on the CPU: rotmats (N, 24, 3, 3), betas (N, 10), cam (N, 3).
 
     Frame i is the middle one of the model's answer to the window around it; beyond the ends of the track its first and
-    last row repeat, so any N >= 1 will do. ``protocol="official"`` returns the last T/2 - 1 frames in reversed order,
-    as the released evaluation does. ``local=False`` returns what the global branch says, before the local one corrects
-    it. Runs on the device of the model, whose training mode is left as it was.
+    last row repeat, so N may be 1. ``protocol="official"`` returns the last T/2 - 1 frames in reversed order, as the
+    released evaluation does. ``local=False`` returns the estimate of the global branch, without the correction by the
+    local one. Runs on the device of the model, and leaves its training mode as it was.
     """
     batches = predict_batches(model, lambda rows: features[rows], len(features), local=local, batch_size=batch_size)
     order = torch.from_numpy(prediction_order(len(features), model.config.frames, protocol=protocol))
@@ -80,9 +87,10 @@ def predict_batches(
     local: bool = True,
     batch_size: int = 64,
 ) -> Iterator[SMPLParams]:
-    """``predict_track`` of a track too long for memory: up to ``batch_size`` frames at a time, in order.
+    """``predict_track`` for a track that does not fit into memory: up to ``batch_size`` frames at a time, in order.
 
-    ``read(rows (n,))`` gives the features (n, F) of those of the track's ``count`` rows; rows repeat at its ends.
+    ``read(rows (n,))`` returns the features (n, F) of those rows of the track, which has ``count`` rows. It is asked
+    for the first and the last row several times.
     """
     frames, device = model.config.frames, next(model.parameters()).device
     training = model.training

@@ -1,4 +1,7 @@
-"""A GLoT output and its targets in, one number and its named terms out (paper equations 6 to 9, official weights)."""
+"""A GLoT output and its targets in; the loss and its named terms out (paper equations 6 to 9, official weights).
+
+B windows, T frames, K frames of one branch: all T of the global branch, the supervised middle ones of the local branch.
+"""
 
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
@@ -16,7 +19,7 @@ from glot.models.smpl_params import SMPLParams
 
 @dataclass
 class Targets:
-    """What is known of B windows of T frames. 3D values may be anything where their weight is 0, 2D ones are finite."""
+    """The labels of B windows of T frames. 3D values may be anything where their weight is 0; 2D values are finite."""
 
     keypoints2d: Tensor  # (B, T, 49, 3): x, y in [-1, 1] of the crop, confidence
     joints3d: Tensor  # (B, T, 49, 3) m
@@ -31,7 +34,7 @@ class Targets:
         return Targets(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
     def frames(self, window: slice) -> "Targets":
-        """The same targets of some of the frames."""
+        """The targets of the frames in ``window``."""
         framed = {f.name: getattr(self, f.name)[:, window] for f in fields(self) if f.name != "is_3d"}
         return Targets(**framed, is_3d=self.is_3d)
 
@@ -48,9 +51,9 @@ class Counts(NamedTuple):
 def frame_counts(targets: Targets, mask: Tensor, *, local_frames: int) -> Tensor:
     """(1 or 2 branches, 4): the numbers of frames that the terms are means over, see ``Counts``.
 
-    ``mask`` (B, T): frames hidden from the encoder; ``local_frames``: K of the local branch, 0 without one. They are
-    known before the model has run: where a batch is shared by several workers, or taken in several parts, every part's
-    loss is given the mean of all parts' counts.
+    ``mask`` (B, T): frames hidden from the encoder; ``local_frames``: K of the local branch, 0 without one. The counts
+    are known before the model has run. Where several workers share a batch, or a worker takes it in several parts, the
+    loss of every part gets the mean of all parts' counts.
     """
     return torch.stack(
         [torch.stack(_counts(known, supervised)) for _, known, supervised in _parts(targets, mask, local_frames)]
@@ -62,12 +65,13 @@ def glot_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The total and its weighted terms, "global/…" and "local/…", which sum to it (detached, for logging).
 
-    Terms are means over the frames that know something, of which the parts of a batch (DDP's workers, accumulation)
-    have different numbers. ``counts`` are then the means of all parts' ``frame_counts``: the mean of the parts' losses,
-    and so their gradient, is that of the whole batch.
+    Terms are means over the frames that have the label. The parts of a batch (DDP's workers, accumulation) have
+    different numbers of them. ``counts`` are then the means of all parts' ``frame_counts``, so that the mean of the
+    parts' losses, and its gradient, is that of the whole batch.
 
     The global branch is supervised on the frames that were hidden from it, or on all of them where none was (official
     code multiplies by the mask, so that a mask ratio of 0 would train nothing). A term without any target is 0.
+    ValueError where output and targets have different numbers of windows or frames.
     """
     batch, frames = output.global_.betas.shape[:2]
     if targets.keypoints2d.shape[:2] != (batch, frames):
@@ -92,7 +96,7 @@ def glot_loss(
 
 
 def _parts(targets: Targets, mask: Tensor, local_frames: int) -> list[tuple[str, Targets, Tensor]]:
-    """Of each branch its name, its frames' targets, and (B, K) 1 where a frame is supervised."""
+    """For each branch: its name, the targets of its K frames, and (B, K) 1 where a frame is supervised."""
     hidden = (mask | ~mask.any()).float()
     parts = [("global", targets, hidden)]
     if local_frames:
@@ -148,7 +152,7 @@ def _branch(
         plain = torch.ones_like(supervised)
         velocity3d = share * _mean_square(change(body14), change(known14), knows_3d, plain, counts.knows_3d)
     else:
-        # A difference counts where all frames it is taken from are known.
+        # A difference counts where all frames that it is taken from are known.
         together = supervised * _has_neighbours(knows_3d, use_accel=config.use_accel)
         velocity3d = _mean_square(change(body14), change(known14), knows_3d, together, counts.knows_3d)
     terms["velocity3d"] = config.velocity3d * velocity3d
@@ -156,15 +160,15 @@ def _branch(
 
 
 def _mean_square(predicted: Tensor, target: Tensor, known: Tensor, weights: Tensor, count: Tensor) -> Tensor:
-    """Sum over the ``known`` (B, K) frames of weights x squared error by their ``count``; 0, still part of the graph,
-    if there are none.
+    """Sum over the ``known`` (B, K) frames of weights x squared error, divided by their ``count``.
 
-    Official code averages over all known frames, not over the supervised ones; kept.
+    0, and still part of the graph, if there are none. Official code averages over all known frames, not over the
+    supervised ones; kept.
     """
     known = known.view(*known.shape, *[1] * (predicted.ndim - 2))
     weights = weights.view(*weights.shape, *[1] * (predicted.ndim - weights.ndim))
     counted = known & (weights != 0)
-    # Left out before squaring, so that an unknown target may be anything, NaN included.
+    # Unknown targets are left out before squaring, because they may be NaN.
     error = torch.where(counted, predicted - target, 0.0)
     per_frame = predicted[0, 0].numel()
     return (weights * error.square()).sum() / (count * per_frame).clamp(min=1)

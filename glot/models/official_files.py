@@ -1,18 +1,15 @@
-"""The official release's files: its GLoT checkpoints read and written, SPIN's regressor weights read.
+"""Files of the official release in, models out, and the reverse: GLoT checkpoints, and SPIN's regressor weights.
 
-`python -m glot.official` writes a checkpoint of ours as one that the official evaluation loads.
+What is written has every tensor that the official evaluation expects, SMPL's buffers and unused layers included.
 """
 
-import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
 
 import torch
-import typer
 from torch import Tensor
 
 from glot.config import ModelConfig, table1_3dpw
@@ -20,9 +17,12 @@ from glot.errors import InputError
 from glot.human.body import Body, load_body, require_body
 from glot.human.body_files import SMPL_VERTICES
 from glot.human.joints import JOINTS
+from glot.location import move_in, temporary_of
 from glot.models.blocks import Positions
 from glot.models.checkpoint import Checkpoint, assign, load_checkpoint, read_torch_file
 from glot.models.glot import GLoT
+from glot.models.smpl_params import ESTIMATE, split_estimate
+from glot.models.spec import OfficialSpec
 
 # Official name -> ours, longest prefix first; what follows the prefix is kept.
 OFFICIAL_NAMES = {
@@ -54,9 +54,9 @@ OFFICIAL_NAMES = {
     "regressor.deccam.": "correction.regressor.cam.",
     "regressor.local_reg.joint_regs.": "correction.regressor.joints.",
 }
-# Trained by nobody: these layers exist in official checkpoints and no output depends on them.
+# These layers exist in official checkpoints, and no output depends on them.
 OFFICIAL_DEAD = ("global_modeling.regressor.fc2.", "regressor.local_reg.decshape.", "regressor.local_reg.deccam.")
-# Their shapes, in case somebody asks for them: zeros do.
+# Written as zeros of these shapes.
 DEAD_SHAPES = {
     "global_modeling.regressor.fc2.weight": (1024, 1024),
     "global_modeling.regressor.fc2.bias": (1024,),
@@ -65,14 +65,15 @@ DEAD_SHAPES = {
     "regressor.local_reg.deccam.weight": (3, 1024),
     "regressor.local_reg.deccam.bias": (3,),
 }
-BODIES = 64  # official checkpoints hold empty poses for a batch of so many
-FREE = ("frames", "nearby_frames", "mask_ratio", "detach_global", "local_supervised_frames")  # say nothing about layers
+BODIES = 64  # official checkpoints hold poses of zeros for a batch of this size
+# Fields of ModelConfig that may differ from the official model, because its layers are the same with any value.
+FREE = ("frames", "nearby_frames", "mask_ratio", "detach_global", "local_supervised_frames")
 
 
 def from_official(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """An official GLoT state dict under our names, and the names left out: body model buffers and dead layers.
+    """An official GLoT state dict under our names, and the names left out: body model buffers and unused layers.
 
-    Raises InputError at the first name that belongs to neither.
+    Raises InputError at the first name that is none of these.
     """
     ours: dict[str, Tensor] = {}
     left_out: list[str] = []
@@ -96,7 +97,8 @@ def from_official(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[
 def load_official(path: Path) -> Checkpoint:
     """A published GLoT checkpoint (``model_best.pth.tar``); window length and nearby frames follow from its tensors.
 
-    It computes what the official code computes, the sliced pose of its kinematic regressor included.
+    The model computes what the official code computes, the sliced pose of its kinematic regressor included.
+    InputError for a file that is no such checkpoint.
     """
     state = read_torch_file(path)
     if not isinstance(state, dict) or not isinstance(state.get("gen_state_dict"), dict):
@@ -105,11 +107,10 @@ def load_official(path: Path) -> Checkpoint:
     positions = ("motion.positions.vectors", "correction.positions.vectors")
     missing = [name for name in (*positions, "mean") if name not in weights]
     if missing:
-        raise InputError(f"{path}: lacks what we call {missing[0]}, so it is no whole GLoT checkpoint")
+        raise InputError(f"{path}: lacks what we call {missing[0]}, so it is not a whole GLoT checkpoint")
     frames, around = (weights[name].shape[1] for name in positions)
     config = ModelConfig(frames=frames, nearby_frames=around // 2, hscr_global_pose="official")
-    mean = weights["mean"]
-    model = GLoT(config, mean_pose=mean[:144], mean_shape=mean[144:154], mean_cam=mean[154:])
+    model = GLoT.from_mean(config, weights["mean"])
     assign(model, weights, path)
     # The file holds the body that it was trained with.
     template = next((len(x) for name, x in state["gen_state_dict"].items() if name.endswith(".smpl.v_template")), 0)
@@ -123,49 +124,54 @@ def load_official(path: Path) -> Checkpoint:
 
 
 def load_spin_regressor(model: GLoT, path: Path) -> None:
-    """Starts the iterative regressor from SPIN's (``spin_model_checkpoint.pth.tar``), as the official training does."""
-    state = read_torch_file(path)
-    weights = state.get("model") if isinstance(state, dict) else None
+    """Gives the iterative regressor SPIN's weights (``spin_model_checkpoint.pth.tar``), as the official training does.
+
+    InputError for a file that does not hold them in the sizes of this model.
+    """
+    content = read_torch_file(path)
+    weights = content.get("model") if isinstance(content, dict) else None
     if not isinstance(weights, dict):
         raise InputError(f"{path}: no SPIN checkpoint, it has no entry 'model'")
-    wanted = {"fc1": "fc1", "pose": "decpose", "shape": "decshape", "cam": "deccam"}
-    own = model.iterative.state_dict()
-    for name in own:
+    spin_layers = {"fc1": "fc1", "pose": "decpose", "shape": "decshape", "cam": "deccam"}
+    state = model.iterative.state_dict()
+    for name, tensor in state.items():
         layer, _, kind = name.partition(".")
-        theirs = weights.get(f"{wanted[layer]}.{kind}")
-        if theirs is None or theirs.shape != own[name].shape:
-            found = "missing" if theirs is None else tuple(theirs.shape)
-            raise InputError(f"{path}: {wanted[layer]}.{kind} is {found}, this model needs {tuple(own[name].shape)}")
-        own[name] = theirs
-    model.iterative.load_state_dict(own)
+        spin_name = f"{spin_layers[layer]}.{kind}"
+        spin_tensor = weights.get(spin_name)
+        if spin_tensor is None or spin_tensor.shape != tensor.shape:
+            found = "missing" if spin_tensor is None else tuple(spin_tensor.shape)
+            raise InputError(f"{path}: {spin_name} is {found}, this model needs {tuple(tensor.shape)}")
+        state[name] = spin_tensor
+    model.iterative.load_state_dict(state)
 
 
 def to_official(model: GLoT, body: Body) -> dict[str, Tensor]:
-    """The state dict the official code would have saved for ``model``: 198 tensors, ``body`` and dead layers included.
+    """The state dict that the official code would have saved for ``model``: 198 tensors.
 
-    The official evaluation loads strictly, so all of it has to be there. Raises InputError where the official code
-    has no such model: its own slicing of the global pose, kinematic regressor, sizes and both branches are needed.
+    The official evaluation loads strictly, so ``body`` and the unused layers are part of it. Raises InputError where
+    the official code has no such model: ``model`` must have its slicing of the global pose, the kinematic regressor,
+    the official sizes and both branches.
     """
-    like = ModelConfig(hscr_global_pose="official")
+    official = ModelConfig(hscr_global_pose="official")
     free = {name: getattr(model.config, name) for name in FREE}
-    for name, wanted in vars(replace(like, **free)).items():
+    for name, wanted in vars(replace(official, **free)).items():
         found = getattr(model.config, name)
         if found != wanted and not name.endswith(("dropout", "drop_path")) and name != "positions":
             raise InputError(f"the official code has no model with {name}={found}, only {wanted}")
-    own = {name: tensor.detach().clone() for name, tensor in model.state_dict().items() if name != "mean"}
-    state = {official_name(name): tensor for name, tensor in own.items()}
-    for ours in ("motion.positions", "motion.decoder_positions", "correction.positions"):
-        # Fixed sines are no parameters of ours; over there they are values of the learned ones.
-        place = model.get_submodule(ours)
-        assert isinstance(place, Positions)
-        state[official_name(f"{ours}.vectors")] = place.vectors.detach().clone()
-    if model.config.frames == model.motion.kept:  # never masks, so it has no token; evaluation does not ask for it
-        sizes = {"0": (256, 157), "2": (512, 256), "4": (model.config.decoder_width, 512)}
+    state = {
+        official_name(name): tensor.detach().clone() for name, tensor in model.state_dict().items() if name != "mean"
+    }
+    for name in ("motion.positions", "motion.decoder_positions", "correction.positions"):
+        # Fixed sines are not in our state dict; the official one holds them as values of learned positions.
+        positions = model.get_submodule(name)
+        assert isinstance(positions, Positions)
+        state[official_name(f"{name}.vectors")] = positions.vectors.detach().clone()
+    if model.config.frames == model.motion.kept:  # this model never masks, so it has no token; evaluation uses none
+        sizes = {"0": (256, ESTIMATE), "2": (512, 256), "4": (model.config.decoder_width, 512)}
         for layer, size in sizes.items():
             state[f"global_modeling.trans.mask_token_mlp.{layer}.weight"] = torch.zeros(size)
             state[f"global_modeling.trans.mask_token_mlp.{layer}.bias"] = torch.zeros(size[0])
-    pose, shape, cam = model.mean.detach().split((144, 10, 3))
-    for name, values in (("pose", pose), ("shape", shape), ("cam", cam)):
+    for name, values in split_estimate(model.mean.detach())._asdict().items():
         state[f"global_modeling.regressor.init_{name}"] = values[None].clone()
     state |= {name: torch.zeros(size) for name, size in DEAD_SHAPES.items()}
     for owner in ("regressor", "global_modeling.regressor"):
@@ -181,7 +187,7 @@ def official_name(ours: str) -> str:
 
 
 def _official_body(body: Body) -> dict[str, Tensor]:
-    """What smplx's SMPL keeps of a body, under its names."""
+    """The buffers of a body in smplx's SMPL class, under its names."""
     vertices = len(body.template)
     poses = body.pose_basis if body.pose_basis is not None else torch.zeros(9 * (JOINTS - 1), 3 * vertices)
     return {
@@ -200,35 +206,29 @@ def _official_body(body: Body) -> dict[str, Tensor]:
     }
 
 
-def main(
-    checkpoint: Annotated[Path, typer.Option(help="Folder of a checkpoint of ours, e.g. runs/first/best.")],
-    body: Annotated[Path, typer.Option(help="SMPL file or folder; it becomes part of the file, as in official ones.")],
-    out: Annotated[Path, typer.Option(help="The file to write, e.g. model_best.pth.tar.")],
-) -> None:
-    """Write a checkpoint as the official code would have saved it, so that its evaluation can read it.
+def write_official(spec: OfficialSpec) -> int:
+    """Writes ``spec.checkpoint`` with ``spec.body`` to the file ``spec.out``; returns the number of tensors in it.
 
-    Possible for models that the official code can compute: train with --set model.hscr_global_pose=official. The file
-    holds your copy of SMPL (the official layout does), so SMPL's licence applies to it.
-
-    Example: `python -m glot.official --checkpoint runs/table1/best --body data/smpl --out model_best.pth.tar`
+    InputError where the body is of another kind than the model's, where the official code has no such model, and where
+    the file cannot be written.
     """
-    saved, the_body = load_checkpoint(checkpoint), load_body(body)
-    require_body(the_body, saved.info["body"], "model")
-    state = to_official(saved.model, the_body)
+    saved, body = load_checkpoint(spec.checkpoint), load_body(spec.body)
+    require_body(body, saved.info["body"], "model")
+    state = to_official(saved.model, body)
     content = {
         "epoch": int(saved.info["step"]) // max(saved.recipe.steps_per_epoch, 1),
         "gen_state_dict": state,
         "performance": float(saved.info["metrics"].get("pa_mpjpe", 0.0)),
         "gen_optimizer": {},
     }
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    temporary = temporary_of(spec.out)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
+        spec.out.parent.mkdir(parents=True, exist_ok=True)
         torch.save(content, temporary)
-        os.replace(temporary, out)
+        move_in(temporary, spec.out)
     except (OSError, RuntimeError) as error:  # torch's writer raises the latter where the disk is full
-        raise InputError(f"--out {out}: cannot be written ({error}); choose another place") from None
+        raise InputError(f"--out {spec.out}: cannot be written ({error}); choose another place") from None
     finally:
         with suppress(OSError):
             temporary.unlink()
-    print(f"{out}: {len(state)} tensors of {checkpoint}")
+    return len(state)

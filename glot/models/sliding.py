@@ -1,7 +1,7 @@
-"""A trained GLoT and the rows of a track in, the body at the middle of the window around each out, nothing done twice.
+"""A trained GLoT and the rows of a track in; the body of each row out, predicted from the window around it.
 
-Windows one row apart share all but one row. What depends on a row alone is computed once for the row; what only the
-other frames of a window would need is left out; and layers with nothing but sums between them become one.
+Windows one row apart share all but one row. What depends on a row alone is computed once for the row. What only the
+other frames of a window would need is left out. Layers with nothing but sums between them become one.
 """
 
 import copy
@@ -21,12 +21,13 @@ from glot.models.smpl_params import SMPLParams, to_params
 
 
 class SlidingGLoT:
-    """``model`` as it is now, in evaluation: equal to ``model.middle(model(windows))`` up to rounding (1e-4 in pose).
+    """``model.middle(model(windows))`` of ``model`` in evaluation mode, up to rounding (1e-4 in pose), but faster.
 
-    The regressors have no non-linearity (three iterations from the mean body, and the kinematic chain): each is one
-    affine map, folded here in double precision. Make a new one when the weights have changed.
+    The regressors have no non-linearity (three iterations from the mean body, and the kinematic chain), so each is one
+    affine map. The maps are computed here in double precision, from the weights as they are now: make a new
+    SlidingGLoT when they have changed.
 
-    ``local=False``: the global branch's estimate of the same frame, before the local branch corrects it.
+    ``local=False``: the global branch's estimate of the same frame, without the correction by the local branch.
     """
 
     @torch.no_grad()
@@ -46,8 +47,11 @@ class SlidingGLoT:
 
     @torch.no_grad()
     def __call__(self, rows: Tensor) -> SMPLParams:
-        """Features (N + T - 1, F) of consecutive rows -> the bodies of the N rows that have a whole window: those from
-        T // 2 on; rotmats (N, 24, 3, 3), betas (N, 10), cam (N, 3). The model must be in evaluation mode."""
+        """Features (N + T - 1, F) of consecutive rows -> the bodies of the N rows that have a whole window.
+
+        Those are the rows from T // 2 on. rotmats (N, 24, 3, 3), betas (N, 10), cam (N, 3). The model must be in
+        evaluation mode.
+        """
         with self.linear:
             return self._slide(rows)
 
@@ -66,15 +70,15 @@ class SlidingGLoT:
             first = frames // 2 - near
             last = len(rows) - (frames - (frames // 2 + near + 1))
             around = self.correction.project(rows[first:last]).unfold(0, 2 * near + 1, 1).transpose(1, 2)
-            found = self.correction.attend_to_memory(around, memory, slice(near, near + 1))
-            estimate = F.linear(torch.cat((found, estimate), dim=-1), *self.correct)
+            local = self.correction.attend_to_memory(around, memory, slice(near, near + 1))
+            estimate = F.linear(torch.cat((local, estimate), dim=-1), *self.correct)
         return SMPLParams(*(values[:, 0] for values in to_params(estimate)))
 
 
 class OneDNN(TorchFunctionMode):
-    """Within it, linear layers of float32 run by oneDNN instead of MKL: twice as fast on chips that are not Intel's.
+    """A context in which oneDNN instead of MKL runs float32 linear layers: twice as fast on chips other than Intel's.
 
-    For inference: there is no gradient.
+    For inference only: there is no gradient.
     """
 
     def __torch_function__(

@@ -1,7 +1,7 @@
-"""Lets a fresh model see its features decorrelated: the layers that take them in start as a whitening of them.
+"""An untrained model and feature sets in; its input layers start as a whitening of the features. Not part of the paper.
 
-Features of a frozen backbone vary along a few directions (background, clothes) a thousand times more than along others
-that tell poses. From random projections a model needs most of a short training to find those; not part of the paper.
+Features of a frozen backbone vary along a few directions (background, clothes) a thousand times more than along the
+directions that depend on the pose. With random input layers, a model needs most of a short training to find the latter.
 """
 
 import numpy as np
@@ -11,12 +11,15 @@ from torch import Tensor, nn
 from glot.features.store import FeatureStore
 from glot.models.glot import GLoT
 
-FRAMES = 50_000  # at most so many are looked at, evenly spread
+FRAMES = 50_000  # of all feature sets together, evenly spaced, at most
 
 
 def whiten(model: GLoT, stores: list[FeatureStore], *, shrinkage: float, seed: int) -> None:
-    """Sets the projections of the global and the local branch: a random rotation of the leading principal components of
-    the features, each divided by sqrt(variance + ``shrinkage`` x the mean variance)."""
+    """Sets the input layers of the global and the local branch.
+
+    Each becomes a random rotation, drawn from ``seed``, of the leading principal components of the features, divided by
+    sqrt(variance + ``shrinkage`` x the mean variance).
+    """
     rows = sum(len(store) for store in stores)
     step = max(1, -(-rows // FRAMES))
     features = torch.from_numpy(np.concatenate([np.asarray(store.features[::step]) for store in stores]))

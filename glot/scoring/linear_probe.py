@@ -1,6 +1,6 @@
-"""Features and joints in, a linear map from one to the other out: how much pose single frames show by themselves.
+"""Features and joints in; a linear map from features to joints out. It measures how much of the pose one frame shows.
 
-N frames, F numbers of a feature, J joints. What a video model adds shows in how far it is better than this.
+N frames, F feature size, J joints. The difference between its errors and a video model's is what the video model adds.
 """
 
 import numpy as np
@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 from glot.scoring.metrics import pa_mpjpe
 
-STRENGTHS = np.logspace(-1, 5, 13)
+STRENGTHS = np.logspace(-1, 5, 13)  # of the regularisation
 
 
 class LinearProbe:
     """Ridge regression from features (N, F) to joints (N, J, 3), metres from the pelvis, in the camera frame.
 
-    Learnt on ``train``; its strength is the one of STRENGTHS that makes PA-MPJPE smallest on ``validation``.
+    Fitted on ``train``; its regularisation is the one of STRENGTHS with the smallest PA-MPJPE on ``validation``.
     """
 
     def __init__(self, train: tuple[NDArray, NDArray], validation: tuple[NDArray, NDArray]) -> None:
@@ -22,25 +22,25 @@ class LinearProbe:
         self.shape = y.shape[1:]
         fits = ridge(x.astype(np.float64), y.reshape(len(y), -1).astype(np.float64), strengths=STRENGTHS)
         self.weights, self.bias = min(
-            fits, key=lambda fit: pa_mpjpe(self._said(validation[0], fit), validation[1]).mean()
+            fits, key=lambda fit: pa_mpjpe(self._apply(validation[0], fit), validation[1]).mean()
         )
 
     def __call__(self, features: NDArray) -> NDArray[np.float64]:
         """features (N, F) -> joints (N, J, 3)."""
-        return self._said(features, (self.weights, self.bias))
+        return self._apply(features, (self.weights, self.bias))
 
-    def _said(self, features: NDArray, fit: tuple[NDArray, NDArray]) -> NDArray[np.float64]:
+    def _apply(self, features: NDArray, fit: tuple[NDArray, NDArray]) -> NDArray[np.float64]:
         return (features.astype(np.float64) @ fit[0] + fit[1]).reshape(-1, *self.shape)
 
 
 def ridge(x: NDArray, y: NDArray, *, strengths: NDArray) -> list[tuple[NDArray, NDArray]]:
-    """For each strength (weights (F, K), bias (K,)) of the least squares y (N, K) ~ x (N, F), features standardised."""
+    """For each strength (weights (F, K), bias (K,)) of least squares y (N, K) ~ x (N, F), features standardised."""
     mean, scale = x.mean(0), x.std(0) + 1e-6
     z, centre = (x - mean) / scale, y.mean(0)
     values, vectors = np.linalg.eigh(z.T @ z)
-    turned = vectors.T @ (z.T @ (y - centre))
+    projected = vectors.T @ (z.T @ (y - centre))
     fits = []
     for strength in strengths:
-        weights = vectors @ (turned / (np.maximum(values, 0) + strength)[:, None]) / scale[:, None]
+        weights = vectors @ (projected / (np.maximum(values, 0) + strength)[:, None]) / scale[:, None]
         fits.append((weights, centre - mean @ weights))
     return fits

@@ -1,4 +1,4 @@
-"""The paper's four errors: joint or vertex positions in metres in, errors per frame in metres out (float64 numpy).
+"""Joint or vertex positions in metres in; the paper's four errors of each frame in metres out (float64 numpy).
 
 N frames, J joints, V vertices. Nothing is averaged over frames here, and nothing is guessed from array sizes.
 """
@@ -36,9 +36,9 @@ def pa_mpjpe(pred: ArrayLike, target: ArrayLike) -> FloatArray:
 def procrustes_aligned(pred: ArrayLike, target: ArrayLike) -> FloatArray:
     """``pred`` (N, J, 3) under the similarity, reflections excluded, that brings each frame closest to ``target``.
 
-    A frame whose predicted joints all coincide has no scale; it is put on the target's centroid (the official code
-    gives NaN there). The official function decides by the *batch size* whether to transpose and is wrong for batches
-    of 2 and 3; this one never is.
+    A frame whose predicted joints all coincide has no scale; it is moved to the target's centroid (the official code
+    gives NaN there). The official function decides by the *batch size* whether to transpose, and is wrong for batches
+    of 2 and 3; this one does not.
     """
     p, t = _pair(pred, target)
     mean_p, mean_t = p.mean(axis=1, keepdims=True), t.mean(axis=1, keepdims=True)
@@ -67,7 +67,7 @@ def accel_error(pred: ArrayLike, target: ArrayLike, *, pelvis: Sequence[int] = H
 
 
 def mpvpe(pred: ArrayLike, target: ArrayLike) -> FloatArray:
-    """Mean per vertex position error (N,) of vertices (N, V, 3), *without* alignment: both stand on one origin."""
+    """Mean per vertex position error (N,) of vertices (N, V, 3), *without* alignment: both have one origin."""
     p, t = _pair(pred, target)
     return np.linalg.norm(p - t, axis=-1).mean(axis=-1)
 

@@ -1,6 +1,5 @@
 """The options of ``glot.evaluate`` as one dataclass, checked without importing torch."""
 
-import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -8,13 +7,12 @@ from typing import Annotated
 import typer
 
 from glot.errors import InputError
-from glot.features.schema import MANIFEST
+from glot.features.options import BodyOfFeatures, FeaturesFolder, missing_features
 from glot.features.windows import PROTOCOLS
-from glot.home import body_folder, check_job_paths, data_folder, features_folder, missing, runs_folder
-from glot.location import location
+from glot.home import body_folder, check_job_paths, features_folder, missing
+from glot.models.spec import default_checkpoint, is_open_checkpoint, missing_checkpoint
 
 BOTH = "both"
-OPEN_CHECKPOINT = "open"  # --checkpoint open: the model that comes with the project
 TABLE_FORMATS = (".csv", ".parquet")
 
 
@@ -33,24 +31,11 @@ class EvaluateSpec:
             help="A checkpoint's folder, a published .pth.tar, or 'open' for the shipped model.",
         ),
     ] = None
-    features: Annotated[
-        Path,
-        typer.Option(
-            parser=location,
-            show_default="$GLOT_HOME/features",
-            help="Folder or URI of feature sets: DIR/DATASET/SPLIT.",
-        ),
-    ] = field(default_factory=features_folder)
+    features: FeaturesFolder = field(default_factory=features_folder)
     dataset: Annotated[str, typer.Option(help="The dataset to evaluate on.")] = "3dpw"
     split: Annotated[str, typer.Option(help="The split of that dataset.")] = "test"
     protocol: Annotated[str, typer.Option(help=f"{', '.join(PROTOCOLS)}, or both.")] = BOTH
-    body: Annotated[
-        Path | None,
-        typer.Option(
-            show_default="$GLOT_HOME/body for features made with SMPL, else the open body",
-            help="SMPL file, or a folder with SMPL's files.",
-        ),
-    ] = None
+    body: BodyOfFeatures = None
     untrained: Annotated[bool, typer.Option("--untrained", help="Also evaluate the same model before training.")] = (
         False
     )
@@ -116,33 +101,18 @@ class EvaluateSpec:
         Raises InputError naming all options with a relative path in a Ray job, or everything that is missing (the
         feature set, the checkpoint) with the commands that make it.
         """
-        path = self.checkpoint or runs_folder() / "open_sample" / "best"
-        is_open = str(path) == OPEN_CHECKPOINT
+        checkpoint = self.checkpoint or default_checkpoint()
         check_job_paths(
             {
                 "--features": self.features,
-                "--checkpoint": None if is_open else path,
+                "--checkpoint": None if is_open_checkpoint(checkpoint) else checkpoint,
                 "--body": self.body,
                 "--json": self.json_file,
                 "--table": self.table,
             }
         )
-        absent = []
-        if not (self.feature_set / MANIFEST).is_file():
-            what = "no such feature folder" if not self.feature_set.is_dir() else "no finished feature set in it"
-            absent.append((f"{self.feature_set}: {what}; make it with", "\n    ".join(self._extraction_commands())))
-        if not is_open and not path.exists():
-            features = "" if self.features == features_folder() else f" --features {shlex.quote(str(self.features))}"
-            option = "" if self.checkpoint is None else "--checkpoint "
-            absent.append((f"{option}{path}: no such folder; train one with", f"python -m glot.train_ray{features}"))
+        absent = missing_features(self.features, self.dataset, self.split)
+        absent += missing_checkpoint(checkpoint, self.features)
         if absent:
             raise missing(absent)
-        return replace(self, checkpoint=path)
-
-    def _extraction_commands(self) -> list[str]:
-        """The commands that make the feature set: of the rendered sample where there is no 3DPW."""
-        out = "" if self.features == features_folder() else f" --out {shlex.quote(str(self.features))}"
-        if self.dataset != "3dpw" or (data_folder() / "3dpw").is_dir():
-            return [f"python pipelines/extract_features.py --dataset {shlex.quote(self.dataset)}{out}"]
-        render = [] if (data_folder() / "sample").is_dir() else ["python pipelines/make_sample.py"]
-        return [*render, f"python pipelines/extract_features.py{out}"]
+        return replace(self, checkpoint=checkpoint)

@@ -1,4 +1,4 @@
-"""One track's predictions and its ground truth in, errors per frame out; what the truth is depends on the dataset.
+"""Predictions for one track and its ground truth in; errors of each frame out. The truth depends on the dataset.
 
 N frames of a track, J joints, V vertices; metres.
 """
@@ -24,30 +24,30 @@ MPI17 = (
     "headtop", "neck", "rshoulder", "relbow", "rwrist", "lshoulder", "lelbow", "lwrist", "rhip", "rknee", "rankle",
     "lhip", "lknee", "lankle", "hip", "Spine (H36M)", "Head (H36M)",
 )  # fmt: skip
-BODIES_AT_ONCE = 512  # joints only; whole bodies take an eighth of it
+BODIES_AT_ONCE = 512  # where only joints are computed; an eighth of it for whole bodies
 
 
 @dataclass(frozen=True)
 class Truth:
     """What a track is scored against."""
 
-    rows: NDArray[np.int64]  # (N,) of the store, those that are windowed
-    scored: NDArray[np.bool_]  # (N,) those whose error counts
+    rows: NDArray[np.int64]  # (N,) of the store, those that windows are taken from
+    scored: NDArray[np.bool_]  # (N,) True where the error counts
     frame_index: NDArray[np.int32]  # (N,)
     joints: NDArray[np.float64]  # (N, J, 3) metres
     pelvis: tuple[int, ...]  # among the J joints
-    slots: tuple[int, ...] | None  # J of the 49 joints; None: the 14 of the H36M regressor
-    smpl: SMPLParams | None  # the true parameters, where there are some
-    body: Body  # that they belong to
+    slots: tuple[int, ...] | None  # indices of the J joints among the 49; None: the 14 of the H36M regressor
+    smpl: SMPLParams | None  # the true parameters, where the dataset has them
+    body: Body  # that the parameters belong to
 
 
 def track_truth(store: FeatureStore, track: Track, body: Body) -> Truth:
-    """Ground truth as the paper's evaluation takes it; it differs by dataset.
+    """The ground truth of the paper's evaluation, which differs by dataset.
 
     3dpw, and any other set with SMPL parameters: the 14 regressed joints of ``body`` in the true pose and shape (3DPW's
-    shapes are of gendered bodies; published numbers take the neutral one), on rows whose camera is valid, which are
-    dropped *before* windows are formed. human36m: 14 motion-capture joints. mpi_inf_3dhp: 17 joints, and frames that
-    are not valid are windowed but not scored.
+    shapes are of gendered bodies; published numbers use the neutral one). Rows without a valid camera are dropped
+    *before* windows are formed. human36m: 14 motion-capture joints. mpi_inf_3dhp: 17 joints; frames that are not valid
+    are part of windows but not scored.
     """
     rows = np.arange(track.start, track.stop)
     valid = store.valid[track.rows]
@@ -71,7 +71,7 @@ def track_truth(store: FeatureStore, track: Track, body: Body) -> Truth:
 
 
 def score(
-    answer: SMPLParams | NDArray[np.float64],
+    prediction: SMPLParams | NDArray[np.float64],
     truth: Truth,
     body: Body,
     *,
@@ -79,12 +79,12 @@ def score(
     protocols: Sequence[str] = ("corrected",),
     vertices: bool = False,
 ) -> dict[str, dict[str, Any]]:
-    """Per protocol the arrays of errors of one track in metres: frame_index, mpjpe, pa_mpjpe, accel and perhaps mpvpe.
+    """Errors of one track, for each protocol: arrays frame_index, mpjpe, pa_mpjpe, accel and with ``vertices`` mpvpe.
 
-    ``answer``: the N predictions in order, or only their joints (N, J, 3), as the truth has them, without vertices.
-    The acceleration has fewer values: frames with two neighbours only.
+    Metres (accel: m / frame^2). ``prediction``: the N bodies in order, or only their joints (N, J, 3), those of the
+    truth; then there is no mpvpe. ``accel`` has fewer values, because it needs two neighbours.
     """
-    predicted = answer if isinstance(answer, np.ndarray) else _joints(body, answer, truth.slots)
+    predicted = prediction if isinstance(prediction, np.ndarray) else _joints(body, prediction, truth.slots)
     scored = truth.scored
     out: dict[str, dict[str, Any]] = {}
     for protocol in protocols:
@@ -96,14 +96,14 @@ def score(
             "pa_mpjpe": pa_mpjpe(joints[scored], truth.joints[scored]),
             "accel": accel_error(joints, truth.joints, pelvis=truth.pelvis)[_accelerations(truth, protocol)],
         }
-        if vertices and truth.smpl is not None and not isinstance(answer, np.ndarray):
-            found["mpvpe"] = _vertex_errors(body, answer, truth, order)[scored]
+        if vertices and truth.smpl is not None and not isinstance(prediction, np.ndarray):
+            found["mpvpe"] = _vertex_errors(body, prediction, truth, order)[scored]
         out[protocol] = found
     return out
 
 
 def _accelerations(truth: Truth, protocol: str) -> NDArray[np.bool_]:
-    """Which of the N - 2 accelerations count. Officially a neighbour may be unscored, or any time away."""
+    """Which of the N - 2 accelerations count. Officially, neighbours may be unscored, or at any distance in time."""
     scored = truth.scored
     if protocol == "official":
         return scored[1:-1]
@@ -113,7 +113,7 @@ def _accelerations(truth: Truth, protocol: str) -> NDArray[np.bool_]:
 
 @torch.no_grad()
 def _joints(body: Body, params: SMPLParams, slots: tuple[int, ...] | None) -> NDArray[np.float64]:
-    """(N, J, 3): the given ones of the 49 joints, or the 14 of the H36M regressor."""
+    """(N, J, 3): the joints ``slots`` of the 49, or the 14 of the H36M regressor."""
     device = body.mean_pose.device
     parts = []
     for start in range(0, len(params.rotmats), BODIES_AT_ONCE):
@@ -125,13 +125,13 @@ def _joints(body: Body, params: SMPLParams, slots: tuple[int, ...] | None) -> ND
 
 @torch.no_grad()
 def _vertex_errors(body: Body, pred: SMPLParams, truth: Truth, order: NDArray[np.int64]) -> NDArray[np.float64]:
-    """MPVPE (N,) of pred[order] against truth, some bodies at a time."""
+    """MPVPE (N,) of pred[order] against the truth, computed some bodies at a time."""
     device, smpl = body.mean_pose.device, truth.smpl
     assert smpl is not None
     errors = []
     for rows in torch.arange(len(order)).split(BODIES_AT_ONCE // 8):
-        mine = torch.from_numpy(order)[rows]
-        p = body(pred.rotmats[mine].to(device), pred.betas[mine].to(device)).vertices
+        chosen = torch.from_numpy(order)[rows]
+        p = body(pred.rotmats[chosen].to(device), pred.betas[chosen].to(device)).vertices
         t = truth.body(smpl.rotmats[rows].to(device), smpl.betas[rows].to(device)).vertices
         errors.append(mpvpe(p.cpu().numpy(), t.cpu().numpy()))
     return np.concatenate(errors)

@@ -1,6 +1,6 @@
 """BlazePose on a CPU: pictures in, boxes of people out; crops of people in, 33 landmarks and a feature vector out.
 
-Legend: N crops, n people. Source: Bazarevsky et al., BlazePose, 2020, and the graphs of mediapipe 0.10.21
+N crops, n people. Source: Bazarevsky et al., BlazePose, 2020, and the graphs of mediapipe 0.10.21
 (modules/pose_detection, modules/pose_landmark), whose constants are kept.
 """
 
@@ -15,12 +15,11 @@ from flatbuffers import Builder
 from numpy.typing import NDArray
 
 from glot.features.backbones.blazepose_files import DETECTION_FILE, LANDMARK_FILE, SHA256, network_file
-from glot.location import cache_folder
 
 LANDMARK_SIZE = 256  # px, side of the crops that the landmark network takes
 LANDMARKS = 33
 DETECTOR_SIZE = 224
-LEAST_SCORE = 0.6  # of a detection; mediapipe has 0.5, at which legs of tables are people
+LEAST_SCORE = 0.6  # of a detection; with mediapipe's 0.5, legs of tables are found as people
 MOST_OVERLAP = 0.3  # intersection over union above which two detections are one person
 # Cells of 8, 16 and 32 px; two anchors a cell, six in the last layer (three layers of that stride, merged).
 ANCHORS = ((8, 2), (16, 2), (32, 6))
@@ -29,35 +28,37 @@ BOXES, SCORES = 441, 429
 COORDINATES, PRESENCE, METRES = 337, 342, 339
 POINTS = 39  # 33 landmarks and 6 that help to place the next crop
 FEATURES = 5 * POINTS + 3 * POINTS
-# x, y, z px of the crop and two logits, as they are in a feature: halves of the crop's side from its middle, tenths.
+# Scales of x, y, z (px of the crop) and two logits in a feature: half the crop's side, from its middle; a tenth.
 UNITS = np.array([1 / 128, 1 / 128, 1 / 128, 0.1, 0.1], np.float32)
 ORIGIN = np.array([1, 1, 0, 0, 0], np.float32)
 FEATURE_RULE = "x/128-1 y/128-1 z/128 logits/10; 4 x metres"
 
 
 class Detections(NamedTuple):
-    """People in a picture, the surest first: ``boxes`` (n, 4) float32 left, top, width, height px, ``scores`` (n,)."""
+    """People in a picture, by falling score: ``boxes`` (n, 4) float32 left, top, width, height px, ``scores`` (n,)."""
 
     boxes: NDArray[np.float32]
     scores: NDArray[np.float32]
 
 
 class LandmarkOutput(NamedTuple):
-    """What the landmark network says of N crops of 256 px."""
+    """What the landmark network finds in N crops of 256 px.
 
-    landmarks: NDArray[
-        np.float32
-    ]  # (N, 33, 3) x, y px of the crop, z px as well: towards the camera negative, from the hips
-    visibility: NDArray[np.float32]  # (N, 33) 0 to 1
-    presence: NDArray[np.float32]  # (N,) 0 to 1: is there a person at all
+    ``landmarks``: x, y and z, px of the crop. z is the depth from the hips, negative towards the camera.
+    """
+
+    landmarks: NDArray[np.float32]  # (N, 33, 3)
+    visibility: NDArray[np.float32]  # (N, 33), 0 to 1
+    presence: NDArray[np.float32]  # (N,), 0 to 1: whether there is a person in the crop
     features: NDArray[np.float32]  # (N, 312)
 
 
 class Detector:
     """Finds people: ``detector(frame (H, W, 3) uint8 RGB) -> Detections``. Boxes are squares around the whole body.
 
-    The network is made for one person close by and sees 224 px: who takes up less than about a quarter of its view is
-    missed. With ``tiles`` it also looks at the picture through overlapping squares, so many along the longer side.
+    The network is made for one person close by, and its input is 224 px wide: it misses people who are smaller than
+    about a quarter of the picture. With ``tiles`` it also runs on overlapping squares of the picture, ``tiles`` of them
+    along the longer side.
     """
 
     def __init__(self, *, tiles: int = 0, threads: int = 1) -> None:
@@ -71,13 +72,13 @@ class Detector:
         views = [((width - longer) / 2, (height - longer) / 2, float(longer))]
         if self._tiles:
             views += squares(width, height, self._tiles)
-        found = [self._look(frame_rgb, *view) for view in views]
-        boxes, scores = (np.concatenate(part) for part in zip(*found, strict=True))
+        found = [self._detect(frame_rgb, *view) for view in views]
+        boxes, scores = (np.concatenate(values) for values in zip(*found, strict=True))
         kept = suppressed(boxes, scores)
         return Detections(boxes[kept].astype(np.float32), scores[kept].astype(np.float32))
 
-    def _look(self, frame: NDArray[np.uint8], left: float, top: float, side: float) -> tuple[NDArray, NDArray]:
-        """Boxes and scores of those in a square of the picture, black outside."""
+    def _detect(self, frame: NDArray[np.uint8], left: float, top: float, side: float) -> tuple[NDArray, NDArray]:
+        """Boxes and scores of the people in a square of the picture; black beyond its edges."""
         scale = DETECTOR_SIZE / side
         matrix = np.array([[scale, 0, -left * scale], [0, scale, -top * scale]])
         picture = cv2.warpAffine(frame, matrix, (DETECTOR_SIZE, DETECTOR_SIZE), flags=cv2.INTER_AREA)
@@ -89,12 +90,12 @@ class Detector:
 
 
 class Landmarks:
-    """Looks at people: ``landmarks(crops (N, 256, 256, 3) uint8 RGB) -> LandmarkOutput``.
+    """Finds landmarks: ``landmarks(crops (N, 256, 256, 3) uint8 RGB) -> LandmarkOutput``.
 
-    One crop after the other, so that nothing depends on how they are batched. A feature is all that the network
-    says of the person: the landmarks in the crop with their logits, and those in metres, scaled to vary about as much.
-    Its inner maps are no part of it: they hold 1 mm more of poses (linear probe on renders), but differ so much between
-    renders and photographs that a model trained on the one turned people of the other sideways.
+    The network runs on one crop at a time, so that results do not depend on the batch. A feature holds all outputs of
+    the network: the landmarks in the crop with their logits, and the landmarks in metres, scaled to vary about as much.
+    The maps of its inner layers are left out. With them, the linear probe is 1 mm better on renders, but they differ so
+    much between renders and photographs that a model trained on renders turned people in photographs sideways.
     """
 
     def __init__(self, *, threads: int = 1) -> None:
@@ -108,11 +109,11 @@ class Landmarks:
             return LandmarkOutput(
                 *(np.zeros((0, *s), np.float32) for s in ((LANDMARKS, 3), (LANDMARKS,), (), (FEATURES,)))
             )
-        said = [self._network(crop.astype(np.float32) / 255) for crop in crops]
-        points, presence, metres = (np.array(part, np.float32) for part in zip(*said, strict=True))
+        outputs = [self._network(crop.astype(np.float32) / 255) for crop in crops]
+        points, presence, metres = (np.array(output, np.float32) for output in zip(*outputs, strict=True))
         points = points.reshape(-1, POINTS, 5)
         scaled = points * UNITS - ORIGIN
-        features = [part.reshape(len(crops), -1) for part in (scaled, 4 * metres)]
+        features = [values.reshape(len(crops), -1) for values in (scaled, 4 * metres)]
         landmarks = points[:, :LANDMARKS]
         return LandmarkOutput(
             landmarks[..., :3], _sigmoid(landmarks[..., 3]), presence.reshape(-1), np.concatenate(features, axis=1)
@@ -120,8 +121,11 @@ class Landmarks:
 
 
 class Network:
-    """A .tflite file cut down to some of its tensors: ``network(x (H, W, C) float32)`` gives each of ``outputs``,
-    without the leading 1. Unwanted parts (segmentation, heatmaps) are left out, inner tensors can be asked for."""
+    """A .tflite file cut down to some of its tensors: ``network(x (H, W, C) float32)`` -> the tensors ``outputs``.
+
+    They come without the batch axis and may be outputs of inner layers. The operators of other outputs (segmentation,
+    heatmaps) do not run.
+    """
 
     def __init__(self, content: bytes, outputs: tuple[int, ...], *, threads: int) -> None:
         self._interpreter = Interpreter(model_content=cut(content, outputs), num_threads=threads)
@@ -136,7 +140,7 @@ class Network:
 
 
 def cut(content: bytes, outputs: tuple[int, ...]) -> bytes:
-    """The model file with these tensors as its outputs, and only the operators that they need."""
+    """The .tflite file with these tensors as its outputs, and only the operators that they need."""
     model: Any = tflite.ModelT.InitFromObj(tflite.Model.GetRootAs(content, 0))
     (graph,) = model.subgraphs
     needed, operators = set(outputs), []
@@ -145,14 +149,14 @@ def cut(content: bytes, outputs: tuple[int, ...]) -> bytes:
             needed |= set(operator.inputs)
             operators.append(operator)
     graph.operators, graph.outputs = operators[::-1], list(outputs)
-    model.signatureDefs = None  # it names outputs that are gone
+    model.signatureDefs = None  # they name outputs that are gone
     builder = Builder(len(content))
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
 
 
 def anchors() -> NDArray[np.float64]:
-    """(2254, 2) x, y of the anchors' centres as parts of the input's side, in the order of the network's rows."""
+    """(2254, 2) x, y of the anchors' centres as fractions of the input's side, in the order of the network's rows."""
     layers = []
     for stride, count in ANCHORS:
         centres = (np.arange(DETECTOR_SIZE // stride) + 0.5) * stride / DETECTOR_SIZE
@@ -162,8 +166,10 @@ def anchors() -> NDArray[np.float64]:
 
 
 def squares(width: int, height: int, count: int) -> list[tuple[float, float, float]]:
-    """(left, top, side) of squares that cover the picture and overlap by half, ``count`` of them along the longer side,
-    none wider than the picture's shorter side."""
+    """(left, top, side) of squares that cover the picture and overlap by half.
+
+    There are ``count`` of them along the longer side. None is wider than the picture's shorter side.
+    """
     longer, shorter = max(width, height), min(width, height)
     side = min(2 * longer / (count + 1), float(shorter))
     along = np.linspace(0, longer - side, count)
@@ -173,14 +179,19 @@ def squares(width: int, height: int, count: int) -> list[tuple[float, float, flo
 
 
 def _around(points: NDArray[np.floating]) -> NDArray[np.floating]:
-    """(n, 4, 2) of the detector's points -> (n, 4) squares around the body. The first point is the middle of the hips,
-    the second lies on the circle around them that holds the whole body."""
+    """(n, 4, 2) points of the detector -> (n, 4) squares around the body.
+
+    The first point is the middle of the hips. The second lies on the circle around it that holds the whole body.
+    """
     hips, radius = points[:, 0], np.linalg.norm(points[:, 1] - points[:, 0], axis=1)[:, None]
     return np.concatenate([hips - radius, 2 * radius, 2 * radius], axis=1)
 
 
 def suppressed(boxes: NDArray[np.floating], scores: NDArray[np.floating]) -> NDArray[np.intp]:
-    """Numbers of the boxes (n, 4: left, top, width, height) that stay, the surest first: none overlaps a surer one."""
+    """Non-maximum suppression: boxes (n, 4: left, top, width, height) -> indices of those that stay, by falling score.
+
+    None of them overlaps one of a higher score by more than MOST_OVERLAP.
+    """
     order, kept = np.argsort(-scores, kind="stable"), []
     corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
     areas = boxes[:, 2] * boxes[:, 3]
@@ -198,16 +209,6 @@ def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def features_hash() -> str:
-    """16 hex digits that name the features: the network's file and what is taken of it."""
+    """16 hex digits that identify the features: the network's file, and what is taken from it."""
     text = f"{SHA256[LANDMARK_FILE]} {FEATURE_RULE}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def main() -> None:
-    """Fetch BlazePose's networks (9 MB, Apache-2.0) out of the wheel of mediapipe 0.10.21, by pip and its index.
-
-    They go to $GLOT_CACHE, else $XDG_CACHE_HOME/glot, else ~/.cache/glot. Whatever needs them does this by itself the
-    first time; on machines without a network, copy that folder there. Example: `python -m glot.blazepose`
-    """
-    for name in SHA256:
-        print(f"{cache_folder() / name}: {len(network_file(name)):,} bytes, as expected")

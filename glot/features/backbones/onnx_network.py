@@ -1,6 +1,6 @@
-"""A ResNet-50 in, the same network for onnxruntime out, in float32 or quantised to int8; and how it is run.
+"""A ResNet-50 in, the same network as a model file for onnxruntime out, in float32 or int8; and a session that runs it.
 
-On CPUs onnxruntime is the fastest float32 there is for it (84 % of what the chip can do, 1.6 times torch's eager mode).
+On CPUs onnxruntime is the fastest float32 for this network: 84 % of what the chip can do, 1.6 times torch's eager mode.
 """
 
 import logging
@@ -25,7 +25,7 @@ CALIBRATION_BATCH = 8
 
 
 def to_onnx(network: Any, feature_size: int) -> bytes:
-    """The model file of a torchvision ResNet of bottlenecks, its batch norms folded into the convolutions."""
+    """The model file of a torchvision ResNet of bottlenecks whose batch norms are folded into the convolutions."""
     graph = _Graph()
     x = graph.add("Relu", graph.convolution(network.conv1, IN))
     x = graph.add("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
@@ -54,6 +54,8 @@ def to_onnx(network: Any, feature_size: int) -> bytes:
 
 
 class _Graph:
+    """The nodes and weights of a model file under construction; each method returns the name of its output."""
+
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
@@ -74,12 +76,12 @@ class _Graph:
 
 
 class Session:
-    """A model file made ready: ``session(crops (B, 224, 224, 3) uint8 RGB) -> (B, F) float32``, on one thread."""
+    """Runs a model file: ``session(crops (B, 224, 224, 3) uint8 RGB) -> (B, F) float32``, on torch's thread count."""
 
     def __init__(self, model: bytes) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = torch.get_num_threads()
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads leave the core alone
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads do not occupy a core
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
@@ -89,9 +91,9 @@ class Session:
 
 
 def quantised(model: bytes, crops: NDArray[np.uint8]) -> bytes:
-    """The model with weights and activations in int8; ranges are those that it shows on ``crops`` (N, 224, 224, 3).
+    """The model file with weights and activations in int8, calibrated on ``crops`` (N, 224, 224, 3) uint8 RGB.
 
-    Weights have a scale per output channel; of the activations' values all but one in 100,000 lie in their range.
+    Weights have a scale per output channel. The range of an activation holds all but one in 100,000 of its values.
     """
     from onnxruntime.quantization import (
         CalibrationDataReader,
@@ -115,7 +117,7 @@ def quantised(model: bytes, crops: NDArray[np.uint8]) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         exact, small = Path(folder) / "exact.onnx", Path(folder) / "int8.onnx"
         exact.write_bytes(model)
-        root.setLevel(logging.ERROR)  # it advises a step that a folded network does not need
+        root.setLevel(logging.ERROR)  # it recommends a step that a folded network does not need
         try:
             quantize_static(
                 exact,

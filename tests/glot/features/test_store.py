@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from glot.errors import InputError
+from glot.features.local_copy import INDEX
 from glot.features.schema import read_manifest, read_table, write_manifest
-from glot.features.store import INDEX, FeatureStore
+from glot.features.store import FeatureStore
 from glot.human.crop import keypoints_to_crop
 from tests.fixtures.features import write_feature_set
 from tests.fixtures.places import ROOT
@@ -22,14 +23,14 @@ from tests.fixtures.places import ROOT
 OPEN = """
 import sys, time
 from pathlib import Path
-from glot.features import store
-copied, batches = [], store._batches
+from glot.features import local_copy, store
+copied, batches = [], local_copy._batches
 def slow(path, *args):
     copied.append(path)
     for batch in batches(path, *args):
         time.sleep(float(sys.argv[3]))
         yield batch
-store._batches = slow
+local_copy._batches = slow
 print("ready", flush=True)
 opened = store.FeatureStore.open(Path(sys.argv[1]), cache=Path(sys.argv[2]))
 print(len(copied), len(opened), float(opened.features.astype("f8").sum()), flush=True)
@@ -157,7 +158,7 @@ def rewrite(part: Path, change) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.slice(0, 30), "manifest says"),
+        (lambda t: t.slice(0, 30), "manifest has"),
         (lambda t: t.take([*range(5), *range(20, 50), *range(5, 20)]), "not together"),
         (lambda t: t.take([1, 0, *range(2, 50)]), "not in time order"),
         (lambda t: t.drop_columns(["fps"]), "columns"),

@@ -201,11 +201,11 @@ def broken(folder: Path, target: Path, **changes: np.ndarray | None) -> Path:
         ({"weights": None}, r"SMPL_NEUTRAL\.npz: weights is missing, expected \(6890, 24\)"),
         ({"weights": np.zeros((6890, 52))}, r"SMPL_NEUTRAL\.npz: weights is \(6890, 52\), expected \(6890, 24\)"),
         ({"v_template": None}, r"no v_template"),
-        ({"v_template": np.full((6890, 3), np.nan)}, "v_template holds something else than finite numbers"),
+        ({"v_template": np.full((6890, 3), np.nan)}, "v_template holds values that are not finite numbers"),
         ({"shapedirs": np.zeros((6890, 3, 4))}, r"shapedirs is \(6890, 3, 4\), expected \(6890, 3, 10\)"),
         ({"posedirs": np.zeros((6890, 3, 486))}, r"posedirs is .* expected \(6890, 3, 207\)"),
         ({"f": np.full((10, 3), 9999, np.uint32)}, "past the 6890 vertices"),
-        ({"kintree_table": np.zeros((2, 24), np.uint32)}, "not as SMPL's 24 do"),
+        ({"kintree_table": np.zeros((2, 24), np.uint32)}, "not those of SMPL's 24 joints"),
         ({"J_regressor": np.array([None] * 24)}, "not a readable"),
     ],
 )

@@ -114,7 +114,7 @@ def test_damage_is_named(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"hidden": 25}, r"correction\.regressor\.cam\.weight is \(3, 51\), the configuration says \(3, 53\)"),
-        ({"regressor": "residual"}, r"holds correction\.regressor\.joints\.0\.bias, which .* has not"),
+        ({"regressor": "residual"}, r"holds correction\.regressor\.joints\.0\.bias, which .* does not have"),
         ({"mask_token": "learnable"}, r"holds motion\.token\.mlp\.0\.bias|lacks motion\.token"),
         ({"local_depth": 4}, r"lacks correction\.blocks\.3\.attn\.proj\.bias"),
     ],

@@ -1,7 +1,7 @@
 """Agreement with the official code: its stored outputs, losses and gradients, from weights that are drawn by name.
 
-The files are looked for in $GLOT_GOLDEN, else in ../shared/golden. For everyone else tests/glot/models/test_own_values.py holds
-our own, made by a model that passed this.
+The files are in $GLOT_GOLDEN, else in ../shared/golden; without them, the tests are skipped. For that case
+tests/glot/models/test_own_values.py holds values of our own, made by a model that passed these tests.
 """
 
 import hashlib

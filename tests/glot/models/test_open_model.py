@@ -16,6 +16,7 @@ from glot.features.backbones.blazepose import FEATURES, features_hash
 from glot.human.body import load_body
 from glot.models.checkpoint import load_checkpoint
 from glot.models.inference import OPEN_MODEL, OPEN_MODELS, load_model
+from glot.models.spec import PublishSpec
 from glot.training.curves import plot, write_table
 from tests.fixtures.small_model import small_model
 from tests.glot.models.test_checkpoint import save
@@ -43,7 +44,7 @@ def test_the_one_for_videos_is_of_blazepose_and_small() -> None:
 def test_a_published_checkpoint_is_half_as_large_and_hardly_another(tmp_path: Path) -> None:
     model = small_model()
     save(tmp_path / "full", model)
-    publish.main(tmp_path / "full", tmp_path / "half")
+    publish.main(PublishSpec(checkpoint=tmp_path / "full", out=tmp_path / "half"))
     full, half = (tmp_path / name / "model.safetensors" for name in ("full", "half"))
     assert half.stat().st_size < 0.65 * full.stat().st_size
     ours, theirs = load_checkpoint(tmp_path / "half"), load_checkpoint(tmp_path / "full")
@@ -52,7 +53,7 @@ def test_a_published_checkpoint_is_half_as_large_and_hardly_another(tmp_path: Pa
         assert values.dtype == torch.float32
         torch.testing.assert_close(values, theirs.model.state_dict()[name], rtol=1e-3, atol=1e-6)
     with pytest.raises(InputError, match="no checkpoint"):
-        publish.main(tmp_path, tmp_path / "other")
+        publish.main(PublishSpec(checkpoint=tmp_path, out=tmp_path / "other"))
 
 
 def test_the_epochs_of_a_run_become_a_table_and_a_picture(tmp_path: Path) -> None:

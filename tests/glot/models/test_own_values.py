@@ -1,6 +1,6 @@
 """Our own outputs and losses, stored: a refactor that changes a number fails here, with or without the official files.
 
-Rewrite them on purpose with ``python -m tests.glot.models.test_own_values`` after the agreement with the official values is shown.
+To change them on purpose, run ``python -m tests.glot.models.test_own_values`` after test_official_parity.py has passed.
 """
 
 from dataclasses import replace

@@ -135,7 +135,7 @@ def test_everything_missing_is_named_at_once(tmp_path: Path, monkeypatch: pytest
     message = str(error.value)
     assert "2 things are missing" in message
     assert f"{tmp_path}/features/3dpw/test: no such feature folder" in message
-    assert f"{tmp_path}/runs/open_sample/best: no such folder" in message
+    assert f"{tmp_path}/runs/open_sample/best: there is no such folder" in message
     for made_by in ("make_sample.py", "pipelines/extract_features.py\n", "python -m glot.train_ray"):
         assert made_by in message + "\n"
     with pytest.raises(InputError, match="extract_features.py --dataset human36m --out /sets"):
