@@ -5,7 +5,7 @@ import numpy as np
 from glot.human.joints import SMPL_JOINTS
 from pipelines.motions.motion_clip import MotionClip, is_cycle, join, mirror, resample, turned
 
-UPPER_BODY = [
+ARMS_AND_HEAD = [
     SMPL_JOINTS.index(name)
     for name in SMPL_JOINTS
     if any(part in name for part in ("collar", "shoulder", "elbow", "wrist", "hand", "neck", "head"))
@@ -41,7 +41,7 @@ def random_pose(rng: np.random.Generator, clips: dict[str, MotionClip]) -> Motio
     lower, upper = (clips[names[rng.integers(len(names))]] for _ in range(2))
     pose = lower.poses[rng.integers(len(lower))].copy()
     if rng.random() < 0.5:
-        pose[UPPER_BODY] = upper.poses[rng.integers(len(upper))][UPPER_BODY]
+        pose[ARMS_AND_HEAD] = upper.poses[rng.integers(len(upper))][ARMS_AND_HEAD]
     pose[1:] += rng.normal(0, 0.06, (23, 1)) * rng.standard_normal((23, 3))
     clip = MotionClip(pose[None].astype(np.float32), np.array([[0, 0.9, 0]], dtype=np.float32))
     clip = mirror(clip) if rng.random() < 0.5 else clip
