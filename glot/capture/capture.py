@@ -17,10 +17,11 @@ from glot.capture.result_pictures import draw
 from glot.capture.studio import Studio
 from glot.human.crop import DEFAULT_CROP_SCALE, crop_image
 from glot.people.crop_batches import CropBatches
-from glot.people.footage import Footage, Person, detected, given, looked_at, spool_for
+from glot.people.footage import Footage
+from glot.people.landmarks import Person, find_landmarks, spool_for
 from glot.people.spool import Spool
 from glot.people.track_files import read_tracks
-from glot.people.tracks import Short, Track
+from glot.people.tracks import Short, Track, detect_tracks, tracks_of_boxes
 
 CROPS_AT_ONCE = 8
 
@@ -53,7 +54,7 @@ def capture(video: Path, folder: Path, studio: Studio, *, name_in_tracks: str = 
         tracks, short = _tracks(footage, studio, name_in_tracks or video.name)
     with spool_for(tracks) as landmarks, atomic_folder(folder) as unfinished:
         with clock.stage("landmarks"):
-            people, doubtful = looked_at(footage, tracks, studio.landmarks, landmarks)
+            people, doubtful = find_landmarks(footage, tracks, studio.landmarks, landmarks)
         files = _write_results(unfinished, footage, people, studio, clock) if people else []
         timeline = footage.timeline
         summary = {
@@ -90,8 +91,8 @@ def extract(footage: Footage, people: list[Person], studio: Studio, features: Sp
 def _tracks(footage: Footage, studio: Studio, name_in_tracks: str) -> tuple[list[Track], list[Short]]:
     """Where the people are, from the detector or from --tracks; and who was seen too briefly."""
     if studio.options.tracks is None:
-        return detected(footage, studio.find)
-    return given(footage, read_tracks(name_in_tracks, studio.options.tracks))
+        return detect_tracks(footage, studio.find)
+    return tracks_of_boxes(footage, read_tracks(name_in_tracks, studio.options.tracks))
 
 
 def _write_results(folder: Path, footage: Footage, people: list[Person], studio: Studio, clock: Clock) -> list[str]:

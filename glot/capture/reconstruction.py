@@ -21,13 +21,13 @@ from glot.motion.person_motion import Motion, crop_boxes, default_focal, make_mo
 from glot.motion.pose_fit import CONTEXT, fit_poses
 from glot.motion.pose_fit import PAIRS as FIT_PAIRS
 from glot.motion.smoothing import Smoother
-from glot.people.footage import NAMES, Person
+from glot.people.landmarks import LANDMARK_NAMES, Person
 from glot.people.spool import Spool
 from glot.people.video import Timeline
 
 PIECE = 256  # frames of a piece
-LANDMARK_ROWS = [NAMES.index(name) for _, name in PAIRS]
-FIT_ROWS = [NAMES.index(name) for _, name in FIT_PAIRS]
+LANDMARK_ROWS = [LANDMARK_NAMES.index(name) for _, name in PAIRS]
+FIT_ROWS = [LANDMARK_NAMES.index(name) for _, name in FIT_PAIRS]
 SMPL_ROWS = [joint for joint, _ in PAIRS]
 
 

@@ -9,7 +9,7 @@ from glot.motion.bvh import write_bvh
 from glot.motion.gltf import write_gltf
 from glot.motion.motion_files import read_motion, write_motion, write_peers_pkl
 from glot.motion.person_motion import Motion
-from glot.people.footage import Person
+from glot.people.landmarks import Person
 
 
 def person_file(folder: Path, person: Person, suffix: str) -> Path:

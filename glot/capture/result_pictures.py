@@ -11,7 +11,8 @@ from glot.capture.result_files import person_file
 from glot.human.body import Body
 from glot.motion.motion_files import StoredMotion
 from glot.motion.person_motion import Motion, joined
-from glot.people.footage import Footage, Person
+from glot.people.footage import Footage
+from glot.people.landmarks import Person
 from glot.pictures.drawing import Picture, write_video
 from glot.pictures.film import film
 from glot.pictures.person_sheet import moments, sheet

@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter1d
 from glot.human.camera import crop_cam, full_image_translation
 from glot.human.joints import SMPL_JOINTS
 
-# SMPL's joints and the landmarks (names of glot.people.footage.JOINTS) that mean the same places.
+# SMPL's joints and the landmarks (names of glot.people.landmarks.LANDMARKS) that mean the same places.
 PAIRS = tuple(
     (SMPL_JOINTS.index(f"{side}_{joint}"), f"{side[0]}{joint}")
     for joint in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")

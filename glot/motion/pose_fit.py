@@ -12,7 +12,7 @@ from glot.human.body import Body
 from glot.human.joints import JOINTS, SMPL_JOINTS, SPIN49
 from glot.human.rotation import axis_angle_to_rotmat
 
-# SPIN's joints (SMPL's own where there is a choice) and the landmarks (names of glot.people.footage.JOINTS) that mean the same.
+# SPIN's joints (SMPL's own where there is a choice) and the landmarks (names of glot.people.landmarks.LANDMARKS) that mean the same.
 PARTS = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 SIDED = tuple((SPIN49.index(f"OP {side}{part.title()}"), side.lower() + part) for part in PARTS for side in "LR")
 PAIRS = ((SPIN49.index("OP Nose"), "nose"), *SIDED)

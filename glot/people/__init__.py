@@ -1,0 +1,13 @@
+"""Videos in; the people in them out: tracks, 2D landmarks and boxes.
+
+video         video files read forwards: upright pictures, and the video's timeline
+seeking       the same pictures in any order
+footage       a video that is read several times from its start
+detection     a picture to boxes of people
+tracks        boxes in each frame to tracks of people
+track_files   boxes of people from files of other programs
+landmarks     tracks to 2D landmarks, and boxes around them
+boxes         2D joints or landmarks to smooth boxes
+spool         rows of numbers that wait on disk until they are needed
+crop_batches  crops of people to features, some crops at a time
+"""

@@ -1,4 +1,4 @@
-"""2D joints of one person over a clip in, smooth square boxes out."""
+"""2D joints of one person over a clip in; smooth square boxes around them, as in training, out."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter1d, median_filter
 VISIBLE = 0.3  # confidence above which a joint counts
 ENLARGE = 1.1
 MEDIAN_FRAMES = 11
-SMALLEST_DIAGONAL = 0.5  # px; below it a frame says nothing about the size of the person
+SMALLEST_DIAGONAL = 0.5  # px; a frame with less is treated as one without a visible person
 
 
 class Boxes(NamedTuple):
@@ -32,23 +32,24 @@ def keypoint_boxes(
 
     The side is ``enlarge`` times the diagonal of the joints' bounds. Centre and 150 / diagonal are interpolated over
     frames without a visible person, median filtered over ``median`` frames and Gaussian filtered with ``sigma`` frames.
-    No visible person at all gives start = stop = 0.
+    Without any visible person, start = stop = 0.
 
-    Corrected against the code of VIBE and its heirs: the median repeats the edge frames where theirs pads with zeros
-    (which pulls boxes of the first and last 5 frames aside and makes infinite ones of clips under 6 frames), and boxes
-    are cut to [start, stop) as everything else is (see ``misaligned``). ``zero_padded`` brings the old median back.
-    Kept: the Gaussian mirrors at the ends, so that a box that moves steadily there lags by up to 0.8 sigma of motion.
+    Two mistakes of VIBE's code, and of the code derived from it, are corrected. Their median filter pads with zeros,
+    which pulls the boxes of the first and last 5 frames aside, and makes the boxes of clips under 6 frames infinite;
+    ours repeats the edge frames (``zero_padded`` brings theirs back). Their boxes are not cut to [start, stop) as all
+    other values are (see pipelines.decoders.box_variants.misaligned); ours are. One property is kept: the Gaussian
+    mirrors at the ends, so that a box that moves steadily there lags by up to 0.8 sigma of motion.
     """
     return smooth_boxes(bounds(keypoints2d), enlarge=enlarge, median=median, sigma=sigma, zero_padded=zero_padded)
 
 
 def bounds(keypoints2d: NDArray[np.floating]) -> NDArray[np.float64]:
-    """(N, J, 3) -> (N, 3): centre x, centre y and diagonal of the visible joints' bounds, px; 0 where there is none."""
+    """(N, J, 3) -> (N, 3): centre x, centre y and diagonal of the visible joints' bounds, px; 0 without any."""
     keypoints2d = np.asarray(keypoints2d, np.float64)
-    seen = (keypoints2d[..., 2] > VISIBLE)[..., None]  # (N, J, 1)
+    visible = (keypoints2d[..., 2] > VISIBLE)[..., None]  # (N, J, 1)
     points = keypoints2d[..., :2]
-    low, high = np.where(seen, points, np.inf).min(1), np.where(seen, points, -np.inf).max(1)  # (N, 2)
-    low, high = (np.where(seen.any(1), ends, 0.0) for ends in (low, high))
+    low, high = np.where(visible, points, np.inf).min(1), np.where(visible, points, -np.inf).max(1)  # (N, 2)
+    low, high = (np.where(visible.any(1), ends, 0.0) for ends in (low, high))
     return np.column_stack([(low + high) / 2, np.linalg.norm(high - low, axis=-1)])
 
 
@@ -60,7 +61,7 @@ def smooth_boxes(
     sigma: float = 8.0,
     zero_padded: bool = False,
 ) -> Boxes:
-    """What ``keypoint_boxes`` makes of joints with these ``bounds`` (N, 3)."""
+    """The boxes of ``keypoint_boxes`` for joints with these ``bounds`` (N, 3)."""
     diagonal = bounds[:, 2]
     frames = np.flatnonzero(diagonal >= SMALLEST_DIAGONAL)
     if not len(frames):
@@ -73,6 +74,6 @@ def smooth_boxes(
         signal = np.interp(steps, frames, signals[:, column])
         signal = median_filter(signal, median, mode="constant" if zero_padded else "nearest")
         smooth[:, column] = gaussian_filter1d(signal, sigma)
-    with np.errstate(divide="ignore"):  # only the old median can make a zero
+    with np.errstate(divide="ignore"):  # only the zero-padded median can give 0
         side = enlarge * 150.0 / smooth[:, 2]
     return Boxes(start, stop, np.column_stack([smooth[:, :2], side, side]))

@@ -1,4 +1,4 @@
-"""Who looks for people in a picture: BlazePose's detector, or torchvision's with weights from a file."""
+"""A picture in; boxes of its people and their scores out, by BlazePose's detector or one of torchvision's."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ from glot.models.checkpoint import read_torch_file
 
 Find = Callable[[NDArray[np.uint8]], Detections]  # (H, W, 3) RGB -> boxes (n, 4) left, top, width, height px; scores
 
-PERSON = 1  # of COCO's classes
+PERSON = 1  # its number among COCO's classes
 LEAST_SCORE = 0.5
 NETWORKS = (
     torchvision.models.detection.fasterrcnn_resnet50_fpn,
@@ -26,11 +26,11 @@ NETWORKS = (
 
 
 def load_detector(weights: Path | None, *, tiles: int = 0) -> Find:
-    """BlazePose's where ``weights`` is None, else the torchvision network whose weights they are.
+    """BlazePose's detector if ``weights`` is None, else the torchvision network that the weights belong to.
 
-    BlazePose was made for one or a few people who fill a good part of the picture, unless it looks closer in ``tiles``
-    (see there). torchvision's networks see small people and crowds, too, and are several times slower without a GPU.
-    InputError for a file that is none of theirs.
+    BlazePose was made for one or a few people who fill a good part of the picture; with ``tiles`` it also looks at
+    parts of the picture (see glot.features.backbones.blazepose.Detector). torchvision's networks find small people and
+    crowds, too; without a GPU they are several times slower. InputError for a file with other weights.
     """
     if weights is None:
         return Detector(tiles=tiles)
@@ -38,10 +38,10 @@ def load_detector(weights: Path | None, *, tiles: int = 0) -> Find:
 
 
 class TorchvisionDetector:
-    """``detector(frame (H, W, 3) uint8 RGB) -> Detections``: people of score 0.5 and more, the surest first."""
+    """``detector(frame (H, W, 3) uint8 RGB) -> Detections``: people of score 0.5 and more, the highest score first."""
 
     def __init__(self, weights: Path) -> None:
-        self.network = _fitting(read_torch_file(weights), weights)
+        self.network = _network_of(read_torch_file(weights), weights)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.network.to(self.device)
 
@@ -55,8 +55,8 @@ class TorchvisionDetector:
         return Detections(boxes.astype(np.float32), found["scores"][kept].cpu().numpy())
 
 
-def _fitting(state: object, path: Path) -> nn.Module:
-    """The network whose tensors these are, by their names and shapes."""
+def _network_of(state: object, path: Path) -> nn.Module:
+    """The network with these weights, recognised by the names and shapes of the tensors."""
     if isinstance(state, dict):
         found = {name: tuple(getattr(tensor, "shape", ())) for name, tensor in state.items()}
         for build in NETWORKS:

@@ -1,6 +1,6 @@
-"""A video in, any of its pictures out, in whatever order they are asked for: it is read on from the key frame before.
+"""A video in; any of its pictures out, in any order. Decoding begins at the key frame before the picture.
 
-Pictures are numbered as glot.people.video does, which reads forwards only.
+Pictures are numbered as by glot.people.video, which reads forwards only.
 """
 
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from glot.people.video import Unreadable, opened, upright
 
-NEAR = 30  # pictures; as far ahead as reading on beats jumping
+NEAR = 30  # pictures; up to so many ahead, reading on is faster than jumping
 
 
 class SeekableVideo:
-    """Raises Unreadable where the file cannot be opened. One decoded picture is in memory, and every one's time."""
+    """An open video; one decoded picture and the times of all are in memory. Unreadable if it cannot be opened."""
 
     def __init__(self, path: Path) -> None:
         self.container = opened(path)
@@ -26,7 +26,7 @@ class SeekableVideo:
         self.stream = self.container.streams.video[0]
         self.times = self._times()
         self.fps = float(self.stream.average_rate or 0)
-        self.number = -1  # of the picture decoded last
+        self.number = -1  # number of the picture decoded last
         self.shown: av.VideoFrame | None = None
         self.pictures: Iterator[av.VideoFrame] = iter(())
         self.read(0)
@@ -48,7 +48,7 @@ class SeekableVideo:
         self.container.close()
 
     def _times(self) -> NDArray[np.int64]:
-        """When each picture is shown, in units of the stream, without decoding any."""
+        """When each picture is shown, in units of the stream. No picture is decoded."""
         found = []
         try:
             for packet in self.container.demux(self.stream):
@@ -56,7 +56,7 @@ class SeekableVideo:
                 if packet.size and when is not None and not packet.is_discard:
                     found.append(when)
         except (av.FFmpegError, ValueError):
-            pass  # the file is cut; what came before can be seen
+            pass  # the file is cut; the pictures before the cut can be shown
         return np.sort(np.array(found, np.int64))
 
     def _jump(self, number: int) -> None:
@@ -74,5 +74,5 @@ class SeekableVideo:
             self.shown = None
             raise Unreadable(f"frame {number} cannot be decoded ({error or 'the video ends before it'})") from None
         when = self.shown.pts if self.shown.pts is not None else self.shown.dts
-        # By its time: how many pictures lie between the key frame and this one, nobody has counted.
+        # Its number follows from its time: nobody counted the pictures from the key frame to this one.
         self.number = self.number + 1 if when is None else int(np.searchsorted(self.times, when, side="right")) - 1

@@ -1,4 +1,4 @@
-"""Files from elsewhere that say where people are in a video (JSON, or the MOT challenge's text) in, boxes out."""
+"""Boxes of a video's people by another program, in files (JSON, or the MOT challenge's text), in; the boxes out."""
 
 import csv
 import json
@@ -11,21 +11,27 @@ from numpy.typing import NDArray
 from glot.errors import InputError
 
 MOT_COLUMNS = 6  # frame (from 1), id, left, top, width, height; what follows (confidence, ...) is not needed
+FARTHEST = 1e6  # px; boxes beyond it are mistakes
 TRACK_FILES = (".json", ".txt", ".csv")
 
 
-class Boxes(NamedTuple):
-    """Where one person is."""
+class FrameBoxes(NamedTuple):
+    """Where one person is, in some frames."""
 
     frames: NDArray[np.int64]  # (n,) 0-based, rising
     bbox: NDArray[np.float64]  # (n, 4) left, top, width, height: px
 
+    def with_size(self) -> NDArray[np.bool_]:
+        """(n,) whether a box has a width and a height, and lies at finite pixels."""
+        return np.asarray((self.bbox[:, 2:] > 0).all(1) & (np.abs(self.bbox) < FARTHEST).all(1))  # NaN fails, too
 
-def read_tracks(video: str, tracks: Path) -> dict[str, Boxes]:
-    """The boxes of a video's people. InputError where the file is none of what is known.
 
-    JSON: {"person": {"frames": [0, 1, ...], "bbox": [[left, top, width, height], ...]}}, frames counted from 0; or that
-    for each video under its path below the root. Text: the MOT challenge's lines, frames counted from 1.
+def read_tracks(video: str, tracks: Path) -> dict[str, FrameBoxes]:
+    """The boxes of a video's people, by their names. InputError where there is no file in one of the two formats.
+
+    JSON: {"person": {"frames": [0, 1, ...], "bbox": [[left, top, width, height], ...]}}, frames counted from 0; or an
+    object with one such object for each video, under its path below the root. Text: the MOT challenge's lines, frames
+    counted from 1.
     """
     path = track_file(video, tracks)
     if path is None:
@@ -39,12 +45,12 @@ def read_tracks(video: str, tracks: Path) -> dict[str, Boxes]:
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
         raise InputError(f"{path}: not boxes as JSON or in the MOT format ({error})") from None
     if found is None:
-        raise InputError(f"{path}: says nothing about {video}")
+        raise InputError(f"{path}: has no boxes for {video}")
     return found
 
 
 def track_file(video: str, tracks: Path) -> Path | None:
-    """The file about a video: ``tracks`` itself, or the one in that folder with the video's name."""
+    """The file of a video's boxes: ``tracks`` itself, or the one in that folder with the video's name, or None."""
     if tracks.is_file():
         return tracks
     bases = (tracks / Path(video).with_suffix(""), tracks / Path(video).stem)
@@ -52,9 +58,9 @@ def track_file(video: str, tracks: Path) -> Path | None:
     return next((name for name in names if name.is_file()), None)
 
 
-def _from_json(content: Any, video: str) -> dict[str, Boxes] | None:
+def _from_json(content: Any, video: str) -> dict[str, FrameBoxes] | None:
     if not isinstance(content, dict):
-        raise ValueError("no object of people in it")
+        raise ValueError("it holds no object of people")
     people: Any = content
     if not all(isinstance(value, dict) and "frames" in value for value in content.values()):
         people = content.get(video, content.get(Path(video).name))
@@ -63,7 +69,7 @@ def _from_json(content: Any, video: str) -> dict[str, Boxes] | None:
     return {str(person): _boxes(value["frames"], value["bbox"], person) for person, value in people.items()}
 
 
-def _from_mot(text: str) -> dict[str, Boxes]:
+def _from_mot(text: str) -> dict[str, FrameBoxes]:
     rows: dict[str, list[list[float]]] = {}
     for number, row in enumerate(csv.reader(text.splitlines()), 1):
         if not row:
@@ -77,14 +83,14 @@ def _from_mot(text: str) -> dict[str, Boxes]:
     }
 
 
-def _boxes(frames: Any, bbox: Any, person: str) -> Boxes:
+def _boxes(frames: Any, bbox: Any, person: str) -> FrameBoxes:
     numbers, values = np.asarray(frames, np.float64).ravel(), np.asarray(bbox, np.float64)
     if values.shape != (len(numbers), 4):
         raise ValueError(f"person {person}: {len(numbers)} frames, boxes {values.shape}")
     if not ((numbers >= 0) & (numbers < 2**31) & (numbers == np.floor(numbers))).all():
-        raise ValueError(f"person {person}: frames that are no whole numbers from 0 on")
+        raise ValueError(f"person {person}: frames must be whole numbers from 0 on")
     order = np.argsort(numbers, kind="stable")
     rising, values = numbers[order].astype(np.int64), values[order]
     if len(twice := np.flatnonzero(np.diff(rising) == 0)):
         raise ValueError(f"person {person}: two boxes in frame {rising[twice[0]]}")
-    return Boxes(rising, values)
+    return FrameBoxes(rising, values)

@@ -1,4 +1,4 @@
-"""Detections frame by frame in, people through the video out: who is who, gaps filled, boxes smooth.
+"""Detections of people in each frame in; tracks of them through the video, without gaps and with smooth boxes, out.
 
 n boxes of a picture, N frames of a track. Boxes are left, top, width, height: px of the upright picture.
 """
@@ -13,23 +13,25 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from trackforge import TRACKTRACK
 
-from glot.people.track_files import Boxes
+from glot.people.detection import Find
+from glot.people.footage import Footage
+from glot.people.track_files import FrameBoxes
 
 # trackforge (MIT) has wheels for every Python here and no dependencies; the better known ones want another OpenCV or an
-# old numpy. Of its trackers TrackTrack (Shim et al., CVPR 2025) was the one that told people who cross apart by their
-# looks and, where they are dressed alike, still mostly by their ways.
+# old numpy. Of its trackers, TrackTrack (Shim et al., CVPR 2025) was the one that kept people who cross apart by their
+# appearance and, where they are dressed alike, still mostly by their movement.
 LEAST_SCORE = 0.5  # of a detection that continues a track
 SURE_SCORE = 0.6  # of one that begins a track
-LOST_SECONDS = 2.0  # after which somebody who comes back is somebody new
-SHORT_SECONDS = 0.5  # seen for less: reported, not reconstructed
+LOST_SECONDS = 2.0  # a person who comes back after a longer time gets a new track
+SHORT_SECONDS = 0.5  # a person seen for a shorter time is reported, not reconstructed
 SMOOTH_SECONDS = 0.1  # of the Gaussian over boxes
-BEFORE_SECONDS = 0.2  # within which a detection before a track's first one belongs to it,
-SAME_PLACE = 0.3  # at this intersection over union
-HUES, SATURATIONS, VALUES = 12, 4, 4
+# A detection belongs to a track that begins within so many seconds after it, at this intersection over union or more.
+BEFORE_SECONDS, SAME_PLACE = 0.2, 0.3
+HUES, SATURATIONS, VALUES = 12, 4, 4  # bins of the colour histograms
 
 
 class Track(NamedTuple):
-    """One person, every frame from the first to the last; ``seen`` is False where the box was filled in."""
+    """One person at every frame from the first to the last; ``seen`` is False where the box was interpolated."""
 
     person: str
     frames: NDArray[np.int64]  # (N,) consecutive
@@ -38,7 +40,7 @@ class Track(NamedTuple):
 
 
 class Short(NamedTuple):
-    """A tracklet too short to be followed: reported, not lost."""
+    """A track that is not reconstructed, and the reason. It is reported, so that nothing is lost silently."""
 
     first: int  # frame
     last: int
@@ -46,14 +48,18 @@ class Short(NamedTuple):
     reason: str
 
 
-# Thousands of small objects between pictures that come and go keep the heap from shrinking, 40 KB for every frame of a
-# long video; two long arrays of numbers do not.
-Box = tuple[float, ...]
+Box = tuple[float, ...]  # left, top, width, height: px
 
 
 class _Tracklet:
+    """The boxes of one person as they are detected.
+
+    They are kept in two long arrays of numbers. Thousands of small objects, allocated between large pictures, would
+    keep the heap from shrinking: 40 KB for every frame of a long video.
+    """
+
     def __init__(self) -> None:
-        self.frames, self.numbers = array("q"), array("d")  # of boxes, four each
+        self.frames, self.numbers = array("q"), array("d")  # numbers: four for each box
 
     def first(self) -> Box:
         return tuple(self.numbers[:4])
@@ -66,12 +72,12 @@ class _Tracklet:
         self.frames.insert(0, frame)
         self.numbers[:0] = array("d", box)
 
-    def all(self) -> Boxes:
-        return Boxes(np.array(self.frames, np.int64), np.array(self.numbers).reshape(-1, 4))
+    def all(self) -> FrameBoxes:
+        return FrameBoxes(np.array(self.frames, np.int64), np.array(self.numbers).reshape(-1, 4))
 
 
 class Tracker:
-    """Takes the pictures of a video in order and gives its tracks at the end; one picture is looked at at a time."""
+    """Takes the detections of a video picture by picture, in order, and gives the tracks at the end."""
 
     def __init__(self, fps: float) -> None:
         self.fps = fps
@@ -82,15 +88,16 @@ class Tracker:
             track_buffer=max(round(LOST_SECONDS * fps), 1),
         )
         self._tracklets: dict[int, _Tracklet] = {}
-        self._left: dict[int, list[tuple[Box, float]]] = {}  # by frame: detections nobody took
+        self._left: dict[int, list[tuple[Box, float]]] = {}  # frame -> detections that belong to no track
         self._frames = 0
 
     def add(self, picture: NDArray[np.uint8], boxes: NDArray[np.floating], scores: NDArray[np.floating]) -> None:
         """The next picture (H, W, 3), its boxes (n, 4) and their scores (n,)."""
         boxes = np.asarray(boxes, np.float64)
         found = [(box.tolist(), float(score), 0) for box, score in zip(boxes, scores, strict=True)]
+        appearances = [appearance(picture, box).tolist() for box in boxes]
         taken = set()
-        for number, _, _, _, row in self._tracker.update(found, [look(picture, box).tolist() for box in boxes]):
+        for number, _, _, _, row in self._tracker.update(found, appearances):
             if row is not None:
                 if number not in self._tracklets:
                     self._tracklets[number] = _Tracklet()
@@ -102,7 +109,7 @@ class Tracker:
         self._frames += 1
 
     def tracks(self) -> tuple[list[Track], list[Short]]:
-        """Everybody, in the order of coming in, and what was too short. To be asked once, at the end."""
+        """The tracks in the order of their first frames, and those that are too short. Called once, at the end."""
         for tracklet in self._tracklets.values():
             self._extend_back(tracklet)
         for frame, detections in self._left.items():
@@ -112,12 +119,12 @@ class Tracker:
                     alone.append(frame, box)
         people = sorted(self._tracklets.values(), key=lambda one: one.frames[0])
         raw = [one.all() for one in people]
-        # In a video shorter than a second, half of it will do.
+        # In a video shorter than a second, half of its frames are enough.
         least = min(max(round(SHORT_SECONDS * self.fps), 1), (self._frames + 1) // 2)
         return finished(raw, fps=self.fps, least=least)
 
     def _extend_back(self, tracklet: _Tracklet) -> None:
-        """The tracker believes in a person at the second sight in a row; what it saw before is fetched back here."""
+        """Adds earlier detections. The tracker begins a track only at the second detection in a row."""
         frame, reach = tracklet.frames[0] - 1, max(round(BEFORE_SECONDS * self.fps), 1)
         while frame >= max(tracklet.frames[0] - reach, 0):
             left = self._left.get(frame, [])
@@ -127,11 +134,33 @@ class Tracker:
             frame -= 1
 
 
+def detect_tracks(footage: Footage, find: Find) -> tuple[list[Track], list[Short]]:
+    """Detects people in every picture of a video and follows them."""
+    tracker = Tracker(footage.timeline.fps)
+    for picture in footage.pictures("looking for people"):
+        found = find(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))  # type: ignore[arg-type]
+        tracker.add(picture, found.boxes, found.scores)
+    return tracker.tracks()
+
+
+def tracks_of_boxes(footage: Footage, people: dict[str, FrameBoxes]) -> tuple[list[Track], list[Short]]:
+    """Tracks of boxes that another program made (name -> boxes), without boxes of no size or beyond the video."""
+    names, kept = [], []
+    for name, boxes in people.items():
+        inside = boxes.with_size() & (boxes.frames < footage.timeline.frames)
+        if inside.any():
+            names.append(name)
+            kept.append(FrameBoxes(boxes.frames[inside], boxes.bbox[inside]))
+    return finished(kept, fps=footage.timeline.fps, least=1, names=names)
+
+
 def finished(
-    raw: Sequence[Boxes], *, fps: float, least: int, names: Sequence[str] = ()
+    raw: Sequence[FrameBoxes], *, fps: float, least: int, names: Sequence[str] = ()
 ) -> tuple[list[Track], list[Short]]:
-    """People as they were detected -> tracks called by ``names``, or "1", "2", ...; and the tracklets that were seen in
-    fewer than ``least`` frames."""
+    """Boxes of people as they were detected -> their tracks, and those with boxes in fewer than ``least`` frames.
+
+    Tracks are called by ``names``, one for each of ``raw``, or "1", "2", ... without them.
+    """
     tracks: list[Track] = []
     short: list[Short] = []
     for number, boxes in enumerate(raw):
@@ -144,7 +173,7 @@ def finished(
     return tracks, short
 
 
-def filled(person: str, boxes: Boxes, *, fps: float) -> Track:
+def filled(person: str, boxes: FrameBoxes, *, fps: float) -> Track:
     """Boxes of some frames -> a box at every frame between the first and the last, smoothed over time."""
     frames = np.arange(boxes.frames[0], boxes.frames[-1] + 1)
     every = np.column_stack([np.interp(frames, boxes.frames, column) for column in boxes.bbox.T])
@@ -162,10 +191,10 @@ def overlap(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
     return shared / max(float(a[2:].prod() + b[2:].prod()) - shared, 1e-9)
 
 
-def look(picture: NDArray[np.uint8], box: NDArray[np.floating]) -> NDArray[np.float32]:
-    """How somebody is dressed: (2 * 192,) colour histograms of the upper and the lower half of the body, of norm 1.
+def appearance(picture: NDArray[np.uint8], box: NDArray[np.floating]) -> NDArray[np.float32]:
+    """(2 * 192,) colour histograms of a person's clothes, of the upper and the lower half of the body; of norm 1.
 
-    Squares around a body hold more wall than body: only the middle of the box is looked at.
+    Only the middle of the box counts: a square around a body has more background than body in it.
     """
     left, top, width, height = (float(value) for value in box)
     reach = min(width, 0.45 * height) / 4
@@ -179,7 +208,7 @@ def look(picture: NDArray[np.uint8], box: NDArray[np.floating]) -> NDArray[np.fl
 
 
 def _histogram(part: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(192,) of norm 1: roots of shares, whose scalar product is Bhattacharyya's coefficient."""
+    """(192,) of norm 1: square roots of the bins' shares, whose dot product is the Bhattacharyya coefficient."""
     bins: Any = [HUES, SATURATIONS, VALUES]
     if part.size == 0:
         return np.full(int(np.prod(bins)), np.prod(bins) ** -0.5, np.float32)

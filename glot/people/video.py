@@ -1,4 +1,4 @@
-"""Video files in, upright pictures and their times out; what is damaged is said, never guessed over."""
+"""Video files in; upright pictures, and what a video shows when, out. Damage is reported, never guessed over."""
 
 import heapq
 from collections.abc import Iterator
@@ -9,40 +9,40 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-# A video is read as what its name says. Left to guess, FFmpeg would also follow a playlist to other files and hosts.
+# A video is read in the format of its suffix. Left to guess, FFmpeg would follow a playlist to other files and hosts.
 VIDEOS = {".avi": "avi", ".mp4": "mov", ".m4v": "mov", ".mov": "mov", ".mkv": "matroska", ".webm": "matroska"}
-REORDERED = 32  # pictures; codecs store one at most 16 places from where it is shown
-NOMINAL_FPS = 30.0  # of a video that does not say
+REORDERED = 32  # pictures; codecs store a picture at most 16 places away from its place in time
+NOMINAL_FPS = 30.0  # of a video that does not give its frame rate
 
 
 class Unreadable(Exception):
-    """A picture that cannot be had; the message is the reason."""
+    """A picture or a video that cannot be read; the message is the reason."""
 
 
 def video_frame(image: str) -> tuple[str, int] | None:
-    """("walk.avi", 12) of "walk.avi#12", the picture that video shows after 12 others; None for a picture's path."""
+    """("walk.avi", 12) of "walk.avi#12", which is picture 12 (from 0) of the video; None for the path of a picture."""
     name, _, number = image.rpartition("#")
     return (name, int(number)) if number.isdecimal() and Path(name).suffix.lower() in VIDEOS else None
 
 
 class Timeline(NamedTuple):
-    """What a video shows, and when."""
+    """The pictures of a video and their rate."""
 
     frames: int  # pictures in the file
     fps: float  # mean
-    even: bool  # whether pictures follow each other in even steps
+    even: bool  # whether the frame rate is constant
     width: int  # as shown, px
     height: int
 
 
 def read_timeline(path: Path) -> Timeline:
-    """Walks through a whole video; only its first picture is decoded. Raises Unreadable."""
+    """Reads through a whole video and decodes only its first picture. Raises Unreadable."""
     video = Video(path)
     try:
         height, width = video.read(0).shape[:2]
     finally:
         video.close()
-    steps: list[float] = []  # shortest and longest
+    steps: list[float] = []  # shortest and longest, s
     frames = 0
     with opened(path) as container:
         stream = container.streams.video[0]
@@ -61,7 +61,7 @@ def read_timeline(path: Path) -> Timeline:
 
 
 def _times(container: "av.container.InputContainer") -> Iterator[int]:
-    """When the pictures are shown, in order; they are stored in the order in which they can be decoded."""
+    """When the pictures are shown, in order. They are stored in another order, the one in which they can be decoded."""
     waiting: list[int] = []
     try:
         for packet in container.demux(container.streams.video[0]):
@@ -73,12 +73,12 @@ def _times(container: "av.container.InputContainer") -> Iterator[int]:
             else:
                 yield heapq.heappushpop(waiting, when)
     except (av.FFmpegError, ValueError):
-        pass  # the file is cut: reading its pictures says where
+        pass  # the file is cut; reading its pictures tells where
     yield from sorted(waiting)
 
 
-def frames_said(path: Path) -> int:
-    """How many pictures a video's header says, or its length suggests; 0 where it cannot be opened. Reads no more."""
+def estimated_frames(path: Path) -> int:
+    """The number of pictures by a video's header, or by its length; 0 if it cannot be opened. Nothing else is read."""
     try:
         video = Video(path)
     except Unreadable:
@@ -89,28 +89,29 @@ def frames_said(path: Path) -> int:
 
 
 def upright(shown: av.VideoFrame) -> NDArray[np.uint8]:
-    """A decoded picture the way up it is meant to be: (H, W, 3) BGR."""
+    """A decoded picture, turned upright: (H, W, 3) BGR."""
     picture: NDArray[np.uint8] = shown.to_ndarray(format="bgr24")  # type: ignore[assignment]
-    # Phones film sideways and say so: a quarter turn counterclockwise for every 90 degrees.
+    # Phones film sideways and store the rotation: a quarter turn counterclockwise for every 90 degrees.
     turns = round(getattr(shown, "rotation", 0) / 90) % 4
     return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
 
 
 def opened(path: Path) -> "av.container.InputContainer":
-    """The file, as what its name says it is. Raises Unreadable."""
+    """The file, opened in the format of its suffix. Raises Unreadable."""
     try:
         return av.open(str(path), format=VIDEOS[path.suffix.lower()])
     except OSError as error:
         raise Unreadable(error.strerror or type(error).__name__) from None
     except (av.FFmpegError, ValueError) as error:
-        raise Unreadable(f"not a readable video ({_said(error)})") from None
+        raise Unreadable(f"not a readable video ({_reason(error)})") from None
 
 
 class Video:
-    """An open video, read forwards: one decoded picture is in memory. ``frames`` is what its header says, 0: nothing.
+    """An open video, read forwards; one decoded picture is in memory.
 
-    Pictures are numbered by counting them, which fails silently when one is lost. So the first damage ends the video:
-    what follows is Unreadable rather than perhaps its neighbour. Raises Unreadable where the file cannot be opened.
+    ``frames`` is the number of pictures by its header, 0 if it has none. Pictures are numbered by counting them, which
+    fails silently when one is lost. So the first damage ends the video: a picture after it is Unreadable, because what
+    can be decoded might be its neighbour. Raises Unreadable where the file cannot be opened.
     """
 
     def __init__(self, path: Path, *, threads: int = 1) -> None:
@@ -120,15 +121,17 @@ class Video:
             raise Unreadable("no pictures in this video")
         self.stream = self.container.streams.video[0]
         self.frames, self.width, self.height = self.stream.frames, self.stream.width, self.stream.height
-        self.stream.codec_context.options = {"err_detect": "explode"}  # rather than painting broken parts over
+        self.stream.codec_context.options = {
+            "err_detect": "explode"
+        }  # an error, where FFmpeg would paint over broken parts
         self.stream.codec_context.thread_count = threads
         if threads > 1:
             self.stream.thread_type = "AUTO"
-        # With B-frames, pictures are stored in another order than shown.
+        # With B-frames, pictures are stored in another order than they are shown in.
         self.reordered = bool(self.stream.codec_context.has_b_frames)
         self.number = -1
-        self.shown: av.VideoFrame | None = None  # the latest picture decoded, of that number
-        self.ended = ""  # the reason why there are no more
+        self.shown: av.VideoFrame | None = None  # the picture of that number, decoded last
+        self.ended = ""  # the reason why there are no more pictures
         self.pictures = self._decode()
 
     def read(self, number: int) -> NDArray[np.uint8]:
@@ -137,7 +140,7 @@ class Video:
         while self.number < number and not self.ended:
             try:
                 shown = next(self.pictures)
-                if shown.is_corrupt:  # broken parts painted over
+                if shown.is_corrupt:  # its broken parts were painted over
                     raise Unreadable("the next one is broken")
                 self.shown = shown
                 self.number += 1
@@ -146,7 +149,7 @@ class Video:
             except Unreadable as error:
                 self.ended = f"the video is damaged after {self.number + 1} frames ({error})"
             except (av.FFmpegError, ValueError, MemoryError) as error:
-                self.ended = f"the video is damaged after {self.number + 1} frames ({_said(error)})"
+                self.ended = f"the video is damaged after {self.number + 1} frames ({_reason(error)})"
         if self.number < number or self.shown is None:
             raise Unreadable(self.ended)
         return upright(self.shown)
@@ -155,18 +158,20 @@ class Video:
         self.container.close()
 
     def _decode(self) -> Iterator[av.VideoFrame]:
-        # The index of an AVI tells where each picture starts: a lost one shows. (PyAV before 17 does not have it.)
+        # The index of an AVI gives the place of each picture, so a lost one is noticed. (PyAV has it from 17 on.)
         index = getattr(self.stream, "index_entries", ()) if self.container.format.name == "avi" else ()
         for packets, packet in enumerate(self.container.demux(self.stream)):
-            if packet.size == 0 and packet.pos is None:  # the last: tells the decoder to give what it holds back
+            if (
+                packet.size == 0 and packet.pos is None
+            ):  # the last packet: the decoder gives the pictures that it holds back
                 if self.reordered and packets < self.frames:
-                    return  # cut short: among the pictures held back some are missing
+                    return  # the file is cut: some of the pictures held back are missing
                 yield from packet.decode()
                 return
-            lost, start = False, (packet.pos or 0) - 8  # of the chunk, with its name and size
+            lost, start = False, (packet.pos or 0) - 8  # start of the chunk, whose name and size take 8 bytes
             if packets < len(index) and index[packets].pos != start:
                 lost = any(index[i].pos == start for i in range(packets + 1, len(index)))
-                index = ()  # an index of other places says nothing
+                index = ()  # the index is of other places, and no use
             if packet.is_corrupt or lost:
                 if not self.reordered:
                     yield from self.stream.decode(None)
@@ -184,7 +189,7 @@ class Videos:
         self.reason = ""
 
     def read(self, name: str, number: int) -> NDArray[np.uint8]:
-        """(H, W, 3) BGR. Raises Unreadable. Going back opens the video again."""
+        """(H, W, 3) BGR, upright. Raises Unreadable. An earlier picture than the last one opens the video again."""
         if name != self.name or (self.video and number < self.video.number):
             self.close()
             self.name, self.reason = name, ""
@@ -202,6 +207,6 @@ class Videos:
         self.name, self.video = "", None
 
 
-def _said(error: Exception) -> str:
-    """FFmpeg's words without the number and the path around them."""
+def _reason(error: Exception) -> str:
+    """FFmpeg's message without its error number and path."""
     return getattr(error, "strerror", None) or type(error).__name__

@@ -17,12 +17,11 @@ from glot.errors import InputError
 from glot.human.body import Body
 from glot.human.crop import DEFAULT_CROP_SCALE
 from glot.human.joints import SPIN49
-from glot.people.track_files import Boxes, read_tracks, track_file
-from glot.people.video import VIDEOS, Timeline, Unreadable, frames_said, read_timeline
+from glot.people.track_files import FrameBoxes, read_tracks, track_file
+from glot.people.video import VIDEOS, Timeline, Unreadable, estimated_frames, read_timeline
 from pipelines.decoders.clips import Clip, Decoded, Decoder, Unit, check_root, file_source, without_3d, without_smpl
 
 SPLITS = ("test",)  # there are no labels to train on
-FARTHEST = 1e6  # px; a coordinate beyond it is no position
 LONGEST_NAME = 150  # bytes of a unit's name
 
 
@@ -98,13 +97,13 @@ def decode(root: Path, unit: Unit, body: Body, preprocessing: str, *, tracks: Pa
         side = max(width, height) / DEFAULT_CROP_SCALE
         whole = np.array([[(width - side) / 2, (height - side) / 2, side, side]])
         frames = np.arange(timeline.frames)
-        people = {"0": Boxes(frames, np.broadcast_to(whole, (len(frames), 4)))}
+        people = {"0": FrameBoxes(frames, np.broadcast_to(whole, (len(frames), 4)))}
     else:
         people = read_tracks(unit.images, tracks)
         counts |= {"people": len(people), "boxes_without_size": 0, "boxes_beyond_the_video": 0}
     clips = []
     for person, boxes in people.items():
-        sized = (boxes.bbox[:, 2:] > 0).all(1) & (np.abs(boxes.bbox) < FARTHEST).all(1)  # NaN fails, too
+        sized = boxes.with_size()
         inside = boxes.frames < timeline.frames
         if tracks is not None:
             counts["boxes_without_size"] += int((~sized).sum())
@@ -144,7 +143,7 @@ def _unit(root: Path, file: Path, tracks: Path | None) -> Unit:
     name = quote(video, safe=" ")
     if len(name) > LONGEST_NAME:  # file systems allow 255 bytes
         name = f"{name[: LONGEST_NAME - 17]}-{hashlib.sha256(video.encode()).hexdigest()[:16]}"
-    return Unit(name, video, video, frames_said(file), tuple(sources))
+    return Unit(name, video, video, estimated_frames(file), tuple(sources))
 
 
 VIDEO = video_decoder(None)

@@ -80,7 +80,7 @@ def extract_unit(job: SplitJob, unit: Unit, tools: Tools) -> Record:
                 tools.report(frames - reported, int(unread is not None))
                 reported = frames
         part = write_part(job.folder, unit, _pieces(clips, features, job), dataset=spec.dataset, split=job.split)
-        rows = sum(int(there.sum()) for there in features.there)
+        rows = sum(int(there.sum()) for there in features.written)
     tools.report(max(unit.frames - reported, 0), 0)  # frames without a visible person are never read
     return Record(unit.name, sources, part, {**decoded.counts, "rows": rows}, skipped)
 
@@ -124,7 +124,7 @@ def _pieces(clips: Sequence[Clip], features: Spool, job: SplitJob) -> Iterator[t
     """The rows that have features, up to PIECE_ROWS at a time, so that the labels of a long video fit into memory."""
     # Evaluation reads the targets of test splits as they are stored, so those are never rounded.
     rounded = job.spec.preprocessing == "reference" and not job.split.startswith("test")
-    for number, (clip, there) in enumerate(zip(clips, features.there, strict=True)):
+    for number, (clip, there) in enumerate(zip(clips, features.written, strict=True)):
         kept = np.flatnonzero(there)
         for start in range(0, len(kept), PIECE_ROWS):
             rows = kept[start : start + PIECE_ROWS]

@@ -17,7 +17,7 @@ from glot.capture.spec import PredictVideosSpec
 from glot.capture.studio import Studio
 from glot.capture.video_list import check_tracks, find_videos, name_in_tracks
 from glot.errors import InputError
-from glot.people.video import frames_said
+from glot.people.video import estimated_frames
 from pipelines.extraction.messages import say
 from pipelines.extraction.tries import DIED, begin
 from pipelines.extraction.worker_pool import PoolJob, Worker, WorkerContext, run_pool
@@ -49,7 +49,7 @@ def reconstruct_videos(spec: PredictVideosSpec) -> int:
 
 def _run(videos: Mapping[str, Path], out: Path, arguments: dict[str, Any], workers: int) -> dict[str, str]:
     """The Ray Data job: names of videos -> a pool of actors; the outcome of each video."""
-    frames = {name: frames_said(path) for name, path in videos.items()}
+    frames = {name: estimated_frames(path) for name, path in videos.items()}
     longest_first = sorted(videos, key=lambda name: -frames[name])
     notes = out / f"{TRIES}-{uuid.uuid4().hex[:8]}"
     notes.mkdir(parents=True)

@@ -17,7 +17,7 @@ from glot.human.joints import SMPL_JOINTS
 from glot.models.glot import GLoT
 from glot.motion.person_motion import SHAPES, Motion, joined
 from glot.motion.pose_fit import JOINT_ROWS, PAIRS, fit_poses
-from glot.people.footage import JOINTS, NAMES, Person
+from glot.people.landmarks import LANDMARK_NAMES, LANDMARKS, Person
 from glot.people.spool import Spool
 from glot.people.video import Timeline
 from glot.scoring.metrics import accel_error, mpjpe
@@ -108,9 +108,9 @@ def test_how_a_track_is_cut_into_pieces_hardly_matters(
                          hidden=16, depth=1)  # fmt: skip
     model = GLoT(config, mean_pose=body.mean_pose, mean_shape=body.mean_shape, mean_cam=body.mean_cam).eval()
     features = np.random.default_rng(0).normal(0, 1, (len(true), 8)).astype(np.float32)
-    spool = Spool([len(true)], len(JOINTS) * 3)
-    points = np.zeros((len(true), len(NAMES), 3), np.float32)
-    points[:, [NAMES.index(name) for _, name in PAIRS]] = landmarks_of(true, body)
+    spool = Spool([len(true)], len(LANDMARKS) * 3)
+    points = np.zeros((len(true), len(LANDMARK_NAMES), 3), np.float32)
+    points[:, [LANDMARK_NAMES.index(name) for _, name in PAIRS]] = landmarks_of(true, body)
     for row, values in enumerate(points):
         spool.put(0, row, values.ravel())
     person = Person("1", true.frames, true.bbox, true.seen, true.scores, spool, 0, 0)

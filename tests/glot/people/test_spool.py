@@ -16,11 +16,11 @@ def test_rows_come_back_where_they_belong(monkeypatch: pytest.MonkeyPatch, in_me
             clip, row = (0, number) if number < 4 else (2, number - 4)
             rows.put(clip, int(row), values[number])
         assert rows.file._rolled == (in_memory == 100)  # type: ignore[attr-defined]
-        there = np.concatenate([rows.there[0], rows.there[2]])
-        assert there.sum() == 8 and not len(rows.there[1])
+        written = np.concatenate([rows.written[0], rows.written[2]])
+        assert written.sum() == 8 and not len(rows.written[1])
         for clip, offset in ((0, 0), (2, 4)):
-            numbers = np.flatnonzero(rows.there[clip])[::-1]
+            numbers = np.flatnonzero(rows.written[clip])[::-1]
             np.testing.assert_array_equal(rows.take(clip, numbers), values[offset + numbers])
-        missing = int(np.flatnonzero(~there)[0])
+        missing = int(np.flatnonzero(~written)[0])
         with pytest.raises(AssertionError):
             rows.take(*((0, np.array([missing])) if missing < 4 else (2, np.array([missing - 4]))))

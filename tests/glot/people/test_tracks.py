@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from glot.people.track_files import Boxes
-from glot.people.tracks import Track, Tracker, filled, look
+from glot.people.track_files import FrameBoxes
+from glot.people.tracks import Track, Tracker, appearance, filled
 
 FPS = 25.0
 WIDTH, HEIGHT = 900, 420
@@ -101,16 +101,16 @@ def test_boxes_are_smooth_and_do_not_lag() -> None:
     frames = np.arange(200)
     true = np.column_stack([50 + 3.0 * frames, 100 + 0 * frames, 80 + 0 * frames, 200 + 0 * frames])
     noisy = true + random.normal(0, 4, true.shape)
-    track: Track = filled("1", Boxes(frames, noisy), fps=FPS)
+    track: Track = filled("1", FrameBoxes(frames, noisy), fps=FPS)
     shake = np.abs(np.diff(track.boxes, 2, axis=0)).mean() / np.abs(np.diff(noisy, 2, axis=0)).mean()
     assert shake < 0.2
     assert np.abs(track.boxes - true)[10:-10].mean() < 0.6 * np.abs(noisy - true).mean()
     assert abs((track.boxes - true)[10:-10, 0].mean()) < 0.5
 
 
-def test_looks_tell_people_apart() -> None:
+def test_clothes_tell_people_apart() -> None:
     red, blue = (np.full((HEIGHT, WIDTH, 3), colour, np.uint8) for colour in COLOURS)
     box, beyond = np.array([100.0, 50, 80, 200]), np.array([-500.0, -500, 80, 200])
-    assert look(red, box) @ look(red, box + 5) == pytest.approx(1, abs=1e-5)
-    assert look(red, box) @ look(blue, box) < 0.1
-    assert np.linalg.norm(look(red, beyond)) == pytest.approx(1, abs=1e-5)
+    assert appearance(red, box) @ appearance(red, box + 5) == pytest.approx(1, abs=1e-5)
+    assert appearance(red, box) @ appearance(blue, box) < 0.1
+    assert np.linalg.norm(appearance(red, beyond)) == pytest.approx(1, abs=1e-5)

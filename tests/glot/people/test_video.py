@@ -12,7 +12,7 @@ import pytest
 
 from glot.errors import InputError
 from glot.human.body import Body, load_body
-from glot.people.video import Unreadable, Video, frames_said, read_timeline
+from glot.people.video import Unreadable, Video, estimated_frames, read_timeline
 from pipelines.decoders.clips import Clip, Decoded
 from pipelines.decoders.frames import read_crops
 from pipelines.decoders.video import FrameNames, find_units, video_decoder
@@ -48,7 +48,7 @@ def test_colour_depths_and_containers_give_the_same_pictures(
     path = write_film(tmp_path / f"a{ending}", codec=codec, pixels=pixels)
     timeline = read_timeline(path)
     assert timeline == (12, 25.0, True, 64, 48)
-    assert frames_said(path) == 12
+    assert estimated_frames(path) == 12
     with closing(Video(path)) as video:
         for number in (0, 5, 11):
             picture = video.read(number)
@@ -136,10 +136,10 @@ def test_boxes_without_size_or_beyond_the_end_are_left_out_and_counted(tmp_path:
         ("{", "not boxes as JSON"),
         ("[1, 2]", "no object of people"),
         ('{"a": {"frames": [0, 1], "bbox": [[1, 2, 3, 4]]}}', "2 frames, boxes"),
-        ('{"a": {"frames": [0.5], "bbox": [[1, 2, 3, 4]]}}', "no whole numbers"),
+        ('{"a": {"frames": [0.5], "bbox": [[1, 2, 3, 4]]}}', "must be whole numbers"),
         ('{"a": {"frames": [1, 1], "bbox": [[1, 2, 3, 4], [1, 2, 3, 4]]}}', "two boxes in frame 1"),
         ('{"a": {"frames": [1]}}', "bbox"),
-        ('{"other.mp4": {}}', "says nothing about walk.mp4"),
+        ('{"other.mp4": {}}', "has no boxes for walk.mp4"),
         ("[" * 100_000, "not boxes as JSON"),
     ],
 )

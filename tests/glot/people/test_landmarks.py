@@ -1,15 +1,15 @@
-"""glot/people/footage.py: a track begins and ends with frames in which there surely is somebody."""
+"""A track begins and ends with frames in which a person surely is present."""
 
 import numpy as np
 import pytest
 
-from glot.people.footage import _surely_there
+from glot.people.landmarks import _surely_present
 
 RATE = 10.0  # so that three frames make a stretch
 
 
 @pytest.mark.parametrize(
-    ("presence", "there"),
+    ("presence", "present"),
     [
         ([0.9] * 6, [1] * 6),
         ([0.7, 0, 0.6, 0.9, 0.9, 0.9, 0.2, 0.9, 0.9, 0.9], [0, 0, 0, 1, 1, 1, 1, 1, 1, 1]),
@@ -18,5 +18,5 @@ RATE = 10.0  # so that three frames make a stretch
         ([0.9, 0.9], [1, 1]),  # shorter than a stretch
     ],
 )
-def test_tracks_are_cut_to_where_somebody_surely_is(presence: list[float], there: list[int]) -> None:
-    assert _surely_there(np.array(presence, np.float32), RATE).tolist() == [bool(each) for each in there]
+def test_tracks_are_cut_to_where_somebody_surely_is(presence: list[float], present: list[int]) -> None:
+    assert _surely_present(np.array(presence, np.float32), RATE).tolist() == [bool(each) for each in present]
