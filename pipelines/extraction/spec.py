@@ -145,8 +145,8 @@ class ExtractSpec:
         else:
             splits = DATASETS[self.dataset].splits
         if self.split not in (ALL_SPLITS, *splits):
-            owner = self.dataset or "all the datasets together"
-            raise InputError(f"--split {self.split}: {owner} has {', '.join(splits)}; or give {ALL_SPLITS}")
+            have = f"{self.dataset} has" if self.dataset else "the datasets have"
+            raise InputError(f"--split {self.split}: {have} {', '.join(splits)}; or give {ALL_SPLITS}")
         if self.tracks is not None and self.dataset != VIDEO:
             raise InputError(f"--tracks {self.tracks}: is only for --dataset {VIDEO}; other datasets have their boxes")
         if self.preprocessing not in PREPROCESSING:
