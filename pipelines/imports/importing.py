@@ -28,6 +28,7 @@ from pipelines.extraction.publishing import publish
 from pipelines.extraction.reference import round_targets
 from pipelines.imports.feature_columns import open_columns
 from pipelines.imports.feature_dbs import Database, Run
+from pipelines.imports.feature_rows import RowReader
 from pipelines.imports.spec import ImportSpec
 
 PART_ROWS = 16_384  # a part ends with the track that reaches this number: about 130 MB
@@ -48,8 +49,7 @@ def import_file(spec: ImportSpec) -> Manifest:
             shutil.rmtree(leftover)
         try:
             with open_columns(spec.src, scratch=folder) as columns:
-                target_scale = settings["crop"]["target_scale"]
-                database = Database(spec.src.name, spec.dataset, columns, spec.preprocessing, target_scale)
+                database = Database(spec.src.name, spec.dataset, columns)
                 manifest = _write_set(database, spec, settings)
         except InputError:
             if not any(folder.glob("part-*.parquet")):  # nothing was written, so the folder is free for another file
@@ -103,7 +103,9 @@ def file_hash(path: Path) -> str:
 
 
 def _write_set(database: Database, spec: ImportSpec, settings: dict[str, Any]) -> Manifest:
+    """Writes the parts that are not there yet, their records, and the manifest."""
     runs = database.runs()
+    reader = RowReader(database, spec.preprocessing, settings["crop"]["target_scale"])
     file_counts = _take_counts(database)
     shares = share_out(runs)
     units = [_unit(spec.src, number, share) for number, share in enumerate(shares)]
@@ -112,7 +114,7 @@ def _write_set(database: Database, spec: ImportSpec, settings: dict[str, Any]) -
     say(f"{spec.src.name}: {database.rows} rows of {len(runs)} tracks{before}")
     missing = [(unit, share) for unit, share in zip(units, shares, strict=True) if unit.name not in done]
     for unit, share in cli.progress(missing, total=len(missing), what="parts"):
-        done[unit.name] = _import_unit(database, unit, share, spec)
+        done[unit.name] = _import_unit(reader, unit, share, spec)
     short = sum(run.stop - run.start < WINDOW for run in runs)
     file_counts.update({"rows_in_file": database.rows, "tracks_shorter_than_a_window": short})
     records = [done[unit.name] for unit in units]
@@ -143,7 +145,7 @@ def _unit(src: Path, number: int, share: Sequence[Run]) -> Unit:
     return Unit(f"{number:05d}", src.name, "", stop - start, (source,))
 
 
-def _import_unit(database: Database, unit: Unit, share: Sequence[Run], spec: ImportSpec) -> Record:
+def _import_unit(reader: RowReader, unit: Unit, share: Sequence[Run], spec: ImportSpec) -> Record:
     """Writes a part and its record."""
     skipped: Counter[tuple[str, str]] = Counter()  # (track, reason) -> rows
     rounded = spec.preprocessing == "reference" and spec.split != "test"
@@ -151,7 +153,7 @@ def _import_unit(database: Database, unit: Unit, share: Sequence[Run], spec: Imp
     def pieces() -> Iterator[tuple[Clip, NDArray[np.float32]]]:
         for run in share:
             for start in range(run.start, run.stop, PIECE_ROWS):
-                clip, features, reasons = database.piece(run, start, min(start + PIECE_ROWS, run.stop))
+                clip, features, reasons = reader.piece(run, start, min(start + PIECE_ROWS, run.stop))
                 skipped.update({(run.track_id, reason): rows for reason, rows in reasons.items()})
                 yield round_targets(clip) if rounded and len(clip) else clip, features
 
@@ -160,7 +162,7 @@ def _import_unit(database: Database, unit: Unit, share: Sequence[Run], spec: Imp
         {"what": f"{unit.annotation}: {track}", "reason": reason, "frames": rows}
         for (track, reason), rows in skipped.items()
     ]
-    record = Record(unit.name, list(unit.sources), part, dict(_take_counts(database)), entries)
+    record = Record(unit.name, list(unit.sources), part, dict(_take_counts(reader.database)), entries)
     write_record(spec.folder, record)
     return record
 
