@@ -1,6 +1,6 @@
-"""Joints or boxes in, boxes out that are not smoothed over time: frame by frame, as a detector's, as the reference's.
+"""Joints or boxes in, other boxes out: of single frames, with a detector's errors, or paired as in VIBE.
 
-The smooth boxes of most datasets are in glot/people/boxes.py.
+The smoothed boxes of most datasets are in glot/people/boxes.py.
 """
 
 import numpy as np

@@ -55,7 +55,7 @@ def file_source(root: Path, path: str) -> dict[str, Any]:
 def pictures_source(root: Path, folder: str, is_picture: Callable[[str], object]) -> dict[str, Any]:
     """The entry of ``Unit.sources`` for the pictures in a folder; 0 files where the folder is missing.
 
-    ``is_picture`` tells by the file's name.
+    ``is_picture`` decides by the name of a file.
     """
     sizes = []
     if (root / folder).is_dir():

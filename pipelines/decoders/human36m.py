@@ -165,8 +165,8 @@ def _projected(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
     """Joints (n, 17, 3) mm, world frame -> camera frame (n, 17, 3) m, pixels (n, 17, 2), and 1 for R (X - t), else 0.
 
-    The distributed files mean R X + t. Files made anew with an older script of the release need R (X - t). Only one of
-    the two puts the person into the picture, and that one is used.
+    The distributed files mean R X + t. Files that were made again with an older script of the release need R (X - t).
+    Only one of the two puts the person into the picture, and that one is used.
     """
     after = world @ camera.rotation.T + camera.translation
     before = (world - camera.translation) @ camera.rotation.T

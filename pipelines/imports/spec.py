@@ -13,7 +13,7 @@ from pipelines.imports.layouts import LAYOUTS, crop_scale_of
 
 SPLITS = ("train", "validation", "test")
 SMALLEST_CROP_SCALE = 0.1
-DOWNLOAD = "fetch it from its project: the README's table of datasets says from where"
+DOWNLOAD = "fetch it from its project: the table of datasets in the README has the address"
 
 
 @dataclass(frozen=True, kw_only=True)
