@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from glot.human.body import load_body
-from pipelines.decoders.video import VIDEO
+from pipelines.decoders.video_dataset import VIDEO
 from pipelines.extraction.datasets import DatasetSpec
 from pipelines.extraction.units import SplitJob, Tools, extract_unit
 root, out = Path(sys.argv[1]), Path(sys.argv[2])

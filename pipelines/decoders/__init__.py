@@ -16,5 +16,5 @@ insta_variety          InstaVariety
 tfrecord               TFRecord files, for InstaVariety
 penn_action            Penn Action
 posetrack              PoseTrack 2018
-video                  videos of any kind, without labels
+video_dataset          videos of any kind, without labels
 """

@@ -28,7 +28,7 @@ DATASETS = {
     "mpi_inf_3dhp": Dataset("mpi_inf_3dhp", "MPI_INF_3DHP", ("train", "test")),
     "penn_action": Dataset("penn_action", "PENN_ACTION", ("train", "test")),
     "posetrack": Dataset("posetrack", "POSETRACK", ("train", "validation")),
-    VIDEO: Dataset("video", "VIDEO", ("test",)),
+    VIDEO: Dataset("video_dataset", "VIDEO", ("test",)),
 }
 
 

@@ -15,7 +15,7 @@ from glot.human.body import Body, load_body
 from glot.people.video import Unreadable, Video, estimated_frames, read_timeline
 from pipelines.decoders.clips import Clip, Decoded
 from pipelines.decoders.frames import read_crops
-from pipelines.decoders.video import FrameNames, find_units, video_decoder
+from pipelines.decoders.video_dataset import FrameNames, find_units, video_decoder
 from tests.fixtures.video import write_film
 
 
