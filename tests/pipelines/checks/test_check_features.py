@@ -307,3 +307,15 @@ def test_unreadable_pictures_are_marked_on_the_sheet_and_a_wrong_root_is_a_mista
     shutil.copytree(good, tmp_path / "sets" / "two")
     with pytest.raises(InputError, match="name one of the 2 sets"):
         check(tmp_path / "sets", sheet=tmp_path / "sheet.png", root=root)
+
+
+def test_the_sets_of_the_home_folder_are_checked_by_default(
+    good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GLOT_HOME", str(tmp_path))
+    with pytest.raises(
+        InputError, match=r"features: there is no such folder\n    python pipelines/extract_features.py"
+    ):
+        CheckSpec()
+    shutil.copytree(good, tmp_path / "features" / "3dpw" / "test")
+    assert main(CheckSpec()) == 0 and "fine" in capsys.readouterr().out
