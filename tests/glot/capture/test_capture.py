@@ -1,4 +1,4 @@
-"""Videos through the whole command: bodies where the people are, clear outcomes, whole results or none."""
+"""Videos through the whole command: bodies are where the people are, and results are whole or not there."""
 
 import json
 import os
@@ -45,12 +45,12 @@ SMALL = ModelConfig(
 
 @pytest.fixture(scope="module", autouse=True)
 def always(networks: None) -> None:
-    """Every test here needs BlazePose's networks."""
+    """All tests of this module need BlazePose's networks."""
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained model whose answer is the mean body, upright before the camera, whatever it sees."""
+    """An untrained model that always answers with the mean body, upright in front of the camera."""
     torch.manual_seed(0)
     body = load_body()
     rotmats = torch.eye(3).repeat(24, 1, 1)
@@ -111,7 +111,7 @@ def test_a_person_who_walks_gets_a_body_that_walks_along(tmp_path: Path, walk: P
     motion = read_motion(folder / "person-1.npz")
     assert motion.frames.tolist() == list(range(FRAMES)) and motion.fps == RATE and motion.seen.all()
     pelvis = motion.keypoints2d[:, 0]
-    # 0.05 m a frame before a camera of focal length SIZE[1] at 2.9 m.
+    # 0.05 m a frame, 2.9 m from a camera of focal length SIZE[1].
     step = 0.05 * SIZE[1] / 2.9
     assert np.polyfit(motion.frames, pelvis[:, 0], 1)[0] == pytest.approx(step, rel=0.25)
     # Hips, knees and shoulders lie where they were drawn, within a tenth of the box.
@@ -127,7 +127,7 @@ def test_a_person_who_walks_gets_a_body_that_walks_along(tmp_path: Path, walk: P
 def test_a_video_filmed_sideways_gives_the_same_upright_body(tmp_path: Path, walk: Path, checkpoint: Path) -> None:
     turned = write_pictures(tmp_path / "phone.mp4", pictures(FRAMES), turned=90)
     with av.open(str(turned)) as container:
-        assert container.streams.video[0].width == SIZE[1]  # stored lying down
+        assert container.streams.video[0].width == SIZE[1]  # stored sideways
     for video in (walk, turned):
         assert predict(video, out=tmp_path / "out", checkpoint=checkpoint, film=False) == 0
     upright, phone = (read_motion(tmp_path / "out" / name / "person-1.npz") for name in ("walk", "phone"))
@@ -142,16 +142,18 @@ def test_a_video_of_one_picture_is_one_body(tmp_path: Path, checkpoint: Path) ->
     assert read_timeline(tmp_path / "out" / "one" / "overlay.mp4").frames == 1
 
 
-def test_a_video_without_people_says_so(tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_video_without_people_is_reported(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_film(tmp_path / "empty.mp4")
     assert predict(tmp_path / "empty.mp4", out=tmp_path / "out", checkpoint=checkpoint) == 1
     assert "nobody found in 12 frames" in capsys.readouterr().out
     assert [path.name for path in (tmp_path / "out" / "empty").iterdir()] == ["summary.json"]
     assert summary_of(tmp_path / "out" / "empty")["outcome"] == "nobody"
-    assert predict(tmp_path / "empty.mp4", out=tmp_path / "out", checkpoint=checkpoint) == 1  # known from before
+    assert predict(tmp_path / "empty.mp4", out=tmp_path / "out", checkpoint=checkpoint) == 1  # from the stored summary
 
 
-def test_what_cannot_be_read_is_an_error_and_what_is_cut_is_done_as_far_as_it_goes(
+def test_an_unreadable_video_is_an_error_and_a_cut_one_is_used_up_to_the_cut(
     tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "bad.mp4").write_bytes(b"no video at all" * 100)
@@ -177,10 +179,10 @@ def test_given_boxes_replace_the_detector(tmp_path: Path, walk: Path, checkpoint
 
 
 def test_smpl_spins_weights_and_a_published_checkpoint(tmp_path: Path, walk: Path) -> None:
-    """Their formats and sizes with made-up numbers: every answer is close to SPIN's mean body, upright."""
+    """Files of the right formats with invented numbers: every answer is close to SPIN's mean body, upright."""
     file = synthetic_body.write(tmp_path / "smpl")
     arrays = synthetic_body.model()
-    # Its triangles join vertices from anywhere: too large to draw in a minute. These stay within a body part.
+    # The triangles join vertices of all body parts, which takes minutes to draw. These stay within a body part.
     by_part = np.argsort(arrays["weights"].argmax(axis=1), kind="stable")
     arrays["f"] = by_part[np.arange(synthetic_body.FACES)[:, None] % (len(by_part) - 2) + np.arange(3)].astype(
         np.uint32
@@ -206,7 +208,7 @@ def test_smpl_spins_weights_and_a_published_checkpoint(tmp_path: Path, walk: Pat
         assert summary["settings"]["body"]["name"] != "open"
         motion = read_motion(out / "walk" / "person-1.npz")
         mean = rot6d_to_rotmat(body.mean_pose.view(24, 6)).numpy()
-        if fit != "limbs":  # those hang down here, and the mean body spreads its arms
+        if fit != "limbs":  # the fitted arms hang down, and the mean body spreads its arms
             np.testing.assert_allclose(motion.rotmats, np.tile(mean, (FRAMES, 1, 1, 1)), atol=0.05)
         crops = motion.crop_boxes
         assert (np.abs(motion.keypoints2d[:, 0] - crops[:, :2]) < 0.25 * crops[:, 2:]).all()
@@ -238,7 +240,7 @@ def test_a_video_or_features_and_not_both(tmp_path: Path, walk: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_folder_killed_midway_goes_on_with_whole_results_only(tmp_path: Path, checkpoint: Path) -> None:
+def test_after_a_kill_a_folder_continues_with_whole_results_only(tmp_path: Path, checkpoint: Path) -> None:
     films, out = tmp_path / "films", tmp_path / "out"
     write_pictures(films / "a.mp4", pictures(4))
     write_pictures(films / "b" / "walk.mp4", pictures(40))
@@ -257,11 +259,11 @@ def test_a_folder_killed_midway_goes_on_with_whole_results_only(tmp_path: Path, 
     assert predict(films, out=out, checkpoint=checkpoint) == 0
     assert (out / "a" / "summary.json").stat().st_mtime_ns == first
     assert summary_of(out / "b" / "walk")["people"][0]["frames"] == 40
-    assert not list(out.glob("b/.walk.*"))  # what the killed one left
+    assert not list(out.glob("b/.walk.*"))  # left by the killed process
 
 
 @pytest.mark.slow
-def test_many_videos_at_once_give_what_one_after_the_other_gives(
+def test_many_videos_at_once_give_the_same_as_one_after_the_other(
     tmp_path: Path, walk: Path, checkpoint: Path, local_ray: None
 ) -> None:
     films = tmp_path / "films"

@@ -138,7 +138,7 @@ def test_the_spec_of_a_dataset_is_absolute(tmp_path: Path, monkeypatch: pytest.M
         ("", "no folder of a dataset in it"),
     ],
 )
-def test_mistakes_are_said_without_importing_anything_heavy(line: str, reason: str, tmp_path: Path) -> None:
+def test_mistakes_are_reported_without_heavy_imports(line: str, reason: str, tmp_path: Path) -> None:
     code = (
         "import sys; from glot import cli; from pipelines.extract_features import main\n"
         f"try: cli.run(main)\nfinally: print(sorted({HEAVY} & sys.modules.keys()))"

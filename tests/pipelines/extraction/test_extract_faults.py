@@ -1,4 +1,4 @@
-"""Extraction while things break: nodes that go, workers that are killed, a full disk; the rows stay the same."""
+"""Extraction under faults: a lost node, killed workers, a full disk. The rows stay the same."""
 
 import json
 import os
@@ -27,7 +27,7 @@ SEQUENCES = 6
 
 @pytest.fixture(scope="module")
 def ray(local_ray: None) -> None:
-    """Not for the tests that start a cluster of their own."""
+    """Only for tests that do not start a cluster themselves."""
 
 
 def extract(root: Path, out: Path) -> int:
@@ -36,7 +36,7 @@ def extract(root: Path, out: Path) -> int:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, ray: None) -> tuple[Path, Path]:
-    """(root, out) of an extraction that nothing happened to."""
+    """(root, out) of an extraction without any fault."""
     folder = tmp_path_factory.mktemp("undisturbed")
     for seed in range(SEQUENCES):
         write_sequence(folder / "3dpw", f"walk_{seed:02d}", frames=10, seed=seed)
@@ -78,12 +78,12 @@ code = main(ExtractSpec(dataset="3dpw", root=Path({data!r}), out=Path({out!r}), 
 print("ENDED", code, flush=True)
 cluster.head_node.kill_all_processes(check_alive=False)
 nodes[1].kill_all_processes(check_alive=False)
-os._exit(0)  # cluster.shutdown() waits for the node that went
+os._exit(0)  # cluster.shutdown() would wait for the lost node
 """
 
 
 @pytest.mark.slow
-def test_a_node_that_goes_in_the_middle_costs_no_row(undisturbed: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_lost_node_costs_no_row(undisturbed: tuple[Path, Path], tmp_path: Path) -> None:
     data, wanted = undisturbed
     code = CLUSTER.format(root=str(ROOT), out=str(tmp_path), data=str(data), records=RECORDS)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -91,11 +91,11 @@ def test_a_node_that_goes_in_the_middle_costs_no_row(undisturbed: tuple[Path, Pa
     ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=200)
     assert "ENDED 0" in ended.stdout, (ended.stdout + ended.stderr)[-3000:]
     removed = int(ended.stdout.split("REMOVED")[1].split()[0])
-    assert 1 <= removed < SEQUENCES, "it went in the middle"
+    assert 1 <= removed < SEQUENCES, "the node was lost before the end"
     assert_same(tmp_path, wanted)
 
 
-def test_a_worker_killed_in_the_middle_costs_no_row(undisturbed: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_killed_worker_costs_no_row(undisturbed: tuple[Path, Path], tmp_path: Path) -> None:
     data, wanted = undisturbed
     records, killed = tmp_path / "3dpw" / "test" / RECORDS, list[str]()
 
@@ -119,7 +119,7 @@ def test_a_worker_killed_in_the_middle_costs_no_row(undisturbed: tuple[Path, Pat
 
 
 def command(root: Path, out: Path) -> subprocess.CompletedProcess[str]:
-    """As people run it, with a Ray of its own."""
+    """Runs the command in a process that starts a local Ray."""
     line = [sys.executable, str(ROOT / "pipelines" / "extract_features.py"), "--dataset", "3dpw", "--split", "test"]
     line += ["--root", str(root), "--out", str(out), "--workers", "2"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -139,7 +139,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_one_clear_line_and_more_room_goes_on(undisturbed: tuple[Path, Path], small_disk: Path) -> None:
+def test_a_full_disk_is_one_error_and_extraction_continues_with_more_space(
+    undisturbed: tuple[Path, Path], small_disk: Path
+) -> None:
     data, wanted = undisturbed
     ended = command(data, small_disk)
     assert ended.returncode == 2 and "Traceback" not in ended.stderr

@@ -1,4 +1,4 @@
-"""Extraction as it runs: real Ray, real pickles and JPEGs; the rows are those of a plain loop, whatever happens."""
+"""Extraction with real Ray, pickles and JPEGs: the rows are those of a plain loop, also after an interruption."""
 
 import json
 import os
@@ -32,17 +32,17 @@ from tests.fixtures.threedpw import write_sequence
 from tests.fixtures.voc import write_voc
 
 SCRIPT = ROOT / "pipelines" / "extract_features.py"
-torch.set_num_threads(1)  # two threads on busy cores spin at each other
+torch.set_num_threads(1)  # several threads on busy cores slow each other down
 
 
 @pytest.fixture(scope="module", autouse=True)
 def ray(local_ray: None) -> None:
-    """Every test here may use it; extraction joins a Ray that its process has already started."""
+    """For all tests of this module: extraction joins the Ray that its process has started."""
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Two files of different weights."""
+    """Two files with different weights."""
     folder = tmp_path_factory.mktemp("weights")
     state = load_backbone().module.state_dict()
     save_file(state, folder / "one.safetensors")
@@ -71,7 +71,7 @@ def state(folder: Path) -> dict[str, tuple[int, int]]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """(root, out) of an extraction that nothing happened to."""
+    """(root, out) of an extraction without any fault."""
     folder = tmp_path_factory.mktemp("undisturbed")
     root = dataset(folder / "3dpw", sequences=4)
     for split in ("train", "validation"):
@@ -134,9 +134,7 @@ def wait_for_a_record(folder: Path, process: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.mark.slow
-def test_killed_in_the_middle_and_run_again_the_rows_are_the_same(
-    undisturbed: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_after_a_kill_the_same_command_gives_the_same_rows(undisturbed: tuple[Path, Path], tmp_path: Path) -> None:
     root, out = undisturbed
     command = [sys.executable, str(SCRIPT), "--dataset", "3dpw", "--root", str(root), "--split", "test"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -146,7 +144,7 @@ def test_killed_in_the_middle_and_run_again_the_rows_are_the_same(
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (folder / MANIFEST).exists()
-    time.sleep(3)  # Ray notices that its driver is gone and ends the workers
+    time.sleep(3)  # until Ray notices that its driver has died and ends the workers
     done = {path: path.stat().st_mtime_ns for path in folder.glob("part-*")}
     assert 1 <= len(done) < 4
     assert run(root, tmp_path) == 0
@@ -177,7 +175,7 @@ def test_broken_files_are_skipped_counted_and_named(tmp_path: Path, capsys: pyte
     assert frames["walk_01_1"] == [0, 3, 4, 5] and list(frames.index) == [
         "walk_00_0", "walk_00_1", "walk_01_0", "walk_01_1",
     ]  # fmt: skip
-    # Allowed, the same folder is fine as it is; mended, only what was broken is done again.
+    # With --allow-skips the folder is complete as it is. After a repair, only the broken units are extracted again.
     assert run(root, tmp_path / "features", allow_skips=True) == 0
     part = (folder / "part-walk_00.parquet").stat().st_mtime_ns
     picture.write_bytes(whole)
@@ -194,7 +192,7 @@ def test_nothing_readable_leaves_no_set(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nothing could be extracted.*train_00.pkl.*not a readable pickle"):
         run(root, tmp_path / "features", split="all", allow_skips=True)
     assert not (tmp_path / "features" / "3dpw" / "train" / MANIFEST).exists()
-    assert (tmp_path / "features" / "3dpw" / "test" / MANIFEST).exists()  # what could be extracted is not held back
+    assert (tmp_path / "features" / "3dpw" / "test" / MANIFEST).exists()  # the other splits are published
 
 
 def test_all_splits_in_one_run(undisturbed: tuple[Path, Path]) -> None:
@@ -203,7 +201,7 @@ def test_all_splits_in_one_run(undisturbed: tuple[Path, Path]) -> None:
         assert set(table["split"].to_pylist()) == {split} and set(table["track_id"].to_pylist()) == {f"{split}_00_0"}
 
 
-def test_mistakes_are_said_before_ray_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mistakes_are_reported_before_ray_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = dataset(tmp_path / "3dpw", sequences=1)
     monkeypatch.setattr(worker_pool, "ray_session", lambda: pytest.fail("Ray was started"))
     out = tmp_path / "features"
@@ -245,7 +243,7 @@ def test_plan_leaves_every_node_able_to_hold_its_workers() -> None:
             plan(nodes, 0, 1)
 
 
-def test_progress_in_a_log_says_speed_time_left_and_skips(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_lines_in_a_log_have_speed_time_left_and_skips(capsys: pytest.CaptureFixture[str]) -> None:
     counts = iter([Counts(0, 0, 0, 0.0), Counts(60, 2, 2, 3.0)])
     with Display(lambda: next(counts), total=240, what="extract 3dpw"):
         time.sleep(1.5)
@@ -262,11 +260,11 @@ def test_occluders_travel_to_the_workers(undisturbed: tuple[Path, Path], tmp_pat
     assert same_rows(tmp_path / "one", tmp_path / "two") and not same_rows(tmp_path / "one", out)
     plain, covered = (read_table(folder / "3dpw" / "test") for folder in (out, tmp_path / "one"))
     assert covered.drop_columns("feature").equals(plain.drop_columns("feature"))
-    said = read_manifest(tmp_path / "one" / "3dpw" / "test").crop["occluders"]
-    assert (said["objects"], said["people"], said["per"], said["seed"]) == (3, False, "frame", 0)
+    described = read_manifest(tmp_path / "one" / "3dpw" / "test").crop["occluders"]
+    assert (described["objects"], described["people"], described["per"], described["seed"]) == (3, False, "frame", 0)
 
 
-def test_the_settings_say_what_made_the_set(undisturbed: tuple[Path, Path]) -> None:
+def test_the_manifest_says_what_the_set_was_made_with(undisturbed: tuple[Path, Path]) -> None:
     values = json.loads((undisturbed[1] / "3dpw" / "test" / MANIFEST).read_text())
     assert values["backbone"]["hash"] == load_backbone().hash and values["body"]["open"] is True
     assert values["crop"]["preprocessing"] == "corrected" and values["crop"]["occluders"] is None

@@ -1,4 +1,4 @@
-"""What --preprocessing and --occluders do to a unit, and that sets made differently never share a folder. No Ray."""
+"""What --preprocessing and --occluders do to a unit; sets made differently never share a folder. Without Ray."""
 
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ SIZE = 12 * 12 * 3  # of a feature: every 19th pixel of the crop
 
 
 def pixels(crops: np.ndarray) -> np.ndarray:
-    """In the place of a backbone, so that features show what it was given: (B, SIZE)."""
+    """Replaces the backbone: features (B, SIZE) are pixels of the crops."""
     return crops[:, ::19, ::19].reshape(len(crops), SIZE).astype(np.float32)
 
 
@@ -54,7 +54,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rows_of(
     root: Path, folder: Path, body: Body, *, split: str = "train", unit: int = 0, batch_size: int = 8, **options: Any
 ) -> dict[str, np.ndarray]:
-    """Columns of a unit's part."""
+    """Extracts a unit; the columns of its part."""
     preprocessing = options.pop("preprocessing", "corrected")
     spec = DatasetSpec(dataset="3dpw", root=root, out=folder, batch_size=batch_size, preprocessing=preprocessing)
     job = SplitJob(spec, split, {"backbone": {"feature_size": SIZE}, "crop": {"size": CROP_SIZE}})
@@ -101,7 +101,7 @@ def test_covered_features_do_not_depend_on_the_order_of_work(
     assert not np.array_equal(first[0]["feature"], first[1]["feature"])
 
 
-def test_other_splits_and_seeds_are_covered_otherwise(root: Path, tmp_path: Path, body: Body, voc: Path) -> None:
+def test_splits_and_seeds_differ_in_what_is_pasted(root: Path, tmp_path: Path, body: Body, voc: Path) -> None:
     clips = decode(root, find_units(root, "train")[0], body, "corrected").clips
     crops = [
         np.array([crop for frame in read_crops(root, clips, alter=alter) for crop in frame.crops])
@@ -128,14 +128,14 @@ def test_reference_rounds_what_loaders_round_and_leaves_the_test_split(root: Pat
     assert not np.array_equal(corrected["joints3d"], corrected["joints3d"].astype(np.float16))
 
 
-def test_a_folder_begun_in_one_way_is_refused_in_another(
+def test_a_folder_is_refused_with_other_settings_than_it_was_started_with(
     root: Path, tmp_path: Path, voc: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job, "run_units", lambda *_: pytest.fail("it went on"))
 
     def begin(name: str, **options: Any) -> Path:
         with open_set(tmp_path / name / "3dpw" / "train", settings_of(root, **options)):
-            pass  # and killed
+            pass  # as if it were killed then
         return tmp_path / name
 
     def go_on(out: Path, **options: Any) -> None:
@@ -167,7 +167,7 @@ def test_a_folder_begun_in_one_way_is_refused_in_another(
         moved.rename(voc)
 
 
-def test_mistakes_are_said(root: Path, tmp_path: Path, voc: Path) -> None:
+def test_mistakes_name_the_option(root: Path, tmp_path: Path, voc: Path) -> None:
     for options, reason in (
         ({"preprocessing": "vibe"}, "--preprocessing vibe: there is corrected and reference"),
         ({"occluders_per": "frame"}, "without --occluders"),

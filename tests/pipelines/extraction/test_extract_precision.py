@@ -1,4 +1,4 @@
-"""Extraction in int8 and bfloat16: said how far off, one network for a folder, and never mixed with float32."""
+"""Extraction in int8: the change is printed, all sets of a folder share one network, never mixed with float32."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def features(out: Path, split: str = "train") -> np.ndarray:
 
 
 @pytest.mark.slow
-def test_int8_is_near_one_network_and_a_set_of_its_own(tmp_path: Path) -> None:
+def test_int8_features_are_close_to_float32_and_share_one_network(tmp_path: Path) -> None:
     root, out = tmp_path / "3dpw", tmp_path / "out"
     for split in ("train", "test"):
         write_sequence(root, f"{split}_00", split=split, frames=10)
@@ -58,7 +58,7 @@ def test_int8_is_near_one_network_and_a_set_of_its_own(tmp_path: Path) -> None:
     assert json.loads((out / "exact" / "3dpw" / "train" / "manifest.json").read_text())["rows"] == len(a)
 
 
-def test_crops_to_calibrate_on_come_from_everywhere(tmp_path: Path) -> None:
+def test_crops_for_calibration_come_from_all_units(tmp_path: Path) -> None:
     from glot.human.body import load_body
 
     for number in range(3):

@@ -1,4 +1,4 @@
-"""Videos through the whole job: rows as a plain loop makes them, damage named once, a killer set aside."""
+"""Videos through the whole job: rows of a plain loop; damage is named once; a file that kills workers is set aside."""
 
 import json
 import os
@@ -28,7 +28,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="module", autouse=True)
 def ray(local_ray: None) -> None:
-    """Every test here may use it."""
+    """For all tests of this module."""
 
 
 def run(root: Path, out: Path, *, tracks: Path | None = None) -> int:
@@ -70,7 +70,7 @@ def test_people_in_videos_have_the_features_of_a_plain_loop(tmp_path: Path) -> N
         run(root, tmp_path / "out", tracks=tmp_path / "boxes.json")
 
 
-def test_what_is_broken_is_named_once_and_holds_nothing_back(tmp_path: Path) -> None:
+def test_broken_videos_are_named_once_and_the_others_are_extracted(tmp_path: Path) -> None:
     root = tmp_path / "films"
     write_film(root / "a.mp4")
     whole = write_film(root / "cut.mkv", frames=40, size=(320, 240)).read_bytes()
@@ -90,11 +90,11 @@ def test_a_file_that_kills_its_worker_is_set_aside_after_some_tries(tmp_path: Pa
     write_film(root / "poison.mp4", frames=400)
     for name in "abc":
         write_film(root / f"{name}.mp4", frames=6)
-    records, killed, over = tmp_path / "out" / "video" / "test" / RECORDS, set[Path](), threading.Event()
+    records, killed, ended = tmp_path / "out" / "video" / "test" / RECORDS, set[Path](), threading.Event()
 
     def kill() -> None:
-        """What a crashing decoder does: takes the worker's process with it, at any moment of the work."""
-        while not over.wait(0.02):
+        """Kills the worker at some moment of the work, as a crashing decoder does."""
+        while not ended.wait(0.02):
             for note in set(records.glob("poison.mp4.try-*")) - killed:
                 if text := note.read_text():
                     time.sleep(0.3 * len(killed))
@@ -106,7 +106,7 @@ def test_a_file_that_kills_its_worker_is_set_aside_after_some_tries(tmp_path: Pa
     try:
         assert run(root, tmp_path / "out") == 1
     finally:
-        over.set()
+        ended.set()
         killer.join()
     assert len(killed) == MOST_TRIES
     (skipped,) = found(tmp_path / "out").skipped

@@ -1,4 +1,4 @@
-"""Parts, records and the manifest: what is there is whole, what does not fit is refused, order is the source's."""
+"""Parts, records and the manifest: files are whole, other settings are refused, rows are in the source's order."""
 
 import json
 from pathlib import Path
@@ -58,7 +58,7 @@ def test_rows_come_back_as_they_went_in(tmp_path: Path, root: Path, body: Body) 
         clips = [clip for unit in reversed(units) for clip in fill(folder, root, unit, body)]
         assert not (folder / MANIFEST).exists()
         publish_units(folder, units, finished(folder, units))
-    clips = clips[2:] + clips[:2]  # sorted by unit, whatever the order of work
+    clips = clips[2:] + clips[:2]  # in the order of units, not of the work
     table = read_table(folder)
     assert table["track_id"].to_pylist() == [clip.track_id for clip in clips for _ in range(len(clip))]
     for name in ("frame_index", "image", "bbox", "keypoints2d", "joints3d", "joints3d_valid", "pose", "betas", "valid"):
@@ -115,7 +115,9 @@ def test_only_whole_units_count_as_done(tmp_path: Path, root: Path, body: Body) 
         assert not list(folder.glob(".part*"))
 
 
-def test_a_changed_source_is_refused_unless_the_unit_had_lost_something(tmp_path: Path, root: Path, body: Body) -> None:
+def test_a_changed_source_is_refused_unless_the_unit_had_skipped_something(
+    tmp_path: Path, root: Path, body: Body
+) -> None:
     folder, units = tmp_path / "set", find_units(root, "test")
     with open_set(folder, SETTINGS):
         fill(folder, root, units[0], body)

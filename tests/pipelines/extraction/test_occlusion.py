@@ -1,4 +1,4 @@
-"""Occluders: the right objects of a genuine VOC, soft edges, and the same crops whoever makes them and whenever."""
+"""Occluders: the right objects of Pascal VOC, soft edges, and crops that depend on seed, track and frame alone."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def test_whole_clear_segmented_objects_are_cut_out_and_people_are_not(objects: t
     assert [item.shape for item in objects] == [(40, 36, 4), (30, 50, 4), (20, 80, 4)]  # half of 81 x 71, 61 x 101, ...
     for item, colour in zip(objects, ([220, 20, 20], [20, 60, 220], [220, 220, 0]), strict=True):
         assert near(middle(item), [*colour, 255])
-        assert item[0, 0].tolist() == [0, 0, 0, 0]  # no green of the object's own picture around it
+        assert item[0, 0].tolist() == [0, 0, 0, 0]  # nothing of the green background
 
 
 def test_reference_preprocessing_pastes_people_too(voc: Path) -> None:
@@ -52,7 +52,7 @@ def test_edges_are_soft_and_keep_their_colour(objects: tuple[np.ndarray, ...]) -
     line = crop[112, 112 - 18 : 112].astype(int)  # from the edge inwards: grey, then a mix, then red
     assert near(line[-1].tolist(), [220, 20, 20])
     assert (np.diff(line[:, 0]) >= -6).all() and 128 < line[1, 0] < 210 < line[4, 0]
-    assert (crop[:, :, 1] <= 130).all()  # a hard cut with the picture's green would be brighter than the grey
+    assert (crop[:, :, 1] <= 130).all()  # an edge with green background would be brighter than the grey
 
 
 @pytest.mark.parametrize("centre", [(0, 0), (224, 224), (112, -5), (-300, 0), (500, 500), (223.9, 0.2)])
@@ -96,7 +96,7 @@ def test_per_frame_flickers_and_per_track_passes_by(objects: tuple[np.ndarray, .
     change = [(masks[1:] != masks[:-1]).mean() / masks.mean() for masks in (flicker, passing)]
     assert change[0] > 1 and change[1] < 0.3
     assert flicker.any((1, 2)).mean() > 0.95 and passing.any((1, 2)).mean() > 0.5
-    # What passes by comes from outside: what is covered anew is at the border, or beside what was covered before.
+    # Objects come from outside the crop: newly covered pixels are at the border, or beside pixels covered before.
     kernel = np.ones((31, 31), np.uint8)
     for before, after in zip(passing[:-1], passing[1:], strict=True):
         reach = cv2.dilate(np.pad(before.astype(np.uint8), 8, constant_values=1), kernel)[8:-8, 8:-8]
@@ -113,7 +113,7 @@ def test_per_frame_counts_and_sizes_are_the_published_ones() -> None:
     assert 0.175 <= scales.min() < 0.18 and 0.87 < scales.max() <= 0.875
 
 
-def test_what_describes_it_changes_with_all_that_changes_crops(voc: Path, objects: tuple[np.ndarray, ...]) -> None:
+def test_the_description_changes_with_everything_that_changes_crops(voc: Path, objects: tuple[np.ndarray, ...]) -> None:
     def describe(items: tuple[np.ndarray, ...] = objects, per: str = "frame", seed: int = 0) -> str:
         return str(Occlusion(items, per, seed, people=False).describe())
 
@@ -122,7 +122,7 @@ def test_what_describes_it_changes_with_all_that_changes_crops(voc: Path, object
     assert len({describe(), describe(other), describe(objects[:-1]), describe(per="track"), describe(seed=1)}) == 5
 
 
-def test_options_that_make_no_sense_are_said(voc: Path, tmp_path: Path) -> None:
+def test_options_that_do_not_fit_together_are_refused(voc: Path, tmp_path: Path) -> None:
     def load(
         folder: Path | None, per: str | None = None, preprocessing: str = "corrected", split: str = "train"
     ) -> str:
@@ -170,7 +170,7 @@ def test_broken_and_hostile_files_are_refused_by_name(tmp_path: Path) -> None:
         load_objects(tmp_path / "empty", people=True)
 
 
-def test_masks_are_told_apart_by_the_palette_of_the_file(voc: Path) -> None:
+def test_objects_in_a_mask_differ_by_the_colours_of_its_palette(voc: Path) -> None:
     labels = cv2.imread(str(voc / "SegmentationObject" / "2007_000032.png"))
     colours = np.frombuffer(palette(), np.uint8).reshape(-1, 3)[:, ::-1]
     present = {tuple(colour) for colour in np.unique(labels.reshape(-1, 3), axis=0).tolist()}

@@ -1,4 +1,4 @@
-"""Targets as the reference's loaders round them: by as much as a float16 does, where they do it, and nothing else."""
+"""Targets are rounded as in the reference's loaders: to float16, in the same units, and nothing else changes."""
 
 from dataclasses import replace
 
@@ -40,7 +40,7 @@ def test_targets_are_what_a_float16_holds(clip: Clip) -> None:
         before, after = getattr(clip, name), getattr(rounded, name)
         assert np.array_equal(after, before.astype(np.float16)) and not np.array_equal(after, before)
     error = np.abs(rounded.joints3d - clip.joints3d).max((0, 1))
-    assert 0.5e-3 < error[2] <= 2e-3 and error[0] < 0.5e-3  # half of a step: 4 mm where joints are 4 to 8 m away
+    assert 0.5e-3 < error[2] <= 2e-3 and error[0] < 0.5e-3  # half of a step of float16, which is 4 mm between 4 and 8 m
 
 
 def test_2d_targets_are_rounded_in_crop_units_and_stored_in_pixels(clip: Clip) -> None:
@@ -56,11 +56,11 @@ def test_2d_targets_are_rounded_in_crop_units_and_stored_in_pixels(clip: Clip) -
 
 
 def test_missing_joints_stay_zero_and_finite_however_far_outside(clip: Clip) -> None:
-    tiny = replace(clip, bbox=np.tile([1900.0, 1000.0, 0.01, 0.01], (5, 1)))  # 0, 0 is 300,000 crops away
+    tiny = replace(clip, bbox=np.tile([1900.0, 1000.0, 0.01, 0.01], (5, 1)))  # the point (0, 0) is 300,000 crops away
     assert (round_targets(tiny).keypoints2d[:, 25:] == 0).all()
 
 
-def test_all_else_is_left_alone_and_twice_is_once(clip: Clip) -> None:
+def test_nothing_else_changes_and_rounding_twice_is_rounding_once(clip: Clip) -> None:
     rounded = round_targets(clip)
     changed = ("keypoints2d", "joints3d", "pose", "betas")
     assert all(value is vars(rounded)[name] for name, value in vars(clip).items() if name not in changed)
