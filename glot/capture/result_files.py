@@ -7,7 +7,8 @@ from glot.capture.options import CaptureOptions
 from glot.human.body import Body
 from glot.motion.bvh import write_bvh
 from glot.motion.gltf import write_gltf
-from glot.motion.motion_files import read_motion, write_motion, write_peers_pkl
+from glot.motion.motion_files import read_motion, write_motion
+from glot.motion.peers_pkl import write_peers_pkl
 from glot.motion.person_motion import Motion
 from glot.people.landmarks import Person
 

@@ -1,8 +1,7 @@
-"""Predicted bodies and 2D landmarks in, cameras that put the bodies on the landmarks out; poses and shapes stay.
+"""Predicted bodies and 2D landmarks in; cameras that put the bodies on the landmarks out. Poses and shapes stay.
 
-N frames, J joints. The model guesses the camera from the crop alone, as if from far away, and was trained on pictures
-of another world; where the limbs are in this one is known from the landmarks. Bodies are moved as a whole, nothing
-else.
+N frames, J joints. The model estimates the camera from the crop alone, as if it were far away, and was trained on other
+pictures. The landmarks tell where the limbs are in this picture. Each body is moved as a whole.
 """
 
 from typing import Any
@@ -15,19 +14,21 @@ from scipy.ndimage import gaussian_filter1d
 from glot.human.camera import crop_cam, full_image_translation
 from glot.human.joints import SMPL_JOINTS
 
-# SMPL's joints and the landmarks (names of glot.people.landmarks.LANDMARKS) that mean the same places.
+# Pairs of SMPL's joints and the landmarks (names in glot.people.landmarks.LANDMARKS) at the same places of the body.
 PAIRS = tuple(
     (SMPL_JOINTS.index(f"{side}_{joint}"), f"{side[0]}{joint}")
     for joint in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
     for side in ("left", "right")
 )
-FEWEST = 4.0  # joints, counted by visibility, that a camera is fitted to
-LEAST_VISIBLE = 0.3
-OUTLIER = 0.03  # box sides; from there on a joint pulls no harder
-ROUNDS = 10
+FEWEST = 4.0  # least sum of the visibilities of the joints that a camera is fitted to
+LEAST_VISIBLE = 0.3  # visibility below which a landmark does not count
+OUTLIER = 0.03  # box sides; a joint that is farther off pulls no harder
+ROUNDS = 10  # of reweighted least squares
 NEAREST = 0.3  # m from the camera to a joint
-MOST_OFF = 1.6  # times larger or smaller than the model said: landmarks that want more are squashed or somebody else's
-SMOOTH_SECONDS = 0.1
+# A fitted camera may be so many times larger or smaller than the predicted one. Landmarks that lead to more are
+# distorted, or another person's.
+MOST_OFF = 1.6
+SMOOTH_SECONDS = 0.1  # of the Gaussian over cameras
 
 
 def fit_cameras(
@@ -40,12 +41,14 @@ def fit_cameras(
     height: int,
     focal: float,
 ) -> NDArray[np.float64]:
-    """Cameras (N, 3: s, tx, ty) of the crops ``boxes`` (N, 3: centre and side, px), frame by frame; NaN where the
-    landmarks do not say. ``cam`` (N, 3) is where to begin.
+    """Cameras (N, 3: s, tx, ty) of the crops ``boxes`` (N, 3: centre and side, px), frame by frame.
 
-    joints (N, J, 3) m about the body's own origin, landmarks (N, J, 3) x, y px of the picture and visibility, both in
-    the order of PAIRS. Least squares, through a pinhole camera of ``focal`` px: a body seen from above and close by has
-    a large head and small feet. Huber's weights, as limbs the model has wrong must not draw the body along.
+    joints (N, J, 3) m about the body's origin, and landmarks (N, J, 3: x, y px of the picture, visibility), both in the
+    order of PAIRS. ``cam`` (N, 3) are the predicted cameras, from which the fit begins. NaN in frames with too few
+    visible landmarks.
+
+    Least squares through a pinhole camera of ``focal`` px, because a body seen from above and close by has a large head
+    and small feet. Huber's weights, because limbs that the model predicts wrongly must not move the body.
     """
     where: dict[str, Any] = {"width": width, "height": height, "focal": focal}
     crops = torch.from_numpy(np.asarray(boxes, np.float64))
@@ -55,7 +58,9 @@ def fit_cameras(
     sure = np.where(landmarks[..., 2] >= LEAST_VISIBLE, landmarks[..., 2], 0.0)
     weights = sure
     for _ in range(ROUNDS):
-        places = _solved(points, rays, weights / np.maximum(points[..., 2] + places[:, None, 2], NEAREST) ** 2)
+        places = _solved_translations(
+            points, rays, weights / np.maximum(points[..., 2] + places[:, None, 2], NEAREST) ** 2
+        )
         placed = points + places[:, None]
         off = np.linalg.norm(placed[..., :2] / np.maximum(placed[..., 2:], NEAREST) - rays, axis=-1) * focal
         weights = sure * np.minimum(1, OUTLIER * boxes[:, 2:] / np.maximum(off, 1e-9))
@@ -65,9 +70,11 @@ def fit_cameras(
 
 
 def steady_cameras(fitted: NDArray[np.floating], cam: NDArray[np.floating], *, fps: float) -> NDArray[np.float32]:
-    """Cameras of all N frames of a track, smooth over time: ``fitted`` (N, 3), NaN where they could not be, and
-    ``cam`` (N, 3), what the model said. Between frames that were fitted well, how far the model was off there is
-    carried over; where none was, ``cam`` stays."""
+    """Cameras (N, 3) of all frames of a track, smooth over time.
+
+    ``fitted`` (N, 3) are those of ``fit_cameras``, with NaN; ``cam`` (N, 3) the predicted ones. In frames without a
+    good fit, the difference between both is interpolated from the frames around. Without any good fit, ``cam`` stays.
+    """
     with np.errstate(invalid="ignore"):
         known = np.flatnonzero(np.abs(np.log(fitted[:, 0] / cam[:, 0])) <= np.log(MOST_OFF))
     if not len(known):
@@ -81,9 +88,11 @@ def steady_cameras(fitted: NDArray[np.floating], cam: NDArray[np.floating], *, f
     return out.astype(np.float32)
 
 
-def _solved(points: NDArray, rays: NDArray, weights: NDArray) -> NDArray[np.float64]:
-    """(N, 3) m, places t that bring points (N, J, 3) + t onto rays (N, J, 2: x/z, y/z): x + t_x = ray (z + t_z) is
-    linear in t. The origin where no point counts."""
+def _solved_translations(points: NDArray, rays: NDArray, weights: NDArray) -> NDArray[np.float64]:
+    """Translations t (N, 3) m that bring points (N, J, 3) + t onto rays (N, J, 2: x/z, y/z).
+
+    x + t_x = ray (z + t_z) is linear in t. Zero where all weights (N, J) are zero.
+    """
     rows = np.zeros((*rays.shape, 3))
     rows[..., 0, 0] = rows[..., 1, 1] = 1
     rows[..., 2] = -rays

@@ -1,16 +1,16 @@
-"""A Motion to files and back: .npz, .parquet (one row a frame); and to the .pkl of VIBE's, TCMR's and GLoT's demos.
+"""A Motion to files and back: .npz, and .parquet with one row a frame.
 
-Both formats hold the same names. frame, seen, score; pose (24, 3) axis-angle rad, betas (10): SMPL's; cam (s, tx, ty of
-the crop), full_image_cam (sx, sy, tx, ty of the picture); transl (3), joints3d (24, 3): m, camera frame; keypoints2d
-(24, 2) px; bbox (centre x, centre y, width, height) px, crop_scale; and once: person, fps, width, height, focal (px).
+Both formats hold the same names. For each frame: frame, seen, score; SMPL's pose (24, 3) axis-angle rad and betas (10);
+cam (s, tx, ty of the crop), full_image_cam (sx, sy, tx, ty of the picture); transl (3) and joints3d (24, 3) m, camera
+frame; keypoints2d (24, 2) px; bbox (centre x, centre y, width, height) px; crop_scale. Once for all frames: person, fps,
+width, height, focal (px).
 """
 
 import os
-import pickle
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, cast
@@ -23,10 +23,9 @@ from numpy.typing import NDArray
 
 from glot.errors import InputError
 from glot.features.schema import column
-from glot.human.body import Body
 from glot.human.rotation import axis_angle_to_rotmat, rotmat_to_axis_angle
-from glot.location import open_parquet, temporary_of, write_whole
-from glot.motion.person_motion import Motion, joined, vertices
+from glot.location import open_parquet, temporary_of
+from glot.motion.person_motion import Motion, joined
 
 COLUMNS = pa.schema(
     [
@@ -44,29 +43,30 @@ COLUMNS = pa.schema(
         ("crop_scale", pa.float32()),
     ]
 )
+# Values that are the same for all frames.
 ONCE = {"person": str, "fps": float, "width": int, "height": int, "focal": float}
-BLOCK = 256  # frames posed at a time
 ROW_GROUP = 512  # frames converted and written at a time
 
 
 def write_motion(pieces: Iterable[Motion], *paths: Path) -> None:
-    """One person's motion, in consecutive pieces, to .npz (plain arrays, which numpy reads with allow_pickle=False) and
-    .parquet files (one row a frame; what is said once stands in the schema's metadata, as text).
+    """Writes one person's motion, given in consecutive pieces, to files whose suffix is .npz or .parquet.
 
-    One piece is in memory at a time. Files appear when they are whole.
+    .npz: plain arrays, which numpy reads with allow_pickle=False. .parquet: one row a frame; values that are the same
+    for all frames are in the schema's metadata, as text. One piece is in memory at a time. A file appears under its
+    name when it is complete.
     """
     with ExitStack() as stack:
         writers = [stack.enter_context(WRITERS[path.suffix](path)) for path in paths]
         for piece in pieces:
             for start in range(0, len(piece), ROW_GROUP):
-                part = piece.rows(slice(start, start + ROW_GROUP))
-                arrays = _arrays(part)
+                rows = piece.rows(slice(start, start + ROW_GROUP))
+                arrays = _arrays(rows)
                 for writer in writers:
-                    writer.add(part, arrays)
+                    writer.add(rows, arrays)
 
 
 class _Writer:
-    """A file that takes its name when the ``with`` block ends well."""
+    """A file that gets its name when the ``with`` block ends without an exception."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.temporary = path, temporary_of(path)
@@ -76,21 +76,21 @@ class _Writer:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            self.end(whole=kind is None)
+            self.end(complete=kind is None)
             if kind is None:
                 os.replace(self.temporary, self.path)
         finally:
             self.temporary.unlink(missing_ok=True)
 
-    def add(self, part: Motion, arrays: dict[str, NDArray]) -> None:
+    def add(self, rows: Motion, arrays: dict[str, NDArray]) -> None:
         raise NotImplementedError
 
-    def end(self, *, whole: bool) -> None:
+    def end(self, *, complete: bool) -> None:
         raise NotImplementedError
 
 
 class _Npz(_Writer):
-    """Each array of the archive is one run of bytes, so its pieces wait in a file of their own."""
+    """Each array of the archive is one run of bytes, so the pieces of each array wait in a temporary file."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -99,18 +99,18 @@ class _Npz(_Writer):
         self.count = 0
         self.once: dict[str, NDArray] = {}
 
-    def add(self, part: Motion, arrays: dict[str, NDArray]) -> None:
-        self.count += len(part)
-        self.once = {name: np.array(getattr(part, name)) for name in ONCE}
+    def add(self, rows: Motion, arrays: dict[str, NDArray]) -> None:
+        self.count += len(rows)
+        self.once = {name: np.array(getattr(rows, name)) for name in ONCE}
         for name, values in arrays.items():
             if name not in self.columns:
                 self.columns[name] = tempfile.TemporaryFile(prefix="glot-npz-")  # noqa: SIM115 (see end)
                 self.kinds[name] = np.lib.format.dtype_to_descr(values.dtype), values.shape[1:]
             self.columns[name].write(np.ascontiguousarray(values).tobytes())
 
-    def end(self, *, whole: bool) -> None:
+    def end(self, *, complete: bool) -> None:
         try:
-            if whole:
+            if complete:
                 with zipfile.ZipFile(self.temporary, "w", zipfile.ZIP_DEFLATED) as archive:
                     for name, column in self.columns.items():
                         kind, shape = self.kinds[name]
@@ -128,18 +128,20 @@ class _Npz(_Writer):
 
 
 class _Parquet(_Writer):
+    """Each piece is one row group."""
+
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self.writer: pq.ParquetWriter | None = None
 
-    def add(self, part: Motion, arrays: dict[str, NDArray]) -> None:
+    def add(self, rows: Motion, arrays: dict[str, NDArray]) -> None:
         if self.writer is None:
-            once = {name: str(getattr(part, name)) for name in ONCE}
+            once = {name: str(getattr(rows, name)) for name in ONCE}
             self.writer = pq.ParquetWriter(self.temporary, COLUMNS.with_metadata(once))
         schema = self.writer.schema
         self.writer.write_table(pa.table([column(arrays[each.name], each.type) for each in schema], schema=schema))
 
-    def end(self, *, whole: bool) -> None:
+    def end(self, *, complete: bool) -> None:
         if self.writer is not None:
             self.writer.close()
 
@@ -148,22 +150,22 @@ WRITERS: dict[str, type[_Writer]] = {".npz": _Npz, ".parquet": _Parquet}
 
 
 def read_motion(path: Path) -> Motion:
-    """What ``write_motion`` wrote, whole. InputError where ``path`` is no such file."""
+    """The Motion that ``write_motion`` wrote. InputError if ``path`` is no such file."""
     readers = {".npz": _read_npz, ".parquet": _read_parquet}
     if path.suffix not in readers:
-        raise InputError(f"{path}: a motion is an .npz or a .parquet file")
+        raise InputError(f"{path}: is no motion; give an .npz or a .parquet file of glot.predict")
     try:
         return _motion(readers[path.suffix](path))
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
     except KeyError as error:
-        raise InputError(f"{path}: has no {error}, so it is no motion of this project") from None
-    except Exception as error:  # numpy, zipfile and pyarrow raise a dozen kinds for a cut or foreign file
-        raise InputError(f"{path}: is not a whole motion file ({error}); write it again") from None
+        raise InputError(f"{path}: has no {error}, so it is no motion file of glot.predict") from None
+    except Exception as error:  # numpy, zipfile and pyarrow raise many kinds for a cut or foreign file
+        raise InputError(f"{path}: is not a complete motion file ({error}); write it again") from None
 
 
 class StoredMotion:
-    """A person's motion in a .parquet file that ``write_motion`` wrote, of which one piece is in memory at a time."""
+    """A person's motion in a .parquet file that ``write_motion`` wrote. One row group is in memory at a time."""
 
     def __init__(self, path: Path) -> None:
         self._file = pq.ParquetFile(path)
@@ -176,45 +178,19 @@ class StoredMotion:
         return len(self.frames)
 
     def rows(self, start: int, stop: int) -> Motion:
-        """At least one row; quick where rows are asked for in order."""
-        parts = []
+        """Rows [start, stop), at least one. Fast where rows are read in order."""
+        pieces = []
         while start < stop:
             number = int(np.searchsorted(self._starts, start, side="right")) - 1
             if number != self._number:
-                self._number, self._piece = number, _motion(_plain(self._file.read_row_group(number)))
+                self._number, self._piece = number, _motion(_arrays_of(self._file.read_row_group(number)))
             first, end = self._starts[number : number + 2]
-            parts.append(self._piece.rows(slice(start - first, min(stop, end) - first)))
+            pieces.append(self._piece.rows(slice(start - first, min(stop, end) - first)))
             start = int(end)
-        return joined(parts) if len(parts) > 1 else parts[0]
+        return joined(pieces) if len(pieces) > 1 else pieces[0]
 
     def close(self) -> None:
         self._file.close()
-
-
-def write_peers_pkl(path: Path, motions: Sequence[Motion], body: Body, *, with_vertices: bool = False) -> None:
-    """One file of all people, with the keys of VIBE's, TCMR's and GLoT's demos, for scripts that joblib.load it.
-
-    {person: {pred_cam (N, 3), orig_cam (N, 4), verts (N, V, 3) or None, pose (N, 72), betas (N, 10), joints3d
-    (N, 49, 3) in SPIN's order, joints2d None, bboxes (N, 4), frame_ids (N,)}}. As there, verts and joints3d are about
-    the body's own origin, and the width and height of bboxes are those of the crop. Vertices take 80 KB a frame, in
-    memory too.
-    """
-    people: dict[int | str, dict[str, Any]] = {}
-    for motion in motions:
-        joints, meshes = _posed(motion, body, with_vertices=with_vertices)
-        key = int(motion.person) if motion.person.isdecimal() else motion.person
-        people[key] = {
-            "pred_cam": motion.cam,
-            "orig_cam": motion.full_image_cam,
-            "verts": meshes,
-            "pose": _axis_angle(motion).reshape(-1, 72),
-            "betas": motion.betas,
-            "joints3d": joints,
-            "joints2d": None,  # theirs are a 2D pose tracker's detections, and None without one
-            "bboxes": np.concatenate((motion.bbox[:, :2], motion.bbox[:, 2:] * motion.crop_scale[:, None]), axis=1),
-            "frame_ids": motion.frames,
-        }
-    write_whole(path, pickle.dumps(people, protocol=4))
 
 
 def _motion(values: dict[str, Any]) -> Motion:
@@ -232,36 +208,21 @@ def _motion(values: dict[str, Any]) -> Motion:
 def _arrays(motion: Motion) -> dict[str, NDArray]:
     names = {"frame": "frames", "score": "scores"}
     out = {each: getattr(motion, names.get(each, each)) for each in COLUMNS.names if each != "pose"}
-    return out | {"pose": _axis_angle(motion)}
+    return out | {"pose": axis_angle(motion)}
 
 
-def _axis_angle(motion: Motion) -> NDArray[np.float32]:
-    """(N, 24, 3) rad."""
+def axis_angle(motion: Motion) -> NDArray[np.float32]:
+    """The poses of a motion: (N, 24, 3) rad."""
     return _by_blocks(rotmat_to_axis_angle, motion.rotmats)
 
 
-def _by_blocks(turn: Callable[[torch.Tensor], torch.Tensor], values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """``turn`` in double precision; an hour's rotations at once would take gigabytes on the way."""
+def _by_blocks(convert: Callable[[torch.Tensor], torch.Tensor], values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Converts rotations in double precision, block by block: an hour of them at once would take gigabytes."""
     blocks = [
-        turn(torch.from_numpy(values[start : start + ROW_GROUP]).double()).float().numpy()
+        convert(torch.from_numpy(values[start : start + ROW_GROUP]).double()).float().numpy()
         for start in range(0, len(values), ROW_GROUP)
     ]
     return np.concatenate(blocks)
-
-
-def _posed(
-    motion: Motion, body: Body, *, with_vertices: bool
-) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    """SPIN's joints (N, 49, 3) and, if wanted, the vertices (N, V, 3): m, about the body's own origin."""
-    joints, meshes = [], []
-    for start in range(0, len(motion), BLOCK):
-        rows = slice(start, start + BLOCK)
-        with torch.no_grad():
-            rotmats, betas = torch.from_numpy(motion.rotmats[rows]), torch.from_numpy(motion.betas[rows])
-            joints.append(body.joints(rotmats, betas).numpy())
-        if with_vertices:
-            meshes.append(vertices(motion, body, rows) - motion.transl[rows, None])
-    return np.concatenate(joints), np.concatenate(meshes) if with_vertices else None
 
 
 def _read_npz(path: Path) -> dict[str, Any]:
@@ -271,10 +232,11 @@ def _read_npz(path: Path) -> dict[str, Any]:
 
 def _read_parquet(path: Path) -> dict[str, Any]:
     with open_parquet(path) as file:
-        return _plain(file.read())
+        return _arrays_of(file.read())
 
 
-def _plain(table: pa.Table) -> dict[str, Any]:
+def _arrays_of(table: pa.Table) -> dict[str, Any]:
+    """Column -> array, writable; and the values of the metadata, as text."""
     values: dict[str, Any] = {name.decode(): text.decode() for name, text in (table.schema.metadata or {}).items()}
     for name in table.column_names:
         kind, cells = table.schema.field(name).type, table[name].combine_chunks()
@@ -282,5 +244,5 @@ def _plain(table: pa.Table) -> dict[str, Any]:
         while pa.types.is_fixed_size_list(kind):
             shape.append(kind.list_size)
             kind, cells = kind.value_type, cells.flatten()
-        values[name] = cells.to_numpy(zero_copy_only=False).reshape(shape).copy()  # writable
+        values[name] = cells.to_numpy(zero_copy_only=False).reshape(shape).copy()
     return values

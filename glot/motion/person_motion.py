@@ -1,4 +1,4 @@
-"""Predicted bodies of one track and their boxes in, a Motion out: one person through a video, in metres and pixels.
+"""Predicted bodies of one track and their boxes in; a Motion, one person through a video in metres and pixels, out.
 
 N frames. Camera frame: x right, y down, z forward, metres; pixels of the upright picture, integers at pixel centres.
 """
@@ -29,29 +29,29 @@ SHAPES = {
     "bbox": (4,),
     "crop_scale": (),
 }
-NEAREST = 0.05  # m; what is nearer to the camera, or behind it, is in no picture
-Y_UP = np.diag([1.0, -1.0, -1.0])  # camera frame -> y up, z towards the camera: what animation programs expect
-TYPES = {"frames": np.int64, "seen": np.bool_}  # of the others: float32
+NEAREST = 0.05  # m; depths below it are raised to it for projection: the camera cannot see so near, or behind itself
+Y_UP = np.diag([1.0, -1.0, -1.0])  # camera frame -> y up, z towards the camera, as animation programs expect
+TYPES = {"frames": np.int64, "seen": np.bool_}  # all others are float32
 
 
 @dataclass(frozen=True)
 class Motion:
-    """One person's body through a video. N >= 1 frames, rising, with gaps where the person was out of sight.
+    """One person's body through a video: N >= 1 frames, rising, with gaps where the person was out of sight.
 
-    ``transl`` stands the body before a pinhole camera of ``focal`` px whose principal point is the picture's centre;
-    ``joints3d`` are SMPL's 24, transl included, and ``keypoints2d`` the same joints through that camera. ``cam`` says
-    the same place as the model does, by the weak perspective of its crop.
+    ``transl`` places the body in front of a pinhole camera of ``focal`` px whose principal point is the picture's
+    centre. ``joints3d`` are SMPL's 24 joints, transl included; ``keypoints2d`` are their projections. ``cam`` is the
+    same place as the model predicts it, as the weak-perspective camera of its crop.
     ValueError if the arrays do not fit together.
     """
 
     person: str
     frames: NDArray[np.int64]  # (N,) of the video, from 0
-    seen: NDArray[np.bool_]  # (N,) False where the box was filled in between detections
+    seen: NDArray[np.bool_]  # (N,) False where the box was interpolated between detections
     scores: NDArray[np.float32]  # (N,) of the detection or its landmarks, 0 where not seen
     rotmats: NDArray[np.float32]  # (N, 24, 3, 3) global_orient and body_pose, each relative to its parent joint
     betas: NDArray[np.float32]  # (N, 10)
     cam: NDArray[np.float32]  # (N, 3) s, tx, ty of the crop (glot.human.camera)
-    transl: NDArray[np.float32]  # (N, 3) m, of the body's own origin
+    transl: NDArray[np.float32]  # (N, 3) m, of the body's origin
     joints3d: NDArray[np.float32]  # (N, 24, 3) m
     keypoints2d: NDArray[np.float32]  # (N, 24, 2) px
     bbox: NDArray[np.float32]  # (N, 4) centre x, centre y, width, height: px, without the crop scale
@@ -83,7 +83,7 @@ class Motion:
 
     @property
     def crop_boxes(self) -> NDArray[np.float32]:
-        """(N, 3) centre x, centre y and side of the crops, px: what glot.human.camera's full-image functions take."""
+        """(N, 3) centre x, centre y and side of the crops, px, as the functions of glot.human.camera take them."""
         return crop_boxes(self.bbox, self.crop_scale)
 
     @property
@@ -93,9 +93,21 @@ class Motion:
 
     @property
     def full_image_cam(self) -> NDArray[np.float32]:
-        """(N, 4) sx, sy, tx, ty: the weak-perspective camera of the whole picture (the peers' ``orig_cam``)."""
+        """(N, 4) sx, sy, tx, ty: the weak-perspective camera of the whole picture (``orig_cam`` in VIBE's demo)."""
         cams, boxes = torch.from_numpy(self.cam), torch.from_numpy(self.crop_boxes)
         return camera.full_image_cam(cams, boxes, width=self.width, height=self.height).numpy()
+
+    def y_up(self) -> tuple[NDArray[np.float64], NDArray[np.floating]]:
+        """Rotations (N, 24, 3, 3) and the pelvis (N, 3) m, with y up and z towards the camera."""
+        rotmats = self.rotmats.astype(np.float64)
+        rotmats[:, 0] = Y_UP @ rotmats[:, 0]
+        return rotmats, self.joints3d[:, 0] @ Y_UP.T
+
+    def at_rest(self, body: Body) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Vertices (V, 3) and joints (24, 3) m of the person's mean shape in the rest pose."""
+        with torch.no_grad():
+            vertices, joints = body.at_rest(torch.from_numpy(self.betas.mean(axis=0, keepdims=True)))
+        return vertices[0].numpy(), joints[0].numpy()
 
 
 def make_motion(
@@ -113,9 +125,9 @@ def make_motion(
     scores: ArrayLike | None = None,
     focal: float | None = None,
 ) -> Motion:
-    """Predictions (N, 24, 3, 3), (N, 10), (N, 3) and the boxes they were made in -> Motion.
+    """Predictions (N, 24, 3, 3), (N, 10), (N, 3) and the boxes of their crops -> Motion.
 
-    ``seen`` and ``scores`` left out: every frame was, surely. ``focal`` None: ``default_focal``.
+    Without ``seen`` and ``scores``, every frame counts as seen with score 1. Without ``focal``: ``default_focal``.
     """
     focal = default_focal(width, height) if focal is None else float(focal)
     boxes = np.asarray(bbox, np.float32)
@@ -123,9 +135,9 @@ def make_motion(
     rotmats, betas, cam = (values.detach().float().cpu() for values in params)
     crops = torch.from_numpy(crop_boxes(boxes, scales))
     with torch.no_grad():
-        own = body.smpl_joints(rotmats, betas)  # about the body's own origin
+        joints = body.smpl_joints(rotmats, betas)  # about the body's origin
         transl = camera.full_image_translation(cam, crops, width=width, height=height, focal=focal)
-        placed = own + transl[:, None]
+        placed = joints + transl[:, None]
         keypoints2d = placed[..., :2] / placed[..., 2:].clamp(min=NEAREST) * focal + torch.tensor([width, height]) / 2
     return Motion(
         person=person,
@@ -148,7 +160,7 @@ def make_motion(
 
 
 def with_bodies(motion: Motion, body: Body, *, rotmats: ArrayLike, betas: ArrayLike, transl: ArrayLike) -> Motion:
-    """The motion with other bodies in its frames and boxes: camera, joints and keypoints follow from them."""
+    """The motion with other bodies in its frames and boxes; cameras, joints and keypoints are computed from them."""
     place, boxes = torch.from_numpy(np.asarray(transl, np.float32)), torch.from_numpy(motion.crop_boxes)
     cam = camera.crop_cam(place, boxes, width=motion.width, height=motion.height, focal=motion.focal)
     turns, shapes = (torch.from_numpy(np.asarray(values, np.float32)) for values in (rotmats, betas))
@@ -156,19 +168,19 @@ def with_bodies(motion: Motion, body: Body, *, rotmats: ArrayLike, betas: ArrayL
     return make_motion(SMPLParams(turns, shapes, cam), body, **{name: getattr(motion, name) for name in kept})
 
 
-def joined(parts: Sequence[Motion]) -> Motion:
+def joined(pieces: Sequence[Motion]) -> Motion:
     """Consecutive pieces of one person's motion -> the whole."""
-    values: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in SHAPES}
-    return replace(parts[0], **values)
+    values: dict[str, Any] = {name: np.concatenate([getattr(piece, name) for piece in pieces]) for name in SHAPES}
+    return replace(pieces[0], **values)
 
 
 def default_focal(width: int, height: int) -> float:
-    """Focal length in px of a usual camera (a field of view of 53 degrees across the diagonal), where nobody knows."""
+    """Focal length in px of a usual camera, for a video whose camera is unknown: 53 degrees across the diagonal."""
     return float(np.hypot(width, height))
 
 
 def vertices(motion: Motion, body: Body, rows: slice | NDArray = slice(None)) -> NDArray[np.float32]:
-    """(n, V, 3) m, camera frame, transl included: the meshes of the chosen rows. 80 KB a frame, so not all at once."""
+    """(n, V, 3) m, camera frame, transl included: the meshes of the chosen rows. They take 80 KB a frame."""
     with torch.no_grad():
         output = body(torch.from_numpy(motion.rotmats[rows]), torch.from_numpy(motion.betas[rows]))
     return output.vertices.numpy() + motion.transl[rows][:, None]

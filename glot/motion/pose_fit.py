@@ -1,8 +1,8 @@
-"""Predicted bodies and 2D landmarks in, bodies whose limbs lie on the landmarks out; shapes stay.
+"""Predicted bodies and 2D landmarks in; bodies whose limbs lie on the landmarks out. Shapes stay.
 
-N frames, J joints. The model sees a window of single numbers and says a body that is right in most of what it does; the
-landmarks say where in the picture each limb is, and nothing of depth. So joints are turned a little, as little as will
-do and as smoothly as they can be (an energy as of SMPLify, Bogo et al. 2016, with the model's answer as the prior).
+N frames, J joints. The model predicts bodies that are right for the most part. The landmarks tell where in the picture
+each limb is, but nothing about depth. So the joints are turned by small angles that change smoothly over time. The
+energy is like that of SMPLify (Bogo et al. 2016), with the prediction as the prior.
 """
 
 import torch
@@ -12,12 +12,14 @@ from glot.human.body import Body
 from glot.human.joints import JOINTS, SMPL_JOINTS, SPIN49
 from glot.human.rotation import axis_angle_to_rotmat
 
-# SPIN's joints (SMPL's own where there is a choice) and the landmarks (names of glot.people.landmarks.LANDMARKS) that mean the same.
-PARTS = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
-SIDED = tuple((SPIN49.index(f"OP {side}{part.title()}"), side.lower() + part) for part in PARTS for side in "LR")
+# Pairs of SPIN's joints (those of SMPL where there is a choice) and the landmarks (names in
+# glot.people.landmarks.LANDMARKS) at the same places of the body.
+SIDED_JOINTS = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+SIDED = tuple((SPIN49.index(f"OP {side}{name.title()}"), side.lower() + name) for name in SIDED_JOINTS for side in "LR")
 PAIRS = ((SPIN49.index("OP Nose"), "nose"), *SIDED)
 JOINT_ROWS = [joint for joint, _ in PAIRS]
-# How far off a joint may well be: radians; joints that are not named, 0.1. Then metres, of the whole body.
+# Expected error of the predicted rotation of a joint, radians; OTHER_SPREAD of joints that are not named. Then of the
+# place of the whole body, metres.
 SPREAD = {
     "hip": 0.3,
     "knee": 0.3,
@@ -29,14 +31,16 @@ SPREAD = {
     "head": 0.2,
     "hand": 0.01,
 }
+OTHER_SPREAD = 0.1
 ACROSS, DEPTH = 0.1, 0.3
-OUTLIER = 0.05  # box sides; from there on a landmark pulls no harder
-# Squares are weighed against those of OUTLIER distances: how far a joint is turned, in SPREADs, and how that changes.
+OUTLIER = 0.05  # box sides; a landmark that is farther off pulls no harder
+# Weights of squares, relative to squares of distances in OUTLIERs: of how far a joint is turned, in SPREADs, and of how
+# that changes.
 PRIOR, STEADY = 2.0, 100.0
-TRAINING_FPS = 30.0  # what STEADY is for
-ROUNDS = 40  # of L-BFGS: joints within a millimetre of where 100 bring them
+TRAINING_FPS = 30.0  # frame rate for which STEADY is set
+ROUNDS = 40  # of L-BFGS; joints are then within a millimetre of their places after 100
 NEAREST = 0.3  # m from the camera to a joint
-CONTEXT = 16  # frames on either side of a piece of a track that are better fitted with it and thrown away
+CONTEXT = 16  # frames on either side of a piece of a track that are fitted together with it and then dropped
 
 
 def fit_poses(
@@ -51,19 +55,19 @@ def fit_poses(
     focal: float,
     fps: float,
 ) -> tuple[Tensor, Tensor]:
-    """rotmats (N, 24, 3, 3), betas (N, 10) and places (N, 3: m, of the body's origin) of consecutive frames -> the
-    rotmats and places nearby that bring the joints of PAIRS to ``landmarks`` (N, J, 3: x, y px, visibility).
+    """Rotmats (N, 24, 3, 3) and places (N, 3) that bring the joints of PAIRS to the landmarks.
 
-    ``sides`` (N,) of the boxes, px; ``size`` (width, height) and ``focal`` px of the picture's pinhole camera.
-    Landmarks of visibility 0 do not count. Nothing is drawn at random.
+    ``rotmats``, ``betas`` (N, 10) and ``places`` (m, of the body's origin) are the prediction for consecutive frames.
+    ``landmarks`` (N, J, 3) are x, y px and visibility, 0 for those that do not count. ``sides`` (N,) are those of the
+    boxes, px; ``size`` (width, height) and ``focal`` px belong to the picture's pinhole camera. Deterministic.
     """
-    spread = torch.full((JOINTS + 1, 3), 0.1)
+    spread = torch.full((JOINTS + 1, 3), OTHER_SPREAD)
     for number, name in enumerate(SMPL_JOINTS):
-        spread[number] = next((value for part, value in SPREAD.items() if part in name), 0.1)
+        spread[number] = next((value for joint, value in SPREAD.items() if joint in name), OTHER_SPREAD)
     spread[JOINTS] = torch.tensor([ACROSS, ACROSS, DEPTH])
     rays = (landmarks[..., :2] - torch.tensor(size) / 2) / focal
     to_outliers = focal / OUTLIER / sides[:, None, None]
-    steady = STEADY * min(fps / TRAINING_FPS, 1.0) ** 2  # longer steps change more
+    steady = STEADY * min(fps / TRAINING_FPS, 1.0) ** 2  # with a lower frame rate, more changes from frame to frame
     change = torch.zeros(len(rotmats), JOINTS + 1, 3, requires_grad=True)
     optimizer = torch.optim.LBFGS([change], max_iter=ROUNDS, history_size=10, line_search_fn="strong_wolfe")
 
@@ -75,7 +79,7 @@ def fit_poses(
         turns, where = changed()
         placed = body.joints(turns, betas)[:, JOINT_ROWS] + where[:, None]
         off = (placed[..., :2] / placed[..., 2:].clamp(min=NEAREST) - rays) * to_outliers
-        distance = (off.square().sum(dim=-1) + 1e-12).sqrt()  # its slope is finite at 0
+        distance = (off.square().sum(dim=-1) + 1e-12).sqrt()  # a finite slope at 0
         pull = torch.where(distance < 1, distance**2, 2 * distance - 1)  # Huber's
         bend = change[2:] - 2 * change[1:-1] + change[:-2]
         total = (landmarks[..., 2] * pull).sum() + PRIOR * (change**2).sum() + steady * (bend**2).sum()

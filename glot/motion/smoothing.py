@@ -1,7 +1,7 @@
-"""A Motion in, a calmer or a gapless one out: the one-euro filter, and interpolation over frames that are missing.
+"""A Motion in; a smoother one (one-euro filter), or one without gaps (interpolation), out.
 
-The filter (Casiez, Roussel and Vogel, CHI 2012) is a low pass whose cutoff rises with speed: what rests is held still,
-what moves fast is let through. It looks at the past only, so a frame's answer never changes as the video goes on.
+The filter (Casiez, Roussel and Vogel, CHI 2012) is a low pass whose cutoff rises with speed. So a body at rest is held
+still, and fast movement passes. It uses past frames only: later frames never change its output.
 """
 
 import numpy as np
@@ -14,19 +14,21 @@ from glot.human.joints import JOINTS
 from glot.models.smpl_params import SMPLParams
 from glot.motion.person_motion import Motion, make_motion, with_bodies
 
-MIN_CUTOFF, BETA = 1.0, 4.0
-LEVER = 0.5  # m
-SPEED_CUTOFF = 1.0  # Hz, of the speed that sets the cutoff: jitter has no lasting speed
+MIN_CUTOFF, BETA = 1.0, 4.0  # Hz, Hz per rad/s
+LEVER = 0.5  # m, of a limb: turning at 1 rad/s moves its end by so much a second
+SPEED_CUTOFF = 1.0  # Hz, of the low pass over the speed that sets the cutoff, because jitter has no lasting speed
 
 
 class Smoother:
-    """Called with consecutive pieces of one person's motion, it filters rotations, places and shapes; joints, keypoints
-    and cameras follow from them. Frames, boxes stay. How a motion is cut into pieces changes nothing.
+    """Filters rotations, places and shapes of one person's motion, given in consecutive pieces.
 
-    ``min_cutoff`` Hz: what remains of something at rest; lower is calmer. ``beta`` Hz per rad/s: higher follows fast
-    moves more closely; moving at speed w, what comes out lags behind by w / (2 pi (min_cutoff + beta w)). Places take
-    ``beta`` per half metre a second, about what a limb's end does at 1 rad/s. Where a person is seen is known better
-    than how far away, so depth is filtered apart, as a logarithm. Shapes have no speed: they get ``min_cutoff`` only.
+    Joints, keypoints and cameras are computed from the filtered bodies; frames and boxes stay. The result does not
+    depend on how the motion is cut into pieces.
+
+    ``min_cutoff`` Hz is the cutoff at rest; lower is smoother. ``beta`` Hz per rad/s raises it with speed; higher lags
+    less: at speed w the output lags by w / (2 pi (min_cutoff + beta w)). For places, ``beta`` counts per LEVER metres
+    a second. Depth is filtered apart from the direction, as a logarithm, because it is known less exactly. Shapes do
+    not move, so their cutoff is ``min_cutoff``.
     """
 
     def __init__(self, body: Body, *, min_cutoff: float = MIN_CUTOFF, beta: float = BETA) -> None:
@@ -39,7 +41,7 @@ class Smoother:
     def __call__(self, piece: Motion) -> Motion:
         times = piece.frames / piece.fps
         depth = np.exp(self.depths(np.log(piece.transl[:, 2:].astype(np.float64)), times))
-        # Directions, whose speed counts in metres a second at that depth.
+        # Directions x / z, y / z; their speed counts in metres a second at that depth.
         across = self.across(piece.transl[:, :2] / piece.transl[:, 2:].astype(np.float64), times, metres=depth)
         return with_bodies(
             piece,
@@ -51,14 +53,14 @@ class Smoother:
 
 
 def fill_gaps(motion: Motion, body: Body) -> Motion:
-    """Every frame from the first to the last: rotations by slerp, the rest linearly; what was there stays.
+    """The motion at every frame from the first to the last. Frames that it has already stay as they are.
 
-    What is filled in counts as not seen, score 0.
+    Rotations are interpolated by slerp, all other values linearly. Interpolated frames are not seen, and have score 0.
     """
     frames = np.arange(motion.frames[0], motion.frames[-1] + 1)
     if len(frames) == len(motion):
         return motion
-    there = np.isin(frames, motion.frames)
+    known = np.isin(frames, motion.frames)
 
     def between(values: NDArray) -> NDArray[np.float32]:
         columns = [np.interp(frames, motion.frames, column) for column in values.reshape(len(motion), -1).T]
@@ -66,11 +68,11 @@ def fill_gaps(motion: Motion, body: Body) -> Motion:
 
     rotmats = np.empty((len(frames), JOINTS, 3, 3), np.float32)
     for joint in range(JOINTS):
-        known = Rotation.from_matrix(motion.rotmats[:, joint])
-        rotmats[:, joint] = Slerp(motion.frames, known)(frames).as_matrix()
-    rotmats[there] = motion.rotmats
+        turns = Rotation.from_matrix(motion.rotmats[:, joint])
+        rotmats[:, joint] = Slerp(motion.frames, turns)(frames).as_matrix()
+    rotmats[known] = motion.rotmats
     seen, scores = np.zeros(len(frames), np.bool_), np.zeros(len(frames), np.float32)
-    seen[there], scores[there] = motion.seen, motion.scores
+    seen[known], scores[known] = motion.seen, motion.scores
     return make_motion(
         SMPLParams(*map(torch.from_numpy, (rotmats, between(motion.betas), between(motion.cam)))),
         body,
@@ -88,14 +90,14 @@ def fill_gaps(motion: Motion, body: Body) -> Motion:
 
 
 class OneEuro:
-    """values (n, K) at times (n,) s, rising from call to call -> filtered (n, K), each column by its own speed.
+    """values (n, K) at times (n,) s, rising from call to call -> filtered (n, K), each column by its speed.
 
-    ``metres`` (n, 1): what a unit is then, for a ``beta`` per metre a second.
+    ``metres`` (n, 1): the length of a unit at that time, where ``beta`` counts per metre a second.
     """
 
     def __init__(self, *, min_cutoff: float, beta: float) -> None:
         self.min_cutoff, self.beta = min_cutoff, beta
-        self.time, self.value, self.speed, self.answer = -np.inf, np.zeros(0), np.zeros(0), np.zeros(0)
+        self.time, self.value, self.speed, self.output = -np.inf, np.zeros(0), np.zeros(0), np.zeros(0)
 
     def __call__(
         self, values: NDArray[np.floating], times: NDArray, *, metres: NDArray[np.floating] | None = None
@@ -104,54 +106,55 @@ class OneEuro:
         units = np.ones((len(out), 1)) if metres is None else metres
         for i, (value, time, unit) in enumerate(zip(out.copy(), times.tolist(), units, strict=True)):
             if np.isinf(self.time):
-                self.speed, self.answer = np.zeros(out.shape[1:]), value
+                self.speed, self.output = np.zeros(out.shape[1:]), value
             else:
                 step = time - self.time
                 self.speed = self.speed + _share(SPEED_CUTOFF, step) * ((value - self.value) / step - self.speed)
                 cutoff = self.min_cutoff + self.beta * np.abs(self.speed) * unit
-                self.answer = self.answer + _share(cutoff, step) * (value - self.answer)
+                self.output = self.output + _share(cutoff, step) * (value - self.output)
             self.time, self.value = time, value
-            out[i] = self.answer
+            out[i] = self.output
         return out
 
 
 class OneEuroRotations:
-    """rotmats (n, J, 3, 3) at times (n,) s, rising from call to call -> filtered, each joint by its own angular speed.
+    """rotmats (n, J, 3, 3) at times (n,) s, rising from call to call -> filtered, each joint by its angular speed.
 
-    Steps are taken along the shortest arc from the last answer, so no choice of axes or quaternion sign matters.
+    Each step goes along the shortest arc from the last output, so the choice of axes or of a quaternion's sign has no
+    effect.
     """
 
     def __init__(self, *, min_cutoff: float, beta: float) -> None:
         self.min_cutoff, self.beta = min_cutoff, beta
-        self.time, self.turns, self.velocity, self.answer = -np.inf, Rotation.identity(1), np.zeros(0), np.zeros(0)
+        self.time, self.turns, self.velocity, self.output = -np.inf, Rotation.identity(1), np.zeros(0), np.zeros(0)
 
     def __call__(self, rotmats: NDArray[np.floating], times: NDArray) -> NDArray[np.float64]:
         count, joints = rotmats.shape[:2]
         turns = Rotation.from_matrix(rotmats.reshape(-1, 3, 3))
         known = Rotation.concatenate([turns[:joints] if np.isinf(self.time) else self.turns, turns])
-        # Each in the joint's own frame.
+        # Rotation vectors in the frame of the joint.
         changes = (known[:-joints].inv() * known[joints:]).as_rotvec().reshape(-1, joints, 3)
         out = turns.as_quat().reshape(count, joints, 4)
         for i, (change, time) in enumerate(zip(changes, times.tolist(), strict=True)):
             if np.isinf(self.time):
-                self.velocity, self.answer = np.zeros((joints, 3)), out[0]  # rad/s
+                self.velocity, self.output = np.zeros((joints, 3)), out[0]  # rad/s
             else:
                 step = time - self.time
                 self.velocity = self.velocity + _share(SPEED_CUTOFF, step) * (change / step - self.velocity)
                 speed = np.sqrt((self.velocity**2).sum(axis=-1, keepdims=True))
-                self.answer = _on_the_way(self.answer, out[i], _share(self.min_cutoff + self.beta * speed, step))
+                self.output = _slerp(self.output, out[i], _share(self.min_cutoff + self.beta * speed, step))
             self.time = time
-            out[i] = self.answer
+            out[i] = self.output
         self.turns = turns[-joints:]
         return Rotation.from_quat(out.reshape(-1, 4)).as_matrix().reshape(rotmats.shape)
 
 
-def _on_the_way(start: NDArray, end: NDArray, share: float | NDArray) -> NDArray:
-    """Slerp of unit quaternions (J, 4) the shorter way; scipy's takes one series of rotations at a time."""
+def _slerp(start: NDArray, end: NDArray, share: float | NDArray) -> NDArray:
+    """Slerp of unit quaternions (J, 4) along the shorter arc. (scipy's takes one series of rotations at a time.)"""
     end = np.where((start * end).sum(axis=-1, keepdims=True) < 0, -end, end)
     sizes = (np.sqrt((each**2).sum(axis=-1, keepdims=True)) for each in (end - start, end + start))
     angle = 2 * np.arctan2(*sizes)
-    small = angle < 1e-6  # where sines are as good as straight
+    small = angle < 1e-6  # where the sine of an angle is the angle
     sine = np.where(small, 1, np.sin(angle))
     first, second = (np.where(small, part, np.sin(part * angle) / sine) for part in (1 - share, share))
     out = first * start + second * end
@@ -159,5 +162,5 @@ def _on_the_way(start: NDArray, end: NDArray, share: float | NDArray) -> NDArray
 
 
 def _share(cutoff: float | NDArray, step: float) -> float | NDArray:
-    """Of a new value in a first-order low pass of ``cutoff`` Hz, ``step`` s after the last one."""
+    """The share of a new value, ``step`` s after the last one, in a first-order low pass of ``cutoff`` Hz."""
     return 1 / (1 + 1 / (2 * np.pi * cutoff * step))

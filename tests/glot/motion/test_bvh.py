@@ -1,4 +1,4 @@
-"""glot/motion/bvh.py: an independent reader's skeleton stands where the body does, channels do not jump, time is right."""
+"""An independent reader finds the skeleton where the body is; channels do not jump, and the time is right."""
 
 import contextlib
 import io

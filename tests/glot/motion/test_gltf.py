@@ -1,4 +1,4 @@
-"""glot/motion/gltf.py: Khronos' validator finds no error, and the skin moves the mesh to where the body's vertices are."""
+"""Khronos' validator finds no error, and the skin moves the mesh to where the body's vertices are."""
 
 import json
 import shutil

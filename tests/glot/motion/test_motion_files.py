@@ -1,4 +1,4 @@
-"""glot/motion/motion_files.py: what is written comes back, plain readers understand it, and peers' scripts load the pickle."""
+"""What is written is read back, other readers understand it, and scripts made for VIBE's demo load the pickle."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,8 @@ from glot.human.body import Body, load_body
 from glot.human.joints import SMPL_JOINTS
 from glot.human.rotation import axis_angle_to_rotmat
 from glot.human.safe_pickle import load_pickle
-from glot.motion.motion_files import ONCE, WRITERS, StoredMotion, read_motion, write_motion, write_peers_pkl
+from glot.motion.motion_files import ONCE, WRITERS, StoredMotion, read_motion, write_motion
+from glot.motion.peers_pkl import write_peers_pkl
 from glot.motion.person_motion import SHAPES, Motion, vertices
 from tests.fixtures.motion import GAPPY, moving
 
@@ -83,7 +84,7 @@ def test_parquet_rows_are_frames_to_any_reader(motion: Motion, tmp_path: Path) -
     rows = table.to_pylist()
     assert [row["frame"] for row in rows] == list(GAPPY) and [row["seen"] for row in rows] == motion.seen.tolist()
     assert rows[2]["joints3d"][SMPL_JOINTS.index("head")] == motion.joints3d[2, SMPL_JOINTS.index("head")].tolist()
-    said = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
+    messages = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
     assert said["fps"] == "25.0" and said["person"] == "7" and (said["width"], said["height"]) == ("640", "360")
 
 
@@ -125,11 +126,11 @@ def test_other_files_are_refused(motion: Motion, tmp_path: Path) -> None:
     (tmp_path / "cut.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:-200])
     plain = pq.read_table(tmp_path / "whole.parquet").replace_schema_metadata(None)
     pq.write_table(plain, tmp_path / "bare.parquet")
-    said = {
-        "other.npz": "no motion of this project", "bare.parquet": "no motion of this project",
-        "cut.parquet": "not a whole", "cut.npz": "not a whole", "gone.npz": "no such file",
+    messages = {
+        "other.npz": "no motion file of glot.predict", "bare.parquet": "no motion file of glot.predict",
+        "cut.parquet": "not a complete", "cut.npz": "not a complete", "gone.npz": "no such file",
         "a.txt": ".npz or a .parquet",
     }  # fmt: skip
-    for name, words in said.items():
+    for name, words in messages.items():
         with pytest.raises(InputError, match=words):
             read_motion(tmp_path / name)

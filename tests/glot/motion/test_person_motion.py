@@ -1,4 +1,4 @@
-"""glot/motion/person_motion.py: joints, cameras and boxes of a Motion say the same thing about where the person is."""
+"""Joints, cameras and boxes of a Motion agree about where the person is."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""glot/motion/pose_fit.py and glot/capture/reconstruction.py: limbs come to the landmarks, as little and as smoothly as will do."""
+"""The fit moves limbs to the landmarks, and no farther or less smoothly than that needs."""
 
 from functools import partial
 from typing import Any

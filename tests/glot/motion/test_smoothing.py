@@ -1,4 +1,4 @@
-"""glot/motion/smoothing.py: what rests stays, what shakes is calmed, what moves is followed; gaps are filled."""
+"""A body at rest stays, jitter is damped, movement is followed; gaps are filled."""
 
 import numpy as np
 import pytest
