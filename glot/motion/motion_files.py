@@ -2,8 +2,8 @@
 
 Both formats hold the same names. For each frame: frame, seen, score; SMPL's pose (24, 3) axis-angle rad and betas (10);
 cam (s, tx, ty of the crop), full_image_cam (sx, sy, tx, ty of the picture); transl (3) and joints3d (24, 3) m, camera
-frame; keypoints2d (24, 2) px; bbox (centre x, centre y, width, height) px; crop_scale. Once for all frames: person, fps,
-width, height, focal (px).
+frame; keypoints2d (24, 2) px; bbox (centre x, centre y, width, height) px; crop_scale. Once a file: person, fps, width,
+height, focal (px).
 """
 
 import os

@@ -84,8 +84,8 @@ def test_parquet_rows_are_frames_to_any_reader(motion: Motion, tmp_path: Path) -
     rows = table.to_pylist()
     assert [row["frame"] for row in rows] == list(GAPPY) and [row["seen"] for row in rows] == motion.seen.tolist()
     assert rows[2]["joints3d"][SMPL_JOINTS.index("head")] == motion.joints3d[2, SMPL_JOINTS.index("head")].tolist()
-    messages = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
-    assert said["fps"] == "25.0" and said["person"] == "7" and (said["width"], said["height"]) == ("640", "360")
+    once = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
+    assert once["fps"] == "25.0" and once["person"] == "7" and (once["width"], once["height"]) == ("640", "360")
 
 
 def test_npz_holds_no_pickle(motion: Motion, tmp_path: Path) -> None:
