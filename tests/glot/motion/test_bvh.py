@@ -30,7 +30,7 @@ def of_one_shape(motion: Motion, body: Body) -> Motion:
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], float]:
-    """{joint: places (N, 3) cm} and frame time by an independent library."""
+    """{joint: places (N, 3) cm} and the frame time, read by an independent library."""
     with contextlib.redirect_stdout(io.StringIO()):
         animation = independent.ReadFile(str(path))
     joints = {
@@ -48,22 +48,22 @@ def test_another_reader_finds_the_joints_where_they_are(body: Body, tmp_path: Pa
     for index, name in enumerate(SMPL_JOINTS):
         assert len(joints[name]) == GAPPY[-1] - GAPPY[0] + 1
         np.testing.assert_allclose(joints[name][there] / 100, motion.joints3d[:, index] @ Y_UP, rtol=0, atol=1e-4)
-    # Between them, where the filled motion is.
+    # In the gaps, where the filled motion is.
     full = fill_gaps(motion, body)
     np.testing.assert_allclose(joints["left_wrist"] / 100, full.joints3d[:, 20] @ Y_UP, rtol=0, atol=1e-4)
     assert (joints["head"][:, 1] > joints["left_ankle"][:, 1] + 80).all()  # upright, in centimetres
     assert (joints["head"][:, 2] < 0).all()  # before a camera that looks along -z
 
 
-def test_shapes_that_waver_leave_the_pelvis_where_it_is(body: Body, tmp_path: Path) -> None:
+def test_changing_betas_leave_the_pelvis_where_it_is(body: Body, tmp_path: Path) -> None:
     motion = moving(body, frames=range(5))
     write_bvh(tmp_path / "a.bvh", motion, body)
     joints, _ = read(tmp_path / "a.bvh")
     np.testing.assert_allclose(joints["pelvis"] / 100, motion.joints3d[:, 0] @ Y_UP, rtol=0, atol=1e-5)
 
 
-def test_our_own_reader_sees_the_same_bones(body: Body, tmp_path: Path) -> None:
-    """It brings any skeleton to limbs that are straight at rest, so what it must keep is where the limbs point."""
+def test_the_projects_reader_finds_the_same_bones(body: Body, tmp_path: Path) -> None:
+    """The reader changes any skeleton to straight limbs at rest, so the directions of the limbs must be kept."""
     motion = of_one_shape(moving(body, frames=range(12), seed=2), body)
     write_bvh(tmp_path / "a.bvh", motion, body)
     poses, trans, fps = read_bvh(tmp_path / "a.bvh")
@@ -88,7 +88,7 @@ def test_a_single_frame_is_a_file(body: Body, tmp_path: Path) -> None:
     assert len(read(tmp_path / "a.bvh")[0]["pelvis"]) == 1
 
 
-def test_angles_give_the_rotation_back() -> None:
+def test_angles_give_back_the_rotation() -> None:
     turns = Rotation.random(600, random_state=0).as_matrix().reshape(50, 12, 3, 3)
     back = Rotation.from_euler("ZXY", steady_angles(turns).reshape(-1, 3)).as_matrix()
     np.testing.assert_allclose(back.reshape(turns.shape), turns, atol=1e-12)
@@ -99,11 +99,11 @@ def test_channels_do_not_jump_as_a_joint_turns_round_and_round() -> None:
     for axis in np.eye(3):
         angles = steady_angles(Rotation.from_rotvec(time[:, None] * axis).as_matrix()[:, None])[:, 0]
         assert np.abs(np.diff(angles, axis=0)).max() < 0.1
-        # A hinge swings by itself, also past a quarter turn of the middle angle.
+        # Only the hinge's angle changes, also past a quarter turn of the middle angle.
         np.testing.assert_allclose(np.sort(np.abs(angles[-1])), [0, 0, 30], atol=1e-9)
 
 
-def test_at_a_quarter_turn_the_other_two_angles_share_what_is_left() -> None:
+def test_at_a_quarter_turn_of_the_middle_angle_nothing_jumps() -> None:
     """The middle angle at exactly 90 degrees, with float32's noise: the rotation is kept, nothing jumps."""
     wanted = Rotation.from_euler("ZXY", [[0.3 + 0.01 * i, np.pi / 2, 0.2] for i in range(40)])
     turns = wanted.as_matrix().astype(np.float32).astype(np.float64)[:, None]
@@ -111,7 +111,7 @@ def test_at_a_quarter_turn_the_other_two_angles_share_what_is_left() -> None:
     assert (back.inv() * wanted).magnitude().max() < 1e-6
 
 
-def test_frame_time_is_the_videos(body: Body, tmp_path: Path) -> None:
+def test_frame_time_is_that_of_the_video(body: Body, tmp_path: Path) -> None:
     motion = replace(moving(body, frames=range(3)), fps=29.97)
     write_bvh(tmp_path / "a.bvh", motion, body)
     assert read(tmp_path / "a.bvh")[1] == pytest.approx(1 / 29.97, abs=1e-9)

@@ -1,4 +1,4 @@
-"""Fitted cameras: true ones are found again, a wrong limb pulls little, and where nothing is seen the guess stays."""
+"""True cameras are found again, a wrong limb has little effect, and without landmarks the prediction stays."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ SIZE: dict[str, Any] = {"width": 320, "height": 240, "focal": 400.0}
 
 @pytest.fixture()
 def world() -> dict[str, NDArray]:
-    """Joints (N, 12, 3), the cameras that show them, landmarks of that, and the model's guesses, which are off."""
+    """Joints (N, 12, 3), the true cameras, the landmarks through them, and predicted cameras, which are wrong."""
     random = np.random.default_rng(0)
     joints = random.normal(0, 0.4, (FRAMES, len(PAIRS), 3))
     cam = np.column_stack([0.9 + 0 * np.arange(FRAMES), np.linspace(-0.1, 0.1, FRAMES), np.full(FRAMES, 0.05)])
@@ -40,7 +40,7 @@ def test_the_true_camera_is_found_again(world: dict[str, NDArray]) -> None:
     np.testing.assert_allclose(fitted(world, world["landmarks"]), world["cam"], atol=2e-3)
 
 
-def test_a_limb_that_is_elsewhere_pulls_little(world: dict[str, NDArray]) -> None:
+def test_a_misplaced_limb_has_little_effect(world: dict[str, NDArray]) -> None:
     wrong = world["landmarks"].copy()
     wrong[:, 4, :2] += 60  # a wrist, half a box away
     plain = wrong.copy()
@@ -50,17 +50,17 @@ def test_a_limb_that_is_elsewhere_pulls_little(world: dict[str, NDArray]) -> Non
     np.testing.assert_allclose(fitted(world, plain)[5:-5], world["cam"][5:-5], atol=2e-3)
 
 
-def test_between_frames_that_are_seen_the_correction_is_carried_over(world: dict[str, NDArray]) -> None:
+def test_the_correction_is_interpolated_over_frames_without_landmarks(world: dict[str, NDArray]) -> None:
     hidden = world["landmarks"].copy()
     hidden[10:30, :, 2] = 0
     np.testing.assert_allclose(fitted(world, hidden), world["cam"], atol=5e-3)
 
 
-def test_where_nothing_is_seen_the_guess_stays(world: dict[str, NDArray]) -> None:
+def test_without_landmarks_the_prediction_stays(world: dict[str, NDArray]) -> None:
     np.testing.assert_allclose(fitted(world, world["landmarks"] * 0), world["guess"], rtol=1e-6)
 
 
-def test_squashed_landmarks_do_not_send_people_far_away(world: dict[str, NDArray]) -> None:
+def test_distorted_landmarks_do_not_move_people_far_away(world: dict[str, NDArray]) -> None:
     squashed = world["landmarks"].copy()
     middle = squashed[:3, :, :2].mean(axis=1, keepdims=True)
     squashed[:3, :, :2] = middle + 0.05 * (squashed[:3, :, :2] - middle)

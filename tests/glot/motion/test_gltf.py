@@ -34,7 +34,7 @@ def body() -> Body:
 
 
 class Glb:
-    """A .glb by the letter of the standard, and its scene at a time."""
+    """A .glb file read as the standard says, and its scene at a time."""
 
     def __init__(self, path: Path) -> None:
         data = path.read_bytes()
@@ -58,7 +58,7 @@ class Glb:
         return flat.reshape(-1, width).astype(np.float64)
 
     def at(self, time: float) -> list[dict[str, Any]]:
-        """The nodes as the animation has them."""
+        """The nodes at a time of the animation."""
         nodes = [dict(node) for node in self.tree["nodes"]]
         for channel in self.tree["animations"][0]["channels"]:
             sampler = self.tree["animations"][0]["samplers"][channel["sampler"]]
@@ -69,7 +69,7 @@ class Glb:
             share = 0 if sampler["interpolation"] == "STEP" else share
             a, b = values[before], values[after]
             path = channel["target"]["path"]
-            if path == "rotation":  # as the standard writes slerp, the shorter way round
+            if path == "rotation":  # slerp as in the standard, along the shorter arc
                 turn = Rotation.from_quat(a).inv() * Rotation.from_quat(b)
                 value = (Rotation.from_quat(a) * Rotation.from_rotvec(share * turn.as_rotvec())).as_quat()
             else:
@@ -122,21 +122,21 @@ def test_the_skin_is_the_body(body: Body, tmp_path: Path) -> None:
     )  # upright, before the camera
 
 
-def test_shapes_that_waver_are_drawn_as_their_mean(body: Body, tmp_path: Path) -> None:
+def test_changing_betas_are_written_as_their_mean(body: Body, tmp_path: Path) -> None:
     motion = moving(body)
     write_gltf(tmp_path / "a.glb", [motion], body)
     gap = np.linalg.norm(Glb(tmp_path / "a.glb").mesh(0, GAPPY[4] / 25) - vertices(motion, body)[4] @ Y_UP, axis=-1)
     assert 1e-4 < gap.max() < 0.01
 
 
-def test_what_four_joints_cannot_say_is_bounded(tmp_path: Path) -> None:
+def test_the_error_of_four_joints_a_vertex_is_bounded(tmp_path: Path) -> None:
     """A made-up body with all 24 joints at every vertex and with pose blendshapes of centimetres."""
     other = load_body(synthetic_body.write(tmp_path))
     lost = 1 - np.sort(other.weights.numpy(), axis=1)[:, -4:].sum(axis=1)
     motion = of_one_shape(moving(other), other)
     write_gltf(tmp_path / "a.glb", [motion], other)
     gap = np.linalg.norm(Glb(tmp_path / "a.glb").mesh(0, GAPPY[2] / 25) - vertices(motion, other)[2] @ Y_UP, axis=-1)
-    assert lost.max() > 0.01  # there is something to lose
+    assert lost.max() > 0.01  # so the test has an error to bound
     assert np.median(gap) < 0.02 and gap.max() < 0.15
 
 
@@ -151,7 +151,7 @@ def test_weights_sum_to_one_and_name_each_joint_once(body: Body) -> None:
     np.testing.assert_allclose(dense, body.weights.numpy(), atol=1e-4)
 
 
-def test_quaternions_keep_their_side() -> None:
+def test_quaternions_do_not_change_sign() -> None:
     turns = Rotation.from_rotvec(np.linspace(0, 20, 200)[:, None] * [[0.6, 0, 0.8]])
     found = steady_quaternions(turns.as_matrix())
     assert ((found[1:] * found[:-1]).sum(axis=1) > 0.99).all()

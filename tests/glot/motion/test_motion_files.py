@@ -45,8 +45,8 @@ def test_a_motion_comes_back(motion: Motion, tmp_path: Path, suffix: str) -> Non
 
 
 @pytest.mark.parametrize("suffix", WRITERS)
-def test_writing_what_was_read_changes_nothing_more(motion: Motion, tmp_path: Path, suffix: str) -> None:
-    """Half turns are where axis-angle has two answers; the file must not wander between them."""
+def test_writing_a_motion_again_changes_nothing(motion: Motion, tmp_path: Path, suffix: str) -> None:
+    """A half turn has two axis-angle vectors; the file must not change from one to the other."""
     first, second = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
     write_motion([motion], first)
     write_motion([read_motion(first)], second)
@@ -68,7 +68,7 @@ def test_pieces_are_one_file_and_it_is_read_in_pieces(motion: Motion, tmp_path: 
     stored.close()
 
 
-def test_a_motion_that_breaks_off_leaves_no_file(motion: Motion, tmp_path: Path) -> None:
+def test_an_exception_while_writing_leaves_no_file(motion: Motion, tmp_path: Path) -> None:
     def broken() -> Iterator[Motion]:
         yield motion
         raise OSError("the disk is full")
@@ -95,7 +95,7 @@ def test_npz_holds_no_pickle(motion: Motion, tmp_path: Path) -> None:
         assert file["pose"].shape == (len(motion), 24, 3) and float(file["fps"]) == 25
 
 
-def test_peers_scripts_load_the_pickle(body: Body, tmp_path: Path) -> None:
+def test_scripts_for_vibes_demo_load_the_pickle(body: Body, tmp_path: Path) -> None:
     people = [moving(body, person="3"), moving(body, person="left one", seed=1)]
     write_peers_pkl(tmp_path / "a.pkl", people, body, with_vertices=True)
     loaded = joblib.load(tmp_path / "a.pkl")
@@ -113,7 +113,7 @@ def test_peers_scripts_load_the_pickle(body: Body, tmp_path: Path) -> None:
 
 def test_the_pickle_is_data_only_and_vertices_are_left_out(body: Body, motion: Motion, tmp_path: Path) -> None:
     write_peers_pkl(tmp_path / "a.pkl", [motion], body)
-    safe = load_pickle(tmp_path / "a.pkl")  # refuses whatever would run code
+    safe = load_pickle(tmp_path / "a.pkl")  # refuses anything that would run code
     assert safe[7]["verts"] is None
     np.testing.assert_array_equal(safe[7]["pred_cam"], motion.cam)
 

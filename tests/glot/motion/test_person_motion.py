@@ -32,12 +32,12 @@ def test_keypoints_are_the_joints_as_the_camera_sees_them(body: Body) -> None:
     np.testing.assert_allclose(motion.keypoints2d, seen[..., :2] / seen[..., 2:], atol=1e-2)
 
 
-def test_through_a_long_lens_the_crops_camera_says_the_same(body: Body) -> None:
-    """The model sees people as if from far away; a person's depth matters more to a wide lens."""
+def test_through_a_long_lens_the_crops_camera_agrees(body: Body) -> None:
+    """The model's camera is weak-perspective; perspective is stronger through a wide lens."""
     one = moving(body, frames=[4])
     box, side = one.crop_boxes[0], float(one.crop_boxes[0, 2])
-    own, cam = (torch.from_numpy(values) for values in (one.joints3d - one.transl[:, None], one.cam))
-    by_crop = box[:2] + project(own, cam)[0].numpy() * side / 2
+    joints, cam = (torch.from_numpy(values) for values in (one.joints3d - one.transl[:, None], one.cam))
+    by_crop = box[:2] + project(joints, cam)[0].numpy() * side / 2
     gaps = [
         np.abs(moving(body, frames=[4], focal=focal).keypoints2d[0] - by_crop).max()
         for focal in (5000 * side / 224, default_focal(one.width, one.height))
@@ -46,11 +46,11 @@ def test_through_a_long_lens_the_crops_camera_says_the_same(body: Body) -> None:
 
 
 def test_the_full_image_camera_is_the_crops(body: Body) -> None:
-    """orig_cam's x = sx (X + tx) is where the crop's camera puts a point at the body's own depth."""
+    """orig_cam's x = sx (X + tx) is where the crop's camera puts a point at the body's depth."""
     motion = moving(body)
     sx, sy, tx, ty = motion.full_image_cam.T
-    own = motion.joints3d[:, 0] - motion.transl
-    x, y = (sx * (own[:, 0] + tx) + 1) * motion.width / 2, (sy * (own[:, 1] + ty) + 1) * motion.height / 2
+    pelvis = motion.joints3d[:, 0] - motion.transl
+    x, y = (sx * (pelvis[:, 0] + tx) + 1) * motion.width / 2, (sy * (pelvis[:, 1] + ty) + 1) * motion.height / 2
     np.testing.assert_allclose(np.stack((x, y), 1), motion.keypoints2d[:, 0], atol=0.02 * motion.crop_boxes[0, 2])
 
 
@@ -71,7 +71,7 @@ def test_arrays_that_do_not_fit_are_refused(body: Body) -> None:
         replace(motion, focal=0.0)
 
 
-def test_every_frame_counts_as_seen_unless_said_otherwise(body: Body) -> None:
+def test_every_frame_counts_as_seen_by_default(body: Body) -> None:
     motion = make_motion(
         params(3), body, person="1", frames=[0, 1, 5], bbox=np.full((3, 4), 100.0), crop_scale=np.ones(3),
         fps=25, width=640, height=480,

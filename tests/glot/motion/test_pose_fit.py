@@ -40,8 +40,8 @@ def true(body: Body) -> Motion:
 def landmarks_of(motion: Motion, body: Body) -> np.ndarray:
     """(N, J, 3) of the pairs, all visible."""
     with torch.no_grad():
-        own = body.joints(torch.from_numpy(motion.rotmats), torch.from_numpy(motion.betas))[:, JOINT_ROWS].numpy()
-    seen = (own + motion.transl[:, None]) @ motion.intrinsics.T
+        joints = body.joints(torch.from_numpy(motion.rotmats), torch.from_numpy(motion.betas))[:, JOINT_ROWS].numpy()
+    seen = (joints + motion.transl[:, None]) @ motion.intrinsics.T
     return np.concatenate([seen[..., :2] / seen[..., 2:], np.ones((*seen.shape[:2], 1))], axis=-1).astype(np.float32)
 
 
@@ -57,13 +57,13 @@ def joints(motion: Motion, rotmats: np.ndarray, body: Body) -> np.ndarray:
         return body.smpl_joints(torch.from_numpy(rotmats).float(), torch.from_numpy(motion.betas)).numpy()
 
 
-def test_what_is_right_is_left_alone(body: Body, true: Motion) -> None:
+def test_a_right_pose_is_left_alone(body: Body, true: Motion) -> None:
     turns, places = fitted(true, true.rotmats, landmarks_of(true, body), body)
     np.testing.assert_allclose(turns, true.rotmats, atol=5e-3)
     np.testing.assert_allclose(places, true.transl, atol=5e-3)
 
 
-def test_an_arm_that_hangs_wrong_is_lifted(body: Body, true: Motion) -> None:
+def test_an_arm_that_hangs_too_low_is_lifted(body: Body, true: Motion) -> None:
     wrong = true.rotmats.copy()
     wrong[:, ARM[0]] = wrong[:, ARM[0]] @ Rotation.from_rotvec([0, 0, 0.5]).as_matrix()
     turns, _ = fitted(true, wrong, landmarks_of(true, body), body)
@@ -73,7 +73,7 @@ def test_an_arm_that_hangs_wrong_is_lifted(body: Body, true: Motion) -> None:
     assert np.abs(turns - true.rotmats)[:, others].max() < 0.2
 
 
-def test_what_is_not_visible_moves_nothing(body: Body, true: Motion) -> None:
+def test_landmarks_that_are_not_visible_have_no_effect(body: Body, true: Motion) -> None:
     landmarks = landmarks_of(true, body)
     landmarks[..., :2] += 40
     landmarks[..., 2] = 0
@@ -82,27 +82,27 @@ def test_what_is_not_visible_moves_nothing(body: Body, true: Motion) -> None:
     np.testing.assert_allclose(places, true.transl, atol=1e-6)
 
 
-def test_landmarks_that_shake_do_not_shake_the_body(body: Body, true: Motion) -> None:
+def test_jitter_of_landmarks_does_not_become_jitter_of_the_body(body: Body, true: Motion) -> None:
     landmarks = landmarks_of(true, body)
     landmarks[..., :2] += np.random.default_rng(0).normal(0, 3, landmarks[..., :2].shape)
     turns, _ = fitted(true, true.rotmats, landmarks, body)
     shaking = accel_error(joints(true, turns, body), true.joints3d, pelvis=(0,)).mean()
-    # 3 px are 14 mm here: followed, they would accelerate by sqrt(6) times that in each of two directions.
+    # 3 px are 14 mm here. A body that followed them would accelerate by sqrt(6) times that in each of two directions.
     assert shaking < 0.15 * 0.014 * 12**0.5
 
 
-def test_a_landmark_gone_astray_pulls_no_harder_than_its_like(body: Body, true: Motion) -> None:
+def test_a_landmark_far_off_has_a_limited_effect(body: Body, true: Motion) -> None:
     landmarks = landmarks_of(true, body)
     wrist = [name for _, name in PAIRS].index("lwrist")
-    landmarks[10:13, wrist, :2] += 150  # somebody else's
+    landmarks[10:13, wrist, :2] += 150  # another person's wrist
     turns, _ = fitted(true, true.rotmats, landmarks, body)
     assert mpjpe(joints(true, turns, body), true.joints3d, pelvis=(0,)).mean() < 0.02
 
 
-def test_how_a_track_is_cut_into_pieces_hardly_matters(
+def test_pieces_of_a_track_are_fitted_nearly_as_the_whole(
     body: Body, true: Motion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A person whose limbs are off, as a model says; pieces of 10 frames with their context against one of 30."""
+    """A person whose limbs are predicted wrongly: pieces of 10 frames with their context, and one piece of 30."""
     torch.manual_seed(0)
     config = ModelConfig(feature_size=8, frames=8, nearby_frames=2, width=16, heads=2, decoder_width=8, local_width=8,
                          hidden=16, depth=1)  # fmt: skip

@@ -19,7 +19,7 @@ def body() -> Body:
     return load_body()
 
 
-def test_who_stands_still_is_left_alone(body: Body) -> None:
+def test_a_person_who_stands_still_is_left_alone(body: Body) -> None:
     one = moving(body, frames=[5])
     still = moving(body, frames=range(12))
     still = with_bodies(
@@ -34,7 +34,7 @@ def test_who_stands_still_is_left_alone(body: Body) -> None:
         np.testing.assert_allclose(getattr(calm, name), getattr(still, name), rtol=2e-6, atol=2e-6)
 
 
-def test_shaking_is_calmed_and_the_truth_is_nearer(body: Body) -> None:
+def test_jitter_is_damped_and_the_truth_is_nearer(body: Body) -> None:
     rng = np.random.default_rng(0)
     poses = load_motions()["walk"].poses
     count = len(poses)
@@ -56,12 +56,12 @@ def test_shaking_is_calmed_and_the_truth_is_nearer(body: Body) -> None:
         assert after < factor * before
     depths = [np.abs(each.transl - true.transl)[:, 2].mean() for each in (noisy, calm)]
     assert depths[1] < 0.5 * depths[0]
-    # They walk across the picture at 100 px/s, and the body does not trail behind by more than 2 % of the crop.
+    # The people walk across the picture at 100 px/s; the bodies lag behind by at most 2 % of the crop.
     assert np.abs(calm.keypoints2d - true.keypoints2d)[:, 0].max() < 0.02 * true.crop_boxes[0, 2]
     assert calm.betas.std(axis=0).mean() < 0.6 * noisy.betas.std(axis=0).mean()
 
 
-def test_turning_the_world_turns_the_answer() -> None:
+def test_turning_the_world_turns_the_output() -> None:
     rng = np.random.default_rng(1)
     turns = Rotation.from_rotvec(np.cumsum(rng.normal(0, 0.2, (40, 3)), axis=0)).as_matrix()[:, None]
     world = Rotation.from_rotvec([0.4, -2.0, 1.1]).as_matrix()
@@ -71,7 +71,7 @@ def test_turning_the_world_turns_the_answer() -> None:
 
 
 def test_the_lag_is_what_the_filter_promises() -> None:
-    """At a steady speed w the answer trails by w / (2 pi (min_cutoff + beta w)), from the time the speed is known."""
+    """At a constant speed w the output lags by w / (2 pi (min_cutoff + beta w)), once the filter knows the speed."""
     times = np.arange(150) / 30
     for speed in (0.1, 1.0, 6.0):
         lag = speed / (2 * np.pi * (MIN_CUTOFF + BETA * speed))
@@ -83,14 +83,14 @@ def test_the_lag_is_what_the_filter_promises() -> None:
         assert (times * speed - line)[-1] == pytest.approx(lag, rel=1e-3)
 
 
-def test_the_future_changes_nothing(body: Body) -> None:
+def test_later_frames_change_nothing(body: Body) -> None:
     motion = moving(body, frames=range(20))
     first, whole = Smoother(body)(motion.rows(slice(12))), Smoother(body)(motion)
     for name in SHAPES:
         np.testing.assert_array_equal(getattr(whole, name)[:12], getattr(first, name))
 
 
-def test_pieces_make_the_same_whole(body: Body) -> None:
+def test_a_motion_in_pieces_gives_the_same(body: Body) -> None:
     motion, smoother = moving(body), Smoother(body)
     pieces = joined([smoother(motion.rows(slice(*ends))) for ends in ((0, 1), (1, 5), (5, len(motion)))])
     whole = Smoother(body)(motion)
@@ -98,8 +98,8 @@ def test_pieces_make_the_same_whole(body: Body) -> None:
         np.testing.assert_allclose(getattr(pieces, name), getattr(whole, name), rtol=1e-5, atol=1e-5)
 
 
-def test_half_turns_are_no_obstacle() -> None:
-    """People before a camera are half a turn from the frame's axes, where axis-angle changes sign."""
+def test_half_turns_are_filtered_like_others() -> None:
+    """A person upright in the camera frame is turned by half a turn, where axis-angle changes its sign."""
     times = np.arange(60) / 30
     turns = Rotation.from_rotvec([np.pi, 0, 0]) * Rotation.from_rotvec(0.1 * np.sin(times)[:, None] * [[1, 0, 0]])
     answer = OneEuroRotations(**DEFAULTS)(turns.as_matrix()[:, None], times)[:, 0]
@@ -120,13 +120,13 @@ def test_gaps_are_filled_on_the_shortest_arc(body: Body) -> None:
     np.testing.assert_allclose(full.bbox[full.frames == 7][0], motion.bbox[3] + [4, 0, 0, 0])
 
 
-def test_nothing_to_fill_is_left_as_it_is(body: Body) -> None:
+def test_a_motion_without_gaps_is_left_as_it_is(body: Body) -> None:
     motion = moving(body, frames=range(3))
     assert fill_gaps(motion, body) is motion
 
 
-def test_a_gap_counts_as_the_time_it_took() -> None:
-    """After ten seconds away, the old answer is no longer worth anything."""
+def test_a_gap_counts_with_its_duration() -> None:
+    """After ten seconds away, the last output has no more weight."""
     values, times = np.array([[0.0], [0.0], [1.0]]), np.array([0.0, 1 / 30, 10.0])
     assert OneEuro(**DEFAULTS)(values, times)[-1, 0] > 0.98
 

@@ -1,4 +1,4 @@
-"""Boxes: exact where nothing moves, calm where something does, never of zeros."""
+"""Boxes are exact where nothing moves, smooth where something moves, and never made of zeros."""
 
 import numpy as np
 
@@ -23,13 +23,13 @@ def test_a_constant_box_is_exact_and_its_side_is_the_diagonal() -> None:
     assert np.allclose(boxes.bbox, [100, 100, 1.1 * 60 * 2**0.5, 1.1 * 60 * 2**0.5])
 
 
-def test_the_old_median_pulls_the_end_and_ours_does_not() -> None:
+def test_the_zero_padded_median_pulls_the_ends_and_ours_does_not() -> None:
     old = keypoint_boxes(track(moving()), zero_padded=True).bbox[:, 0]
     assert np.allclose(old[[0, -1]], [138.6, 241.7], atol=0.1)  # as the reference gives for this motion
     ours = keypoint_boxes(track(moving()), zero_padded=False).bbox[:, 0]
     assert np.allclose(ours + ours[::-1], 115 + 271)  # the same at both ends
     long = [keypoint_boxes(track(moving(100)), zero_padded=padded).bbox[40:60] for padded in (True, False)]
-    assert np.allclose(*long)  # the middle never saw the ends
+    assert np.allclose(*long)  # the ends have no effect in the middle
 
 
 def test_short_clips_have_boxes() -> None:
@@ -55,19 +55,19 @@ def test_nobody_and_a_single_point_give_no_boxes() -> None:
     assert len(keypoint_boxes(dot).bbox) == 0
 
 
-def test_misaligned_boxes_are_those_of_start_frames_ago_and_nobodys_at_first() -> None:
+def test_misaligned_boxes_are_those_of_start_frames_ago_and_missing_at_first() -> None:
     keypoints = track(moving(30))
     keypoints[:4] = 0
     boxes = keypoint_boxes(keypoints)
     late = misaligned(boxes)
     assert len(late) == 26 and np.isnan(late[:4]).all() and np.array_equal(late[4:], boxes.bbox[:-4])
     assert np.array_equal(misaligned(keypoint_boxes(track(moving(30)))), keypoint_boxes(track(moving(30))).bbox)
-    keypoints[:20] = 0  # seen for 10 frames after 20: no picture has a box
+    keypoints[:20] = 0  # visible for 10 frames from frame 20 on: no frame has a box
     assert (
         misaligned(keypoint_boxes(keypoints)).shape == (10, 4) and np.isnan(misaligned(keypoint_boxes(keypoints))).all()
     )
     short = misaligned(keypoint_boxes(track(moving(5)), zero_padded=True))
-    assert np.isnan(short).all()  # an infinite side is none either
+    assert np.isnan(short).all()  # an infinite side counts as no box
     assert misaligned(keypoint_boxes(np.zeros((8, 18, 3)))).shape == (0, 4)
 
 

@@ -1,4 +1,4 @@
-"""torchvision's detectors: which one a file belongs to is found out, people are kept and other things are not."""
+"""Weights of torchvision's detectors are recognised; only people are kept of what they detect."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ CLASSES = 91
 
 
 def weights_that_see(category: int, path: Path) -> Path:
-    """SSDlite's weights, untrained, but sure that everything is of one of COCO's classes."""
+    """Untrained weights of SSDlite that detect everything as one of COCO's classes."""
     torch.manual_seed(0)
     network = ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None)
     with torch.no_grad():
@@ -25,7 +25,7 @@ def weights_that_see(category: int, path: Path) -> Path:
     return path
 
 
-def test_people_are_kept_and_other_things_are_not(tmp_path: Path) -> None:
+def test_only_people_are_kept(tmp_path: Path) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (120, 200, 3), np.uint8)
     boxes, scores = load_detector(weights_that_see(1, tmp_path / "people.pth"))(picture)
     assert len(boxes) == len(scores) > 10
@@ -38,7 +38,7 @@ def test_people_are_kept_and_other_things_are_not(tmp_path: Path) -> None:
     assert boxes.shape == (0, 4)
 
 
-def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
+def test_files_with_other_weights_are_refused(tmp_path: Path) -> None:
     torch.save({"layer.weight": torch.zeros(3)}, tmp_path / "other.pth")
     with pytest.raises(InputError, match="not the weights of one of torchvision's fasterrcnn_resnet50_fpn"):
         load_detector(tmp_path / "other.pth")

@@ -5,7 +5,7 @@ import pytest
 
 from glot.people.landmarks import _surely_present
 
-RATE = 10.0  # so that three frames make a stretch
+RATE = 10.0  # fps: three frames are a stretch
 
 
 @pytest.mark.parametrize(
@@ -14,9 +14,9 @@ RATE = 10.0  # so that three frames make a stretch
         ([0.9] * 6, [1] * 6),
         ([0.7, 0, 0.6, 0.9, 0.9, 0.9, 0.2, 0.9, 0.9, 0.9], [0, 0, 0, 1, 1, 1, 1, 1, 1, 1]),
         ([0.9, 0.9, 0.5, 0.9, 0.9, 0.9, 0.9, 0.1], [0, 0, 0, 1, 1, 1, 1, 0]),
-        ([0.7, 0.9, 0.7, 0.7, 0.9], [1] * 5),  # never sure: better all than nothing
+        ([0.7, 0.9, 0.7, 0.7, 0.9], [1] * 5),  # no stretch of high presence: the whole track is kept
         ([0.9, 0.9], [1, 1]),  # shorter than a stretch
     ],
 )
-def test_tracks_are_cut_to_where_somebody_surely_is(presence: list[float], present: list[int]) -> None:
+def test_tracks_are_cut_to_where_a_person_surely_is(presence: list[float], present: list[int]) -> None:
     assert _surely_present(np.array(presence, np.float32), RATE).tolist() == [bool(each) for each in present]

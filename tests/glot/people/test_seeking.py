@@ -1,4 +1,4 @@
-"""Whatever the order, a picture is the one that reading forwards gives."""
+"""In any order, pictures are the same as those of reading forwards."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def test_pictures_in_any_order_are_those_of_reading_forwards(tmp_path: Path, nam
     video.close()
 
 
-def test_what_is_no_video_is_said(tmp_path: Path) -> None:
+def test_files_that_are_no_videos_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video")
     with pytest.raises(Unreadable, match="not a readable video"):
         SeekableVideo(tmp_path / "text.mp4")
@@ -57,7 +57,7 @@ def test_what_is_no_video_is_said(tmp_path: Path) -> None:
         SeekableVideo(tmp_path / "sound.mp4")
 
 
-def test_a_cut_video_shows_what_is_left_of_it(tmp_path: Path) -> None:
+def test_a_cut_video_gives_the_pictures_before_the_cut(tmp_path: Path) -> None:
     whole = write_film(tmp_path / "whole.mkv", frames=90, codec="libx264")
     expected = every_picture(whole, 10)
     cut = tmp_path / "cut.mkv"

@@ -1,4 +1,4 @@
-"""Rows come back by clip and number, from memory or from disk, in whatever order they came."""
+"""Rows come back by clip and number, from memory or from disk, in any order."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Tracks: people who cross stay themselves, gaps are filled, boxes are smooth, and nothing detected is lost."""
+"""Tracks: people who cross keep their tracks, gaps are filled, boxes are smooth, and no detection is lost."""
 
 import numpy as np
 import pytest
@@ -13,8 +13,10 @@ COLOURS = ((200, 40, 40), (40, 60, 200))
 
 
 def scene(number: int, *, speed: float, seed: int, frames: int = 100) -> tuple[NDArray, list[tuple[int, NDArray]]]:
-    """Two people walk towards and past each other: the picture, and (who, box) of the detections, in random order.
-    The one behind is not detected while the other hides him; every twentieth detection is missing."""
+    """Two people walk towards and past each other: the picture, and (person, box) of the detections, in random order.
+
+    The person behind is not detected while hidden by the other; every twentieth detection is missing.
+    """
     random = np.random.default_rng((seed, number))
     reach = speed * (frames - 1) / 2
     near = np.array([WIDTH / 2 - 40 - reach + speed * number, 100, 80, 220])
@@ -43,7 +45,9 @@ def test_two_people_who_cross_keep_their_ids(speed: float, seed: int) -> None:
     owners: dict[int, set[str]] = {0: set(), 1: set()}
     for number, who, box in truth:
         centres = {t.person: t.boxes[number - t.frames[0], 0] for t in tracks if number in t.frames[t.seen]}
-        if abs(box[0] - (WIDTH / 2 - 40)) > 60:  # well apart: whose box is nearest is whose it is
+        if (
+            abs(box[0] - (WIDTH / 2 - 40)) > 60
+        ):  # far from each other: a track belongs to the person with the nearest box
             owners[who].add(min(centres, key=lambda person: abs(centres[person] - box[0])))
     assert all(len(ids) == 1 for ids in owners.values()) and owners[0] != owners[1]
 
@@ -55,11 +59,11 @@ def walk(tracker: Tracker, frames: int, *, missing: range = range(0), scores: fl
         tracker.add(picture, boxes, np.full(len(boxes), scores))
 
 
-def test_a_gap_is_filled_along_the_way() -> None:
+def test_a_gap_is_filled_with_interpolated_boxes() -> None:
     tracker = Tracker(FPS)
     walk(tracker, 80, missing=range(30, 45))
     ((track,), short) = tracker.tracks()
-    assert track.frames.tolist() == list(range(80)) and not short  # the very first frame, too
+    assert track.frames.tolist() == list(range(80)) and not short  # including the very first frame
     assert np.flatnonzero(~track.seen).tolist() == list(range(30, 45))
     inside = slice(10, 70)
     np.testing.assert_allclose(track.boxes[inside, 0], 50 + 4 * track.frames[inside], atol=0.5)
@@ -78,7 +82,7 @@ def test_short_tracklets_are_reported_and_not_followed() -> None:
     assert [(one.first, one.last, one.seen) for one in short] == [(40, 45, 6)]
 
 
-def test_a_single_picture_has_its_people_and_an_unsure_thing_is_none() -> None:
+def test_a_single_picture_has_people_and_low_scores_begin_no_track() -> None:
     tracker = Tracker(FPS)
     walk(tracker, 1)
     ((track,), short) = tracker.tracks()
@@ -89,7 +93,7 @@ def test_a_single_picture_has_its_people_and_an_unsure_thing_is_none() -> None:
     assert tracker.tracks() == ([], [])
 
 
-def test_somebody_who_comes_back_late_is_somebody_new() -> None:
+def test_a_person_who_comes_back_late_gets_a_new_track() -> None:
     tracker = Tracker(FPS)
     walk(tracker, 260, missing=range(60, 200))
     tracks, _ = tracker.tracks()

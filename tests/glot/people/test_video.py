@@ -1,4 +1,4 @@
-"""Videos as a source: every kind there is, boxes in two formats, and what is wrong said in a line."""
+"""Videos as a source: all kinds of files, boxes in two formats, and mistakes reported in one line."""
 
 import json
 from contextlib import closing
@@ -57,9 +57,9 @@ def test_colour_depths_and_containers_give_the_same_pictures(
 
 
 @pytest.mark.parametrize("turned", [90, -90, 180])
-def test_pictures_filmed_sideways_are_put_upright(tmp_path: Path, turned: int) -> None:
+def test_pictures_filmed_sideways_are_turned_upright(tmp_path: Path, turned: int) -> None:
     path = write_film(tmp_path / "phone.mp4", turned=turned)
-    capture = cv2.VideoCapture(str(path))  # turns by itself
+    capture = cv2.VideoCapture(str(path))  # turns pictures upright itself
     with closing(Video(path)) as video:
         ours = video.read(0)
     theirs = capture.read()[1]
@@ -69,7 +69,7 @@ def test_pictures_filmed_sideways_are_put_upright(tmp_path: Path, turned: int) -
     assert read_timeline(path)[3:] == ours.shape[1::-1]
 
 
-def test_uneven_steps_are_noticed_and_counted(tmp_path: Path, body: Body) -> None:
+def test_a_varying_frame_rate_is_noticed_and_counted(tmp_path: Path, body: Body) -> None:
     write_film(tmp_path / "even.mkv", codec="libx264", ticks=list(range(0, 48, 4)))
     write_film(tmp_path / "uneven.mkv", codec="libx264", ticks=[0, 4, 8, 12, 30, 34, 38, 42, 46, 90, 94, 98])
     even, uneven = decoded(tmp_path, body)
@@ -92,7 +92,7 @@ def boxes_json(path: Path, people: dict) -> Path:
     return path
 
 
-def test_boxes_come_as_json_or_as_the_mot_challenge_writes_them(tmp_path: Path, body: Body) -> None:
+def test_boxes_are_read_from_json_and_from_the_mot_challenges_text(tmp_path: Path, body: Body) -> None:
     root = tmp_path / "videos"
     write_film(root / "walk.mp4")
     people = {
@@ -143,7 +143,7 @@ def test_boxes_without_size_or_beyond_the_end_are_left_out_and_counted(tmp_path:
         ("[" * 100_000, "not boxes as JSON"),
     ],
 )
-def test_a_file_that_is_no_boxes_says_what_is_wrong(tmp_path: Path, body: Body, content: str, reason: str) -> None:
+def test_files_without_boxes_are_refused_with_the_reason(tmp_path: Path, body: Body, content: str, reason: str) -> None:
     write_film(tmp_path / "walk.mp4")
     (tmp_path / "b.json").write_text(content)
     with pytest.raises(InputError, match=reason):
@@ -177,7 +177,7 @@ def write_sound(path: Path) -> None:
         container.mux([*stream.encode(frame), *stream.encode()])
 
 
-def test_unreadable_videos_are_units_that_say_so(tmp_path: Path, body: Body) -> None:
+def test_unreadable_videos_are_units_that_fail_with_the_reason(tmp_path: Path, body: Body) -> None:
     whole = write_film(tmp_path / "a.mp4").read_bytes()
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "empty.mkv").write_bytes(b"")
@@ -191,7 +191,7 @@ def test_unreadable_videos_are_units_that_say_so(tmp_path: Path, body: Body) -> 
             decoder.decode(tmp_path, units[name], body, "corrected")
 
 
-def test_units_of_any_name_are_files_of_their_own(tmp_path: Path) -> None:
+def test_units_of_any_name_have_different_files(tmp_path: Path) -> None:
     deep = "/".join(["a long name of a folder"] * 8)
     for name in ("a/b.mp4", "a%2Fb.mp4", "a b.mp4", f"{deep}/1.mp4", f"{deep}/2.mp4"):
         write_film(tmp_path / name, frames=1)
@@ -208,7 +208,7 @@ def test_names_of_frames_and_labels_of_a_long_video_take_no_memory(tmp_path: Pat
     assert list(clip.take(np.array([2, 4])).image) == ["a.mp4#2", "a.mp4#4"]
 
 
-def test_a_video_cut_while_it_is_read_says_where(tmp_path: Path) -> None:
+def test_a_video_cut_while_it_is_read_ends_with_the_place(tmp_path: Path) -> None:
     path = write_film(tmp_path / "a.mkv", frames=40, size=(320, 240))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     timeline = read_timeline(path)

@@ -1,4 +1,4 @@
-"""What a correction moves is measured pelvis on pelvis, and shown where it moved."""
+"""Movement by the correction is measured with the pelvises on each other, and coloured where it is."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ def body() -> Body:
 
 @pytest.fixture(scope="module")
 def tracks(tmp_path_factory: pytest.TempPathFactory, body: Body) -> tuple[TrackRenderer, TrackRenderer]:
-    """The truth, and the same with the left elbow bent by 60 degrees in one row, standing somewhere else."""
+    """The truth; and the truth somewhere else in the picture, with the left elbow bent by 60 degrees in one row."""
     folder = write_folder(tmp_path_factory.mktemp("comparison"), body)
     store = FeatureStore.open(folder / "features" / "3dpw" / "test")
     before, after = (true_track(store, body, folder / "pictures") for _ in range(2))
@@ -74,7 +74,7 @@ def test_turning_both_bodies_changes_no_distance(tracks: tuple[TrackRenderer, Tr
     np.testing.assert_allclose(compare(turned(tracks[0]), turned(tracks[1])).moved, expected, atol=1e-5)
 
 
-def test_nothing_moved_is_all_blue_and_still_drawn(tracks: tuple[TrackRenderer, TrackRenderer]) -> None:
+def test_a_correction_that_moves_nothing_is_drawn_all_blue(tracks: tuple[TrackRenderer, TrackRenderer]) -> None:
     same = compare(tracks[0], tracks[0])
     assert same.moved.max() == 0
     assert np.ptp(same.colours(3), axis=0).max() == 0
@@ -89,7 +89,7 @@ def test_sheet_and_film_show_the_moved_arm_in_another_colour(comparison: Compari
         hue = cv2.cvtColor(picture, cv2.COLOR_RGB2HSV)
         return int(((hue[..., 0] < 15) & (hue[..., 1] > 150)).sum())
 
-    after = slice(frames[BENT].shape[0] // 4, -60)  # without the legend
+    after = slice(frames[BENT].shape[0] // 4, -60)  # without the colour scale
     assert red(frames[BENT][after, half : 2 * half]) > red(frames[BENT - 1][after, half : 2 * half])
     assert frames[0].shape[0] == 400
     one = replace(comparison, moved=comparison.moved[:1])

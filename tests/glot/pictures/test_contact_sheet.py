@@ -1,4 +1,4 @@
-"""Panels lie where the grid says, and text lies beside them, never over them."""
+"""Panels are at their places in the grid, and text is beside them, never over them."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from glot.pictures.drawing import PAPER
 
 
 def panels(count: int, *, height: int = 20, width: int = 30) -> list[np.ndarray]:
-    """Each of one shade: 1, 2, ..."""
+    """Grey panels, of the values 1, 2, ..."""
     return [np.full((height, width, 3), number + 1, np.uint8) for number in range(count)]
 
 

@@ -1,4 +1,4 @@
-"""Bodies are drawn where their keypoints are, only when they are there, and the nearer one in front."""
+"""Bodies are drawn where their keypoints are, only in their frames, and the nearer one in front."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +30,7 @@ def filmed(motions: list[Motion], body: Body, folder: Path, frames: int) -> list
     return list(film(((frame, grey) for frame in range(frames)), files, body))
 
 
-def test_the_body_is_drawn_where_its_keypoints_are_while_it_is_there(body: Body, tmp_path: Path) -> None:
+def test_the_body_is_drawn_at_its_keypoints_in_its_frames(body: Body, tmp_path: Path) -> None:
     motion = moving(body)
     frames = filmed([motion], body, tmp_path, GAPPY[-1] + 3)
     assert {frame.shape for frame in frames} == {(360, 640 + 360, 3)}
@@ -46,10 +46,10 @@ def test_the_body_is_drawn_where_its_keypoints_are_while_it_is_there(body: Body,
         assert (frame[30:330, 640:] != 245).any()  # and from the side
 
 
-def test_who_is_nearer_covers_who_is_behind(body: Body, tmp_path: Path) -> None:
+def test_the_nearer_body_covers_the_other(body: Body, tmp_path: Path) -> None:
     near = moving(body, person="near", frames=[0, 1])
     away = with_bodies(near, body, rotmats=near.rotmats, betas=near.betas, transl=near.transl * 1.3)
-    for names in (("near", "far"), ("far", "near")):  # whoever comes first
+    for names in (("near", "far"), ("far", "near")):  # in either order
         cast = [near if name == "near" else replace(away, person="far") for name in names]
         left = filmed(cast, body, tmp_path, 2)[1][:, :640].astype(float)
         x, y = near.keypoints2d[1, 0].round().astype(int)

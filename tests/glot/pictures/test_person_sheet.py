@@ -24,7 +24,7 @@ def panel(still: np.ndarray, row: int, column: int) -> np.ndarray:
 
 
 def pictures(motion: Motion) -> dict[int, np.ndarray]:
-    """Grey ones, each a little brighter than the one before; only those that the sheet shows."""
+    """Grey pictures, each a little brighter than the one before, of the frames that the sheet shows."""
     frames = motion.frames[moments(len(motion))].tolist()
     return {frame: np.full((motion.height, motion.width, 3), GREY + frame, np.uint8) for frame in frames}
 
@@ -50,7 +50,7 @@ def test_the_body_stands_at_its_keypoints(body: Body) -> None:
         assert rows.min() > y.min() - 60 and rows.max() < y.max() + 40
 
 
-def test_each_moment_shows_its_own_picture_and_the_side(body: Body) -> None:
+def test_each_moment_shows_its_picture_and_the_side(body: Body) -> None:
     motion = moving(body)
     still = drawn_of(motion, body)
     for column, row in enumerate(moments(len(motion)).tolist()):

@@ -13,7 +13,7 @@ K = np.array([[300.0, 0, 130.0], [0, 310.0, 90.0], [0, 0, 1]])
 
 
 def sphere(rings: int = 60) -> tuple[np.ndarray, np.ndarray]:
-    """Unit sphere, counter-clockwise outside."""
+    """A unit sphere; its faces are counter-clockwise seen from outside."""
     theta, phi = np.meshgrid(np.linspace(0, np.pi, rings), np.linspace(0, 2 * np.pi, 2 * rings)[:-1], indexing="ij")
     vertices = np.stack([np.sin(theta) * np.sin(phi), np.cos(theta), np.sin(theta) * np.cos(phi)], axis=-1).reshape(
         -1, 3
@@ -25,7 +25,7 @@ def sphere(rings: int = 60) -> tuple[np.ndarray, np.ndarray]:
 
 
 def camera(*, back: float = 4.0, yaw: float = 0.0) -> np.ndarray:
-    """Before the origin at +z, looking along -z at it: x right, y down, z forward."""
+    """A camera at +z that looks at the origin along -z: x right, y down, z forward."""
     turn = np.diag([1.0, -1.0, -1.0]) @ np.array(
         [[np.cos(yaw), 0, -np.sin(yaw)], [0, 1, 0], [np.sin(yaw), 0, np.cos(yaw)]]
     )
@@ -51,7 +51,7 @@ def test_the_silhouette_is_where_the_camera_puts_the_vertices() -> None:
 
 def test_a_square_covers_exactly_its_pixel_centres() -> None:
     scene = Scene(40, 30)
-    # At depth 1 with this camera world x, -y are pixels; corners half way between centres leave no doubt.
+    # At depth 1, this camera makes world x, -y pixels. The corners are half way between pixel centres.
     scene.set_camera(np.eye(3), np.diag([1.0, -1.0, -1.0, 1.0]))
     corners = np.array([[9.5, -4.5, -1], [20.5, -4.5, -1], [20.5, -15.5, -1], [9.5, -15.5, -1]])
     scene.set_mesh("square", corners, np.array([[0, 2, 1], [0, 3, 2]]), colours=np.ones(3))
@@ -62,7 +62,7 @@ def test_a_square_covers_exactly_its_pixel_centres() -> None:
     assert scene.render_mask().sum() == 0  # seen from behind
 
 
-def test_the_nearer_mesh_wins_whatever_the_order() -> None:
+def test_the_nearer_mesh_is_drawn_in_either_order() -> None:
     for names in (("near", "far"), ("far", "near")):
         scene = Scene(120, 120)
         scene.set_camera(np.array([[100.0, 0, 60], [0, 100, 60], [0, 0, 1]]), camera(back=5))
@@ -84,7 +84,7 @@ def test_depth_is_perspective_correct() -> None:
     depth = scene.snapshot().depth[50]
     seen = np.isfinite(depth)
     u = (np.arange(100)[seen] - 50) / 80
-    # On the plane z = 4 + 2x/3 in camera terms, with x = u z.
+    # The plane is z = 4 + 2x/3 in the camera frame, with x = u z.
     np.testing.assert_allclose(depth[seen], 4 / (1 - 2 * u / 3), rtol=1e-4)
 
 
@@ -164,7 +164,7 @@ def test_a_shadow_falls_away_from_the_light() -> None:
 
 
 def test_panorama_turns_with_the_camera() -> None:
-    """What was in the middle is left of it after the camera has turned right, and a full turn brings it back."""
+    """After a turn to the right, what was in the middle is left of it; after a full turn it is back."""
     panorama = np.zeros((90, 360, 3), dtype=np.uint8)
     panorama[:, 176:184] = 255
     scene = Scene(161, 40)

@@ -40,7 +40,7 @@ def store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> FeatureStore:
 
 
 def spec_for(folder: Path, **options) -> RenderSpec:
-    """What is asked for: pictures of ``folder``, as tests.fixtures.rendering.write_folder made it."""
+    """The spec that renders from ``folder``, which tests.fixtures.rendering.write_folder made."""
     places = {"checkpoint": folder / "best", "features": folder / "features", "root": folder / "pictures"}
     return RenderSpec(**{**places, "out": folder / "none", **options})
 
@@ -102,7 +102,7 @@ def test_a_model_of_one_branch_has_no_correction_to_show(tmp_path: Path, body: B
         assert not [name for name in maps.files if "hidden" in name]
 
 
-def test_mistakes_are_one_line(folder: Path, store: FeatureStore) -> None:
+def test_mistakes_are_reported(folder: Path, store: FeatureStore) -> None:
     def mistake(match: str, **settings) -> None:
         with pytest.raises(InputError, match=match):
             main(spec_for(folder, **settings))

@@ -30,7 +30,7 @@ def test_defaults_are_folders_of_the_home(home: Path) -> None:
 def test_the_rendered_sample_stands_for_3dpw_where_that_is_missing(home: Path) -> None:
     sample, genuine = home / "data" / "sample", home / "data" / "3dpw"
     sample.mkdir(parents=True)
-    assert RenderSpec().picture_root == genuine  # not finished
+    assert RenderSpec().picture_root == genuine  # the sample is not finished
     (sample / "sample.json").write_text("{}")
     assert RenderSpec().picture_root == sample
     assert RenderSpec(dataset="human36m").picture_root == home / "data" / "human36m"

@@ -32,12 +32,12 @@ def store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> FeatureStore:
     return FeatureStore.open(folder / "features" / "3dpw" / "test")
 
 
-def test_fitted_camera_is_the_one_that_made_the_keypoints() -> None:
+def test_fitted_camera_is_that_of_the_keypoints() -> None:
     rng = np.random.default_rng(0)
     joints, cam = rng.normal(size=(5, 49, 3)), np.array([0.9, 0.1, -0.2])
     keypoints = np.concatenate([cam[0] * (joints[..., :2] + cam[1:]), rng.random((5, 49, 1)) + 0.1], axis=-1)
     np.testing.assert_allclose(fit_cam(joints, keypoints), np.tile(cam, (5, 1)), atol=1e-9)
-    keypoints[:, :30] = [1e4, 1e4, 0]  # joints nobody saw do not pull
+    keypoints[:, :30] = [1e4, 1e4, 0]  # joints without confidence do not count
     keypoints[3, :, 2] = 0
     np.testing.assert_allclose(fit_cam(joints, keypoints), np.tile(cam, (5, 1)), atol=1e-9)
     keypoints[..., 2] = 0
@@ -49,7 +49,7 @@ def test_overlay_of_the_truth_stands_on_the_person(store: FeatureStore, body: Bo
     track = true_track(store, body, folder / "pictures")
     for i in (0, 13):
         vertices, row = track.posed(i)[0], store.track("clip01_0").start + i
-        # The fixture's camera: 150 px a metre, the origin where its keypoints say.
+        # The fixture's camera: 150 px a metre; its origin follows from the keypoints.
         joints = body.joints(track.params.rotmats[i : i + 1], track.params.betas[i : i + 1])[0].numpy()
         origin = (store.keypoints2d[row, :, :2] - 150 * joints[:, :2]).mean(axis=0)
         pixels = 150 * vertices[:, :2] + origin
@@ -86,7 +86,7 @@ def test_strip_has_a_row_for_each_kind(store: FeatureStore, body: Body, folder: 
     assert strip(track, title="no truth").shape[0] == full.shape[0] - 260
 
 
-def test_pictures_of_a_video_come_by_frame_number(tmp_path: Path) -> None:
+def test_pictures_of_a_video_are_found_by_frame_number(tmp_path: Path) -> None:
     greys = [np.full((64, 96, 3), 10 * i, np.uint8) for i in range(12)]
     write_video(tmp_path / "film.mp4", iter(greys), fps=25)
     pictures = Pictures(tmp_path, [f"film.mp4#{i}" for i in (0, 3, 4, 9, 2)])

@@ -29,7 +29,7 @@ from tests.fixtures.video import write_film
 
 WIDTH, HEIGHT = 960, 560  # of the page
 FRAMES = (*range(8), *range(12, 20))  # a person who is out of sight in between
-PATIENCE = 60.0  # seconds; WebGL in software, on a busy machine
+PATIENCE = 60.0  # seconds; WebGL runs in software, perhaps on a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -85,13 +85,13 @@ def until(tab: Page, true: Callable[[np.ndarray], bool], what: str) -> None:
 
 
 def on_page(motion: Motion, x: float, y: float) -> tuple[int, int]:
-    """Row and column of the page where a px of the video is, as filmed: the picture leaves 5 % of the width free."""
+    """Row and column of the page for a px of the video, in the view as filmed, whose margin is 5 % of the width."""
     scale = WIDTH / 1.05 / motion.width
     return round(HEIGHT / 2 + (y - motion.height / 2) * scale), round(WIDTH / 2 + (x - motion.width / 2) * scale)
 
 
 def torso(motion: Motion, frame: int) -> list[tuple[int, int]]:
-    """Where the hips, spine and chest of the person are on the page."""
+    """Rows and columns of the page where the person's hips, spine and chest are."""
     row = int(np.flatnonzero(motion.frames == frame)[0])
     joints = motion.joints3d[row, [0, 3, 6, 9]]
     pixels = joints[:, :2] / joints[:, 2:] * motion.focal + np.array([motion.width, motion.height]) / 2
@@ -117,7 +117,7 @@ def test_bodies_stand_over_their_people_and_follow_the_controls(folder: Path, mo
         tab.wait_for_selector("canvas", timeout=1000 * PATIENCE)
         tab.get_by_label("person 1").wait_for(timeout=1000 * PATIENCE)
         tab.add_style_tag(content=".mantine-Notifications-root { display: none }")  # "Software WebGL rendering"
-        # The film has a white square in its upper left quarter of a quarter, and is dark elsewhere.
+        # The film has a white square in its upper left sixteenth, and is dark elsewhere.
         inside, outside = on_page(first, 150, 80), on_page(first, 175, 100)
 
         def as_filmed(shot: np.ndarray) -> bool:
@@ -175,7 +175,7 @@ def test_bodies_are_posed_only_when_they_are_shown(folder: Path, body: Body, mot
             viewer.draw(viewer.controls())
             assert posed[start:] == [1] * people
             assert [mesh.visible for mesh in viewer.scene.meshes] == [frame in motion.frames for motion in motions]
-            viewer.draw(viewer.controls())  # the same again costs nothing
+            viewer.draw(viewer.controls())  # drawing the same again poses no body
             assert posed[start:] == [1] * people
             start = len(posed)
     finally:
@@ -183,7 +183,7 @@ def test_bodies_are_posed_only_when_they_are_shown(folder: Path, body: Body, mot
         viewer.close()
 
 
-def test_playing_keeps_the_pace_of_the_video_and_begins_again_at_its_end(body: Body, motions: list[Motion]) -> None:
+def test_playing_has_the_frame_rate_of_the_video_and_starts_again_at_its_end(body: Body, motions: list[Motion]) -> None:
     viewer = Viewer(motions, body, None, host="127.0.0.1", port=8481)
     try:
         assert (viewer.first, viewer.last, viewer.fps) == (0, 19, 25.0)
@@ -195,7 +195,7 @@ def test_playing_keeps_the_pace_of_the_video_and_begins_again_at_its_end(body: B
 
         assert at(100.0) == 0
         assert [at(now, playing=True) for now in (101.0, 101.04, 101.05, 101.4, 101.76, 101.8)] == [0, 1, 1, 10, 19, 0]
-        viewer.slider.value = 12  # by hand, while it plays
+        viewer.slider.value = 12  # moved by hand while it plays
         assert [at(now, playing=True) for now in (102.0, 102.08)] == [12, 14]
         assert [at(now, playing=True, speed=0.5) for now in (102.1, 102.18)] == [14, 15]
         assert at(103.0) == 15
@@ -209,7 +209,7 @@ def test_a_folder_has_each_person_once(folder: Path) -> None:
     assert [motion.person for motion in read_motions(folder / "people" / "2.parquet")] == ["2"]
 
 
-def test_mistakes_are_one_line(
+def test_mistakes_are_reported(
     folder: Path, body: Body, motions: list[Motion], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(InputError, match="no such file or folder"):
