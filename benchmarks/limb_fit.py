@@ -14,7 +14,7 @@ from figures import OUT, write_figures
 from numpy.typing import NDArray
 
 from glot import cli
-from glot.capture.options import FITS
+from glot.capture.capture_options import FITS
 from glot.capture.reconstruction import Reconstruction
 from glot.errors import InputError
 from glot.features.backbones.blazepose import POINTS, UNITS

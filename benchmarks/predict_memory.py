@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from glot.features.backbones.blazepose import FEATURES, Detections, LandmarkOutput
 from glot.capture.capture import capture
-from glot.capture.options import CaptureOptions
+from glot.capture.capture_options import CaptureOptions
 from glot.capture.studio import Studio
 
 class Quick(Studio):

@@ -16,7 +16,7 @@ from figures import OUT, write_figures
 
 from glot import cli
 from glot.capture.capture import extract
-from glot.capture.options import FITS, CaptureOptions
+from glot.capture.capture_options import FITS, CaptureOptions
 from glot.capture.reconstruction import LANDMARK_ROWS, SMPL_ROWS, Reconstruction
 from glot.capture.studio import Studio
 from glot.errors import InputError

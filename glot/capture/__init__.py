@@ -1,6 +1,6 @@
 """A video in, a folder with the bodies of all its people out: detection, features, model, fits, files, pictures.
 
-options                what the commands for videos have in common
+capture_options        what the commands for videos have in common
 spec                   all options of glot.predict and pipelines/predict_videos
 one_by_one             several videos, one after the other
 video_list             the videos of a folder, and the names of their results

@@ -34,7 +34,7 @@ SMPL_ROWS = [joint for joint, _ in PAIRS]
 class Reconstruction:
     """Turns features into bodies, in one video.
 
-    ``timeline`` is the video's. ``fit`` is one of glot.capture.options.FITS. ``focal`` is in px; None stands for the
+    ``timeline`` is the video's. ``fit`` is one of glot.capture.capture_options.FITS. ``focal`` is in px; None stands for the
     default of pictures of this size.
     """
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from glot.capture.options import CaptureOptions
+from glot.capture.capture_options import CaptureOptions
 from glot.human.body import Body
 from glot.motion.bvh import write_bvh
 from glot.motion.gltf import write_gltf

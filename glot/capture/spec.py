@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from glot.capture.options import CaptureOptions
+from glot.capture.capture_options import CaptureOptions
 from glot.errors import InputError
 from glot.home import check_job_paths, data_folder, missing, runs_folder
 from glot.location import location

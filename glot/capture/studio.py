@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from glot.capture.options import CaptureOptions
+from glot.capture.capture_options import CaptureOptions
 from glot.capture.reconstruction import Reconstruction
 from glot.features.backbones.backbone import Backbone, load_backbone
 from glot.features.backbones.blazepose import Landmarks

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from glot.capture.options import CaptureOptions
+from glot.capture.capture_options import CaptureOptions
 from glot.errors import InputError
 from glot.people.video import VIDEOS
 

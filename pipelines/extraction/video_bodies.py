@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from glot.capture.capture import capture
-from glot.capture.options import CaptureOptions
+from glot.capture.capture_options import CaptureOptions
 from glot.capture.result_folder import BODIES, describe, done_before
 from glot.capture.spec import PredictVideosSpec
 from glot.capture.studio import Studio

@@ -16,7 +16,7 @@ import pytest
 import torch
 import torchvision
 
-from glot.capture.options import FITS
+from glot.capture.capture_options import FITS
 from glot.capture.spec import PredictSpec, PredictVideosSpec
 from glot.config import ModelConfig, open_sample
 from glot.errors import InputError

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from glot.capture.options import CaptureOptions
+from glot.capture.capture_options import CaptureOptions
 from glot.capture.spec import PredictSpec, PredictVideosSpec
 from glot.errors import InputError
 from tests.fixtures.places import ROOT

@@ -9,7 +9,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from glot.capture import reconstruction
-from glot.capture.options import FITS
+from glot.capture.capture_options import FITS
 from glot.capture.reconstruction import SMPL_ROWS, Reconstruction
 from glot.config import ModelConfig
 from glot.human.body import Body, load_body
