@@ -34,7 +34,7 @@ SMPL_ROWS = [joint for joint, _ in PAIRS]
 class Reconstruction:
     """Turns features into bodies, in one video.
 
-    ``timeline`` is the video's. ``fit`` is one of glot.capture.capture_options.FITS. ``focal`` is in px; None stands for the
+    ``timeline`` is the video's. ``fit`` is one of glot.capture.capture_options.FITS. ``focal`` is in px; None means the
     default of pictures of this size.
     """
 
@@ -53,7 +53,7 @@ class Reconstruction:
         self.focal = focal or default_focal(self.width, self.height)
 
     def __call__(self, person: Person, features: Callable[[NDArray[np.intp]], NDArray]) -> Iterator[Motion]:
-        """The body at every frame, in consecutive pieces. ``features(rows (n,))`` returns features (n, F) of the person."""
+        """The body at every frame, in consecutive pieces. ``features(rows (n,))`` gives features (n, F) of these."""
         crop_scale = np.full(len(person), DEFAULT_CROP_SCALE, np.float32)
         crops = crop_boxes(person.bbox, crop_scale)
         smoother = Smoother(self.body) if self.smooth else None

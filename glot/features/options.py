@@ -6,11 +6,10 @@ from typing import Annotated
 
 import typer
 
+from glot.features.dataset_folders import MAKE_SAMPLE, SAMPLE, SAMPLE_DATASET
 from glot.features.schema import MANIFEST
 from glot.home import data_folder, features_folder
 from glot.location import location
-
-SAMPLE_DATASET = "3dpw"  # the rendered sample has the layout of 3DPW, and its features have that name
 
 FeaturesFolder = Annotated[
     Path,
@@ -40,6 +39,6 @@ def missing_features(features: Path, dataset: str, split: str) -> list[tuple[str
     commands = [f"python pipelines/extract_features.py --dataset {shlex.quote(dataset)}{out}"]
     if dataset == SAMPLE_DATASET and not (data_folder() / dataset).is_dir():
         commands = [f"python pipelines/extract_features.py{out}"]
-        if not (data_folder() / "sample").is_dir():
-            commands.insert(0, "python pipelines/make_sample.py")
+        if not (data_folder() / SAMPLE).is_dir():
+            commands.insert(0, MAKE_SAMPLE)
     return [(f"{folder}: {what}; make it with", "\n    ".join(commands))]

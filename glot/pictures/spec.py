@@ -7,13 +7,12 @@ from typing import Annotated
 import typer
 
 from glot.errors import InputError
+from glot.features.dataset_folders import command_for, dataset_folder
 from glot.features.schema import MANIFEST
-from glot.home import check_job_paths, data_folder, features_folder, missing, runs_folder
+from glot.home import check_job_paths, features_folder, missing, runs_folder
 from glot.location import location
 
 SHIPPED = "open"  # --checkpoint open: the model that comes with the project
-SAMPLE_DATASET = "3dpw"  # data/sample, the rendered dataset, has this one's layout and name
-SAMPLE_FILE = "sample.json"  # in the folder of a rendered dataset
 
 
 def default_checkpoint() -> Path:
@@ -94,9 +93,7 @@ class RenderSpec:
         """``root``, or its default."""
         if self.root is not None:
             return self.root
-        folder, sample = data_folder() / self.dataset, data_folder() / "sample"
-        is_sample = self.dataset == SAMPLE_DATASET and (sample / SAMPLE_FILE).is_file()
-        return sample if is_sample and not folder.is_dir() else folder
+        return dataset_folder(self.dataset)
 
     def check_places(self) -> None:
         """InputError naming everything that is missing, or every relative path in a Ray job."""
@@ -113,12 +110,8 @@ class RenderSpec:
             command = f"python pipelines/extract_features.py --dataset {self.dataset} --split {self.split}"
             absent.append((f"--features {self.features}: no finished feature set {feature_set}; extract it", command))
         if not root.is_dir():
-            sample = self.dataset == SAMPLE_DATASET
-            command = (
-                "python pipelines/make_sample.py" if sample else f"ln -s /path/to/{self.dataset} {root.absolute()}"
-            )
             what = f"--root {root}: there is no such folder; it is where the dataset's pictures are"
-            absent.append((what, command))
+            absent.append((what, command_for(self.dataset)))
         if absent:
             raise missing(absent)
 

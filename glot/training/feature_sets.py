@@ -9,10 +9,9 @@ from typing import Any
 
 from glot.config import BLAZEPOSE_RECIPES, OPEN_RECIPES, Recipe
 from glot.errors import InputError
+from glot.features.dataset_folders import MAKE_SAMPLE, SAMPLE, SAMPLE_DATASET
 from glot.features.schema import MANIFEST, Manifest, read_manifest
 from glot.home import data_folder, features_folder, missing
-
-SAMPLE_DATASET = "3dpw"  # the rendered sample is laid out as 3DPW is, and its features are called so
 
 
 def training_folders(recipe: Recipe, features: Path) -> dict[str, Path]:
@@ -82,5 +81,5 @@ def extraction_commands(dataset: str, recipe: Recipe, features: Path) -> list[st
     if recipe.name not in OPEN_RECIPES or dataset != SAMPLE_DATASET:
         return [f"python pipelines/extract_features.py --dataset {shlex.quote(dataset)}{out}"]
     backbone = " --backbone blazepose" if recipe.name in BLAZEPOSE_RECIPES else ""
-    render = [] if (data_folder() / "sample").is_dir() else ["python pipelines/make_sample.py"]
+    render = [] if (data_folder() / SAMPLE).is_dir() else [MAKE_SAMPLE]
     return [*render, f"python pipelines/extract_features.py{backbone}{out}"]

@@ -7,16 +7,13 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from glot.errors import InputError
+from glot.features.dataset_folders import MAKE_SAMPLE, SAMPLE, SAMPLE_DATASET, command_for, dataset_folder, is_sample
 from glot.home import body_folder, data_folder, home, missing
 from pipelines.decoders.registry import DATASETS
 from pipelines.extraction.messages import say
 from pipelines.extraction.spec import ALL_SPLITS, ExtractSpec
 
-SAMPLE = "sample"  # folder in data/ that make_sample renders, in the layout of
-SAMPLE_DATASET = "3dpw"
-SAMPLE_FILE = "sample.json"  # make_sample writes it last
 SPIN_WEIGHTS = "spin_model_checkpoint.pth.tar"
-MAKE_SAMPLE = "python pipelines/make_sample.py"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,27 +37,11 @@ def chosen_datasets(spec: ExtractSpec) -> list[DatasetSpec]:
     return [_completed(spec, spec.dataset, spec.root or _root_at_home(spec.dataset))]
 
 
-def is_sample(root: Path) -> bool:
-    """Whether make_sample rendered the folder. Its people have the open body."""
-    return (root / SAMPLE_FILE).is_file()
-
-
-def _at_home(dataset: str) -> Path | None:
-    """The dataset's folder in $GLOT_HOME/data. The rendered sample counts as 3dpw where there is no data/3dpw."""
-    folder, sample = data_folder() / dataset, data_folder() / SAMPLE
-    if folder.is_dir():
-        return folder
-    return sample if dataset == SAMPLE_DATASET and is_sample(sample) else None
-
-
 def _root_at_home(dataset: str) -> Path:
-    root = _at_home(dataset)
-    if root is None:
-        folder = data_folder() / dataset
-        sample = dataset == SAMPLE_DATASET
-        what = f"--dataset {dataset}: no folder {folder}" + (f" or {data_folder() / SAMPLE}" if sample else "")
-        command = MAKE_SAMPLE if sample else f"ln -s /path/to/{dataset} {folder.absolute()}"
-        raise missing([(f"{what}, and no --root", command)])
+    root = dataset_folder(dataset)
+    if not root.is_dir():
+        sample = f" or {data_folder() / SAMPLE}" if dataset == SAMPLE_DATASET else ""
+        raise missing([(f"--dataset {dataset}: no folder {root}{sample}, and no --root", command_for(dataset))])
     if root.name == SAMPLE:
         say(f"{root}: the rendered sample is in 3DPW's layout and is extracted as {SAMPLE_DATASET}")
     return root
@@ -68,7 +49,7 @@ def _root_at_home(dataset: str) -> Path:
 
 def _all_at_home(split: str) -> dict[str, Path]:
     """Dataset -> root of all that is in $GLOT_HOME/data and has the split."""
-    there = [dataset for dataset in DATASETS if _at_home(dataset)]
+    there = [dataset for dataset in DATASETS if dataset_folder(dataset).is_dir()]
     if not there:
         known = f"{', '.join(DATASETS)}; or {SAMPLE}, an open dataset that is rendered"
         raise missing([(f"{data_folder()}: no folder of a dataset in it ({known})", MAKE_SAMPLE)])
