@@ -1,6 +1,5 @@
 """A feature set and a checkpoint in; a Parquet file with SMPL parameters, one row for each frame, out."""
 
-import os
 from contextlib import suppress
 from typing import Any
 
@@ -14,7 +13,7 @@ from glot.errors import InputError
 from glot.features.schema import column
 from glot.features.store import FeatureStore
 from glot.human.rotation import rotmat_to_axis_angle
-from glot.location import temporary_of
+from glot.location import move_in, temporary_of
 from glot.models.inference import load_model_for, predict_track
 
 PREDICTIONS = pa.schema(
@@ -55,7 +54,7 @@ def predict_features(spec: PredictSpec) -> None:
                 }
                 arrays = [column(columns[field.name], field.type) for field in PREDICTIONS]
                 writer.write_table(pa.table(arrays, schema=PREDICTIONS))
-        os.replace(temporary, out)
+        move_in(temporary, out)
     except OSError as error:
         raise InputError(f"--out {out}: cannot be written ({error.strerror or error}); choose another place") from None
     finally:
