@@ -11,10 +11,11 @@ import typer
 
 from glot.config import RECIPES, Recipe, recipe_named
 from glot.errors import InputError
+from glot.features.options import BodyOption, FeaturesOption
 from glot.home import check_job_paths, features_folder, runs_folder
 from glot.training.feature_sets import feature_lineage
 from glot.training.mlflow_store import NONE, chosen_uri, default_uri
-from glot.training.spec import BodyOption, ExperimentOption, FeaturesOption, check_common_options
+from glot.training.spec import ExperimentOption, check_common_options
 from tuning.spaces import SPACES, Space, settings_of, space_named, with_values
 
 SEARCHES = ("grid", "random", "bayesian")

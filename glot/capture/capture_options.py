@@ -8,8 +8,9 @@ import typer
 
 from glot.errors import InputError
 from glot.features.backbones.names import check_backbone
+from glot.models.spec import OPEN_CHECKPOINT
 
-OPEN_CHECKPOINT = Path("open")  # stands for the model that comes with the project
+OPEN = Path(OPEN_CHECKPOINT)  # stands for the model that comes with the project
 FITS = ("limbs", "camera", "none")
 
 
@@ -23,7 +24,7 @@ class CaptureOptions:
     checkpoint: Annotated[
         Path,
         typer.Option(help="The model: a checkpoint's folder; a published .pth.tar file; or open, the project's own."),
-    ] = OPEN_CHECKPOINT
+    ] = OPEN
     body: Annotated[
         Path | None,
         typer.Option(
@@ -79,7 +80,7 @@ class CaptureOptions:
             raise InputError(f"--tiles {self.tiles}: give 0 or more")
         if self.focal is not None and not self.focal > 0:
             raise InputError(f"--focal {self.focal:g}: must be more than 0 px")
-        if self.checkpoint != OPEN_CHECKPOINT and not self.checkpoint.exists():
+        if self.checkpoint != OPEN and not self.checkpoint.exists():
             raise InputError(
                 f"--checkpoint {self.checkpoint}: there is no such folder; train one with python -m glot.train_ray"
             )
@@ -92,6 +93,6 @@ class CaptureOptions:
         """These options alone, without those of a subclass, and with absolute paths, for workers elsewhere."""
         options = {option.name: getattr(self, option.name) for option in fields(CaptureOptions)}
         for name, value in options.items():
-            if isinstance(value, Path) and value != OPEN_CHECKPOINT:
+            if isinstance(value, Path) and value != OPEN:
                 options[name] = value.absolute()
         return CaptureOptions(**options)

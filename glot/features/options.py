@@ -11,13 +11,13 @@ from glot.features.schema import MANIFEST
 from glot.home import data_folder, features_folder
 from glot.location import location
 
-FeaturesFolder = Annotated[
+FeaturesOption = Annotated[
     Path,
     typer.Option(
         parser=location, show_default="$GLOT_HOME/features", help="Folder or URI of feature sets: DIR/DATASET/SPLIT."
     ),
 ]
-BodyOfFeatures = Annotated[
+BodyOption = Annotated[
     Path | None,
     typer.Option(
         show_default="$GLOT_HOME/body for features made with SMPL, else the open body",

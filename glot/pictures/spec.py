@@ -8,16 +8,9 @@ import typer
 
 from glot.errors import InputError
 from glot.features.dataset_folders import command_for, dataset_folder
-from glot.features.schema import MANIFEST
+from glot.features.options import BodyOption, FeaturesOption, missing_features
 from glot.home import check_job_paths, features_folder, missing, runs_folder
-from glot.location import location
-
-SHIPPED = "open"  # --checkpoint open: the model that comes with the project
-
-
-def default_checkpoint() -> Path:
-    """Where ``python -m glot.train_ray`` leaves its best checkpoint when it is run without options."""
-    return runs_folder() / "open_sample" / "best"
+from glot.models.spec import default_checkpoint, is_open_checkpoint, missing_checkpoint
 
 
 def default_out() -> Path:
@@ -38,14 +31,7 @@ class RenderSpec:
             help="Folder of a checkpoint, e.g. runs/first/best; a published .pth.tar; or 'open', the shipped model.",
         ),
     ] = field(default_factory=default_checkpoint)
-    features: Annotated[
-        Path,
-        typer.Option(
-            parser=location,
-            show_default="$GLOT_HOME/features",
-            help="Folder or URI of the feature sets: FEATURES/DATASET/SPLIT.",
-        ),
-    ] = field(default_factory=features_folder)
+    features: FeaturesOption = field(default_factory=features_folder)
     root: Annotated[
         Path | None,
         typer.Option(
@@ -59,13 +45,7 @@ class RenderSpec:
     dataset: Annotated[str, typer.Option(help="Dataset of the features.")] = "3dpw"
     split: Annotated[str, typer.Option(help="Split of the dataset.")] = "test"
     track: Annotated[str, typer.Option(help="Track to draw.", show_default="the one of median PA-MPJPE")] = ""
-    body: Annotated[
-        Path | None,
-        typer.Option(
-            show_default="$GLOT_HOME/body for features made with SMPL, else the open body",
-            help="SMPL file, or a folder with SMPL's files.",
-        ),
-    ] = None
+    body: BodyOption = None
     max_frames: Annotated[int, typer.Option(min=1, help="Number of frames after which the video stops.")] = 600
     attention: Annotated[
         bool, typer.Option("--attention", help="Draw which frames the global branch attends to instead.")
@@ -97,18 +77,12 @@ class RenderSpec:
 
     def check_places(self) -> None:
         """InputError naming everything that is missing, or every relative path in a Ray job."""
-        shipped = str(self.checkpoint) == SHIPPED
-        checkpoint = None if shipped else self.checkpoint
+        checkpoint = None if is_open_checkpoint(self.checkpoint) else self.checkpoint
         paths = {"--checkpoint": checkpoint, "--features": self.features, "--root": self.picture_root}
         check_job_paths(paths | {"--out": self.out, "--body": self.body})
-        absent = []
-        if not shipped and not self.checkpoint.exists():
-            what = f"--checkpoint {self.checkpoint}: there is no such folder; train one"
-            absent.append((what, "python -m glot.train_ray"))
-        feature_set, root = self.features / self.dataset / self.split, self.picture_root
-        if not (feature_set / MANIFEST).is_file():
-            command = f"python pipelines/extract_features.py --dataset {self.dataset} --split {self.split}"
-            absent.append((f"--features {self.features}: no finished feature set {feature_set}; extract it", command))
+        absent = missing_checkpoint(self.checkpoint, self.features)
+        absent += missing_features(self.features, self.dataset, self.split)
+        root = self.picture_root
         if not root.is_dir():
             what = f"--root {root}: there is no such folder; it is where the dataset's pictures are"
             absent.append((what, command_for(self.dataset)))

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from glot.errors import InputError
-from glot.features.options import BodyOfFeatures, FeaturesFolder, missing_features
+from glot.features.options import BodyOption, FeaturesOption, missing_features
 from glot.features.windows import PROTOCOLS
 from glot.home import body_folder, check_job_paths, features_folder, missing
 from glot.models.spec import default_checkpoint, is_open_checkpoint, missing_checkpoint
@@ -31,11 +31,11 @@ class EvaluateSpec:
             help="A checkpoint's folder, a published .pth.tar, or 'open' for the shipped model.",
         ),
     ] = None
-    features: FeaturesFolder = field(default_factory=features_folder)
+    features: FeaturesOption = field(default_factory=features_folder)
     dataset: Annotated[str, typer.Option(help="The dataset to evaluate on.")] = "3dpw"
     split: Annotated[str, typer.Option(help="The split of that dataset.")] = "test"
     protocol: Annotated[str, typer.Option(help=f"{', '.join(PROTOCOLS)}, or both.")] = BOTH
-    body: BodyOfFeatures = None
+    body: BodyOption = None
     untrained: Annotated[bool, typer.Option("--untrained", help="Also evaluate the same model before training.")] = (
         False
     )

@@ -12,27 +12,14 @@ import typer
 
 from glot.config import RECIPES, Recipe, recipe_named
 from glot.errors import InputError
+from glot.features.options import BodyOption, FeaturesOption
 from glot.home import check_job_paths, features_folder, runs_folder
-from glot.location import location
+from glot.models.spec import is_open_checkpoint
 from glot.training.feature_sets import feature_lineage
 from glot.training.mlflow_store import chosen_uri
 
 CONTINUE = 75  # exit code of a run that stopped for lack of time: start the same command again (EX_TEMPFAIL)
-OPEN_CHECKPOINT = "open"  # --start open: the model that comes with the project
 
-FeaturesOption = Annotated[
-    Path,
-    typer.Option(
-        parser=location, show_default="$GLOT_HOME/features", help="Folder or URI of feature sets: DIR/DATASET/SPLIT."
-    ),
-]
-BodyOption = Annotated[
-    Path | None,
-    typer.Option(
-        show_default="$GLOT_HOME/body for features made with SMPL, else the open body",
-        help="SMPL file, or a folder with SMPL's files.",
-    ),
-]
 ExperimentOption = Annotated[str, typer.Option(help="MLflow experiment.")]
 
 
@@ -104,7 +91,7 @@ class TrainSpec:
                 raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be 0 or more")
         if self.spin_regressor is not None and not self.spin_regressor.is_file():
             raise InputError(f"--spin-regressor {self.spin_regressor}: there is no such file; fetch SPIN's checkpoint")
-        if self.start is not None and str(self.start) != OPEN_CHECKPOINT and not self.start.exists():
+        if self.start is not None and not is_open_checkpoint(self.start) and not self.start.exists():
             raise InputError(f"--start {self.start}: there is no such checkpoint; give a folder, a .pth.tar or 'open'")
 
     @property
@@ -134,7 +121,7 @@ class TrainSpec:
 
     def check_places(self) -> None:
         """InputError naming all options with a relative path in a Ray job, or all feature sets that are missing."""
-        start = None if str(self.start) == OPEN_CHECKPOINT else self.start
+        start = None if self.start is None or is_open_checkpoint(self.start) else self.start
         check_job_paths(
             {
                 "--features": self.features,

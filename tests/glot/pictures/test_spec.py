@@ -47,8 +47,8 @@ def test_everything_that_is_missing_is_in_one_message(home: Path) -> None:
         "3 things are missing",
         f"--checkpoint {home}/runs/open_sample/best: there is no such folder",
         "python -m glot.train_ray",
-        f"no finished feature set {home}/features/3dpw/test",
-        "python pipelines/extract_features.py --dataset 3dpw --split test",
+        f"{home}/features/3dpw/test: no such feature folder",
+        "python pipelines/extract_features.py\n",
         f"--root {home}/data/3dpw: there is no such folder",
         "python pipelines/make_sample.py",
     ):
