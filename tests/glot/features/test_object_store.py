@@ -1,4 +1,4 @@
-"""Feature sets in S3, by a server of our own: the same rows, once, read back by everything that reads sets."""
+"""Feature sets in S3 (a local server): the same rows as in a folder, each once, for everything that reads sets."""
 
 import json
 import os
@@ -25,7 +25,7 @@ from tests.fixtures.threedpw import write_sequence
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    """s3://features, empty, and the environment that leads there."""
+    """s3://features, empty; sets the environment variables that make it reachable."""
     boto3 = pytest.importorskip("boto3")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -137,7 +137,7 @@ def test_a_second_run_is_refused_and_a_dead_one_is_not_waited_for(bucket: str) -
         assert json.loads((folder / "lock").read_text())["pid"] == os.getpid()
 
 
-def test_places_nobody_knows_are_one_clear_line(tmp_path: Path) -> None:
+def test_unknown_kinds_of_places_are_refused_in_one_line(tmp_path: Path) -> None:
     assert location(tmp_path) == tmp_path and location("features/a") == Path("features/a")
     with pytest.raises(InputError, match="no such kind of place"):
         location("nowhere://bucket/x")

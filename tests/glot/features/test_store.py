@@ -1,4 +1,4 @@
-"""The local copy: equal to the Parquet rows, built once by many, never half, and refused where the set is broken."""
+"""The local copy equals the Parquet rows, is built once by many processes, is never half; damaged sets are refused."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ from glot.human.crop import keypoints_to_crop
 from tests.fixtures.features import write_feature_set
 from tests.fixtures.places import ROOT
 
-# Opens a store in a process of its own, slowly, and prints how often it copied a part and the sum of the features.
+# Opens a store slowly in another process, and prints how often it copied a part and the sum of the features.
 OPEN = """
 import sys, time
 from pathlib import Path
@@ -93,7 +93,7 @@ def test_second_opening_reads_no_parquet_and_a_remade_set_is_read_again(tmp_path
     assert FeatureStore.open(features, cache=tmp_path / "cache").copy == first.copy
     manifest = read_manifest(features)
     write_feature_set(features, tracks=[20], seed=2)
-    write_manifest(features, manifest)  # another content that calls itself the same
+    write_manifest(features, manifest)  # other content with the same manifest
     again = FeatureStore.open(features, cache=tmp_path / "cache")
     assert not np.array_equal(again.features, first.features)
 
@@ -122,10 +122,10 @@ def test_killed_build_leaves_nothing_that_looks_whole(tmp_path: Path) -> None:
     assert not list(cache.glob(f"*/{INDEX}"))
     store = FeatureStore.open(tmp_path / "set", cache=cache)
     assert len(store) == 50
-    assert not list(cache.glob(".*.building-*"))  # and the killed one's disk space is given back
+    assert not list(cache.glob(".*.building-*"))  # and the disk space of the killed build is free again
 
 
-def test_copy_somebody_cut_is_built_again(tmp_path: Path) -> None:
+def test_a_copy_with_a_cut_file_is_built_again(tmp_path: Path) -> None:
     write_feature_set(tmp_path / "set", tracks=[20])
     store = FeatureStore.open(tmp_path / "set", cache=tmp_path / "cache")
     features = store.features.copy()
@@ -147,7 +147,7 @@ def test_cache_is_where_the_environment_says(tmp_path: Path, monkeypatch: pytest
 
 
 def rewrite(part: Path, change) -> None:
-    """Changes the table of a part and makes the manifest fit its new size."""
+    """Changes the table of a part, and its size in the manifest."""
     table = change(pq.read_table(part))
     pq.write_table(table, part)
     manifest = read_manifest(part.parent)

@@ -1,4 +1,4 @@
-"""Window counts and orders: the published table, the reversed tail of the official evaluation, time gaps."""
+"""Numbers of windows as published, the reversed tail of the official evaluation, time gaps."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The body against smplx, its joints without vertices against its joints with them, and files that are not one."""
+"""The body equals smplx; its joints without vertices equal those with vertices; wrong body files are refused."""
 
 import pickle
 import shutil
@@ -50,7 +50,7 @@ def test_joints_without_vertices_equal_those_with(body: Body) -> None:
     torch.testing.assert_close(body.joints14(rotmats, betas), out.joints14, rtol=0, atol=1e-6)
 
 
-def test_their_gradients_are_equal_too(body: Body) -> None:
+def test_gradients_of_joints_without_vertices_equal_those_with(body: Body) -> None:
     rotmats, betas = poses(3)
     weights = torch.randn(3, 49, 3, generator=torch.Generator().manual_seed(1))
     gradients = []
@@ -112,7 +112,7 @@ def test_equals_smplx(tmp_path: Path, suffix: str) -> None:
 
 
 def test_python_2_smpl_file_with_chumpy_and_sparse(tmp_path: Path, smpl: Body, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SMPL as released: chumpy objects, a sparse regressor, 300 shapes, keys nobody needs; chumpy is not installed."""
+    """SMPL as released: chumpy objects, a sparse regressor, 300 shapes, keys without use; chumpy is not installed."""
     for name in ("chumpy", "chumpy.ch"):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     ch = type("Ch", (), {"__module__": "chumpy.ch"})
@@ -234,7 +234,7 @@ def test_side_files_are_named(folder: Path, tmp_path: Path, name: str) -> None:
         load_body(tmp_path / "b")
 
 
-def test_no_file_no_body(tmp_path: Path) -> None:
+def test_missing_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such body file"):
         load_body(tmp_path / "absent.npz")
     (tmp_path / "body.obj").touch()

@@ -1,4 +1,4 @@
-"""The crop's camera, the full picture's camera, and that both put the body into the same pixels."""
+"""The camera of the crop and the camera of the full picture put the body into the same pixels."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""The crop's map, what it does to pictures, and that 2D joints land where the picture of them does."""
+"""The affine map of the crop, the crops that it makes, and 2D joints at the same places as in the crop."""
 
 import numpy as np
 import pytest

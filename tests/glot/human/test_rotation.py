@@ -1,4 +1,4 @@
-"""Laws of the rotation conversions, at the places where they usually break: zero, pi, and in between."""
+"""Laws of the rotation conversions at angles where they often fail, zero and pi, and in between."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ ANGLES = [0.0, 1e-12, 1e-8, 1e-4, 0.1, 1.0, 2.0, 3.0, np.pi - 1e-3, np.pi - 1e-6
 
 def axes(count: int = 50) -> Tensor:
     values = torch.randn(count, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    # Turns about the coordinate axes are where the quaternion formulas change over.
+    # Near rotations about the coordinate axes, the quaternion formula changes.
     values = torch.cat((values, torch.eye(3, dtype=torch.float64), -torch.eye(3, dtype=torch.float64)))
     return values / values.norm(dim=-1, keepdim=True)
 

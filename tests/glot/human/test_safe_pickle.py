@@ -1,4 +1,4 @@
-"""Real pickles of both Python generations are read; hostile, foreign and cut ones are refused and never run."""
+"""Pickles of Python 2 and 3 are read; hostile, foreign and cut ones are refused, and nothing in them is executed."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Recorded maps are those that the layers used, and looking changes nothing."""
+"""Recorded maps are those that the layers used; recording does not change what the model computes."""
 
 from dataclasses import replace
 

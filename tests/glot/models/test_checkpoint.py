@@ -1,4 +1,4 @@
-"""Checkpoints survive the round trip and damage is named."""
+"""A checkpoint that is read equals the one that was written; messages name what is damaged."""
 
 import json
 import multiprocessing

@@ -1,4 +1,4 @@
-"""Counted costs agree with counting by hand, and with what is known of the official model."""
+"""The counted cost agrees with a count by hand, and with the published one of the official model."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Laws of the model: shapes in both modes, masking, who sees what, and every ablation trains."""
+"""Laws of the model: shapes in both modes, masking, which frames each branch sees; every ablation trains."""
 
 from dataclasses import replace
 
@@ -147,7 +147,7 @@ def test_gmm_alone_repeats_its_middle_frames() -> None:
 
 @pytest.mark.parametrize("slices", ["paper", "official"])
 def test_kinematic_solve_equals_joint_after_joint(slices: str) -> None:
-    """The paper's recursion, spelled out, against all joints at once; gradients too."""
+    """The paper's recursion, joint by joint, against all joints at once, with gradients."""
     torch.manual_seed(0)
     regressor = KinematicRegressor(replace(SMALL, hscr_global_pose=slices)).double()
     feature = torch.randn(2, 3, 24, dtype=torch.float64, requires_grad=True)

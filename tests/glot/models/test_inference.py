@@ -1,4 +1,4 @@
-"""Prediction over a track equals one window at a time, for any length and batch size, without side effects."""
+"""Predictions for a track equal those of one window at a time, for any length and batch size, without side effects."""
 
 from dataclasses import replace
 from pathlib import Path

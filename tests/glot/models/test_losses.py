@@ -1,4 +1,4 @@
-"""Laws of the loss: perfect predictions, empty selections, masks, and terms that are what the paper says they are."""
+"""Laws of the loss: perfect predictions, empty selections, masks; every term is the one of the paper."""
 
 from dataclasses import fields, replace
 
@@ -67,7 +67,7 @@ def test_a_perfect_prediction_costs_nothing(body: Body, base: LossConfig, use_ac
 
 
 def test_every_term_notices_its_own_error(body: Body) -> None:
-    """Shifting one thing raises exactly the terms that measure it."""
+    """An error in one quantity raises exactly the terms that measure it."""
     whole = params(T, 1)
     middle = SMPLParams(*(values[:, T // 2 - 1 : T // 2 + 2] for values in whole))
     output = GLoTOutput(whole, middle, torch.ones(B, T, dtype=torch.bool))
@@ -178,7 +178,7 @@ def test_empty_selections_give_zero_and_keep_the_graph(body: Body, config: LossC
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
 
 
-def test_what_2d_windows_claim_to_know_does_not_matter(body: Body) -> None:
+def test_3d_labels_of_2d_windows_do_not_matter(body: Body) -> None:
     output, targets = prediction(), random_targets(B, T)
     before = loss_of(output, targets, body)
     for name in ("joints3d", "rotmats", "betas"):
@@ -267,7 +267,7 @@ def test_targets_move_whole_and_wrong_sizes_are_refused(body: Body) -> None:
 
 @pytest.mark.parametrize("mask", ["masked", "official"])
 def test_the_mean_of_shares_is_the_loss_of_the_whole(body: Body, mask: str) -> None:
-    """Two workers with different numbers of windows that know 3D, as DDP averages them."""
+    """Two workers with different numbers of windows with 3D labels, averaged as DDP does."""
     config = replace(CONFIG, velocity3d_mask=mask)
     targets, x, noise = random_targets(6, 8), features(batch=6), torch.rand(6, 8)
     targets.w_3d[2, 3:] = 0
@@ -283,7 +283,7 @@ def test_the_mean_of_shares_is_the_loss_of_the_whole(body: Body, mask: str) -> N
         return total.detach(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
     def count(rows: slice) -> Tensor:
-        """Without running the model: what is hidden follows from the noise."""
+        """Without running the model: the noise decides which frames are hidden."""
         return frame_counts(share(rows), small_model(EXACT).motion.choose(noise[rows])[1], local_frames=3)
 
     shares = (slice(0, 2), slice(2, 6))

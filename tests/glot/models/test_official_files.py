@@ -1,4 +1,4 @@
-"""Official checkpoints load under our names and leave under theirs; SPIN's regressor loads; nothing is executed."""
+"""Official checkpoints are read, and written with the official names; SPIN's regressor is read; nothing is executed."""
 
 import os
 import subprocess
@@ -35,7 +35,7 @@ def test_torch_files_are_never_executed(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def official_state(config: ModelConfig) -> tuple[GLoT, dict[str, torch.Tensor]]:
-    """A model and the state dict the official code would have saved for it, dead layers and body buffers included."""
+    """A model and the state dict that the official code would save for it, with unused layers and body buffers."""
     model = small_model(config).eval()
     state = {official_name(name): parameter.detach() for name, parameter in model.named_parameters()}
     pose, shape, cam = model.mean.split((144, 10, 3))
@@ -121,7 +121,7 @@ def body(folder: Path) -> Body:
     ],
     ids=str,
 )
-def test_what_leaves_in_the_official_layout_comes_back_and_computes_the_same(
+def test_a_model_written_in_the_official_layout_is_read_back_and_computes_the_same(
     tmp_path: Path, body: Body, changes: dict
 ) -> None:
     model = small_model(replace(ModelConfig(hscr_global_pose="official"), **changes)).eval()

@@ -148,7 +148,7 @@ def targets_of(golden: dict[str, np.ndarray], *, only_3d: bool) -> tuple[Targets
     first = batch - count_2d - len(arrays["target_kp_3d"])
 
     def after_2d(values: Tensor) -> Tensor:
-        # What a 2D item claims to know must not matter.
+        # The 3D labels of a 2D item must not matter.
         return torch.cat((values.new_full((count_2d, *values.shape[1:]), float("nan")), values))
 
     keypoints = arrays["target_kp_2d_3d"]

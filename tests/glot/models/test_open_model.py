@@ -1,4 +1,4 @@
-"""The shipped model: whole, of the shipped backbone and body, and passed on in half its size without harm."""
+"""The shipped models belong to the shipped backbones and body; a published checkpoint is half as large, and equal."""
 
 import csv
 from dataclasses import replace

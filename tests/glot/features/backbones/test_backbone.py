@@ -1,4 +1,4 @@
-"""The same weights in any container are the same backbone; anything else is refused in one line, and nothing is run."""
+"""The same weights in any file format are the same backbone; other files are refused, and nothing is executed."""
 
 import os
 import pickle
@@ -21,7 +21,7 @@ from glot.human.crop import normalise
 
 @pytest.fixture(scope="module")
 def network() -> torch.nn.Module:
-    """A ResNet-50 whose batch norms have seen something, so that folding them away is a real operation."""
+    """A ResNet-50 whose batch norms are not the identity, so that folding them changes the weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         module = torchvision.models.resnet50(weights=None)
@@ -48,7 +48,7 @@ def spin_checkpoint(network: torch.nn.Module) -> dict:
     return {"model": model, "optimizer": {"state": {}, "param_groups": []}, "total_step_count": 9, **extras}
 
 
-def test_every_container_gives_the_same_backbone(
+def test_every_file_format_gives_the_same_backbone(
     network: torch.nn.Module, torchvision_file: Path, tmp_path: Path
 ) -> None:
     plain = load_backbone(weights=torchvision_file)
@@ -86,7 +86,7 @@ def test_the_fast_form_computes_the_plain_features(torchvision_file: Path) -> No
         assert np.array_equal(plain, loaded.module(normalise(torch.from_numpy(crops))).numpy())
 
 
-def test_bfloat16_is_near_and_its_deviation_is_told(torchvision_file: Path) -> None:
+def test_bfloat16_is_near_and_deviation_measures_by_how_much(torchvision_file: Path) -> None:
     loaded = load_backbone(weights=torchvision_file)
     crops = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), np.uint8)
     full, half = Extractor(loaded), Extractor(loaded, precision="bfloat16")

@@ -1,4 +1,4 @@
-"""BlazePose: fetched whole or not at all, finds and measures people where they are, the same however batched."""
+"""BlazePose: fetched whole or not at all; boxes and landmarks are where people are; batches do not change them."""
 
 import zipfile
 from pathlib import Path
@@ -70,7 +70,7 @@ def test_a_damaged_file_is_fetched_again(
     assert sorted(p.name for p in path.parent.iterdir()) == sorted(SHA256), "nothing else is left there"
 
 
-def test_without_an_index_the_remedy_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_index_the_message_names_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLOT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(InputError, match="cannot be fetched") as error:
