@@ -14,29 +14,13 @@ import torch
 
 from glot.errors import InputError
 from glot.features.store import FeatureStore
-from glot.human.body import Body, load_body
+from glot.human.body import Body
 from glot.pictures.rendering import median_track, render
 from glot.pictures.spec import RenderSpec
 from glot.render import main
 from glot.scoring.track_errors import track_truth
 from tests.fixtures.places import ROOT
 from tests.fixtures.rendering import SMALL, write_folder
-
-
-@pytest.fixture(scope="module")
-def body() -> Body:
-    return load_body()
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, body: Body) -> Path:
-    return write_folder(tmp_path_factory.mktemp("render"), body)
-
-
-@pytest.fixture
-def store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> FeatureStore:
-    monkeypatch.setenv("GLOT_CACHE", str(folder / "cache"))
-    return FeatureStore.open(folder / "features" / "3dpw" / "test")
 
 
 def spec_for(folder: Path, **options) -> RenderSpec:

@@ -8,28 +8,12 @@ import pytest
 
 from glot.errors import InputError
 from glot.features.store import FeatureStore
-from glot.human.body import Body, load_body
+from glot.human.body import Body
 from glot.pictures.drawing import write_video
 from glot.pictures.track_pictures import Pictures, fit_cam
 from glot.pictures.track_strip import strip
 from tests.fixtures.people import pictures, write_pictures
-from tests.fixtures.rendering import HEIGHT, WIDTH, true_track, write_folder
-
-
-@pytest.fixture(scope="module")
-def body() -> Body:
-    return load_body()
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, body: Body) -> Path:
-    return write_folder(tmp_path_factory.mktemp("render"), body)
-
-
-@pytest.fixture
-def store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> FeatureStore:
-    monkeypatch.setenv("GLOT_CACHE", str(folder / "cache"))
-    return FeatureStore.open(folder / "features" / "3dpw" / "test")
+from tests.fixtures.rendering import HEIGHT, WIDTH, true_track
 
 
 def test_fitted_camera_is_that_of_the_keypoints() -> None:
