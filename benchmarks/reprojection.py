@@ -20,7 +20,7 @@ from glot.capture.capture_options import FITS, CaptureOptions
 from glot.capture.reconstruction import LANDMARK_ROWS, SMPL_ROWS, Reconstruction
 from glot.capture.studio import Studio
 from glot.errors import InputError
-from glot.motion.camera_fit import PAIRS
+from glot.motion.camera_fit import CAMERA_PAIRS
 from glot.motion.person_motion import joined
 from glot.people.footage import Footage
 from glot.people.landmarks import LANDMARK_NAMES, find_landmarks, spool_for
@@ -61,7 +61,7 @@ def main(
 def _figures(errors: np.ndarray) -> dict[str, object]:
     """Statistics of errors (N, J), NaN where there is no landmark."""
     names = [LANDMARK_NAMES[row] for row in LANDMARK_ROWS]
-    assert len(names) == len(PAIRS)
+    assert len(names) == len(CAMERA_PAIRS)
     return {
         "frames": int(np.isfinite(errors).any(1).sum()),
         "median": round(float(np.nanmedian(errors)), 4),

@@ -23,7 +23,9 @@ PLAIN_SECONDS = 10.0  # without a terminal: at most one progress line in this ma
 
 
 def run(main: Callable[..., Any]) -> NoReturn:
-    """Runs ``main`` as a command and exits: 0 done, 1 found wanting, 2 the user's mistake (one line, no trace).
+    """Runs ``main`` as a command and exits with its code.
+
+    0: done. 1: done, but not all of it could be. 2: the user's mistake (a message, no trace). 130: interrupted.
 
     ``main`` takes options as typed parameters, or one dataclass whose fields are the options (see ``with_options``).
     It may return an int to choose the exit code itself.
@@ -51,7 +53,7 @@ def with_options(main: Callable[..., Any]) -> Callable[..., Any]:
 
     A field is annotated as a typer parameter: ``out: Annotated[Path, typer.Option(help="...")] = Path("x")``. Fields
     with ``init=False`` are no options. The dataclass checks its values when it is built (``__post_init__``), so a
-    mistake is said before ``main`` begins. A ``main`` with plain parameters is returned as it is.
+    mistake is reported before ``main`` begins. A ``main`` with plain parameters is returned as it is.
     """
     parameters = list(inspect.signature(main).parameters.values())
     hints = get_type_hints(main, include_extras=True)

@@ -114,7 +114,7 @@ class Recipe:
     weight_decay: float = 0.0
     clip_norm: float = 0.0  # largest norm of the gradient; longer ones are scaled down. 0, as officially: no limit
     warmup_epochs: int = 5
-    first_eval_epoch: int = 25
+    first_eval_epoch: int = 25  # counted from 0: 25 means that the 26th epoch is the first one that is validated
     # Shrinkage of the whitening that the first layers start from (glot.models.whitening): the larger, the weaker the
     # whitening. 0, as officially: none.
     whiten: float = 0.0

@@ -44,14 +44,16 @@ def body_folder() -> Path | None:
 def body_for(given: Path | None, made_with: Mapping[str, Any]) -> Path | None:
     """The body model for features that were made with ``made_with`` = {open, ...} of their manifest.
 
-    ``given`` (--body) where there is one; else None, the open body, for features of the open body; else body/.
+    - ``given`` (--body), where there is one;
+    - None, which stands for the open body, for features that were made with it;
+    - else body/ in the home folder, or None where there is no SMPL in it.
     """
     if given is not None or made_with.get("open"):
         return given
     return body_folder()
 
 
-def missing(things: Sequence[tuple[str, str]]) -> InputError:
+def missing_error(things: Sequence[tuple[str, str]]) -> InputError:
     """The one error for everything that is missing: (what is missing, the command that makes it) each."""
     lines = [f"{what}\n    {command}" for what, command in things]
     if len(lines) == 1:

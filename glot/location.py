@@ -1,9 +1,10 @@
 """Where feature sets are kept: a folder that this machine sees, or an object store's URI such as s3://bucket/features.
 
-Both are used as paths. What differs is here: how something appears only when it is whole, and how Parquet is opened.
-An object store shows nothing before it is whole by itself; in a folder, a rename does that.
+Both are used as paths. What differs is here: how a file appears only when it is complete, and how Parquet is opened. An
+object store shows a file only when it is complete. In a folder, a finished temporary file is renamed.
 """
 
+import hashlib
 import os
 import socket
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from upath import UPath
 
 from glot.errors import InputError
 
+BLOCK_BYTES = 1 << 20
 EXTRAS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
 
 
@@ -45,6 +47,15 @@ def cache_folder() -> Path:
     if named := os.environ.get("GLOT_CACHE"):
         return Path(named).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "glot"
+
+
+def file_hash(path: Path) -> str:
+    """16 hex digits of the SHA-256 of a file; a block of it is in memory at a time."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()[:16]
 
 
 def temporary_of(path: Path) -> Path:

@@ -157,7 +157,7 @@ def markdown(sweep: Sweep, picture: str = "") -> str:
     if best := sweep.best():
         lines += [
             f"Best: {sweep.space.label(best.point)}, seed {best.seed}, "
-            f"PA-MPJPE {best.metrics[f'val_{BEST}']:.1f} mm behind epoch {best.metrics.get('epoch', 0):.0f}.",
+            f"PA-MPJPE {best.metrics[f'val_{BEST}']:.1f} mm after epoch {best.metrics.get('epoch', 0):.0f}.",
             "",
         ]
     lines += ["| | |", "|---|---|"] + [f"| {name} | {value} |" for name, value in sweep.about.items() if value]

@@ -48,10 +48,15 @@ class SearchSpec:
             help="How points are chosen: grid (all combinations), random (drawn), or bayesian (Optuna's TPE)."
         ),
     ] = "grid"
-    trials: Annotated[int, typer.Option(min=0, help="Number of points of a random or bayesian search.")] = 0
+    trials: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Number of points that a random or bayesian search tries; each is trained --seeds times."
+        ),
+    ] = 0
     seeds: Annotated[int, typer.Option(min=1, help="Training runs of each point, with the seeds 1, 2, …")] = 1
     prune: Annotated[
-        bool, typer.Option("--prune", help="Stop trials early that are worse than others at the same epoch (ASHA).")
+        bool, typer.Option("--prune", help="Stop early the trials that are worse than others at the same epoch (ASHA).")
     ] = False
     recipe: Annotated[
         str, typer.Option(help=f"Recipe of every trial, apart from the fields that vary: {', '.join(RECIPES)}.")

@@ -90,7 +90,7 @@ class TrialQueue(Searcher):
             attempt.seed,
             kind,
             {name: value for name, value in best.items() if name.startswith("val_") or name == "epoch"},
-            f"behind epoch {len(epochs)}" if kind == STOPPED else result.get("reason", ""),
+            f"after epoch {len(epochs)}" if kind == STOPPED else result.get("reason", ""),
             seconds,
         )
 

@@ -21,7 +21,7 @@ from glot.people.footage import Footage
 from glot.people.landmarks import Person, find_landmarks, spool_for
 from glot.people.spool import Spool
 from glot.people.track_files import read_tracks
-from glot.people.tracks import Short, Track, detect_tracks, tracks_of_boxes
+from glot.people.tracks import LeftOut, Track, detect_tracks, tracks_of_boxes
 
 CROPS_AT_ONCE = 8
 
@@ -88,7 +88,7 @@ def extract(footage: Footage, people: list[Person], studio: Studio, features: Sp
     batches.finish()
 
 
-def _tracks(footage: Footage, studio: Studio, name_in_tracks: str) -> tuple[list[Track], list[Short]]:
+def _tracks(footage: Footage, studio: Studio, name_in_tracks: str) -> tuple[list[Track], list[LeftOut]]:
     """Where the people are, from the detector or from --tracks; and who was seen too briefly."""
     if studio.options.tracks is None:
         return detect_tracks(footage, studio.find)

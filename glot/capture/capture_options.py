@@ -23,7 +23,7 @@ class CaptureOptions:
 
     checkpoint: Annotated[
         Path,
-        typer.Option(help="The model: a checkpoint's folder; a published .pth.tar file; or open, the project's own."),
+        typer.Option(help="The model: a checkpoint's folder; a published .pth.tar file; or 'open', the shipped model."),
     ] = OPEN
     body: Annotated[
         Path | None,
@@ -49,7 +49,7 @@ class CaptureOptions:
         int,
         typer.Option(
             min=0,
-            help="BlazePose's detector searches the picture again in this many squares along a side. 0: it does not.",
+            help="Search for small people, too: in overlapping squares, this many along the longer side. 0: do not.",
         ),
     ] = 0
     tracks: Annotated[
@@ -67,10 +67,14 @@ class CaptureOptions:
     ] = "limbs"
     focal: Annotated[float | None, typer.Option(help="Focal length in px. Default: the picture's diagonal.")] = None
     smooth: Annotated[bool, typer.Option("--smooth", help="Smooth the bodies with the one-euro filter.")] = False
-    pkl: Annotated[bool, typer.Option("--pkl", help="Also write people.pkl, as VIBE's and TCMR's demos do.")] = False
+    pkl: Annotated[
+        bool, typer.Option("--pkl", help="Also write people.pkl, with the keys of VIBE's and TCMR's demos.")
+    ] = False
     bvh: Annotated[bool, typer.Option("--bvh", help="Also write a .bvh file for each person.")] = False
     gltf: Annotated[bool, typer.Option("--gltf", help="Also write people.glb: all people, animated.")] = False
-    film: Annotated[bool, typer.Option(help="Draw overlay.mp4, which takes a third of the time.")] = True
+    film: Annotated[
+        bool, typer.Option(help="Draw overlay.mp4. It takes much of the time; --no-film leaves it out.")
+    ] = True
 
     def __post_init__(self) -> None:
         check_backbone(self.backbone, weights=self.weights)

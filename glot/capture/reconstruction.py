@@ -16,19 +16,18 @@ from glot.human.joints import BETAS, JOINTS
 from glot.models.glot import GLoT
 from glot.models.inference import predict_batches
 from glot.models.smpl_params import SMPLParams
-from glot.motion.camera_fit import LEAST_VISIBLE, PAIRS, fit_cameras, steady_cameras
+from glot.motion.camera_fit import CAMERA_PAIRS, LEAST_VISIBLE, fit_cameras, steady_cameras
 from glot.motion.person_motion import Motion, crop_boxes, default_focal, make_motion
-from glot.motion.pose_fit import CONTEXT, fit_poses
-from glot.motion.pose_fit import PAIRS as FIT_PAIRS
+from glot.motion.pose_fit import CONTEXT, POSE_PAIRS, fit_poses
 from glot.motion.smoothing import Smoother
 from glot.people.landmarks import LANDMARK_NAMES, Person
 from glot.people.spool import Spool
 from glot.people.video import Timeline
 
 PIECE = 256  # frames of a piece
-LANDMARK_ROWS = [LANDMARK_NAMES.index(name) for _, name in PAIRS]
-FIT_ROWS = [LANDMARK_NAMES.index(name) for _, name in FIT_PAIRS]
-SMPL_ROWS = [joint for joint, _ in PAIRS]
+LANDMARK_ROWS = [LANDMARK_NAMES.index(name) for _, name in CAMERA_PAIRS]
+FIT_ROWS = [LANDMARK_NAMES.index(name) for _, name in POSE_PAIRS]
+SMPL_ROWS = [joint for joint, _ in CAMERA_PAIRS]
 
 
 class Reconstruction:

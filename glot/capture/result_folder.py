@@ -55,7 +55,9 @@ def done_before(folder: Path, settings: dict[str, Any]) -> dict[str, Any] | None
     now = json.loads(json.dumps(settings))
     if before != now:
         changed = [name for name in now if before.get(name) != now[name]]
-        raise InputError(f"{folder}: was made with another {', '.join(changed)}; choose another --out, or remove it")
+        raise InputError(
+            f"{folder}: was made with another {', '.join(changed)}; choose another --out, or delete this folder"
+        )
     return dict(summary)
 
 

@@ -8,7 +8,7 @@ import typer
 
 from glot.capture.capture_options import CaptureOptions
 from glot.errors import InputError
-from glot.home import check_job_paths, data_folder, missing, runs_folder
+from glot.home import check_job_paths, data_folder, missing_error, runs_folder
 from glot.location import location
 
 
@@ -75,7 +75,14 @@ class PredictVideosSpec(CaptureOptions):
     def __post_init__(self) -> None:
         check_job_paths({"ROOT": self.videos, "--out": self.out})
         if self.root is None and not self.videos.is_dir():
-            raise missing([(f"no ROOT, and no folder {self.videos}", "python pipelines/predict_videos.py ROOT")])
+            raise missing_error(
+                [
+                    (
+                        f"no ROOT, and no folder {self.videos}; name the folder of videos:",
+                        "python pipelines/predict_videos.py ROOT",
+                    )
+                ]
+            )
         if not self.videos.exists():
             raise InputError(f"{self.videos}: there is no such video or folder")
         if self.workers < 0:

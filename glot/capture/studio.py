@@ -1,6 +1,5 @@
 """The options in; the networks and the body that they name, loaded once for all videos, out."""
 
-import hashlib
 from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +15,7 @@ from glot.features.backbones.extractor import Extractor
 from glot.features.schema import Manifest
 from glot.home import body_for
 from glot.human.body import Body, load_body, require_body
+from glot.location import file_hash
 from glot.models.checkpoint import Checkpoint
 from glot.models.inference import checkpoint_path, load_model_for
 from glot.people.detection import Find, load_detector
@@ -79,7 +79,7 @@ class Studio:
         weights = checkpoint / "model.safetensors" if checkpoint.is_dir() else checkpoint
         return {
             **{name: _describe(value) if isinstance(value, Path) else value for name, value in options.items()},
-            "checkpoint": {"name": checkpoint.name, "hash": _hash(weights)},
+            "checkpoint": {"name": checkpoint.name, "hash": file_hash(weights)},
             "backbone": self._manifest().backbone,
             "body": {"name": self.body.name, "hash": self.body.file_hash},
         }
@@ -87,12 +87,4 @@ class Studio:
 
 def _describe(path: Path) -> dict[str, str]:
     """A file by its name and content; a folder by its name."""
-    return {"name": path.name} | ({"hash": _hash(path)} if path.is_file() else {})
-
-
-def _hash(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()[:16]
+    return {"name": path.name} | ({"hash": file_hash(path)} if path.is_file() else {})

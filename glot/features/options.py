@@ -27,7 +27,7 @@ BodyOption = Annotated[
 
 
 def missing_features(features: Path, dataset: str, split: str) -> list[tuple[str, str]]:
-    """[] where the feature set is there, else what glot.home.missing takes: what is missing, the commands to make it.
+    """[] where the feature set is there, else what is missing and the commands to make it, for missing_error.
 
     The commands make it of the rendered sample where there is no 3DPW in $GLOT_HOME/data.
     """

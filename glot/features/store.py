@@ -102,7 +102,7 @@ class FeatureStore:
         """
         size = self.features.shape[1]
         out = np.empty((len(starts), frames, size), np.float32)
-        first = os.fstat(self._file.fileno()).st_size - self.features.nbytes  # behind the header
+        first = os.fstat(self._file.fileno()).st_size - self.features.nbytes  # after the header
         for window, start in zip(out, starts.tolist(), strict=True):
             view, place = window.data.cast("B"), first + start * size * 4
             while view:  # one read may bring less than was asked for

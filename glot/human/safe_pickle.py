@@ -37,8 +37,8 @@ def load_stream(
 ) -> Any:
     """One pickle from the current position of ``file``, read as by ``load_pickle``; ``source`` is its name in errors.
 
-    ``classes`` are further stand-ins, by (module, name). From an unbuffered file, it reads no byte behind the pickle,
-    and none behind an object's state before that object's ``__setstate__`` returns.
+    ``classes`` are further stand-ins, by (module, name). From an unbuffered file, it reads no byte after the pickle,
+    and none after an object's state before that object's ``__setstate__`` returns.
     """
     try:
         return _resolve(_Unpickler(file, encoding=encoding, source=source, classes=classes or {}).load(), {})

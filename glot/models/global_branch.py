@@ -16,7 +16,7 @@ from glot.models.smpl_params import CAM, ESTIMATE, POSE, SHAPE
 class GlobalMotion(nn.Module):
     """Masked encoder and decoder over the whole window.
 
-    ``widen`` is the layer behind the decoder; ``IterativeRegressor`` applies it.
+    ``widen`` is the layer after the decoder; ``IterativeRegressor`` applies it.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -38,10 +38,10 @@ class GlobalMotion(nn.Module):
         self.widen = nn.Linear(narrow, config.feature_size)
 
     def forward(self, features: Tensor, mean: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """features (B, T, F) -> memory (B, kept, C), hidden (B, T, decoder_width), mask (B, T) of the hidden frames.
+        """features (B, T, F) -> memory (B, kept, C), states (B, T, decoder_width), mask (B, T): True for masked frames.
 
-        ``mean`` (157,) makes the mask token. In training, frames are hidden by ``noise`` (B, T), drawn where it is
-        None (see ``choose``); in evaluation none is, and kept = T.
+        ``mean`` (157,) makes the mask token. In training, ``noise`` (B, T) decides which frames are masked (see
+        ``choose``); it is drawn here if it is None. In evaluation no frame is masked, and kept = T.
         """
         batch, frames = features.shape[:2]
         mask = torch.zeros(batch, frames, dtype=torch.bool, device=features.device)
@@ -50,20 +50,20 @@ class GlobalMotion(nn.Module):
             if noise is None:
                 noise = torch.rand(batch, frames, device=features.device)
             keep, mask = self.choose(noise)
-            # Projected after the choice: hidden frames need no projection.
+            # Projected after the choice: masked frames need no projection.
             kept = features.gather(1, keep[..., None].expand(-1, -1, features.shape[-1]))
             tokens = self.project(kept) + self.positions.vectors[0, keep]  # (B, kept, C)
         else:
             tokens = self.positions(self.project(features))  # (B, T, C)
         memory = self.encode(tokens)
-        hidden = self.narrow(memory)
+        states = self.narrow(memory)
         if masking:
-            filled = self.token(mean).to(hidden.dtype).expand(batch, frames, -1)
-            hidden = filled.scatter(1, keep[..., None].expand_as(hidden), hidden)
-        hidden = self.decoder_positions(hidden)
+            filled = self.token(mean).to(states.dtype).expand(batch, frames, -1)
+            states = filled.scatter(1, keep[..., None].expand_as(states), states)
+        states = self.decoder_positions(states)
         for block in self.decoder_blocks:
-            hidden = block(hidden)
-        return memory, self.decoder_norm(hidden), mask
+            states = block(states)
+        return memory, self.decoder_norm(states), mask
 
     def choose(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """noise (B, T) -> the frames with the least noise, which stay (B, kept), and the mask (B, T) of the others."""

@@ -56,7 +56,10 @@ def frame_counts(targets: Targets, mask: Tensor, *, local_frames: int) -> Tensor
     loss of every part gets the mean of all parts' counts.
     """
     return torch.stack(
-        [torch.stack(_counts(known, supervised)) for _, known, supervised in _parts(targets, mask, local_frames)]
+        [
+            torch.stack(_counts(of_branch, supervised))
+            for _, of_branch, supervised in _parts(targets, mask, local_frames)
+        ]
     )
 
 
@@ -89,20 +92,22 @@ def glot_loss(
     if counts is None:
         counts = frame_counts(targets, output.mask, local_frames=local_frames)
     terms: dict[str, Tensor] = {}
-    for (name, known, supervised), of_part in zip(_parts(targets, output.mask, local_frames), counts, strict=True):
-        terms |= _branch(branches[name], points[name], known, supervised, config, Counts(*of_part), name)
+    for (name, of_branch, supervised), frames_of in zip(
+        _parts(targets, output.mask, local_frames), counts, strict=True
+    ):
+        terms |= _branch(branches[name], points[name], of_branch, supervised, config, Counts(*frames_of), name)
     total = torch.stack(list(terms.values())).sum()
     return total, {name: term.detach() for name, term in terms.items()}
 
 
 def _parts(targets: Targets, mask: Tensor, local_frames: int) -> list[tuple[str, Targets, Tensor]]:
     """For each branch: its name, the targets of its K frames, and (B, K) 1 where a frame is supervised."""
-    hidden = (mask | ~mask.any()).float()
-    parts = [("global", targets, hidden)]
+    supervised = (mask | ~mask.any()).float()
+    parts = [("global", targets, supervised)]
     if local_frames:
         first = mask.shape[1] // 2 - local_frames // 2
         middle = targets.frames(slice(first, first + local_frames))
-        parts.append(("local", middle, torch.ones_like(hidden[:, :local_frames])))
+        parts.append(("local", middle, torch.ones_like(supervised[:, :local_frames])))
     return parts
 
 

@@ -24,7 +24,7 @@ def is_open_checkpoint(path: Path) -> bool:
 
 
 def missing_checkpoint(path: Path, features: Path) -> list[tuple[str, str]]:
-    """[] where the checkpoint is there, else what glot.home.missing takes: what is missing, the command to make it."""
+    """[] where the checkpoint is there, else what is missing and the command to make it, for missing_error."""
     if is_open_checkpoint(path) or path.exists():
         return []
     place = "" if features == features_folder() else f" --features {shlex.quote(str(features))}"

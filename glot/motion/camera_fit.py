@@ -15,7 +15,7 @@ from glot.human.camera import crop_cam, full_image_translation
 from glot.human.joints import SMPL_JOINTS
 
 # Pairs of SMPL's joints and the landmarks (names in glot.people.landmarks.LANDMARKS) at the same places of the body.
-PAIRS = tuple(
+CAMERA_PAIRS = tuple(
     (SMPL_JOINTS.index(f"{side}_{joint}"), f"{side[0]}{joint}")
     for joint in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
     for side in ("left", "right")
@@ -25,9 +25,9 @@ LEAST_VISIBLE = 0.3  # visibility below which a landmark does not count
 OUTLIER = 0.03  # box sides; a joint that is farther off pulls no harder
 ROUNDS = 10  # of reweighted least squares
 NEAREST = 0.3  # m from the camera to a joint
-# A fitted camera may be so many times larger or smaller than the predicted one. Landmarks that lead to more are
-# distorted, or another person's.
-MOST_OFF = 1.6
+# The scale s of a fitted camera differs from the predicted one by this factor at most. Landmarks that lead to more are
+# distorted, or belong to another person.
+MAX_SCALE_RATIO = 1.6
 SMOOTH_SECONDS = 0.1  # of the Gaussian over cameras
 
 
@@ -44,8 +44,8 @@ def fit_cameras(
     """Cameras (N, 3: s, tx, ty) of the crops ``boxes`` (N, 3: centre and side, px), frame by frame.
 
     joints (N, J, 3) m about the body's origin, and landmarks (N, J, 3: x, y px of the picture, visibility), both in the
-    order of PAIRS. ``cam`` (N, 3) are the predicted cameras, from which the fit begins. NaN in frames with too few
-    visible landmarks.
+    order of CAMERA_PAIRS. ``cam`` (N, 3) are the predicted cameras, from which the fit begins. The result is NaN
+    in frames with too few visible landmarks.
 
     Least squares through a pinhole camera of ``focal`` px, because a body seen from above and close by has a large head
     and small feet. Huber's weights, because limbs that the model predicts wrongly must not move the body.
@@ -76,7 +76,7 @@ def steady_cameras(fitted: NDArray[np.floating], cam: NDArray[np.floating], *, f
     good fit, the difference between both is interpolated from the frames around. Without any good fit, ``cam`` stays.
     """
     with np.errstate(invalid="ignore"):
-        known = np.flatnonzero(np.abs(np.log(fitted[:, 0] / cam[:, 0])) <= np.log(MOST_OFF))
+        known = np.flatnonzero(np.abs(np.log(fitted[:, 0] / cam[:, 0])) <= np.log(MAX_SCALE_RATIO))
     if not len(known):
         return cam.astype(np.float32)
     rows = np.arange(len(cam))

@@ -16,10 +16,9 @@ from glot.human.rotation import axis_angle_to_rotmat
 # glot.people.landmarks.LANDMARKS) at the same places of the body.
 SIDED_JOINTS = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 SIDED = tuple((SPIN49.index(f"OP {side}{name.title()}"), side.lower() + name) for name in SIDED_JOINTS for side in "LR")
-PAIRS = ((SPIN49.index("OP Nose"), "nose"), *SIDED)
-JOINT_ROWS = [joint for joint, _ in PAIRS]
-# Expected error of the predicted rotation of a joint, radians; OTHER_SPREAD of joints that are not named. Then of the
-# place of the whole body, metres.
+POSE_PAIRS = ((SPIN49.index("OP Nose"), "nose"), *SIDED)
+JOINT_ROWS = [joint for joint, _ in POSE_PAIRS]
+# Expected error of the predicted rotation of a joint, radians; OTHER_SPREAD is for joints that are not named.
 SPREAD = {
     "hip": 0.3,
     "knee": 0.3,
@@ -32,13 +31,13 @@ SPREAD = {
     "hand": 0.01,
 }
 OTHER_SPREAD = 0.1
-ACROSS, DEPTH = 0.1, 0.3
+ACROSS, DEPTH = 0.1, 0.3  # expected error of the place of the whole body, m
 OUTLIER = 0.05  # box sides; a landmark that is farther off pulls no harder
-# Weights of squares, relative to squares of distances in OUTLIERs: of how far a joint is turned, in SPREADs, and of how
-# that changes.
+# PRIOR weighs how far a joint is turned (in units of its spread, squared), STEADY how much that changes from frame to
+# frame. The distance to the landmarks (in units of OUTLIER, squared) has weight 1.
 PRIOR, STEADY = 2.0, 100.0
 TRAINING_FPS = 30.0  # frame rate for which STEADY is set
-ROUNDS = 40  # of L-BFGS; joints are then within a millimetre of their places after 100
+ROUNDS = 40  # of L-BFGS; joints are then within a millimetre of where 100 rounds put them
 NEAREST = 0.3  # m from the camera to a joint
 CONTEXT = 16  # frames on either side of a piece of a track that are fitted together with it and then dropped
 
@@ -55,7 +54,7 @@ def fit_poses(
     focal: float,
     fps: float,
 ) -> tuple[Tensor, Tensor]:
-    """Rotmats (N, 24, 3, 3) and places (N, 3) that bring the joints of PAIRS to the landmarks.
+    """Rotmats (N, 24, 3, 3) and places (N, 3) that bring the joints of POSE_PAIRS to the landmarks.
 
     ``rotmats``, ``betas`` (N, 10) and ``places`` (m, of the body's origin) are the prediction for consecutive frames.
     ``landmarks`` (N, J, 3) are x, y px and visibility, 0 for those that do not count. ``sides`` (N,) are those of the

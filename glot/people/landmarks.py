@@ -13,7 +13,7 @@ from glot.human.crop import crop_image
 from glot.people.boxes import MEDIAN_FRAMES, bounds, smooth_boxes
 from glot.people.footage import Footage
 from glot.people.spool import Spool
-from glot.people.tracks import Short, Track
+from glot.people.tracks import LeftOut, Track
 
 # Rows of BlazePose's 33 landmarks that correspond to 2D joints of the training data (glot.human.joints.THREEDPW_2D).
 LANDMARKS = {
@@ -29,7 +29,7 @@ LEAST_PRESENT = 0.5  # share of the frames of a track in which a person must be 
 # into the picture are guesses.
 SURE, SURE_SECONDS = 0.8, 0.3
 BOX_SIGMA = 8.0  # frames, of the Gaussian over boxes in training
-TRAINING_FPS = 30.0  # frame rate of which BOX_SIGMA and MEDIAN_FRAMES are
+TRAINING_FPS = 30.0  # frame rate that BOX_SIGMA and MEDIAN_FRAMES are meant for
 
 
 class Person(NamedTuple):
@@ -40,9 +40,9 @@ class Person(NamedTuple):
     bbox: NDArray[np.float32]  # (N, 4) centre x, centre y, width, height (equal): px, as in training
     seen: NDArray[np.bool_]  # (N,)
     scores: NDArray[np.float32]  # (N,) the landmark network's presence, 0 where not seen
-    spool: Spool  # holds the landmarks,
-    clip: int  # as this clip,
-    offset: int  # from this row on
+    spool: Spool  # where the landmarks wait
+    clip: int  # the number of this person's track in the spool
+    offset: int  # the row of the first frame there
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -57,7 +57,7 @@ class People(NamedTuple):
     """The people of a video, and the tracks in which the landmark network finds no person."""
 
     people: list[Person]
-    left_out: list[Short]
+    left_out: list[LeftOut]
 
 
 def spool_for(tracks: list[Track]) -> Spool:
@@ -86,7 +86,7 @@ def find_landmarks(footage: Footage, tracks: list[Track], network: Landmarks, sp
             people.append(person)
         else:
             first, last, seen = int(track.frames[0]), int(track.frames[-1]), int(track.seen.sum())
-            left_out.append(Short(first, last, seen, "detected, but the landmark network sees no person there"))
+            left_out.append(LeftOut(first, last, seen, "detected, but the landmark network sees no person there"))
     return People(people, left_out)
 
 

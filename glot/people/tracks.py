@@ -18,8 +18,8 @@ from glot.people.footage import Footage
 from glot.people.track_files import FrameBoxes
 
 # trackforge (MIT) has wheels for every Python here and no dependencies; the better known ones want another OpenCV or an
-# old numpy. Of its trackers, TrackTrack (Shim et al., CVPR 2025) was the one that kept people who cross apart by their
-# appearance and, where they are dressed alike, still mostly by their movement.
+# old numpy. When people cross, only TrackTrack (Shim et al., CVPR 2025) told them apart by their appearance; where
+# they are dressed alike, it still does mostly, by their movement.
 LEAST_SCORE = 0.5  # of a detection that continues a track
 SURE_SCORE = 0.6  # of one that begins a track
 LOST_SECONDS = 2.0  # a person who comes back after a longer time gets a new track
@@ -39,7 +39,7 @@ class Track(NamedTuple):
     seen: NDArray[np.bool_]  # (N,)
 
 
-class Short(NamedTuple):
+class LeftOut(NamedTuple):
     """A track that is not reconstructed, and the reason. It is reported, so that nothing is lost silently."""
 
     first: int  # frame
@@ -92,7 +92,7 @@ class Tracker:
         self._frames = 0
 
     def add(self, picture: NDArray[np.uint8], boxes: NDArray[np.floating], scores: NDArray[np.floating]) -> None:
-        """The next picture (H, W, 3), its boxes (n, 4) and their scores (n,)."""
+        """The next picture (H, W, 3, BGR), its boxes (n, 4) and their scores (n,)."""
         boxes = np.asarray(boxes, np.float64)
         found = [(box.tolist(), float(score), 0) for box, score in zip(boxes, scores, strict=True)]
         appearances = [appearance(picture, box).tolist() for box in boxes]
@@ -108,7 +108,7 @@ class Tracker:
             self._left[self._frames] = left
         self._frames += 1
 
-    def tracks(self) -> tuple[list[Track], list[Short]]:
+    def tracks(self) -> tuple[list[Track], list[LeftOut]]:
         """The tracks in the order of their first frames, and those that are too short. Called once, at the end."""
         for tracklet in self._tracklets.values():
             self._extend_back(tracklet)
@@ -134,7 +134,7 @@ class Tracker:
             frame -= 1
 
 
-def detect_tracks(footage: Footage, find: Find) -> tuple[list[Track], list[Short]]:
+def detect_tracks(footage: Footage, find: Find) -> tuple[list[Track], list[LeftOut]]:
     """Detects people in every picture of a video and follows them."""
     tracker = Tracker(footage.timeline.fps)
     for picture in footage.pictures("looking for people"):
@@ -143,7 +143,7 @@ def detect_tracks(footage: Footage, find: Find) -> tuple[list[Track], list[Short
     return tracker.tracks()
 
 
-def tracks_of_boxes(footage: Footage, people: dict[str, FrameBoxes]) -> tuple[list[Track], list[Short]]:
+def tracks_of_boxes(footage: Footage, people: dict[str, FrameBoxes]) -> tuple[list[Track], list[LeftOut]]:
     """Tracks of boxes that another program made (name -> boxes), without boxes of no size or beyond the video."""
     names, kept = [], []
     for name, boxes in people.items():
@@ -156,18 +156,18 @@ def tracks_of_boxes(footage: Footage, people: dict[str, FrameBoxes]) -> tuple[li
 
 def finished(
     raw: Sequence[FrameBoxes], *, fps: float, least: int, names: Sequence[str] = ()
-) -> tuple[list[Track], list[Short]]:
+) -> tuple[list[Track], list[LeftOut]]:
     """Boxes of people as they were detected -> their tracks, and those with boxes in fewer than ``least`` frames.
 
     Tracks are called by ``names``, one for each of ``raw``, or "1", "2", ... without them.
     """
     tracks: list[Track] = []
-    short: list[Short] = []
+    short: list[LeftOut] = []
     for number, boxes in enumerate(raw):
         first, last = int(boxes.frames[0]), int(boxes.frames[-1])
         if len(boxes.frames) < least:
             frames = "1 frame" if len(boxes.frames) == 1 else f"{len(boxes.frames)} frames"
-            short.append(Short(first, last, len(boxes.frames), f"seen in {frames}, fewer than {least}"))
+            short.append(LeftOut(first, last, len(boxes.frames), f"seen in {frames}, fewer than {least}"))
         else:
             tracks.append(filled(names[number] if names else str(len(tracks) + 1), boxes, fps=fps))
     return tracks, short

@@ -9,7 +9,7 @@ import typer
 from glot.errors import InputError
 from glot.features.dataset_folders import command_for, dataset_folder
 from glot.features.options import BodyOption, FeaturesOption, missing_features
-from glot.home import check_job_paths, features_folder, missing, runs_folder
+from glot.home import check_job_paths, features_folder, missing_error, runs_folder
 from glot.models.spec import default_checkpoint, is_open_checkpoint, missing_checkpoint
 
 
@@ -87,7 +87,7 @@ class RenderSpec:
             what = f"--root {root}: there is no such folder; it is where the dataset's pictures are"
             absent.append((what, command_for(self.dataset)))
         if absent:
-            raise missing(absent)
+            raise missing_error(absent)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ import typer
 from glot.errors import InputError
 from glot.features.options import BodyOption, FeaturesOption, missing_features
 from glot.features.windows import PROTOCOLS
-from glot.home import body_folder, check_job_paths, features_folder, missing
+from glot.home import body_folder, check_job_paths, features_folder, missing_error
 from glot.models.spec import default_checkpoint, is_open_checkpoint, missing_checkpoint
 
 BOTH = "both"
@@ -114,5 +114,5 @@ class EvaluateSpec:
         absent = missing_features(self.features, self.dataset, self.split)
         absent += missing_checkpoint(checkpoint, self.features)
         if absent:
-            raise missing(absent)
+            raise missing_error(absent)
         return replace(self, checkpoint=checkpoint)

@@ -7,7 +7,6 @@ publish    metrics and curves of the run into its folder and into MLflow
 Each stage reads what the earlier ones left in the run's folder, so each can be run again.
 """
 
-import hashlib
 import json
 import math
 import shutil
@@ -21,6 +20,7 @@ from glot.config import Recipe
 from glot.features.schema import read_manifest
 from glot.home import body_for
 from glot.human.body import load_body, require_body
+from glot.location import file_hash
 from glot.models.checkpoint import WEIGHTS, read_config
 from glot.models.inference import checkpoint_path, load_model_for
 from glot.training import curves, tracking
@@ -137,8 +137,8 @@ def new_state(run: PreparedRun) -> dict[str, Any]:
     return {
         "recipe": json.loads(json.dumps(config.to_dict(run.recipe))),
         "features": run.lineage,
-        "spin_regressor": file_hash(run.spec.spin_regressor),
-        "start": file_hash(start / WEIGHTS if start and start.is_dir() else start),
+        "spin_regressor": file_hash(run.spec.spin_regressor) if run.spec.spin_regressor else "",
+        "start": file_hash(start / WEIGHTS if start.is_dir() else start) if start else "",
         "status": RUNNING,
     }
 
@@ -169,7 +169,7 @@ def conclude(run: PreparedRun) -> dict[str, float]:
         return read_state(run.out)["metrics"]
     step, last_step = newest_step(run.out), run.recipe.epochs * run.recipe.steps_per_epoch
     if step < last_step:
-        raise Unfinished(f"{run.out}: {run.spec.max_seconds:.0f} s are over, stopped behind step {step} of {last_step}")
+        raise Unfinished(f"{run.out}: {run.spec.max_seconds:.0f} s are over, stopped after step {step} of {last_step}")
     metrics = {name: float(value) for name, value in read_config(run.out / "best")["metrics"].items()}
     write_state(run.out / STATE, {**read_state(run.out), "status": FINISHED, "metrics": metrics})
     shutil.rmtree(steps_folder(run.out))
@@ -195,8 +195,3 @@ def publish(run: PreparedRun, status: str) -> None:
 def is_finished(run: PreparedRun) -> bool:
     """Whether the run's folder holds its results."""
     return read_state(run.out).get("status") == FINISHED
-
-
-def file_hash(path: Path | None) -> str:
-    """16 hex digits of the SHA-256 of a file; "" without one."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path else ""

@@ -11,7 +11,7 @@ from glot.config import BLAZEPOSE_RECIPES, OPEN_RECIPES, Recipe
 from glot.errors import InputError
 from glot.features.dataset_folders import MAKE_SAMPLE, SAMPLE, SAMPLE_DATASET
 from glot.features.schema import MANIFEST, Manifest, read_manifest
-from glot.home import data_folder, features_folder, missing
+from glot.home import data_folder, features_folder, missing_error
 
 
 def training_folders(recipe: Recipe, features: Path) -> dict[str, Path]:
@@ -64,7 +64,7 @@ def check_sets(recipe: Recipe, features: Path) -> None:
             if not (folder / MANIFEST).is_file():
                 absent.setdefault(name, []).append(folder)
     if absent:
-        raise missing(
+        raise missing_error(
             [
                 (
                     f"{' and '.join(str(folder) for folder in folders)}: no finished feature set there; make it with",

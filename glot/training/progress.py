@@ -16,7 +16,7 @@ class ProgressLines:
         self.total = recipe.epochs * recipe.steps_per_epoch
         self.started = self.last_reported = time.monotonic()
         if first:
-            print(f"goes on behind step {first} of {self.total}", flush=True)
+            print(f"continues after step {first} of {self.total}", flush=True)
 
     @property
     def due(self) -> bool:

@@ -43,7 +43,7 @@ class TrainSpec:
     gpus: Annotated[int, typer.Option(min=0, help="Number of GPUs; each has one DDP worker (nccl).")] = 0
     workers: Annotated[
         int,
-        typer.Option(min=0, help="Number of DDP workers on CPUs (gloo), when there is no GPU; 0 without --gpus: 1."),
+        typer.Option(min=0, help="Number of DDP workers on CPUs (gloo), not together with --gpus. 0: one worker."),
     ] = 0
     settings: Annotated[tuple[str, ...], typer.Option("--set", help="field=value of the recipe; may be repeated.")] = ()
     body: BodyOption = None
@@ -74,7 +74,7 @@ class TrainSpec:
         typer.Option(
             min=0,
             help=f"Stop after the first step that ends later than this, with a checkpoint and exit code {CONTINUE}; 0: "
-            "no limit. Leave some minutes for the end of a job.",
+            "no limit. Set it some minutes below the time limit of the job, so that there is time to save.",
         ),
     ] = 0.0
 

@@ -29,7 +29,7 @@ def saved_steps(out: Path) -> list[int]:
 
 
 def newest_step(out: Path) -> int:
-    """The number of steps that the newest checkpoint has behind it; 0 without a checkpoint."""
+    """The number of steps that were done when the newest checkpoint was saved; 0 without a checkpoint."""
     return max(saved_steps(out), default=0)
 
 

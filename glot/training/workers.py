@@ -119,7 +119,7 @@ class RayWorkers:
                         f"{worker.out}: no node is left to train on; --resume goes on when there is one"
                     ) from None
                 print(
-                    f"warning: a worker was lost ({reason}); {slots} of {wanted} go on behind step "
+                    f"warning: a worker was lost ({reason}); {slots} of {wanted} continue after step "
                     f"{newest_step(worker.out)}",
                     flush=True,
                 )

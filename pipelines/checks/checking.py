@@ -4,7 +4,7 @@ from pathlib import Path
 
 from glot.errors import InputError
 from glot.features.schema import MANIFEST, read_manifest
-from glot.home import missing
+from glot.home import missing_error
 from pipelines.checks.crop_sheet import write_sheet
 from pipelines.checks.rules import check
 from pipelines.checks.spec import MAKE_FEATURES, CheckSpec
@@ -20,7 +20,9 @@ def check_sets(spec: CheckSpec) -> bool:
     """
     sets = sorted(path.parent for path in spec.folder.rglob(MANIFEST))
     if not sets:
-        raise missing([(f"{spec.folder}: no {MANIFEST} in it or below it", MAKE_FEATURES)])
+        raise missing_error(
+            [(f"{spec.folder}: no {MANIFEST} in it or below it; make feature sets with", MAKE_FEATURES)]
+        )
     if spec.sheet and len(sets) > 1:
         raise InputError(f"--sheet {spec.sheet}: name one of the {len(sets)} sets")
     verdicts = [check_set(folder) for folder in sets]

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from glot.errors import InputError
-from glot.home import features_folder, missing
+from glot.home import features_folder, missing_error
 from glot.location import location
 
 MAKE_FEATURES = "python pipelines/extract_features.py"
@@ -33,7 +33,7 @@ class CheckSpec:
 
     def __post_init__(self) -> None:
         if not self.folder.is_dir():
-            raise missing([(f"{self.folder}: there is no such folder", MAKE_FEATURES)])
+            raise missing_error([(f"{self.folder}: there is no such folder; make feature sets with", MAKE_FEATURES)])
         if self.sheet and self.root is None:
             raise InputError(f"--sheet {self.sheet}: give the folder of the pictures with --root")
         if self.root and not self.root.is_dir():

@@ -21,7 +21,7 @@ PREPROCESSING = ("corrected", "reference")  # without the faults of the publishe
 
 @dataclass(frozen=True)
 class Unit:
-    """The smallest piece of work: one actor does all of it, and an interrupted one is done again from its start.
+    """The smallest piece of work: one worker does all of it, and an interrupted one is done again from its start.
 
     Usually one sequence with all of its people.
     """
@@ -90,7 +90,8 @@ class Clip:
     has_3d: NDArray[np.bool_]  # (N,)
     has_smpl: NDArray[np.bool_]  # (N,)
     valid: NDArray[np.bool_]  # (N,)
-    feature_scale: float | None = None  # the reference crops some sets wider or closer than it places their 2D targets
+    # Crop scale of the features where it differs from that of the 2D targets (only with reference preprocessing).
+    feature_scale: float | None = None
 
     def __post_init__(self) -> None:
         shapes = {
@@ -130,7 +131,7 @@ def without_smpl(rows: int) -> dict[str, Any]:
 
 
 def _zeros(*shape: int, kind: type = float) -> NDArray[Any]:
-    """Zeros to read; an array of hours of video takes the memory of one number."""
+    """Zeros that cannot be written to; whatever their shape, they take the memory of one number."""
     return np.broadcast_to(np.zeros((), kind), shape)
 
 

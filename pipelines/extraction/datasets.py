@@ -8,7 +8,7 @@ from pathlib import Path
 
 from glot.errors import InputError
 from glot.features.dataset_folders import MAKE_SAMPLE, SAMPLE, SAMPLE_DATASET, command_for, dataset_folder, is_sample
-from glot.home import body_folder, data_folder, home, missing
+from glot.home import body_folder, data_folder, home, missing_error
 from pipelines.decoders.registry import DATASETS
 from pipelines.extraction.messages import say
 from pipelines.extraction.spec import ALL_SPLITS, ExtractSpec
@@ -41,7 +41,7 @@ def _root_at_home(dataset: str) -> Path:
     root = dataset_folder(dataset)
     if not root.is_dir():
         sample = f" or {data_folder() / SAMPLE}" if dataset == SAMPLE_DATASET else ""
-        raise missing([(f"--dataset {dataset}: no folder {root}{sample}, and no --root", command_for(dataset))])
+        raise missing_error([(f"--dataset {dataset}: no folder {root}{sample}, and no --root", command_for(dataset))])
     if root.name == SAMPLE:
         say(f"{root}: the rendered sample is in 3DPW's layout and is extracted as {SAMPLE_DATASET}")
     return root
@@ -52,7 +52,9 @@ def _all_at_home(split: str) -> dict[str, Path]:
     there = [dataset for dataset in DATASETS if dataset_folder(dataset).is_dir()]
     if not there:
         known = f"{', '.join(DATASETS)}; or {SAMPLE}, an open dataset that is rendered"
-        raise missing([(f"{data_folder()}: no folder of a dataset in it ({known})", MAKE_SAMPLE)])
+        raise missing_error(
+            [(f"{data_folder()}: no folder of a dataset in it ({known}). For the sample:", MAKE_SAMPLE)]
+        )
     chosen = [dataset for dataset in there if split == ALL_SPLITS or split in DATASETS[dataset].splits]
     if not chosen:
         raise InputError(f"--split {split}: {data_folder()} holds {', '.join(there)}, without such a split")

@@ -1,6 +1,6 @@
 """Datasets in, feature sets out: finds the units, has the missing ones extracted by workers, publishes the sets.
 
-The contract of a set is glot/features/schema.py. Only the names of units travel to the workers, and no picture enters
+The contract of a set is glot/features/schema.py. Only descriptions of units travel to the workers. No picture enters
 Ray's object store: a worker decodes, crops, runs the network and writes by itself.
 """
 
@@ -90,7 +90,7 @@ def extract_splits(
 
 
 def run_units(work: Sequence[tuple[SplitJob, Unit]], occlusion: Occlusion | None) -> None:
-    """The Ray Data job: names of units -> a pool of actors that decode, crop, run the network and write."""
+    """The Ray Data job: descriptions of units -> a pool of workers that decode, crop, run the network and write."""
     work = sorted(work, key=lambda item: -item[1].frames)  # the longest first, so that all workers end together
     spec = work[0][0].spec
     run_pool(
@@ -123,7 +123,7 @@ def _publish(job: SplitJob, units: Sequence[Unit]) -> Manifest:
         [records[unit.name] for unit in units],
         job.settings,
         sources_of(units, records),
-        nothing=f"{job.folder}: nothing could be extracted from {len(units)} sequences",
+        if_empty=f"{job.folder}: nothing could be extracted from {len(units)} sequences",
     )
     say(f"{job.name}: {manifest.rows} rows of {manifest.tracks} tracks in {job.folder}")
     return manifest

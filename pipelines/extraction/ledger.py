@@ -63,8 +63,9 @@ def open_set(folder: Path, settings: dict[str, Any]) -> Iterator[None]:
 def finished(folder: Path, units: Sequence[Unit]) -> dict[str, Record]:
     """The records of the units that are done, by name.
 
-    A unit that skipped something is not done if its sources have changed since. InputError if the sources of a
-    complete unit have changed, or if the folder holds a unit that is not among ``units``.
+    A unit is done if it has a record and the part that the record names. It is not done if something in it was skipped
+    and its sources have changed since. InputError if nothing was skipped and the sources have changed, or if the folder
+    holds a unit that is not among ``units``.
     """
     done = {}
     by_name = {unit.name: unit for unit in units}
@@ -101,7 +102,7 @@ def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
         if _identity(old) != _identity(new):
             old_text, new_text = _differences(old, new)
             raise InputError(
-                f"{folder}: begun with {key} {old_text}, now asked for {new_text}; give another --out, or remove it"
+                f"{folder}: begun with {key} {old_text}, now asked for {new_text}; give another --out, or delete it"
             )
 
 

@@ -19,18 +19,18 @@ def publish(
     settings: Mapping[str, Any],
     sources: Sequence[dict[str, Any]],
     *,
-    nothing: str,
+    if_empty: str,
 ) -> Manifest:
     """Checks the parts of a set and writes its manifest; rows are in the order of ``records``.
 
     ``settings`` = {dataset, split, backbone, crop, body}; ``sources`` = [{path, bytes, ...}]. If there is not one row,
-    no manifest is written: InputError that begins with ``nothing`` and names the first thing that was skipped.
+    no manifest is written: InputError that begins with ``if_empty`` and names the first thing that was skipped.
     """
     parts = [record.part for record in records if record.part]
     skipped = [entry for record in records for entry in record.skipped]
     if not parts:
         first = f"; the first reason: {skipped[0]['what']}: {skipped[0]['reason']}" if skipped else ""
-        raise InputError(f"{nothing}{first or ': nobody is visible in it'}")
+        raise InputError(f"{if_empty}{first or ': nobody is visible in it'}")
     for part in parts:
         with open_parquet(folder / part["name"]) as file:
             rows = file.metadata.num_rows

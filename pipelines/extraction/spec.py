@@ -68,7 +68,7 @@ class ExtractSpec:
         ),
     ] = None
     workers: Annotated[
-        int, typer.Option(min=0, help="Number of extraction actors. 0: one for each GPU, else one for each CPU core.")
+        int, typer.Option(min=0, help="Number of extraction workers. 0: one for each GPU, else one for each CPU core.")
     ] = 0
     batch_size: Annotated[int, typer.Option(min=1, help="Number of crops in one forward pass.")] = 8
     precision: Annotated[

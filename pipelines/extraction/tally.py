@@ -39,7 +39,7 @@ class Tally:
         """Keeps the reason why the first worker gave up; the error that Ray raises in the end lacks it."""
         self.failure = self.failure or reason
 
-    def failed(self) -> str:
+    def reason(self) -> str:
         """The reason why a worker gave up, or an empty text."""
         return self.failure
 

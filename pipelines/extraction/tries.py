@@ -1,7 +1,7 @@
 """Counts how often workers began with a piece of work, so that one that kills its workers is set aside.
 
-Ray starts a worker that died again, with the piece of work on which it died. Without this count, a file that crashes a
-decoder would keep the job running for ever.
+When a worker dies, Ray starts a new one and gives it the same piece of work. Without this count, a file that crashes
+the decoder would keep the job running for ever.
 """
 
 import os

@@ -1,6 +1,6 @@
 """A folder of videos in, a folder of bodies for each out, as a Ray Data job: glot.predict for several videos at once.
 
-The unit of work is a video, and only its name travels. A worker does all of it and renames the finished folder.
+The unit of work is a video. Its name and path travel to a worker, which does all of it and renames the finished folder.
 """
 
 import hashlib

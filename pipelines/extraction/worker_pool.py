@@ -107,9 +107,9 @@ def run_pool(job: PoolJob) -> list[dict[str, Any]]:
                 if not job.collect:
                     done.materialize()
         except ray.exceptions.RayError as error:
-            # An InputError: files that differ between nodes. A reason in the tally: a full disk.
+            # Users can mend an InputError (files differ between nodes), and a reason in the tally (a full disk).
             cause = getattr(error, "cause", None)
-            reason = str(cause) if isinstance(cause, InputError) else ray.get(tally.failed.remote())
+            reason = str(cause) if isinstance(cause, InputError) else ray.get(tally.reason.remote())
             if reason:
                 raise InputError(f"{reason}; what is done is kept, run the same command again") from None
             raise
@@ -131,7 +131,9 @@ def plan(nodes: Sequence[Mapping[str, float]], workers: int, items: int) -> Pool
     slots = gpus or cpus
     if not slots or workers > slots:
         have = f"{gpus} GPUs" if gpus else f"{cpus} CPUs"
-        raise InputError(f"--workers {workers}: this Ray has {have}, so at most {slots} workers; 0 takes all it can")
+        raise InputError(
+            f"--workers {workers}: this Ray cluster has {have}, so at most {slots} workers; 0 uses all of them"
+        )
     workers = min(workers or slots, max(items, 1))
     if not gpus:
         return Pool(workers, {"num_cpus": CPU_OF_A_WORKER, "num_gpus": 0}, 1)

@@ -122,7 +122,7 @@ def _write_set(database: Database, spec: ImportSpec, settings: dict[str, Any]) -
     source = {"path": spec.src.name, "bytes": spec.src.stat().st_size, "sha256": settings["source"]["hash"], **counts}
     backbone = {**settings["backbone"], "feature_size": database.feature_size}
     nothing = f"{spec.src}: none of its rows can be used"
-    return publish(spec.folder, records, {**settings, "backbone": backbone}, [source], nothing=nothing)
+    return publish(spec.folder, records, {**settings, "backbone": backbone}, [source], if_empty=nothing)
 
 
 def share_out(runs: Sequence[Run]) -> list[list[Run]]:

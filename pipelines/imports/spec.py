@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from glot.errors import InputError
-from glot.home import body_folder, features_folder, missing
+from glot.home import body_folder, features_folder, missing_error
 from pipelines.decoders.clips import PREPROCESSING
 from pipelines.imports.layouts import LAYOUTS, crop_scale_of
 
@@ -83,7 +83,7 @@ class ImportSpec:
             f"--body {self.body}: there is no such file or folder": self.body is None or self.body.exists(),
         }
         if absent := [(message, DOWNLOAD) for message, is_there in files.items() if not is_there]:
-            raise missing(absent)
+            raise missing_error(absent)
 
     @property
     def folder(self) -> Path:

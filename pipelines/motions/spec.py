@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from glot.errors import InputError
-from glot.home import missing
+from glot.home import missing_error
 
 SHIPPED = Path(__file__).parents[1] / "assets" / "motions.npz"
 DOWNLOAD = "pip download --no-deps pybullet==3.2.7"
@@ -35,7 +35,9 @@ class MakeMotionsSpec:
 
     def __post_init__(self) -> None:
         if self.wheel is None:
-            raise missing([("--wheel: there is no pybullet-*.whl in the current folder; download it with", DOWNLOAD)])
+            raise missing_error(
+                [("--wheel: there is no pybullet-*.whl in the current folder; download it with", DOWNLOAD)]
+            )
         if not self.wheel.is_file():
             raise InputError(f"--wheel {self.wheel}: no such file; download it with `{DOWNLOAD}`")
         if self.out.suffix != ".npz":

@@ -55,9 +55,11 @@ class PretrainingRun:
             state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
         except Exception as error:  # a damaged or foreign file can make the reader fail anywhere
             reason = f"{error} ".splitlines()[0][:120]
-            raise InputError(f"{self.checkpoint}: not readable ({reason}); remove it to start over") from None
+            raise InputError(f"{self.checkpoint}: not readable ({reason}); delete this file to start over") from None
         if self._identity(json.loads(state["recipe"])) != self._identity(asdict(self.recipe)):
-            raise InputError(f"{self.checkpoint}: is of another recipe or seed; choose another --out or remove it")
+            raise InputError(
+                f"{self.checkpoint}: is of another recipe or seed; choose another --out, or delete this file"
+            )
         self.net.load_state_dict(state["net"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.crops = state["step"], state["crops"]

@@ -39,7 +39,7 @@ def check_settings(
         held = found.get(key, (earlier or {}).get(key))
         if held != value:
             raise InputError(
-                f"{folder}: holds {what} with {key}={held}, not {value}; choose another --out or remove it"
+                f"{folder}: holds {what} with {key}={held}, not {value}; choose another --out, or delete this folder"
             )
 
 

@@ -36,7 +36,7 @@ class MakeSampleSpec:
         float, typer.Option(help="Share of train's people who move exactly as in a clip.", min=0, max=1)
     ] = AS_RECORDED
     highest_camera: Annotated[
-        float, typer.Option(help="Cameras are between 0.35 m and this above the floor.", min=0.5, max=10)
+        float, typer.Option(help="Largest height of a camera above the floor, m; the least is 0.35 m.", min=0.5, max=10)
     ] = HIGHEST_CAMERA
     largest: Annotated[
         float,

@@ -34,11 +34,11 @@ def test_the_body_is_the_one_given_or_that_of_the_features_or_smpl_where_it_is_t
 
 
 def test_everything_that_is_missing_is_said_at_once() -> None:
-    error = str(home.missing([("features/3dpw/train: no feature set", "make it"), ("body: no SMPL", "fetch it")]))
+    error = str(home.missing_error([("features/3dpw/train: no feature set", "make it"), ("body: no SMPL", "fetch it")]))
     assert error == (
         "2 things are missing:\n  features/3dpw/train: no feature set\n      make it\n  body: no SMPL\n      fetch it"
     )
-    assert str(home.missing([("features: empty", "make it")])) == "features: empty\n    make it"
+    assert str(home.missing_error([("features: empty", "make it")])) == "features: empty\n    make it"
 
 
 def test_in_a_ray_job_every_relative_path_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

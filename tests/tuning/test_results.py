@@ -13,7 +13,7 @@ from tuning.spaces import SPACES, Axis, Point, Space
 
 def outcome(number: int, point: Point, seed: int = 1, *, error: float = 50.0, how: str = FINISHED) -> Outcome:
     metrics = {f"val_{name}": error + i for i, name in enumerate(("pa_mpjpe", "mpjpe", "mpvpe", "accel"))}
-    return Outcome(number, dict(point), seed, how, metrics, reason="behind epoch 2" if how == STOPPED else "")
+    return Outcome(number, dict(point), seed, how, metrics, reason="after epoch 2" if how == STOPPED else "")
 
 
 def test_a_row_is_the_mean_over_seeds_beside_the_papers() -> None:
@@ -26,7 +26,7 @@ def test_a_row_is_the_mean_over_seeds_beside_the_papers() -> None:
     m, s = mean([60, 61, 65]), stdev([60, 61, 65])
     assert body[2][1:4] == [f"{m:.1f} ± {s:.1f}", "50.6", f"{m - 50.6:+.1f}"]
     assert body[0][1:4] == ["70.0", "51.7", "+18.3"]
-    assert body[1][1:4] == ["–", "–", "–"] and body[1][-1] == "seed 1 stopped early behind epoch 2"
+    assert body[1][1:4] == ["–", "–", "–"] and body[1][-1] == "seed 1 stopped early after epoch 2"
     best = sweep.best()
     assert best and (best.point, best.seed) == ({"model.mask_ratio": 0.5}, 1)
     page = results.markdown(sweep, "report.png")

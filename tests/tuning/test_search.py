@@ -122,7 +122,7 @@ def test_pruned_and_failed_trials_end_and_free_what_they_held(features: Path, tm
     stopped = [run for run in trials if run.data.tags["glot.outcome"] == "stopped early"]
     assert stopped and {run.info.status for run in stopped} == {"KILLED"} and len(trials) == 6
     assert all(run.data.metrics["best_val_pa_mpjpe"] > 0 for run in stopped)
-    assert parent.info.status == "FINISHED" and "stopped early behind epoch" in markdown(read_sweep(uri, parent))
+    assert parent.info.status == "FINISHED" and "stopped early after epoch" in markdown(read_sweep(uri, parent))
     assert not list(out.glob("trials/*/steps")) and not (out / "tune").exists()
     deadline = time.monotonic() + 30
     while ray.available_resources().get("CPU", 0) < 2 and time.monotonic() < deadline:

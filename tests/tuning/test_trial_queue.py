@@ -115,7 +115,7 @@ def test_a_pruning_scheduler_hears_of_finished_trials_again(tmp_path: Path) -> N
     given = {name: one.suggest(name) for name in "ab"}
     finish(one, "a", given["a"])
     finish(one, "b", given["b"], outcome=STOPPED)
-    assert [outcome.reason for outcome in one.reported] == ["so", "behind epoch 1"]  # type: ignore[attr-defined]
+    assert [outcome.reason for outcome in one.reported] == ["so", "after epoch 1"]  # type: ignore[attr-defined]
     again = trial_queue(tmp_path, "random", count=3, rehearse=True)
     rehearsed = [again.suggest(name) for name in "xy"]
     assert all(one["rehearsal"] for one in rehearsed) and again.unfinished() == 1

@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from glot.features.schema import MANIFEST, read_manifest, read_table
 from pipelines.extract_features import main
@@ -15,7 +14,6 @@ from tests.fixtures.threedpw import write_sequence
 STORED = Path(__file__).parent / "stored"
 
 
-@pytest.mark.slow
 def test_an_interrupted_extraction_continues(local_ray: None, tmp_path: Path) -> None:
     for seed, name in ((1, "walk_00"), (2, "walk_01")):
         write_sequence(tmp_path / "data", name, frames=4, people=1, seed=seed)

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from glot.human.camera import full_image_translation
-from glot.motion.camera_fit import PAIRS, fit_cameras, steady_cameras
+from glot.motion.camera_fit import CAMERA_PAIRS, fit_cameras, steady_cameras
 
 FRAMES = 40
 
@@ -20,13 +20,13 @@ SIZE: dict[str, Any] = {"width": 320, "height": 240, "focal": 400.0}
 def world() -> dict[str, NDArray]:
     """Joints (N, 12, 3), the true cameras, the landmarks through them, and predicted cameras, which are wrong."""
     random = np.random.default_rng(0)
-    joints = random.normal(0, 0.4, (FRAMES, len(PAIRS), 3))
+    joints = random.normal(0, 0.4, (FRAMES, len(CAMERA_PAIRS), 3))
     cam = np.column_stack([0.9 + 0 * np.arange(FRAMES), np.linspace(-0.1, 0.1, FRAMES), np.full(FRAMES, 0.05)])
     boxes = np.column_stack([np.linspace(100, 140, FRAMES), np.full(FRAMES, 90.0), np.full(FRAMES, 144.0)])
     where = full_image_translation(torch.from_numpy(cam), torch.from_numpy(boxes), **SIZE).numpy()
     placed = joints + where[:, None]
     points = placed[..., :2] / placed[..., 2:] * SIZE["focal"] + [SIZE["width"] / 2, SIZE["height"] / 2]
-    landmarks = np.concatenate([points, np.ones((FRAMES, len(PAIRS), 1))], axis=2)
+    landmarks = np.concatenate([points, np.ones((FRAMES, len(CAMERA_PAIRS), 1))], axis=2)
     guess = cam * [0.7, 1, 1] + [0, 0.1, -0.1]
     return {"joints": joints, "cam": cam, "boxes": boxes, "landmarks": landmarks, "guess": guess}
 

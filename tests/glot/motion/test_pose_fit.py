@@ -16,7 +16,7 @@ from glot.human.body import Body, load_body
 from glot.human.joints import SMPL_JOINTS
 from glot.models.glot import GLoT
 from glot.motion.person_motion import SHAPES, Motion, joined
-from glot.motion.pose_fit import JOINT_ROWS, PAIRS, fit_poses
+from glot.motion.pose_fit import JOINT_ROWS, POSE_PAIRS, fit_poses
 from glot.people.landmarks import LANDMARK_NAMES, LANDMARKS, Person
 from glot.people.spool import Spool
 from glot.people.video import Timeline
@@ -93,7 +93,7 @@ def test_jitter_of_landmarks_does_not_become_jitter_of_the_body(body: Body, true
 
 def test_a_landmark_far_off_has_a_limited_effect(body: Body, true: Motion) -> None:
     landmarks = landmarks_of(true, body)
-    wrist = [name for _, name in PAIRS].index("lwrist")
+    wrist = [name for _, name in POSE_PAIRS].index("lwrist")
     landmarks[10:13, wrist, :2] += 150  # another person's wrist
     turns, _ = fitted(true, true.rotmats, landmarks, body)
     assert mpjpe(joints(true, turns, body), true.joints3d, pelvis=(0,)).mean() < 0.02
@@ -110,7 +110,7 @@ def test_pieces_of_a_track_are_fitted_nearly_as_the_whole(
     features = np.random.default_rng(0).normal(0, 1, (len(true), 8)).astype(np.float32)
     spool = Spool([len(true)], len(LANDMARKS) * 3)
     points = np.zeros((len(true), len(LANDMARK_NAMES), 3), np.float32)
-    points[:, [LANDMARK_NAMES.index(name) for _, name in PAIRS]] = landmarks_of(true, body)
+    points[:, [LANDMARK_NAMES.index(name) for _, name in POSE_PAIRS]] = landmarks_of(true, body)
     for row, values in enumerate(points):
         spool.put(0, row, values.ravel())
     person = Person("1", true.frames, true.bbox, true.seen, true.scores, spool, 0, 0)

@@ -112,7 +112,7 @@ def test_a_truncated_checkpoint_is_passed_over_with_a_warning(
     assert (
         "00000002/model.safetensors: damaged or cut short" in printed.err and "the checkpoint before it" in printed.err
     )
-    assert "goes on behind step 1 of 48" in printed.out
+    assert "continues after step 1 of 48" in printed.out
     assert same_weights(out / "last", undisturbed / "last")
 
 
@@ -241,7 +241,7 @@ def test_a_killed_worker_and_a_killed_driver_change_nothing(
         os.killpg(first.pid, signal.SIGKILL)
         first.wait()
     log_text = (tmp_path / "log").read_text()
-    assert "a worker was lost" in log_text and "goes on behind step" in log_text
+    assert "a worker was lost" in log_text and "continues after step" in log_text
 
     refused = subprocess.run(run, env=environment, capture_output=True, text=True, timeout=120, cwd=tmp_path)
     assert refused.returncode == 2 and "holds an unfinished run; --resume goes on" in refused.stderr
@@ -268,7 +268,7 @@ def test_a_run_that_is_out_of_time_is_continued(
         [*run, "--max-seconds", "0.1"], env=environment, capture_output=True, text=True, timeout=240, cwd=tmp_path
     )
     assert stopped.returncode == 75, stopped.stderr
-    assert "stopped behind step 1 of 48; the same command with --resume goes on" in stopped.stdout
+    assert "stopped after step 1 of 48; the same command with --resume goes on" in stopped.stdout
     assert saved_steps(out) == [1] and not (out / "best").exists()
     ended = subprocess.run(run, env=environment, capture_output=True, text=True, timeout=240, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
@@ -305,6 +305,6 @@ def test_a_run_goes_on_without_a_node_that_does_not_come_back(features: Path, tm
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=280)
     assert "ENDED" in ended.stdout, (ended.stdout + ended.stderr)[-3000:]
-    assert "1 of 2 go on behind step" in ended.stdout
+    assert "1 of 2 continue after step" in ended.stdout
     train(job(features, tmp_path / "whole", *EXACT))
     assert same_weights(tmp_path / "run" / "last", tmp_path / "whole" / "last", tolerance=2e-3)

@@ -58,7 +58,7 @@ def extract(root: Path, folder: Path) -> Path:
             part = write_part(folder, unit, zip(clips, features, strict=True), dataset="3dpw", split="test")
             write_record(folder, Record(unit.name, list(unit.sources), part, counts))
         records = finished(folder, units)
-        publish(folder, list(records.values()), settings, sources_of(units, records), nothing="nothing")
+        publish(folder, list(records.values()), settings, sources_of(units, records), if_empty="nothing")
     return folder
 
 

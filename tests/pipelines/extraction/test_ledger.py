@@ -49,7 +49,7 @@ def fill(folder: Path, root: Path, unit: Unit, body: Body, skipped: Any = ()) ->
 
 def publish_units(folder: Path, units: list[Unit], records: dict[str, Record]) -> Manifest:
     ordered = [records[unit.name] for unit in units]
-    return publish(folder, ordered, SETTINGS, sources_of(units, records), nothing="nothing could be extracted")
+    return publish(folder, ordered, SETTINGS, sources_of(units, records), if_empty="nothing could be extracted")
 
 
 def test_rows_come_back_as_they_went_in(tmp_path: Path, root: Path, body: Body) -> None:

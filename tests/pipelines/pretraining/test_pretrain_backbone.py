@@ -324,7 +324,7 @@ def test_a_checkpoint_of_another_recipe_or_a_cut_one_is_one_clear_line(cache: Pa
         PretrainingRun(tmp_path, replace(TINY, seed=4), device=torch.device("cpu")).resume()
     whole = (tmp_path / "checkpoint.pt").read_bytes()
     (tmp_path / "checkpoint.pt").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match="not readable.*remove it to start over"):
+    with pytest.raises(InputError, match="not readable.*delete this file to start over"):
         run.resume()
 
 
