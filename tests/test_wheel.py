@@ -68,5 +68,5 @@ def test_commands_run_from_the_wheel_alone(wheel: Path, tmp_path: Path) -> None:
     assert len(scripts) >= 10
     for script in scripts:
         assert "Usage:" in run(sys.executable, str(script), "--help")
-    made = run(sys.executable, "-m", "pipelines.make_sample", "--out", "sample", "--sequences", "1")
+    made = run(sys.executable, "-m", "pipelines.make_sample", "--out", "sample", "--sequences", "2")
     assert (work / "sample" / "sample.json").is_file(), made

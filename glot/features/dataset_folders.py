@@ -4,9 +4,10 @@ data/sample, the open dataset that make_sample renders, has the layout of 3DPW. 
 data/3dpw.
 """
 
+import shlex
 from pathlib import Path
 
-from glot.home import data_folder
+from glot.home import data_folder, features_folder
 
 SAMPLE = "sample"  # folder in data/
 SAMPLE_DATASET = "3dpw"
@@ -30,3 +31,15 @@ def command_for(dataset: str) -> str:
     if dataset == SAMPLE_DATASET:
         return MAKE_SAMPLE
     return f"ln -s /path/to/{dataset} {dataset_folder(dataset).absolute()}"
+
+
+def extraction_commands(dataset: str, features: Path, *, sample: bool = True, options: str = "") -> list[str]:
+    """The commands that make the dataset's feature sets in ``features``.
+
+    With ``sample``, 3dpw is the rendered sample where there is no data/3dpw; it is rendered first where it is missing.
+    """
+    out = options + ("" if features == features_folder() else f" --out {shlex.quote(str(features))}")
+    if not sample or dataset != SAMPLE_DATASET or (data_folder() / dataset).is_dir():
+        return [f"python pipelines/extract_features.py --dataset {shlex.quote(dataset)}{out}"]
+    render = [] if (data_folder() / SAMPLE).is_dir() else [MAKE_SAMPLE]
+    return [*render, f"python pipelines/extract_features.py{out}"]

@@ -3,15 +3,14 @@
 All feature sets that are missing are named in one message, with the commands that make them.
 """
 
-import shlex
 from pathlib import Path
 from typing import Any
 
 from glot.config import BLAZEPOSE_RECIPES, OPEN_RECIPES, Recipe
 from glot.errors import InputError
-from glot.features.dataset_folders import MAKE_SAMPLE, SAMPLE, SAMPLE_DATASET
+from glot.features.dataset_folders import extraction_commands
 from glot.features.schema import MANIFEST, Manifest, read_manifest
-from glot.home import data_folder, features_folder, missing_error
+from glot.home import missing_error
 
 
 def training_folders(recipe: Recipe, features: Path) -> dict[str, Path]:
@@ -63,23 +62,12 @@ def check_sets(recipe: Recipe, features: Path) -> None:
         for name, folder in folders.items():
             if not (folder / MANIFEST).is_file():
                 absent.setdefault(name, []).append(folder)
-    if absent:
-        raise missing_error(
-            [
-                (
-                    f"{' and '.join(str(folder) for folder in folders)}: no finished feature set there; make it with",
-                    "\n    ".join(extraction_commands(name, recipe, features)),
-                )
-                for name, folders in absent.items()
-            ]
-        )
-
-
-def extraction_commands(dataset: str, recipe: Recipe, features: Path) -> list[str]:
-    """The commands that make the feature sets of a dataset: of the rendered sample for the open recipes."""
-    out = "" if features == features_folder() else f" --out {shlex.quote(str(features))}"
-    if recipe.name not in OPEN_RECIPES or dataset != SAMPLE_DATASET:
-        return [f"python pipelines/extract_features.py --dataset {shlex.quote(dataset)}{out}"]
+    if not absent:
+        return
     backbone = " --backbone blazepose" if recipe.name in BLAZEPOSE_RECIPES else ""
-    render = [] if (data_folder() / SAMPLE).is_dir() else [MAKE_SAMPLE]
-    return [*render, f"python pipelines/extract_features.py{backbone}{out}"]
+    things = []
+    for name, lacking in absent.items():
+        commands = extraction_commands(name, features, sample=recipe.name in OPEN_RECIPES, options=backbone)
+        what = f"{' and '.join(str(folder) for folder in lacking)}: no finished feature set there; make it with"
+        things.append((what, "\n    ".join(commands)))
+    raise missing_error(things)

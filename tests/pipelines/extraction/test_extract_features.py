@@ -229,7 +229,7 @@ def test_mistakes_are_reported_before_ray_starts(tmp_path: Path, monkeypatch: py
 
 def test_more_workers_than_the_cluster_has_are_refused_at_once(tmp_path: Path) -> None:
     root = dataset(tmp_path / "3dpw", sequences=1, frames=2)
-    with pytest.raises(InputError, match="--workers 64: this Ray has 2 CPUs"):
+    with pytest.raises(InputError, match="--workers 64: this Ray cluster has 2 CPUs"):
         run(root, tmp_path / "features", workers=64)
 
 
