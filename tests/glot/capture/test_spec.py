@@ -31,7 +31,10 @@ def test_results_go_to_runs_by_default(home: Path, tmp_path: Path) -> None:
 
 
 def test_videos_come_from_data_by_default(home: Path) -> None:
-    with pytest.raises(InputError, match=r"no folder .*data/video; name the folder of videos:\n    python pipelines/predict_videos.py ROOT$"):
+    with pytest.raises(
+        InputError,
+        match=r"no folder .*data/video; name the folder of videos:\n    python pipelines/predict_videos.py ROOT$",
+    ):
         PredictVideosSpec()
     (home / "data" / "video").mkdir(parents=True)
     assert PredictVideosSpec().videos == home / "data" / "video"

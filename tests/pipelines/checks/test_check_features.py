@@ -314,7 +314,8 @@ def test_the_sets_of_the_home_folder_are_checked_by_default(
 ) -> None:
     monkeypatch.setenv("GLOT_HOME", str(tmp_path))
     with pytest.raises(
-        InputError, match=r"features: there is no such folder; make feature sets with\n    python pipelines/extract_features.py"
+        InputError,
+        match=r"features: there is no such folder; make feature sets with\n    python pipelines/extract_features.py",
     ):
         CheckSpec()
     shutil.copytree(good, tmp_path / "features" / "3dpw" / "test")
