@@ -84,9 +84,8 @@ def trial_function(plan: TrialPlan) -> Callable[[dict[str, Any]], None]:
 
         def report(metrics: dict[str, float]) -> None:
             last.update(epoch_report(metrics))
-            if (
-                metrics["epoch"] < epochs
-            ):  # the last epoch is reported with the outcome: the trial cannot be stopped then
+            # The last epoch is reported with the outcome: the trial cannot be stopped then.
+            if metrics["epoch"] < epochs:
                 tune.report(dict(last))
 
         with (spec.run_folder / LOG).open("a", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):

@@ -161,9 +161,8 @@ class Video:
         # The index of an AVI gives the place of each picture, so a lost one is noticed. (PyAV has it from 17 on.)
         index = getattr(self.stream, "index_entries", ()) if self.container.format.name == "avi" else ()
         for packets, packet in enumerate(self.container.demux(self.stream)):
-            if (
-                packet.size == 0 and packet.pos is None
-            ):  # the last packet: the decoder gives the pictures that it holds back
+            # The last packet is empty: the decoder then gives the pictures that it holds back.
+            if packet.size == 0 and packet.pos is None:
                 if self.reordered and packets < self.frames:
                     return  # the file is cut: some of the pictures held back are missing
                 yield from packet.decode()
