@@ -34,7 +34,7 @@ class BodyOutput(NamedTuple):
     vertices: Tensor  # (B, V, 3)
     smpl_joints: Tensor  # (B, 24, 3)
     joints: Tensor  # (B, 49, 3), SPIN's order
-    joints14: Tensor  # (B, 14, 3), COMMON14 by the Human3.6M regressor, the evaluation joints
+    joints14: Tensor  # (B, 14, 3), COMMON14 from the Human3.6M regressor: the evaluation joints
 
 
 def load_body(path: Path | None = None, *, gender: str = "neutral") -> "Body":
@@ -47,17 +47,17 @@ def load_body(path: Path | None = None, *, gender: str = "neutral") -> "Body":
 
 
 def require_body(body: "Body", made_with: dict[str, Any], what: str) -> None:
-    """InputError unless ``what`` (features, a model) was ``made_with`` = {open, hash} the kind of ``body``.
+    """InputError unless ``body`` is of the kind that ``what`` (features or a model) was made with.
 
-    Poses and shapes of the open body mean nothing to SMPL, and the other way round.
+    ``made_with`` = {open, hash} of that body. Poses and shapes of the open body mean nothing for SMPL, and the reverse.
     """
     kinds = {True: "the open body", False: "SMPL"}
     kind = made_with.get("open")
     if kind is not None and bool(kind) != body.is_open:
-        remedy = "leave --body out" if kind else "give its files with --body"
-        raise InputError(f"the {what} belongs to {kinds[bool(kind)]}, --body is {kinds[body.is_open]}; {remedy}")
+        remedy = "leave --body out" if kind else "give SMPL's files with --body"
+        raise InputError(f"{what}: made with {kinds[bool(kind)]}, but --body is {kinds[body.is_open]}; {remedy}")
     if kind and made_with.get("hash") not in (None, "", body.file_hash):
-        raise InputError(f"the {what} was made with another version of the open body; make it again")
+        raise InputError(f"{what}: made with another version of the open body; extract or train again with this one")
 
 
 class Body(nn.Module):
@@ -112,7 +112,7 @@ class Body(nn.Module):
             keep_index(self, f"parents{depth}", [upper.index(SMPL_PARENTS[joint]) for joint in level])
 
     def _keep_skinning(self, arrays: dict[str, np.ndarray], poses: np.ndarray | None) -> None:
-        """What the whole body needs."""
+        """Keeps what ``forward`` needs to compute the whole body."""
         template, shapes = arrays["v_template"], arrays["shapedirs"].reshape(-1, BETAS)  # (V, 3), (V*3, 10)
         keep(self, "template", template)
         keep(self, "shape_basis", shapes.T)
@@ -128,7 +128,7 @@ class Body(nn.Module):
         keep_index(self, "from_h36m", H36M_TO_COMMON14)
 
     def _keep_points(self, arrays: dict[str, np.ndarray], poses: np.ndarray | None) -> None:
-        """What joints without the mesh need: the points that complete the 49, and the 14 points for evaluation."""
+        """Keeps what joints without the mesh need: the points that complete the 49, and the 14 evaluation joints."""
         vertices = len(self.template)
         skinning = Skinning(
             self.template.numpy().astype(np.float64),
@@ -166,18 +166,18 @@ class Body(nn.Module):
         return BodyOutput(vertices, places, all54[:, self.from54], h36m[:, self.from_h36m])
 
     def joints(self, rotmats: Tensor, betas: Tensor) -> Tensor:
-        """(B, 24, 3, 3), (B, 10) -> (B, 49, 3): the ``joints`` of the whole body without a single vertex."""
+        """(B, 24, 3, 3), (B, 10) -> (B, 49, 3): ``BodyOutput.joints``, computed without the mesh."""
         _check_inputs(rotmats, betas)
         posed = self._pose(rotmats, betas)
         return torch.cat((posed.joints, self._points49(rotmats, betas, posed)), dim=1)[:, self.order49]
 
     def joints14(self, rotmats: Tensor, betas: Tensor) -> Tensor:
-        """(B, 24, 3, 3), (B, 10) -> (B, 14, 3): the ``joints14`` of the whole body without a single vertex."""
+        """(B, 24, 3, 3), (B, 10) -> (B, 14, 3): ``BodyOutput.joints14``, computed without the mesh."""
         _check_inputs(rotmats, betas)
         return self._points14(rotmats, betas, self._pose(rotmats, betas))
 
     def smpl_joints(self, rotmats: Tensor, betas: Tensor) -> Tensor:
-        """(B, 24, 3, 3), (B, 10) -> (B, 24, 3): the ``smpl_joints`` of the whole body without a single vertex."""
+        """(B, 24, 3, 3), (B, 10) -> (B, 24, 3): ``BodyOutput.smpl_joints``, computed without the mesh."""
         _check_inputs(rotmats, betas)
         return self._pose(rotmats, betas).joints
 

@@ -21,7 +21,7 @@ SMPL_VERTICES = 6890
 
 @dataclass(frozen=True)
 class BodyFile:
-    """What a body model file holds, under SMPL's names; ``_expected_shapes`` lists the arrays."""
+    """What a body model file holds. The arrays have SMPL's names; ``_expected_shapes`` lists them."""
 
     arrays: dict[str, np.ndarray]
     name: str
@@ -32,8 +32,8 @@ class BodyFile:
 def read_body_file(path: Path | None, *, gender: str = "neutral") -> BodyFile:
     """The body in ``path``: an .npz or .pkl file, or a folder with SMPL_NEUTRAL, SMPL_MALE, SMPL_FEMALE (.pkl or .npz).
 
-    None is the open body. ``gender`` chooses inside a folder; a single file serves every gender. SMPL keeps its extra
-    regressors and mean parameters in side files, which must be in the same folder: J_regressor_extra.npy,
+    None is the open body. ``gender`` chooses a file of a folder; a single file is used for all genders. SMPL keeps its
+    extra regressors and mean parameters in side files, which must be in the same folder: J_regressor_extra.npy,
     J_regressor_h36m.npy, smpl_mean_params.npz. Raises InputError naming the file and what is wrong with it.
     """
     file = _body_file(OPEN_BODY if path is None else Path(path), gender)
@@ -73,7 +73,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
-    except Exception as error:  # numpy and zipfile raise a dozen kinds for a cut or foreign file
+    except Exception as error:  # numpy and zipfile raise many kinds of exceptions for a truncated or foreign file
         raise InputError(f"{path}: not a readable .npz file ({error}); fetch it again") from None
 
 
@@ -137,12 +137,12 @@ def _checked(arrays: dict[str, np.ndarray], file: Path, sides: dict[str, Path]) 
     if tuple(parents[1:]) != SMPL_PARENTS[1:]:
         raise InputError(f"{file}: the parents of its joints are {parents.tolist()}, not those of SMPL's 24 joints")
     if out["f"].max() >= vertices or out["vertex_joint_ids"].max() >= vertices:
-        raise InputError(f"{file}: faces or vertex joints point past the {vertices} vertices")
+        raise InputError(f"{file}: faces or vertex joints name vertices that do not exist; it has {vertices}")
     return out
 
 
 def _expected_shapes(vertices: int, *, poses: bool) -> dict[str, Sequence[int | None]]:
-    """Array -> shape, None for any size. ``poses``: the body has pose blendshapes."""
+    """Name of an array -> its shape, None for any size. ``poses``: whether the body has pose blendshapes."""
     expected: dict[str, Sequence[int | None]] = {
         "v_template": (vertices, 3),
         "shapedirs": (vertices, 3, BETAS),

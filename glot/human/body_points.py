@@ -15,18 +15,18 @@ from glot.human.joints import BETAS
 
 
 class Skinning(NamedTuple):
-    """What moves the vertices of a body."""
+    """The arrays that decide where the vertices of a body are."""
 
     template: NDArray[np.float64]  # (V, 3)
-    shapes: NDArray[np.float32]  # (V, 3, 10), per beta
-    poses: NDArray[np.floating] | None  # (V, 3, 207), per number of ``pose_feature``; None: no pose blendshapes
+    shapes: NDArray[np.float32]  # (V, 3, 10), change per beta
+    poses: NDArray[np.floating] | None  # (V, 3, 207), change per number of ``pose_feature``; None: no pose blendshapes
     weights: NDArray[np.float32]  # (V, 24)
     rest: NDArray[np.float64]  # (24, 3), joints of the mean shape
-    rest_basis: NDArray[np.float64]  # (24, 3, 10), per beta
+    rest_basis: NDArray[np.float64]  # (24, 3, 10), change of these joints per beta
 
 
 class Posed(NamedTuple):
-    """A skeleton, posed."""
+    """A posed skeleton."""
 
     rest: Tensor  # (B, 24, 3), joints before posing
     rotations: Tensor  # (B, 24, 3, 3), global
@@ -90,11 +90,11 @@ def pose_feature(rotmats: Tensor) -> Tensor:
 
 
 def keep(module: nn.Module, name: str, values: np.ndarray | None) -> None:
-    """Makes an array a float32 buffer of the module, which moves with it and is not saved."""
+    """Makes an array a float32 buffer of the module: it moves to a device with the module and is not saved."""
     tensor = None if values is None else torch.from_numpy(np.ascontiguousarray(values, np.float32))
     module.register_buffer(name, tensor, persistent=False)
 
 
 def keep_index(module: nn.Module, name: str, values: Sequence[int] | np.ndarray) -> None:
-    """``keep`` for indices, because a list of numbers as an index is copied to the device at every use."""
+    """``keep`` for indices. An index that is a list would be copied to the device at every use."""
     module.register_buffer(name, torch.tensor(np.asarray(values, np.int64)), persistent=False)

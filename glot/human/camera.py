@@ -6,8 +6,8 @@ Cameras follow SPIN: the crop is 224 px wide, the focal length is 5000 px, and y
 import torch
 from torch import Tensor
 
-FOCAL_LENGTH = 5000.0  # px, of a crop CROP_SIZE wide
-CROP_SIZE = 224.0  # px; glot.human.crop has it as an int, for pictures
+FOCAL_LENGTH = 5000.0  # px, for a crop that is CROP_SIZE wide
+CROP_SIZE = 224.0  # px; glot.human.crop has the same number as an int, for pictures
 
 
 def crop_translation(cam: Tensor) -> Tensor:
@@ -25,8 +25,8 @@ def project(points: Tensor, cam: Tensor) -> Tensor:
 def full_image_cam(cam: Tensor, boxes: Tensor, *, width: int, height: int) -> Tensor:
     """Crop cam (N, 3) and boxes (N, 3: centre x, y and side of the crop, px) -> (N, 4): (sx, sy, tx, ty) of the image.
 
-    In units of the image, [-1, 1] from edge to edge, x = sx (X + tx), y = sy (Y + ty), y down. The side is that of the
-    crop, i.e. of the box already enlarged by the crop scale.
+    In units of the image, [-1, 1] from edge to edge, x = sx (X + tx), y = sy (Y + ty), y down. The side of the crop is
+    the side of the person's box times the crop scale.
     """
     scale, tx, ty = cam.unbind(-1)
     centre_x, centre_y, side = boxes.unbind(-1)
@@ -38,9 +38,10 @@ def full_image_cam(cam: Tensor, boxes: Tensor, *, width: int, height: int) -> Te
 
 
 def full_image_translation(cam: Tensor, boxes: Tensor, *, width: int, height: int, focal: float) -> Tensor:
-    """Crop cam (N, 3), boxes (N, 3) as above -> (N, 3) metres: the body's translation for a camera of ``focal`` px.
+    """Crop cam (N, 3), boxes (N, 3) as in ``full_image_cam`` -> the body's translation (N, 3) in metres.
 
-    The principal point is the image centre; the picture of the body keeps the place and size it has in the crop.
+    It is for a camera with a focal length of ``focal`` px whose principal point is the image centre. The body keeps the
+    place and the size that it has in the crop.
     """
     scale, tx, ty = cam.unbind(-1)
     centre_x, centre_y, side = boxes.unbind(-1)
@@ -51,7 +52,7 @@ def full_image_translation(cam: Tensor, boxes: Tensor, *, width: int, height: in
 
 
 def crop_cam(transl: Tensor, boxes: Tensor, *, width: int, height: int, focal: float) -> Tensor:
-    """transl (N, 3) m, boxes (N, 3) as above -> cam (N, 3): undoes ``full_image_translation``."""
+    """transl (N, 3) m, boxes (N, 3) as in ``full_image_cam`` -> cam (N, 3): undoes ``full_image_translation``."""
     x, y, depth = transl.unbind(-1)
     centre_x, centre_y, side = boxes.unbind(-1)
     return torch.stack(

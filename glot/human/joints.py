@@ -7,14 +7,14 @@ SMPL_JOINTS = (
 )  # fmt: skip
 SMPL_PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
 JOINTS = len(SMPL_JOINTS)
-BETAS = 10  # numbers of a person's shape
+BETAS = 10  # numbers that describe a person's shape
 
 # The 21 joints that are single vertices in smplx, in its order; they follow the 24 SMPL joints.
 VERTEX_JOINTS = (
     "nose", "reye", "leye", "rear", "lear", "LBigToe", "LSmallToe", "LHeel", "RBigToe", "RSmallToe", "RHeel",
     "lthumb", "lindex", "lmiddle", "lring", "lpinky", "rthumb", "rindex", "rmiddle", "rring", "rpinky",
 )  # fmt: skip
-# Vertex ids of those joints on SMPL's 6,890-vertex mesh (smplx's SMPL-H table).
+# Vertex ids of VERTEX_JOINTS on SMPL's 6,890-vertex mesh (smplx's SMPL-H table).
 SMPL_VERTEX_JOINT_IDS = (
     332, 6260, 2800, 4071, 583, 3216, 3226, 3387, 6617, 6624, 6787,
     2746, 2319, 2445, 2556, 2673, 6191, 5782, 5905, 6016, 6133,
@@ -34,23 +34,23 @@ SPIN49 = (
     "lwrist", "neck", "headtop", "hip", "thorax", "Spine (H36M)", "Jaw (H36M)", "Head (H36M)", "nose", "leye", "reye",
     "lear", "rear",
 )  # fmt: skip
-# The index of each of the 49 among the 54 (24 of SMPL, 21 single vertices, 9 regressed).
+# For each of the 49 joints, its index among the 54: 24 SMPL joints, 21 single vertices, 9 regressed joints.
 SPIN49_FROM_54 = (
     24, 12, 17, 19, 21, 16, 18, 20, 0, 2, 5, 8, 1, 4, 7, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 8, 5, 45, 46, 4, 7,
     21, 19, 17, 16, 18, 20, 47, 48, 49, 50, 51, 52, 53, 24, 26, 25, 28, 27,
 )  # fmt: skip
-# The 14 joints that all evaluation sets have: numbers 25 to 38 of the 49, and the joints of the 3D loss.
+# The 14 joints that all evaluation sets have: numbers 25 to 38 of the 49. The 3D loss uses the same joints.
 COMMON14 = (
     "rankle", "rknee", "rhip", "lhip", "lknee", "lankle", "rwrist", "relbow", "rshoulder", "lshoulder", "lelbow",
     "lwrist", "neck", "headtop",
 )  # fmt: skip
 COMMON14_IN_SPIN49 = slice(25, 39)
-R_HIP, L_HIP = COMMON14.index("rhip"), COMMON14.index("lhip")  # inside COMMON14; their mean is the pelvis
+R_HIP, L_HIP = COMMON14.index("rhip"), COMMON14.index("lhip")  # their mean is the pelvis of COMMON14
 
 # Rows of J_regressor_h36m that give COMMON14, in its order.
 H36M_TO_COMMON14 = (6, 5, 4, 1, 2, 3, 16, 15, 14, 11, 12, 13, 8, 10)
 
-# 3DPW's poses2d: OpenPose-COCO order, 18 entries, right side first. The names are those of the 49 where one matches.
+# 3DPW's poses2d: 18 joints in OpenPose-COCO order, right side first. A joint of the 49 has the same name here.
 THREEDPW_2D = (
     "nose", "thorax", "rshoulder", "relbow", "rwrist", "lshoulder", "lelbow", "lwrist", "rhip", "rknee", "rankle",
     "lhip", "lknee", "lankle", "reye", "leye", "rear", "lear",
@@ -65,5 +65,5 @@ COMMON14_BONES = (
 
 
 def match(source: tuple[str, ...], target: tuple[str, ...]) -> list[tuple[int, int]]:
-    """Pairs (index in source, index in target) of equal names; nothing is guessed for other names."""
+    """Pairs (index in source, index in target) of equal names. Names that only one of the two has are left out."""
     return [(i, target.index(name)) for i, name in enumerate(source) if name in target]

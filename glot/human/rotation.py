@@ -1,4 +1,4 @@
-"""Rotations in, the same in another form out: 6D vectors, 3x3 matrices, axis-angle vectors (rad), quaternions.
+"""Rotations in one form in, in another form out: 6D vectors, 3x3 matrices, axis-angle vectors (rad), quaternions.
 
 rot6d is SPIN's layout of Zhou et al., CVPR 2019: viewed as (3, 2), its columns are the first two of the matrix.
 """
@@ -24,8 +24,8 @@ def rotmat_to_rot6d(rotmat: Tensor) -> Tensor:
 def axis_angle_to_rotmat(axis_angle: Tensor) -> Tensor:
     """(..., 3) rad -> (..., 3, 3), exact at zero too.
 
-    The official batch_rodrigues adds 1e-8 to every component before it takes the norm, which changes the axis by as
-    much. Left out: targets differ by under 1e-7.
+    The official batch_rodrigues adds 1e-8 to every component before it takes the norm. This function does not: its
+    matrices differ from the official ones by less than 1e-7.
     """
     angle = axis_angle.norm(dim=-1)[..., None, None]
     zero = torch.zeros_like(axis_angle[..., 0])
@@ -51,7 +51,8 @@ def rotmat_to_axis_angle(rotmat: Tensor) -> Tensor:
 def rotmat_to_quaternion(rotmat: Tensor) -> Tensor:
     """(..., 3, 3) -> (..., 4) unit quaternion (w, x, y, z) with w >= 0.
 
-    Of the four equivalent formulas, it uses the one that divides by the largest component, which is never zero.
+    There are four equivalent formulas. This function uses the formula that divides by the largest component of the
+    quaternion, which is never zero.
     """
     m = rotmat
     xx, yy, zz = m[..., 0, 0], m[..., 1, 1], m[..., 2, 2]

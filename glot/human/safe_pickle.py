@@ -1,8 +1,8 @@
 """A pickle file in, its plain data out: containers, strings, numbers, arrays, sparse matrices. Nothing is executed.
 
-Reads files of Python 2, too (SMPL and 3DPW). It never instantiates a class of the file: it rebuilds arrays from their
-bytes, takes the array that a chumpy object holds, and refuses any other class by name. By hand, because pickle itself
-imports and calls whatever a file names.
+Reads files of Python 2, too (SMPL and 3DPW). Python's pickle imports and calls anything that a file names. This module
+never instantiates a class that the file names. It rebuilds arrays from their bytes, takes the array out of a chumpy
+object, and refuses every other class with a message that names the class.
 """
 
 import pickle
@@ -33,12 +33,13 @@ def load_stream(
     *,
     source: Path,
     encoding: str = "latin1",
-    classes: Mapping[tuple[str, str], type["Held"]] | None = None,
+    classes: Mapping[tuple[str, str], type["StandIn"]] | None = None,
 ) -> Any:
-    """One pickle from the current position of ``file``, read as by ``load_pickle``; ``source`` is its name in errors.
+    """Reads one pickle from the current position of ``file``, as ``load_pickle`` does.
 
-    ``classes`` are further stand-ins, by (module, name). From an unbuffered file, it reads no byte after the pickle,
-    and none after an object's state before that object's ``__setstate__`` returns.
+    ``source`` is the file's name in messages. ``classes`` are further stand-ins, by (module, name). From an unbuffered
+    file, no byte after the pickle is read. No byte after an object's state is read before the object's ``__setstate__``
+    has returned, so that ``__setstate__`` may read from the file itself.
     """
     try:
         return _resolve(_Unpickler(file, encoding=encoding, source=source, classes=classes or {}).load(), {})
@@ -68,8 +69,8 @@ class _Unpickler(pickle.Unpickler):
         raise InputError(f"{self.source}: refused, it asks for {module}.{name}, which plain data does not need")
 
 
-class Held:
-    """Stands in for an instance of a class of the file: keeps its state and runs none of its code."""
+class StandIn:
+    """Takes the place of an instance of a class that the file names: keeps its state and runs none of its code."""
 
     def __init__(self, *_: Any) -> None:
         self.state: dict[str, Any] = {}
@@ -79,11 +80,11 @@ class Held:
         self.state = {key: value for part in parts if part for key, value in part.items()}
 
     def value(self, resolve: Any) -> Any:
-        """The plain data that the object holds; ``resolve`` turns what is inside its state into plain data."""
+        """The plain data of the object. ``resolve`` turns a part of its state into plain data."""
         raise NotImplementedError
 
 
-class _Chumpy(Held):
+class _Chumpy(StandIn):
     """An array of chumpy, the library that SMPL's files were written with."""
 
     def value(self, resolve: Any) -> Any:
@@ -96,7 +97,7 @@ class _Chumpy(Held):
         raise ValueError(f"a chumpy object holds no array, only {sorted(state)}")
 
 
-class _ColumnSparse(Held):
+class _ColumnSparse(StandIn):
     """A sparse matrix of scipy, which becomes a dense array."""
 
     rows = False
@@ -185,7 +186,7 @@ def _encode(text: str, encoding: str = "latin1") -> bytes:
 
 
 def _reconstructor(kind: type, *_: Any) -> Any:
-    if not issubclass(kind, Held):
+    if not issubclass(kind, StandIn):
         raise ValueError(f"{kind.__name__} cannot be rebuilt")
     return kind()
 
@@ -208,7 +209,10 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 
 
 def _resolve(node: Any, done: dict[int, Any]) -> Any:
-    """Replaces stand-ins by the data that they describe. Shared objects stay shared; ValueError for cycles."""
+    """Replaces stand-ins by their data. ``done``: id of a node -> its data. Shared objects stay shared.
+
+    ValueError for data that contains itself.
+    """
 
     def resolve(inner: Any) -> Any:
         return _resolve(inner, done)
@@ -216,16 +220,16 @@ def _resolve(node: Any, done: dict[int, Any]) -> Any:
     if isinstance(node, (str, bytes, int, float, type(None))):
         return node
     if id(node) in done:
-        if done[id(node)] is _OPEN:
+        if done[id(node)] is _UNFINISHED:
             raise ValueError("the data contains itself")
         return done[id(node)]
-    done[id(node)] = _OPEN
+    done[id(node)] = _UNFINISHED
     result: Any = node
     if isinstance(node, dict):
         result = type(node)((key, resolve(value)) for key, value in node.items())
     elif isinstance(node, (list, tuple)):
         result = type(node)(resolve(item) for item in node)
-    elif isinstance(node, (Held, _Array, _Scalar)):
+    elif isinstance(node, (StandIn, _Array, _Scalar)):
         result = node.value(resolve)
     elif isinstance(node, _Dtype):
         result = node.dtype()
@@ -233,4 +237,4 @@ def _resolve(node: Any, done: dict[int, Any]) -> Any:
     return result
 
 
-_OPEN = object()
+_UNFINISHED = object()  # the data of a node whose parts are still being replaced

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glot.errors import InputError
-from glot.human.safe_pickle import Held, load_stream
+from glot.human.safe_pickle import StandIn, load_stream
 
 COPY_BYTES = 1 << 24
 SPARE_BYTES = 1 << 30  # that stay free on the disk while a file is uncompressed
@@ -103,14 +103,14 @@ def _load(path: Path) -> Any:
         return load_stream(file, source=path, classes={**dict.fromkeys(names, wrapper), **_SUBCLASSES})
 
 
-def _wrapper(path: Path, file: BinaryIO, size: int) -> type[Held]:
+def _wrapper(path: Path, file: BinaryIO, size: int) -> type[StandIn]:
     """The class that stands for joblib's description of an array.
 
     The array's bytes follow the description in the file. So when the state of the description is set, the file is
     positioned before these bytes, and they are skipped.
     """
 
-    class Wrapper(Held):
+    class Wrapper(StandIn):
         def __setstate__(self, state: Any) -> None:
             super().__setstate__(state)
             described = self.state
@@ -141,14 +141,14 @@ def _wrapper(path: Path, file: BinaryIO, size: int) -> type[Held]:
     return Wrapper
 
 
-class _Subclass(Held):
+class _Subclass(StandIn):
     """numpy.memmap: the description of an array that was a memmap names it, but no array of that class is made."""
 
     def value(self, resolve: Any) -> Any:
         raise ValueError("an array of a subclass of numpy's arrays")
 
 
-_SUBCLASSES: dict[tuple[str, str], type[Held]] = {
+_SUBCLASSES: dict[tuple[str, str], type[StandIn]] = {
     (module, "memmap"): _Subclass for module in ("numpy", "numpy.memmap", "numpy.core.memmap", "numpy._core.memmap")
 }
 

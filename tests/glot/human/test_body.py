@@ -204,7 +204,7 @@ def broken(folder: Path, target: Path, **changes: np.ndarray | None) -> Path:
         ({"v_template": np.full((6890, 3), np.nan)}, "v_template holds values that are not finite numbers"),
         ({"shapedirs": np.zeros((6890, 3, 4))}, r"shapedirs is \(6890, 3, 4\), expected \(6890, 3, 10\)"),
         ({"posedirs": np.zeros((6890, 3, 486))}, r"posedirs is .* expected \(6890, 3, 207\)"),
-        ({"f": np.full((10, 3), 9999, np.uint32)}, "past the 6890 vertices"),
+        ({"f": np.full((10, 3), 9999, np.uint32)}, "vertices that do not exist; it has 6890"),
         ({"kintree_table": np.zeros((2, 24), np.uint32)}, "not those of SMPL's 24 joints"),
         ({"J_regressor": np.array([None] * 24)}, "not a readable"),
     ],

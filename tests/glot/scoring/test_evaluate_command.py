@@ -119,7 +119,7 @@ def test_mistakes_are_one_line(checkpoint: Path, monkeypatch: pytest.MonkeyPatch
     write_manifest(folder, replace(manifest, backbone={**manifest.backbone, "hash": "another"}))
     mistake("trained on")
     write_manifest(folder, replace(manifest, body={"name": "smpl", "hash": "x", "open": False}))
-    mistake("belongs to SMPL, --body is the open body")
+    mistake("made with SMPL, but --body is the open body")
     write_manifest(folder, replace(manifest, body={**manifest.body, "hash": "older"}))
     mistake("another version of the open body")
     done = command(checkpoint, "--table", "errors.xlsx")
