@@ -16,12 +16,12 @@ MAKE_SAMPLE = "python pipelines/make_sample.py"
 
 
 def is_sample(root: Path) -> bool:
-    """Whether make_sample rendered the folder, and finished it. Its people have the open body."""
+    """Whether the folder is a sample that make_sample has finished. The people in a sample have the open body."""
     return (root / SAMPLE_FILE).is_file()
 
 
 def dataset_folder(dataset: str) -> Path:
-    """data/DATASET, which may be missing; or data/sample where it counts as the dataset."""
+    """data/DATASET, which may be missing; or data/sample where the sample counts as the dataset."""
     folder, sample = data_folder() / dataset, data_folder() / SAMPLE
     return sample if dataset == SAMPLE_DATASET and not folder.is_dir() and is_sample(sample) else folder
 

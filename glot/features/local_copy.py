@@ -1,6 +1,7 @@
 """A feature set of Parquet parts in, a folder with one .npy file per column out: the copy that training reads.
 
-It is a cache: its folder may be deleted at any time. Every machine has one, built once, in RAM of some batches of rows.
+The copy is a cache: its folder may be deleted at any time. Every machine builds its copy once, with only a few batches
+of rows in RAM.
 """
 
 import fcntl
@@ -66,8 +67,7 @@ def local_copy(folder: Path, manifest: Manifest, cache: Path) -> Path:
     feature set is damaged, or the copy cannot be kept.
     """
     files = parts(folder, manifest)
-    # The manifest identifies the content of the set. The parts' times change where the same version of the code made
-    # it again.
+    # The manifest's key changes with the content of the set, the parts' times when the same set is made again.
     stamp = "".join(f"{path.name} {path.stat().st_mtime_ns}\n" for path in files)
     name = f"{manifest.key}-{hashlib.sha256(stamp.encode()).hexdigest()[:8]}-{LAYOUT}"
     target = cache / name
@@ -77,13 +77,13 @@ def local_copy(folder: Path, manifest: Manifest, cache: Path) -> Path:
         cache.mkdir(parents=True, exist_ok=True)
         with _lock(cache / f".{name}.lock"):
             if not _whole(target):
-                # This process has the lock, so an unfinished copy by this machine is of a build that was killed.
+                # This process has the lock, so an unfinished copy by this machine is left from a build that was killed.
                 for stale in cache.glob(f".{name}.building-{socket.gethostname()}-*"):
                     shutil.rmtree(stale, ignore_errors=True)
                 building = cache / f".{name}.building-{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
                 try:
                     _build(files, manifest, building)
-                    _publish(building, target)
+                    _put_in_place(building, target)
                 finally:
                     shutil.rmtree(building, ignore_errors=True)
     except OSError as error:
@@ -103,7 +103,7 @@ def _lock(path: Path) -> Iterator[None]:
         yield
 
 
-def _publish(building: Path, target: Path) -> None:
+def _put_in_place(building: Path, target: Path) -> None:
     try:
         os.rename(building, target)
     except OSError:
@@ -114,7 +114,7 @@ def _publish(building: Path, target: Path) -> None:
 
 
 def _whole(copy: Path) -> bool:
-    """Whether every file that the index lists is there in its size. The index is written last, before the rename."""
+    """Whether every file that the index lists is there and has its size. The index is written last, then the rename."""
     try:
         sizes = json.loads((copy / INDEX).read_text())["bytes"]
         return all((copy / name).stat().st_size == size for name, size in sizes.items())

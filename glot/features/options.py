@@ -27,7 +27,7 @@ BodyOption = Annotated[
 def missing_features(features: Path, dataset: str, split: str) -> list[tuple[str, str]]:
     """[] where the feature set is there, else what is missing and the commands to make it, for missing_error.
 
-    A set of 3dpw is made of the rendered sample where there is no 3DPW in $GLOT_HOME/data.
+    A set of 3dpw is made from the rendered sample where there is no 3DPW in $GLOT_HOME/data.
     """
     folder = features / dataset / split
     if (folder / MANIFEST).is_file():

@@ -1,7 +1,7 @@
 """The data contract between pipelines/ and glot/: a feature set is a folder of Parquet parts with a manifest.json.
 
 ``features/<dataset>/<split>/part-*.parquet`` hold one row per frame of one person track. The rows of a track are
-contiguous, in time order and in one part. The manifest has what is in the set, what made it, and what was skipped.
+contiguous, in time order and in one part. The manifest says what is in the set, what made it, and what was skipped.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ def schema(feature_size: int = 2048) -> pa.Schema:
             ("track_id", pa.string()),
             ("frame_index", pa.int32()),  # 0-based, at the rate of the source
             ("image", pa.string()),  # path below the root, or video#frame
-            ("fps", pa.float32()),  # of the source, what frame_index counts
+            ("fps", pa.float32()),  # frames per second of the source, the frames that frame_index counts
             ("bbox", vector(4)),  # centre x, centre y, width, height: px, without the crop scale
             ("crop_scale", pa.float32()),  # the crop's side is crop_scale * width
             ("feature", vector(feature_size)),

@@ -1,7 +1,7 @@
 """A feature set in, batches of training windows out, read from memory-mapped arrays.
 
-Random windows straight from Parquet are some hundred times too slow to train on, so every node keeps one local copy,
-built once (glot.features.local_copy). N rows, B windows, T frames, F feature size.
+Reading random windows from Parquet is about a hundred times too slow for training, so every machine builds one local
+copy (glot.features.local_copy). N rows, B windows, T frames, F feature size.
 """
 
 import json
@@ -43,7 +43,7 @@ class FeatureStore:
     valid: NDArray[np.bool_]  # (N,)
 
     def __init__(self, folder: Path, manifest: Manifest, copy: Path) -> None:
-        self.folder = folder  # of the feature set
+        self.folder = folder  # the folder of the feature set
         self.manifest = manifest
         self.copy = copy
         for name in COLUMNS:
@@ -78,9 +78,10 @@ class FeatureStore:
     def batch(self, window_starts: NDArray[np.integer], frames: int) -> dict[str, NDArray[Any]]:
         """Windows of ``frames`` rows from each of ``window_starts`` (B,): new arrays of shape (B, T, ...).
 
-        ``features`` (B, T, F). ``keypoints2d`` (B, T, 49, 3): x and y in [-1, 1] over the crop of the features, and the
-        confidence (the official code always uses a crop scale of 1.2 for its targets, also where the features were
-        cropped wider). LABELS as stored. ValueError for a window that does not fit into the store.
+        ``features`` (B, T, F). ``keypoints2d`` (B, T, 49, 3): x and y in [-1, 1] over the crop that the feature was
+        made from, and the confidence. (The official code uses a crop scale of 1.2 for all 2D targets, even where the
+        features have another one.) The columns LABELS as they are stored. ValueError for a window that does not fit
+        into the store.
         """
         starts = np.asarray(window_starts, np.int64)
         if len(starts) and not (starts.min() >= 0 and starts.max() + frames <= len(self)):
@@ -91,21 +92,21 @@ class FeatureStore:
         out["features"] = self._read_features(starts, frames)
         boxes = _windows(self.bbox, starts, frames)
         scales = _windows(self.crop_scale, starts, frames)
-        keypoints = _windows(self.keypoints2d, starts, frames)  # a copy: the stored pixels stay what they are
+        keypoints = _windows(self.keypoints2d, starts, frames)  # a copy, so the stored keypoints do not change
         out["keypoints2d"] = np.asarray(keypoints_to_crop(keypoints, boxes, scales), np.float32)
         return out
 
     def _read_features(self, starts: NDArray[np.int64], frames: int) -> NDArray[np.float32]:
-        """(B, frames, F), read instead of mapped.
+        """(B, frames, F), read from the file instead of the memory map.
 
-        Mapped pages would count as memory of the process, up to the size of the set, also for the limits of clusters.
+        Mapped pages would count as memory of the process, up to the size of the set, and clusters limit that memory.
         """
         size = self.features.shape[1]
         out = np.empty((len(starts), frames, size), np.float32)
-        first = os.fstat(self._file.fileno()).st_size - self.features.nbytes  # after the header
+        first = os.fstat(self._file.fileno()).st_size - self.features.nbytes  # offset of the values, after the header
         for window, start in zip(out, starts.tolist(), strict=True):
             view, place = window.data.cast("B"), first + start * size * 4
-            while view:  # one read may bring less than was asked for
+            while view:  # a read may return less than was asked for
                 got = os.preadv(self._file.fileno(), [view], place)
                 if not got:
                     raise OSError(f"{self._file.name}: was cut short while it was read")
@@ -114,7 +115,7 @@ class FeatureStore:
 
 
 def _windows(column: NDArray[Any], starts: NDArray[np.int64], frames: int) -> NDArray[Any]:
-    """(B, frames, ...) rows. A window is one contiguous block, so it is copied as one."""
+    """(B, frames, ...) rows. A window is contiguous, so it is copied as one block."""
     out = np.empty((len(starts), frames, *column.shape[1:]), column.dtype)
     for window, start in zip(out, starts.tolist(), strict=True):
         window[...] = column[start : start + frames]

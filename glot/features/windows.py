@@ -14,7 +14,7 @@ from glot.errors import InputError
 
 IntArray = NDArray[np.int64]
 
-# "official": as in the released evaluation, the last T//2 - 1 predictions of every track are in reversed order.
+# "official": the last T//2 - 1 predictions of every track are in reversed order, as in the released evaluation.
 PROTOCOLS = ("corrected", "official")
 
 
@@ -24,7 +24,7 @@ def check_protocol(protocol: str) -> None:
         raise InputError(f"protocol {protocol!r}: must be one of {', '.join(PROTOCOLS)}")
 
 
-def evenly_spaced_runs(frame_index: NDArray[np.integer]) -> list[tuple[int, int]]:
+def gapless_ranges(frame_index: NDArray[np.integer]) -> list[tuple[int, int]]:
     """Cuts a track at its time gaps: [start, stop) row ranges in which neighbouring rows are one usual step apart.
 
     ``frame_index`` (N,) increases. The usual step is the most frequent one of the track: 1 for most sources, 2 for
@@ -39,7 +39,7 @@ def evenly_spaced_runs(frame_index: NDArray[np.integer]) -> list[tuple[int, int]
 
 
 def usual_step(frame_index: NDArray[np.integer]) -> int:
-    """The most frequent difference of neighbouring frame indices (the smallest of several such); 1 for one row."""
+    """The most frequent difference of neighbouring frame indices, the smallest if several are; 1 for a single row."""
     steps, counts = np.unique(np.diff(frame_index), return_counts=True)
     return int(steps[counts.argmax()]) if len(steps) else 1
 
@@ -50,19 +50,20 @@ def training_windows(
     """First rows (W,) of the training windows: rows s ... s + frames - 1 of one track, consecutive in time.
 
     The last two values of each of ``tracks`` are its row range [start, stop), as in glot.features.store.Track;
-    ``frame_index`` has the rows of all tracks. A run of n consecutive frames gives (n - frames) // stride + 1 windows;
-    the remainder is dropped, as officially with a stride of one window. InputError for a length or stride below 1.
+    ``frame_index`` has the rows of all tracks. n frames without a gap give (n - frames) // stride + 1 windows; frames
+    that are left at the end are not used. The official code does the same where the stride is the window length.
+    InputError for a length or stride below 1.
 
-    Two official habits are left out: windows that span time gaps (frames removed because few joints were visible), and,
-    with a stride below the window length, seven or eight copies of the first and last window of a track, which
-    over-weight the ends of clips.
+    Two kinds of windows that the official code has are left out:
+    - windows that span a time gap, where frames with few visible joints were removed;
+    - seven or eight copies of the first and the last window of a track, where the stride is below the window length.
     """
     if frames < 1 or stride < 1:
         raise InputError(f"frames={frames}, stride={stride}: both must be at least 1")
     starts = [
         np.arange(track_start + start, track_start + stop - frames + 1, stride)
         for *_, track_start, track_stop in tracks
-        for start, stop in evenly_spaced_runs(frame_index[track_start:track_stop])
+        for start, stop in gapless_ranges(frame_index[track_start:track_stop])
     ]
     return np.concatenate([np.empty(0, np.int64), *starts])
 
@@ -70,8 +71,8 @@ def training_windows(
 def evaluation_windows(rows: int, frames: int) -> IntArray:
     """Row numbers (rows, frames): window i has row i at frames//2; beyond the ends, the first or last row repeats.
 
-    Works for any ``rows`` >= 0 and any ``frames`` >= 1. The windows are those of the official evaluation, which skips
-    tracks shorter than a window. ``prediction_order`` has the order in which it scores them.
+    Works for any ``rows`` >= 0 and any ``frames`` >= 1. The official evaluation has the same windows, but skips tracks
+    shorter than a window; ``prediction_order`` gives the order in which it scores its predictions.
     """
     offsets = np.arange(frames) - frames // 2
     return np.clip(np.arange(rows)[:, None] + offsets, 0, max(rows - 1, 0)).astype(np.int64)
@@ -81,8 +82,8 @@ def prediction_order(rows: int, frames: int, *, protocol: str) -> IntArray:
     """Order (rows,): row i of the ground truth is scored against the prediction for row ``order[i]``.
 
     "corrected": 0 ... rows - 1. "official": the last frames//2 - 1 are reversed, because the released evaluate.py lists
-    the windows at a track's end as [L - T/2 - j, L] where [L - T + 2 + j, L] was meant. It reproduces published
-    numbers. InputError for another protocol.
+    the windows at a track's end as [L - T/2 - j, L] where [L - T + 2 + j, L] was meant. Published numbers were measured
+    in this order. InputError for another protocol.
     """
     check_protocol(protocol)
     order = np.arange(rows, dtype=np.int64)

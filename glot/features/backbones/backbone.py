@@ -32,15 +32,15 @@ class Backbone:
 def load_backbone(name: str = "resnet50", weights: Path | None = None) -> Backbone:
     """The backbone called ``name`` with the weights in a file; None is the open weights that come with the project.
 
-    Without the open weights (a bare checkout), None is a random network of a fixed seed, called "random-seed0": good
-    for trying the pipeline, useless as features. "blazepose" brings its own weights, fetched the first time.
+    In a checkout without the open weights, None is a random network of a fixed seed, called "random-seed0". It is good
+    enough to try the pipeline, but its features are useless. The weights of "blazepose" are fetched the first time.
 
     Raises InputError for an unknown name, for a file that does not hold such weights, and where BlazePose's networks
     cannot be fetched.
     """
     check_backbone(name, weights=weights)
     if name == "blazepose":
-        network_file(LANDMARK_FILE)  # so that it is there, or this fails, before any worker starts
+        network_file(LANDMARK_FILE)  # fetched here, so that a failure is reported before any worker starts
         return Backbone(None, name, LANDMARK_FILE, features_hash(), FEATURES, LANDMARK_SIZE)
     module, weights_name = load_resnet50(weights)
     return Backbone(module, name, weights_name, trunk_hash(module.state_dict()))

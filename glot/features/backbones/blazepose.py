@@ -19,23 +19,24 @@ from glot.features.backbones.blazepose_files import DETECTION_FILE, LANDMARK_FIL
 LANDMARK_SIZE = 256  # px, side of the crops that the landmark network takes
 LANDMARKS = 33
 DETECTOR_SIZE = 224
-LEAST_SCORE = 0.6  # of a detection; with mediapipe's 0.5, legs of tables are found as people
-MOST_OVERLAP = 0.3  # intersection over union above which two detections are one person
-# Cells of 8, 16 and 32 px; two anchors a cell, six in the last layer (three layers of that stride, merged).
+LEAST_SCORE = 0.6  # lowest score of a detection; with mediapipe's 0.5, table legs are detected as people
+MOST_OVERLAP = 0.3  # two detections with a larger intersection over union are the same person
+# (side of a cell in px, anchors in a cell) of each layer; the last entry stands for three layers with the same cells.
 ANCHORS = ((8, 2), (16, 2), (32, 6))
-# Tensors of the files whose hashes are in glot.features.backbones.blazepose_files.
+# Numbers of tensors in the files whose hashes are in glot.features.backbones.blazepose_files.
 BOXES, SCORES = 441, 429
 COORDINATES, PRESENCE, METRES = 337, 342, 339
-POINTS = 39  # 33 landmarks and 6 that help to place the next crop
+POINTS = 39  # 33 landmarks, and 6 points that help to place the next crop
 FEATURES = 5 * POINTS + 3 * POINTS
-# Scales of x, y, z (px of the crop) and two logits in a feature: half the crop's side, from its middle; a tenth.
+# A feature holds UNITS * (x, y, z, two logits) - ORIGIN of each point: x, y and z in units of half the crop's side, x
+# and y from the middle of the crop, logits divided by 10.
 UNITS = np.array([1 / 128, 1 / 128, 1 / 128, 0.1, 0.1], np.float32)
 ORIGIN = np.array([1, 1, 0, 0, 0], np.float32)
 FEATURE_RULE = "x/128-1 y/128-1 z/128 logits/10; 4 x metres"
 
 
 class Detections(NamedTuple):
-    """People in a picture, by falling score: ``boxes`` (n, 4) float32 left, top, width, height px, ``scores`` (n,)."""
+    """People in a picture, highest score first: ``boxes`` (n, 4) left, top, width, height in px, ``scores`` (n,)."""
 
     boxes: NDArray[np.float32]
     scores: NDArray[np.float32]
@@ -44,7 +45,7 @@ class Detections(NamedTuple):
 class LandmarkOutput(NamedTuple):
     """What the landmark network finds in N crops of 256 px.
 
-    ``landmarks``: x, y and z, px of the crop. z is the depth from the hips, negative towards the camera.
+    ``landmarks``: x, y and z in px of the crop. z is the depth behind the hips, negative towards the camera.
     """
 
     landmarks: NDArray[np.float32]  # (N, 33, 3)
@@ -57,7 +58,7 @@ class Detector:
     """Finds people: ``detector(frame (H, W, 3) uint8 RGB) -> Detections``. Boxes are squares around the whole body.
 
     The network is made for one person close by, and its input is 224 px wide: it misses people who are smaller than
-    about a quarter of the picture. With ``tiles`` it also runs on overlapping squares of the picture, ``tiles`` of them
+    about a quarter of the picture. With ``tiles`` it also runs on overlapping squares of the picture: ``tiles`` squares
     along the longer side.
     """
 
@@ -123,8 +124,8 @@ class Landmarks:
 class Network:
     """A .tflite file cut down to some of its tensors: ``network(x (H, W, C) float32)`` -> the tensors ``outputs``.
 
-    They come without the batch axis and may be outputs of inner layers. The operators of other outputs (segmentation,
-    heatmaps) do not run.
+    These tensors come without the batch axis, and may be outputs of inner layers. Operators that only other outputs
+    need (segmentation, heatmaps) do not run.
     """
 
     def __init__(self, content: bytes, outputs: tuple[int, ...], *, threads: int) -> None:
@@ -149,7 +150,7 @@ def cut(content: bytes, outputs: tuple[int, ...]) -> bytes:
             needed |= set(operator.inputs)
             operators.append(operator)
     graph.operators, graph.outputs = operators[::-1], list(outputs)
-    model.signatureDefs = None  # they name outputs that are gone
+    model.signatureDefs = None  # signatures name outputs that do not exist any more
     builder = Builder(len(content))
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
@@ -181,16 +182,16 @@ def squares(width: int, height: int, count: int) -> list[tuple[float, float, flo
 def _around(points: NDArray[np.floating]) -> NDArray[np.floating]:
     """(n, 4, 2) points of the detector -> (n, 4) squares around the body.
 
-    The first point is the middle of the hips. The second lies on the circle around it that holds the whole body.
+    The first point is the middle of the hips. The second lies on the circle around the hips that holds the whole body.
     """
     hips, radius = points[:, 0], np.linalg.norm(points[:, 1] - points[:, 0], axis=1)[:, None]
     return np.concatenate([hips - radius, 2 * radius, 2 * radius], axis=1)
 
 
 def suppressed(boxes: NDArray[np.floating], scores: NDArray[np.floating]) -> NDArray[np.intp]:
-    """Non-maximum suppression: boxes (n, 4: left, top, width, height) -> indices of those that stay, by falling score.
+    """Non-maximum suppression: boxes (n, 4: left, top, width, height) -> indices of kept boxes, highest score first.
 
-    None of them overlaps one of a higher score by more than MOST_OVERLAP.
+    No two kept boxes overlap by more than MOST_OVERLAP.
     """
     order, kept = np.argsort(-scores, kind="stable"), []
     corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
@@ -209,6 +210,6 @@ def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def features_hash() -> str:
-    """16 hex digits that identify the features: the network's file, and what is taken from it."""
+    """16 hex digits that change with the network's file and with the rule that makes features of its outputs."""
     text = f"{SHA256[LANDMARK_FILE]} {FEATURE_RULE}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,6 +1,6 @@
 """The name of one of BlazePose's two networks in, its file out: fetched once from the package index, kept in a cache.
 
-The files are in the wheel of mediapipe. Only they are taken out of it; nothing is installed. Their hashes are checked.
+Both files are in the wheel of mediapipe. They are taken from it and their hashes are checked; nothing is installed.
 """
 
 import hashlib
@@ -19,15 +19,15 @@ SHA256 = {
     DETECTION_FILE: "9ba9dd3d42efaaba86b4ff0122b06f29c4122e756b329d89dca1e297fd8f866c",
     LANDMARK_FILE: "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
 }
-# The wheel of any platform has the same data; all machines ask for this one.
+# The wheels of all platforms have the same data, so every machine fetches the wheel for this platform.
 ANY_WHEEL = ("--python-version", "3.11", "--platform", "manylinux_2_28_x86_64", "--platform", "manylinux_2_17_x86_64")
-SECONDS = 600
+SECONDS = 600  # time limit of the download
 
 
 def network_file(name: str) -> bytes:
-    """The content of one of the files of SHA256, from the cache; fetched first if it is missing there or damaged.
+    """The content of one of the files of SHA256, from the cache. A file that is missing there or damaged is fetched.
 
-    Where it cannot be fetched, InputError with the file that is needed and the folder to put it in.
+    Where that fails, InputError naming the file that is needed and the folder to put it in.
     """
     path = cache_folder() / name
     if (content := _whole(path)) is None:

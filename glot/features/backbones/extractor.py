@@ -1,4 +1,4 @@
-"""A backbone in, a function from crops to features out, made ready for one device and precision."""
+"""A backbone, a device and a precision in; a function from crops to features out."""
 
 import copy
 from collections.abc import Callable
@@ -19,14 +19,15 @@ from glot.human.crop import normalise
 class Extractor:
     """``extractor(crops (B, S, S, 3) uint8 RGB) -> (B, F) float32``; S is the backbone's crop_size, F its feature_size.
 
-    On a CPU, onnxruntime runs it on as many threads as torch has. That is the fastest float32 there is, within 1e-5 of
-    the plain module's features relative to the largest. On a GPU it is the plain module in true float32 (TF32 off), so
-    that features do not depend on where they were made.
+    On a CPU, onnxruntime runs the backbone with torch's number of threads: it is the fastest way in float32. Its
+    features differ from those of the plain torch module by at most 1e-5 of the largest feature. On a GPU, the plain
+    module runs in true float32 (TF32 off). So features do not depend on the machine that computes them.
 
-    Two other values of ``precision`` are faster and change the features (``deviation`` measures by how much).
-    "bfloat16" is about twice as fast on chips with instructions for it. "int8" is three times as fast and more on
-    CPUs; it runs ``network``, which glot.features.backbones.onnx_network.quantised makes of the backbone. BlazePose
-    runs on one thread of a CPU and in float32, whatever the device.
+    Two other values of ``precision`` are faster and change the features; ``deviation`` measures by how much.
+    "bfloat16" is about twice as fast on chips with instructions for it. "int8" is for CPUs and at least three times as
+    fast; it runs ``network``, which glot.features.backbones.onnx_network.quantised makes from the backbone.
+
+    BlazePose always runs on one CPU thread in float32.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Extractor:
             self.session = Session(network or onnx_of(backbone))
             return
         if precision == "int8":
-            raise InputError("--precision int8: is for CPUs; on a GPU there is bfloat16")
+            raise InputError("--precision int8: is for CPUs; use bfloat16 on a GPU")
         self.module = folded(backbone.module) if self.device.type == "cpu" else copy.deepcopy(backbone.module)
         layout = torch.channels_last if precision == "bfloat16" else torch.preserve_format
         dtype: torch.dtype = getattr(torch, precision)
@@ -61,7 +62,7 @@ class Extractor:
 
 
 def onnx_of(backbone: Backbone) -> bytes:
-    """The backbone as a model file for onnxruntime."""
+    """The content of a model file with the backbone, for onnxruntime."""
     assert backbone.module is not None, f"{backbone.name} is no torch module"
     return to_onnx(folded(backbone.module), backbone.feature_size)
 

@@ -39,7 +39,7 @@ def load_resnet50(weights: Path | None) -> tuple[nn.Module, str]:
 
 
 def trunk_hash(state: Mapping[str, Tensor]) -> str:
-    """16 hex digits of sha256 over the trunk's names, shapes and float32 values, sorted by name; no batch counters."""
+    """16 hex digits of the SHA-256 of the trunk's names, shapes and float32 values, sorted by name."""
     digest = hashlib.sha256()
     for key in sorted(state):
         if not _is_trunk(key):
@@ -69,19 +69,19 @@ def _is_trunk(key: str) -> bool:
 
 
 def random_resnet50(*, seed: int) -> nn.Module:
-    """torchvision's initial weights; the random state of the caller is untouched."""
+    """A network with torchvision's initial weights. The random state of the caller does not change."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return torchvision.models.resnet50(weights=None)
 
 
 def _read_weights(path: Path) -> Mapping[str, Tensor]:
-    """The state dict in a file of any of the formats above."""
+    """The state dict in a file of any format that the module reads."""
     if not path.is_file():
         raise InputError(f"--weights {path}: there is no such file")
     try:
         content = load_file(path) if path.suffix == ".safetensors" else load_torch(path)
-    except Exception as error:  # a cut, foreign or hostile file can make the readers raise almost anything
+    except Exception as error:  # a truncated, foreign or hostile file can make the readers raise any exception
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise InputError(f"--weights {path}: not readable as weights ({reason}); fetch the file again") from None
     for key in ("model", "state_dict"):  # SPIN's checkpoint, torchvision's training script; else a bare state dict

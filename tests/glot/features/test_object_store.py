@@ -96,7 +96,7 @@ def test_the_rows_are_those_of_a_folder_and_a_second_run_adds_none(
     assert read_table(remote).equals(read_table(local))
     assert not list(remote.rglob("*.try-*")) and not (remote / RECORDS / "lock").exists()
     ended = extract(root, f"{bucket}/some/where", "--preprocessing", "reference")
-    assert ended.returncode == 2 and "begun with crop" in ended.stderr
+    assert ended.returncode == 2 and "started with crop" in ended.stderr
 
 
 def test_what_reads_sets_reads_them_there(

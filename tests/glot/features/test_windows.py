@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from glot.errors import InputError
-from glot.features.windows import evaluation_windows, evenly_spaced_runs, prediction_order, training_windows, usual_step
+from glot.features.windows import evaluation_windows, gapless_ranges, prediction_order, training_windows, usual_step
 from tests.fixtures.places import GOLDEN
 
 VALUES = GOLDEN / "golden_misc.json"
@@ -37,7 +37,7 @@ def test_training_windows_stay_in_their_track_and_never_span_a_gap() -> None:
 def test_training_windows_of_every_second_frame_are_consecutive() -> None:
     frame_index = np.concatenate([np.arange(0, 64, 2), np.arange(70, 102, 2)])
     assert usual_step(frame_index) == 2
-    assert evenly_spaced_runs(frame_index) == [(0, 32), (32, 48)]
+    assert gapless_ranges(frame_index) == [(0, 32), (32, 48)]
     assert training_windows([(0, 48)], frame_index, frames=16, stride=16).tolist() == [0, 16, 32]
 
 

@@ -82,7 +82,7 @@ def test_the_fast_form_computes_the_plain_features(torchvision_file: Path) -> No
     fast = Extractor(loaded)(crops)
     assert fast.shape == (3, 2048) and fast.dtype == np.float32
     assert np.abs(fast - plain).max() < 1e-5 * np.abs(plain).max()
-    with torch.no_grad():  # making the fast form left the plain one alone
+    with torch.no_grad():  # making the fast network did not change the plain one
         assert np.array_equal(plain, loaded.module(normalise(torch.from_numpy(crops))).numpy())
 
 

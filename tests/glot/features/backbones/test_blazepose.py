@@ -180,7 +180,7 @@ def test_what_is_for_a_resnet_is_refused(networks: None, sample: Path, tmp_path:
     for precision in ("int8", "bfloat16"):
         with pytest.raises(InputError, match=f"--precision {precision}: is for resnet50"):
             run(sample, tmp_path, precision=precision)
-    with pytest.raises(InputError, match="resnet50 and blazepose"):
+    with pytest.raises(InputError, match="resnet50 or blazepose"):
         load_backbone("vit")
 
 
