@@ -25,7 +25,7 @@ from glot.capture.capture_options import CaptureOptions
 from glot.capture.studio import Studio
 
 class Quick(Studio):
-    def find(self, picture):
+    def detector(self, picture):
         return Detections(np.array([[30, 10, 60, 100]], np.float32), np.array([0.9], np.float32))
     def landmarks(self, crops):
         points = np.linspace(60, 200, 33)[:, None].repeat(3, 1)[None].astype(np.float32)

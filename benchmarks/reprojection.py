@@ -38,7 +38,7 @@ def main(
 ) -> None:
     """Reconstructs all people in a video and compares their joints in the picture with the landmarks."""
     studio, footage = Studio(CaptureOptions(checkpoint=checkpoint)), Footage(video)
-    tracks, _ = detect_tracks(footage, studio.find)
+    tracks, _ = detect_tracks(footage, studio.detector)
     errors: dict[str, list[np.ndarray]] = {fit: [] for fit in FITS}
     with ExitStack() as stack:
         people, _ = find_landmarks(footage, tracks, studio.landmarks, stack.enter_context(spool_for(tracks)))

@@ -1,6 +1,6 @@
 """Features of a video's people in, their bodies out: models, training, evaluation and prediction.
 
-Commands, each with --help. Nobody imports them.
+Commands, each with --help. No module imports them.
 
 train_ray    trains a model with Ray Train
 evaluate     errors of a checkpoint on a feature set
@@ -15,9 +15,9 @@ What every room may import.
 
 cli          a typed function becomes a command
 config       recipes: what is trained, and how
-errors       the error that the user can mend
+errors       the error for a user's mistake
 home         the folders that commands use by default
-location     folders and object stores; files that appear whole
+location     folders and object stores; files that appear when they are complete
 
 Rooms. Each imports only those below it.
 

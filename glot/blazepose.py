@@ -7,7 +7,7 @@ def main() -> None:
     """Fetch BlazePose's networks (9 MB, Apache-2.0) out of the wheel of mediapipe 0.10.21, with pip from its index.
 
     They go to $GLOT_CACHE, else $XDG_CACHE_HOME/glot, else ~/.cache/glot. Commands that need them fetch them the first
-    time by themselves. On machines without a network, copy that folder there.
+    time. On a machine without a network, copy this folder from another machine.
 
     Example: `python -m glot.blazepose`
     """

@@ -5,7 +5,7 @@ from glot.capture.spec import PredictSpec
 
 
 def main(spec: PredictSpec) -> int:
-    """Reconstructs the bodies of all people in a video, frame by frame.
+    """Reconstruct the bodies of all people in a video, frame by frame.
 
     **Example**: `python -m glot.predict walk.mp4 --out bodies` writes the folder bodies/walk/. It holds for each person
     person-1.npz and person-1.parquet (pose, betas, cameras, joints3d, keypoints2d, boxes) and a still, person-1.png;
@@ -15,11 +15,11 @@ def main(spec: PredictSpec) -> int:
     With SMPL, SPIN's weights and a published checkpoint: `--body body --backbone resnet50 --weights
     body/spin_model_checkpoint.pth.tar --checkpoint model.pth.tar`.
 
-    The result of a video is written whole or not at all. For a folder of videos, the same command continues after any
-    interruption; pipelines/predict_videos.py works on several videos at once. Exit code 1: nobody was found in some
-    video, or a video of the folder cannot be read.
+    The result of a video appears when it is complete. For a folder of videos, the same command continues after any
+    interruption; pipelines/predict_videos.py works on several videos at once. Exit code 1: in at least
+    one video nobody was found, or a video of the folder cannot be read.
 
-    From features that were extracted before: `python -m glot.predict --features features --checkpoint runs/first/best
+    From extracted features: `python -m glot.predict --features features --checkpoint runs/first/best
     --out bodies.parquet` writes one row for each frame: track_id, frame_index, pose (24 x 3 axis-angle), betas (10),
     cam (s, tx, ty of the crop), bbox, crop_scale.
     """

@@ -11,8 +11,8 @@ def main(spec: RenderSpec) -> int:
     joints. Bodies are placed by the model's output alone: no depth, no optimisation.
 
     `--attention` writes TRACK_attention.png instead: for each layer of the global encoder and decoder, which frame
-    attends to which. The maps are means over the heads, of one window and of all windows of the track; once with every
-    frame visible and once with frames hidden as in training. TRACK_attention.npz has the numbers of each head.
+    attends to which. The maps are means over the heads, of one window and of all windows of the track: once with every
+    frame visible, and once with frames masked as in training. TRACK_attention.npz has the numbers of each head.
     `--compare` writes TRACK_compare.png and .mp4 instead: the global branch's body beside the corrected one, coloured
     by how far each part of it moved.
 

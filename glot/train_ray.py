@@ -9,7 +9,7 @@ def main(spec: TrainSpec) -> int:
     """Train GLoT on extracted features with Ray Train (DDP).
 
     Feature sets, runs and SMPL are looked for in `$GLOT_HOME`, which is the current folder when it is not set.
-    If the run is interrupted, the same command with `--resume` continues at its last checkpoint, with the same or
+    If the run is interrupted, the same command with `--resume` continues from its last checkpoint, with the same or
     another number of workers. Every field of a recipe can be set, for example `--set model.mask_ratio=0.25 --set
     epochs=3`, `--set precision=bfloat16`, `--set compile=true`, `--set accumulate=2`; the resulting recipe is stored
     with every checkpoint and MLflow run. A step has data.batch_size windows, which the workers share.

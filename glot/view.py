@@ -5,7 +5,7 @@ from glot.pictures.spec import ViewSpec
 
 
 def main(spec: ViewSpec) -> int:
-    """Look at bodies and their video in a browser: play, go to a frame, show people one by one, turn around them.
+    """Show bodies and their video in a browser: play, go to a frame, show people one by one, turn around them.
 
     The page opens with the view of the camera, each body over its person; the mouse turns the scene. Only the frame
     that is shown is computed, so long videos open at once. Ctrl-C ends the command.

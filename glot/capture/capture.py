@@ -1,7 +1,7 @@
 """A video in; a folder with the bodies of all its people out: motions as files, a film, stills, a summary.
 
 The video is read four times from beginning to end, with one picture in memory: to find people, to find their
-landmarks, to crop them for the backbone, and to draw them. The folder appears when it is whole.
+landmarks, to crop them for the backbone, and to draw them. The folder appears when it is complete.
 """
 
 import time
@@ -27,7 +27,7 @@ CROPS_AT_ONCE = 8
 
 
 class Clock:
-    """Measures the stages of the work; ``seconds`` by stage."""
+    """Measures the stages of the work: ``seconds`` of each stage, by name."""
 
     def __init__(self) -> None:
         self.start, self.seconds = time.monotonic(), dict[str, float]()
@@ -43,11 +43,12 @@ class Clock:
 
 
 def capture(video: Path, folder: Path, studio: Studio, *, name_in_tracks: str = "") -> dict[str, Any]:
-    """Reconstructs the people of one video; returns the summary. ``name_in_tracks``: the file's name by default.
+    """Reconstructs the people of one video; returns the summary.
 
-    ``outcome`` is "bodies", or "nobody" if no person was found; then the folder holds only the summary. InputError if
-    not one picture can be read. Of a video that is damaged further on, the part before the damage is used, and
-    ``damage`` describes it.
+    ``name_in_tracks`` is the video's name in the files of --tracks; by default it is the file's name. ``outcome`` in
+    the summary is "bodies", or "nobody" if no person was found; then the folder holds only the summary. InputError if
+    no picture can be read. If the video is damaged later, the part before the damage is used, and ``damage`` in the
+    summary describes it.
     """
     clock, footage = Clock(), Footage(video)
     with clock.stage("people"):
@@ -67,7 +68,7 @@ def capture(video: Path, folder: Path, studio: Studio, *, name_in_tracks: str = 
             "width": timeline.width,
             "height": timeline.height,
             "people": [_describe(person) for person in people],
-            "left_out": [one._asdict() for one in (*short, *doubtful)],
+            "left_out": [track._asdict() for track in (*short, *doubtful)],
             "files": files,
             "seconds": {**clock.seconds, "all": clock.total()},
             "settings": studio.settings,
@@ -89,14 +90,14 @@ def extract(footage: Footage, people: list[Person], studio: Studio, features: Sp
 
 
 def _tracks(footage: Footage, studio: Studio, name_in_tracks: str) -> tuple[list[Track], list[LeftOut]]:
-    """Where the people are, from the detector or from --tracks; and who was seen too briefly."""
+    """The tracks from the detector or from --tracks, and the tracks that are too short."""
     if studio.options.tracks is None:
-        return detect_tracks(footage, studio.find)
+        return detect_tracks(footage, studio.detector)
     return tracks_of_boxes(footage, read_tracks(name_in_tracks, studio.options.tracks))
 
 
 def _write_results(folder: Path, footage: Footage, people: list[Person], studio: Studio, clock: Clock) -> list[str]:
-    """Reconstructs the people and writes their files; the files' names."""
+    """Reconstructs the people and writes their files; returns the files' names."""
     files: list[str] = []
     with Spool([len(person) for person in people], studio.backbone.feature_size) as features:
         with clock.stage("features"):

@@ -18,7 +18,7 @@ FITS = ("limbs", "camera", "none")
 class CaptureOptions:
     """How videos become bodies. The results in a folder are all made with the same options.
 
-    Raises InputError for a value that cannot be right, or a file that is not there.
+    Raises InputError for an invalid value or a missing file.
     """
 
     checkpoint: Annotated[
@@ -49,20 +49,20 @@ class CaptureOptions:
         int,
         typer.Option(
             min=0,
-            help="Search for small people, too: in overlapping squares, this many along the longer side. 0: do not.",
+            help="Also detect small people, in overlapping squares: this many along the longer side. 0: no squares.",
         ),
     ] = 0
     tracks: Annotated[
         Path | None,
         typer.Option(
-            help="Where the people are, to use instead of a detector: JSON or MOT's text; a file, or a folder of them."
+            help="Tracks to use instead of a detector: boxes of people as JSON or MOT's text, a file or a folder."
         ),
     ] = None
     fit: Annotated[
         str,
         typer.Option(
-            help="What is fitted to BlazePose's 2D landmarks: limbs (poses, and where the bodies stand); camera (only "
-            "where they stand); or none (the model's answer is left as it is)."
+            help="What is fitted to BlazePose's 2D landmarks: limbs (poses and places of the bodies); camera (only "
+            "their places); or none (the model's output is not changed)."
         ),
     ] = "limbs"
     focal: Annotated[float | None, typer.Option(help="Focal length in px. Default: the picture's diagonal.")] = None
@@ -73,13 +73,13 @@ class CaptureOptions:
     bvh: Annotated[bool, typer.Option("--bvh", help="Also write a .bvh file for each person.")] = False
     gltf: Annotated[bool, typer.Option("--gltf", help="Also write people.glb: all people, animated.")] = False
     film: Annotated[
-        bool, typer.Option(help="Draw overlay.mp4. It takes much of the time; --no-film leaves it out.")
+        bool, typer.Option(help="Draw overlay.mp4. Drawing takes much of the time; --no-film skips it.")
     ] = True
 
     def __post_init__(self) -> None:
         check_backbone(self.backbone, weights=self.weights)
         if self.fit not in FITS:
-            raise InputError(f"--fit {self.fit}: there is {', '.join(FITS)}")
+            raise InputError(f"--fit {self.fit}: choose one of {', '.join(FITS)}")
         if self.tiles < 0:
             raise InputError(f"--tiles {self.tiles}: give 0 or more")
         if self.focal is not None and not self.focal > 0:

@@ -30,7 +30,7 @@ PREDICTIONS = pa.schema(
 
 
 def predict_features(spec: PredictSpec) -> None:
-    """Writes the predictions for --features, DATASET, SPLIT and TRACK. InputError if the file cannot be written."""
+    """Writes the predictions for a feature set, or for one track of it. InputError if the file cannot be written."""
     assert spec.features is not None
     out = spec.result
     store = FeatureStore.open(spec.features / spec.dataset / spec.split)

@@ -11,7 +11,10 @@ from glot.errors import InputError
 
 
 def predict_videos(spec: PredictSpec) -> int:
-    """Writes the results of each video that has none yet; the exit code. InputError if the only one cannot be read."""
+    """Writes the results of each video that has none; returns the exit code.
+
+    InputError if ``spec.video`` is one file that cannot be read.
+    """
     root, out = spec.video, spec.result
     assert root is not None
     videos = find_videos(root)

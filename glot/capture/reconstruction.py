@@ -1,6 +1,6 @@
-"""A person's features and landmarks in; the body at every frame out: the model's answer, fitted to the landmarks.
+"""A person's features and landmarks in; the body at every frame out: the model's output, fitted to the landmarks.
 
-N frames of the person. One piece of the result is in memory at a time; the model's answers wait in a spool.
+N frames of the person. One piece of the result is in memory at a time; the model's output waits in a spool.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,8 +33,8 @@ SMPL_ROWS = [joint for joint, _ in CAMERA_PAIRS]
 class Reconstruction:
     """Turns features into bodies, in one video.
 
-    ``timeline`` is the video's. ``fit`` is one of glot.capture.capture_options.FITS. ``focal`` is in px; None means the
-    default of pictures of this size.
+    ``timeline`` is the video's. ``fit`` is one of glot.capture.capture_options.FITS. ``focal`` is in px; None stands
+    for the default for pictures of this size.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Reconstruction:
         self.focal = focal or default_focal(self.width, self.height)
 
     def __call__(self, person: Person, features: Callable[[NDArray[np.intp]], NDArray]) -> Iterator[Motion]:
-        """The body at every frame, in consecutive pieces. ``features(rows (n,))`` gives features (n, F) of these."""
+        """The body at every frame, in consecutive pieces. ``features(rows (n,))`` returns their features (n, F)."""
         crop_scale = np.full(len(person), DEFAULT_CROP_SCALE, np.float32)
         crops = crop_boxes(person.bbox, crop_scale)
         smoother = Smoother(self.body) if self.smooth else None

@@ -20,14 +20,14 @@ def person_file(folder: Path, person: Person, suffix: str) -> Path:
 
 
 def write_person(folder: Path, pieces: Iterator[Motion], person: Person) -> list[str]:
-    """Writes the motion files of one person; their names."""
+    """Writes the motion files of one person; returns their names."""
     paths = [person_file(folder, person, suffix) for suffix in (".npz", ".parquet")]
     write_motion(pieces, *paths)
     return [path.name for path in paths]
 
 
 def write_exports(folder: Path, people: Sequence[Person], options: CaptureOptions, body: Body) -> list[str]:
-    """Writes the formats of other programs that the options name, from the motion files; the files' names.
+    """Writes the formats of other programs that the options name, from the motion files; returns the names.
 
     Each format needs a person's whole motion in memory.
     """

@@ -1,4 +1,4 @@
-"""The folder with a video's results: it appears when it is whole, and its summary says what became of the video."""
+"""The folder with a video's results, which appears when it is complete, and the summary of the results in it."""
 
 import glob
 import json
@@ -20,7 +20,7 @@ BODIES, NOBODY = "bodies", "nobody"  # outcomes
 def atomic_folder(folder: Path) -> Iterator[Path]:
     """A folder to write into. It gets the name ``folder`` at the end, or is removed after an error.
 
-    What killed processes of this machine left unfinished is removed first.
+    Unfinished folders of killed processes of this machine are removed first.
     """
     unfinished = temporary_of(folder)
     prefix = unfinished.name.removesuffix(str(os.getpid()))  # the same for all processes of this machine
@@ -36,7 +36,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
 
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:
-    """Writes what became of a video."""
+    """Writes the summary of a video's results."""
     write_whole(folder / SUMMARY, (json.dumps(summary, indent=1) + "\n").encode())
 
 
@@ -62,12 +62,12 @@ def done_before(folder: Path, settings: dict[str, Any]) -> dict[str, Any] | None
 
 
 def describe(summary: dict[str, Any]) -> str:
-    """A line that says what became of a video."""
+    """The summary as a line of text."""
     people, frames = len(summary["people"]), summary["frames"]
     text = f"{people} {'person' if people == 1 else 'people'}" if people else "nobody found"
     text += f" in {frames} {'frame' if frames == 1 else 'frames'}"
     if summary["left_out"]:
-        text += f", {len(summary['left_out'])} short or doubtful ones left out (see summary.json)"
+        text += f", {len(summary['left_out'])} short or doubtful tracks left out (see summary.json)"
     return text + (f"; {summary['damage']}" if summary["damage"] else "")
 
 

@@ -21,7 +21,7 @@ FILM = "overlay.mp4"
 
 
 def draw(folder: Path, footage: Footage, people: Sequence[Person], body: Body, *, with_film: bool) -> list[str]:
-    """Draws the stills, and the film if wanted; their names. The video is read once."""
+    """Draws the stills, and the film if ``with_film``; returns the files' names. The video is read once."""
     files = [
         (range(int(person.frames[0]), int(person.frames[-1]) + 1), person_file(folder, person, ".parquet"))
         for person in people
@@ -38,7 +38,7 @@ def draw(folder: Path, footage: Footage, people: Sequence[Person], body: Body, *
 def _draw_stills(
     pictures: Iterator[tuple[int, NDArray[np.uint8]]], files: Sequence[tuple[range, Path]], body: Body
 ) -> Iterator[tuple[int, Picture]]:
-    """BGR pictures in, the same pictures as RGB out. On the way, each person's still is drawn.
+    """BGR pictures in, the same pictures as RGB out. Meanwhile, each person's still is drawn.
 
     ``files`` are (frames, motion file) of the people. A still is drawn as soon as its last picture was read.
     """

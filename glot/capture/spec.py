@@ -13,13 +13,13 @@ from glot.location import location
 
 
 def bodies_folder() -> Path:
-    """Where bodies of videos go by default."""
+    """The default folder for bodies of videos."""
     return runs_folder() / "bodies"
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictSpec(CaptureOptions):
-    """What glot.predict is asked for: bodies of videos, or SMPL parameters of a feature set."""
+    """The options of glot.predict: for bodies of videos, or for SMPL parameters of a feature set."""
 
     video: Annotated[Path | None, typer.Argument(help="A video, or a folder with videos at any depth.")] = None
     out: Annotated[
@@ -35,7 +35,7 @@ class PredictSpec(CaptureOptions):
     ] = None
     dataset: Annotated[str, typer.Option(help="With --features: the dataset.")] = "3dpw"
     split: Annotated[str, typer.Option(help="With --features: the split of the dataset.")] = "test"
-    track: Annotated[str, typer.Option(help="With --features: only this track.")] = ""
+    track: Annotated[str, typer.Option(help="With --features: predict only the track with this id.")] = ""
     batch_size: Annotated[int, typer.Option(min=1, help="With --features: number of windows in a forward pass.")] = 64
 
     def __post_init__(self) -> None:
@@ -59,7 +59,7 @@ class PredictSpec(CaptureOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class PredictVideosSpec(CaptureOptions):
-    """What pipelines/predict_videos is asked for: bodies of all videos in a folder, several videos at once."""
+    """The options of pipelines/predict_videos: for bodies of all videos in a folder, several videos at once."""
 
     root: Annotated[
         Path | None,
@@ -86,7 +86,7 @@ class PredictVideosSpec(CaptureOptions):
         if not self.videos.exists():
             raise InputError(f"{self.videos}: there is no such video or folder")
         if self.workers < 0:
-            raise InputError(f"--workers {self.workers}: give 1 or more, or 0 for as many as there is room for")
+            raise InputError(f"--workers {self.workers}: give 1 or more, or 0 for as many as fit")
         super().__post_init__()
 
     @property

@@ -18,15 +18,15 @@ from glot.human.body import Body, load_body, require_body
 from glot.location import file_hash
 from glot.models.checkpoint import Checkpoint
 from glot.models.inference import checkpoint_path, load_model_for
-from glot.people.detection import Find, load_detector
+from glot.people.detection import PersonDetector, load_detector
 from glot.people.video import Timeline
 
 
 class Studio:
     """The networks and the body. InputError if they do not fit together.
 
-    ``options`` are the given ones, with the body of $GLOT_HOME where the model needs SMPL and none was given.
-    ``settings`` is what results depend on: for the summary, and to notice a change.
+    If no body was given and the model needs SMPL, ``options`` has the body of $GLOT_HOME. ``settings`` are the values
+    on which results depend; they are stored in the summary, so that a change is noticed.
     """
 
     def __init__(self, options: CaptureOptions) -> None:
@@ -40,9 +40,9 @@ class Studio:
         self.checkpoint.model.to(self.device)
         self.settings = self._settings()
 
-    # Loaded when they are first needed: with --tracks, for example, no detector is.
+    # These are loaded when they are first needed. For example, --tracks needs no detector.
     @cached_property
-    def find(self) -> Find:
+    def detector(self) -> PersonDetector:
         """The person detector."""
         return load_detector(self.options.detector_weights, tiles=self.options.tiles)
 
@@ -57,7 +57,7 @@ class Studio:
         return Extractor(self.backbone, device=self.device)
 
     def reconstruction(self, timeline: Timeline) -> Reconstruction:
-        """What turns features into bodies, in a video with this timeline."""
+        """The reconstruction for a video with this timeline."""
         options = self.options
         return Reconstruction(
             self.checkpoint.model, self.body, timeline, fit=options.fit, smooth=options.smooth, focal=options.focal

@@ -10,8 +10,8 @@ from glot.people.video import VIDEOS
 def find_videos(root: Path) -> dict[str, Path]:
     """The videos of a folder at any depth, or the one file: name of the result folder -> video.
 
-    A name is the path without its suffix; with its suffix, where two paths differ in nothing else. InputError where
-    there is no video.
+    A name is the path without its suffix. Paths that differ only in their suffix keep it. InputError if there is no
+    video.
     """
     if not root.exists():
         raise InputError(f"{root}: there is no such video or folder")
@@ -30,7 +30,7 @@ def find_videos(root: Path) -> dict[str, Path]:
 
 
 def name_in_tracks(root: Path, video: Path) -> str:
-    """The name of a video in a file of --tracks: its path below the root, or the name of the one file."""
+    """The name of a video in a file of --tracks: its path below ``root``, or its file name if ``root`` is the video."""
     return video.name if root.is_file() else video.relative_to(root).as_posix()
 
 

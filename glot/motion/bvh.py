@@ -24,8 +24,8 @@ CHILDREN = [[child for child, parent in enumerate(SMPL_PARENTS) if parent == joi
 def write_bvh(path: Path, motion: Motion, body: Body) -> None:
     """Writes every frame from the first to the last; gaps are filled, so that the file has the video's frame rate.
 
-    The pelvis is exact in every frame. The other joints differ from ``joints3d`` as much as the bones of the frame's
-    betas differ from those of the mean betas.
+    The pelvis is exact in every frame. The other joints differ from ``joints3d`` by as much as the bones of the
+    frame's betas differ from the bones of the mean betas.
     """
     full = fill_gaps(motion, body)
     _, rest = motion.at_rest(body)
@@ -44,8 +44,8 @@ def write_bvh(path: Path, motion: Motion, body: Body) -> None:
 def steady_angles(rotmats: NDArray) -> NDArray[np.float64]:
     """rotmats (N, J, 3, 3) = Rz(a) Rx(b) Ry(c) -> (N, J, 3: a, b, c) rad that do not jump from frame to frame.
 
-    (a, b, c) and (a + pi, pi - b, c + pi), each plus whole turns, are the same rotation. Of these, the triple nearest
-    to that of the frame before is taken.
+    (a, b, c) and (a + pi, pi - b, c + pi), each plus whole turns, are the same rotation. The triple nearest to the
+    triple of the frame before is taken.
     """
     middle = np.arctan2(rotmats[..., 2, 1], np.hypot(rotmats[..., 2, 0], rotmats[..., 2, 2]))
     first = np.arctan2(-rotmats[..., 0, 1], rotmats[..., 1, 1])
@@ -71,7 +71,7 @@ def _describe(joint: int, rest: NDArray, depth: int, lines: list[str], order: li
     ``rest`` (24, 3) are the joints of the rest pose, cm.
     """
     tab, parent = "\t" * depth, SMPL_PARENTS[joint]
-    bone = rest[joint] - rest[parent] if depth else np.zeros(3)  # the root is placed by its position channels alone
+    bone = rest[joint] - rest[parent] if depth else np.zeros(3)  # the position channels alone place the root
     order.append(joint)
     lines += [f"{tab}{'JOINT' if depth else 'ROOT'} {SMPL_JOINTS[joint]}", f"{tab}{{", f"{tab}\t{_offset(bone)}"]
     lines.append(f"{tab}\tCHANNELS {'3' if depth else '6 Xposition Yposition Zposition'} {CHANNELS}")

@@ -1,7 +1,7 @@
 """Predicted bodies and 2D landmarks in; cameras that put the bodies on the landmarks out. Poses and shapes stay.
 
 N frames, J joints. The model estimates the camera from the crop alone, as if it were far away, and was trained on other
-pictures. The landmarks tell where the limbs are in this picture. Each body is moved as a whole.
+pictures. The landmarks show where the limbs are in this picture. Each body is moved as a whole.
 """
 
 from typing import Any
@@ -20,15 +20,15 @@ CAMERA_PAIRS = tuple(
     for joint in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
     for side in ("left", "right")
 )
-FEWEST = 4.0  # least sum of the visibilities of the joints that a camera is fitted to
+FEWEST = 4.0  # a camera is fitted if the visibilities of its joints sum to this or more
 LEAST_VISIBLE = 0.3  # visibility below which a landmark does not count
-OUTLIER = 0.03  # box sides; a joint that is farther off pulls no harder
-ROUNDS = 10  # of reweighted least squares
-NEAREST = 0.3  # m from the camera to a joint
-# The scale s of a fitted camera differs from the predicted one by this factor at most. Landmarks that lead to more are
-# distorted, or belong to another person.
+OUTLIER = 0.03  # in box sides: the distance from its landmark up to which the pull on a joint grows
+ROUNDS = 10  # solutions of the least squares, each with new weights
+NEAREST = 0.3  # least distance from the camera to a joint, m
+# The scale s of a fitted camera differs from the predicted scale by this factor at most. Landmarks that lead to a
+# larger factor are distorted, or belong to another person.
 MAX_SCALE_RATIO = 1.6
-SMOOTH_SECONDS = 0.1  # of the Gaussian over cameras
+SMOOTH_SECONDS = 0.1  # standard deviation of the Gaussian that smooths cameras
 
 
 def fit_cameras(
@@ -43,7 +43,7 @@ def fit_cameras(
 ) -> NDArray[np.float64]:
     """Cameras (N, 3: s, tx, ty) of the crops ``boxes`` (N, 3: centre and side, px), frame by frame.
 
-    joints (N, J, 3) m about the body's origin, and landmarks (N, J, 3: x, y px of the picture, visibility), both in the
+    joints (N, J, 3) m from the body's origin, and landmarks (N, J, 3: x, y px of the picture, visibility), both in the
     order of CAMERA_PAIRS. ``cam`` (N, 3) are the predicted cameras, from which the fit begins. The result is NaN
     in frames with too few visible landmarks.
 
@@ -72,16 +72,16 @@ def fit_cameras(
 def steady_cameras(fitted: NDArray[np.floating], cam: NDArray[np.floating], *, fps: float) -> NDArray[np.float32]:
     """Cameras (N, 3) of all frames of a track, smooth over time.
 
-    ``fitted`` (N, 3) are those of ``fit_cameras``, with NaN; ``cam`` (N, 3) the predicted ones. In frames without a
-    good fit, the difference between both is interpolated from the frames around. Without any good fit, ``cam`` stays.
+    ``fitted`` (N, 3) are the cameras of ``fit_cameras``, with NaN; ``cam`` (N, 3) are the predicted cameras. In frames
+    without a good fit, the difference between both is interpolated. Without any good fit, the result is ``cam``.
     """
     with np.errstate(invalid="ignore"):
-        known = np.flatnonzero(np.abs(np.log(fitted[:, 0] / cam[:, 0])) <= np.log(MAX_SCALE_RATIO))
-    if not len(known):
+        good = np.flatnonzero(np.abs(np.log(fitted[:, 0] / cam[:, 0])) <= np.log(MAX_SCALE_RATIO))
+    if not len(good):
         return cam.astype(np.float32)
     rows = np.arange(len(cam))
-    change = np.column_stack([np.log(fitted[known, 0] / cam[known, 0]), fitted[known, 1:] - cam[known, 1:]])
-    every = np.column_stack([np.interp(rows, known, column) for column in change.T])
+    change = np.column_stack([np.log(fitted[good, 0] / cam[good, 0]), fitted[good, 1:] - cam[good, 1:]])
+    every = np.column_stack([np.interp(rows, good, column) for column in change.T])
     out = np.column_stack([cam[:, 0] * np.exp(every[:, 0]), cam[:, 1:] + every[:, 1:]])
     out[:, 0] = np.exp(gaussian_filter1d(np.log(out[:, 0]), SMOOTH_SECONDS * fps, mode="nearest"))
     out[:, 1:] = gaussian_filter1d(out[:, 1:], SMOOTH_SECONDS * fps, axis=0, mode="nearest")

@@ -22,23 +22,29 @@ from glot.location import write_whole
 from glot.motion.person_motion import Motion
 
 JOINTS_A_VERTEX = 4
-COLOURS = ((0.45, 0.62, 0.90), (0.93, 0.60, 0.36), (0.50, 0.75, 0.48), (0.78, 0.56, 0.82), (0.86, 0.78, 0.42))  # linear
+COLOURS = (
+    (0.45, 0.62, 0.90),
+    (0.93, 0.60, 0.36),
+    (0.50, 0.75, 0.48),
+    (0.78, 0.56, 0.82),
+    (0.86, 0.78, 0.42),
+)  # linear RGB
 FLOAT, UINT8, UINT32 = 5126, 5121, 5125
 COMPONENTS = {FLOAT: np.float32, UINT8: np.uint8, UINT32: np.uint32}
-VERTICES, FACES = 34962, 34963  # targets of a buffer view
+VERTICES, FACES = 34962, 34963  # targets of a buffer view, as glTF numbers them
 KINDS = {1: "SCALAR", 3: "VEC3", 4: "VEC4", 16: "MAT4"}
 
 
 def write_gltf(path: Path, motions: Sequence[Motion], body: Body) -> None:
     """Writes all people of one video, with the times of the video: frame f is at f / fps seconds.
 
-    Players slerp between frames. While a person is not yet or no longer in the video, but others are, the person has
-    size 0. InputError if ``motions`` are not of one video.
+    Players slerp between frames. Before the first and after the last frame of a person, the person has size 0.
+    InputError if ``motions`` are not from one video.
     """
     if not motions:
         raise InputError("there is nobody to put into a glTF file; it needs at least one motion")
     if len({(each.fps, each.width, each.height, each.focal) for each in motions}) > 1:
-        raise InputError("the people of one glTF file must be of one video: fps, size and focal length differ")
+        raise InputError("the people of one glTF file must be from one video: fps, size and focal length differ")
     first, last = min(each.frames[0] for each in motions), max(each.frames[-1] for each in motions)
     document = _Document()
     joints, shares = skin_weights(body)
@@ -60,7 +66,7 @@ def write_gltf(path: Path, motions: Sequence[Motion], body: Body) -> None:
 def skin_weights(body: Body) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Each vertex's four strongest joints (V, 4) and their weights (V, 4), which sum to one.
 
-    The weights of SMPL and of the open body are of four joints already, so nothing is lost with them.
+    SMPL and the open body have at most four joints a vertex, so their weights are complete.
     """
     weights = body.weights.numpy().astype(np.float64)
     joints = np.argsort(-weights, axis=1, kind="stable")[:, :JOINTS_A_VERTEX]
@@ -105,7 +111,7 @@ class _Document:
         return self.append("accessors", accessor)
 
     def append(self, group: str, value: dict[str, Any]) -> int:
-        """Adds a value to a group of the tree; its index there."""
+        """Adds a value to a group of the tree; returns its index there."""
         self.tree[group].append(value)
         return len(self.tree[group]) - 1
 
@@ -186,7 +192,7 @@ def _add_presence(document: _Document, motion: Motion, *, first: int, last: int)
 
 
 def steady_quaternions(rotmats: NDArray) -> NDArray[np.float64]:
-    """rotmats (N, 3, 3) -> unit quaternions (N, 4: x, y, z, w); of q and -q the one nearer to the one before."""
+    """rotmats (N, 3, 3) -> unit quaternions (N, 4: x, y, z, w), with the sign that is nearer to the one before."""
     out = Rotation.from_matrix(rotmats).as_quat(canonical=True)
     flips = (out[1:] * out[:-1]).sum(axis=1) < 0
     out[1:][np.logical_xor.accumulate(flips)] *= -1
@@ -194,7 +200,7 @@ def steady_quaternions(rotmats: NDArray) -> NDArray[np.float64]:
 
 
 def vertex_normals(vertices: NDArray, faces: NDArray) -> NDArray[np.float64]:
-    """(V, 3), (F, 3) -> unit normals (V, 3): the mean of the faces around a vertex, by area; up where it has none."""
+    """(V, 3), (F, 3) -> unit normals (V, 3): the mean over the faces of a vertex, by area; (0, 1, 0) without faces."""
     corners = vertices[faces].astype(np.float64)
     per_face = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     out = np.zeros((len(vertices), 3))

@@ -1,9 +1,9 @@
 """A Motion to files and back: .npz, and .parquet with one row a frame.
 
-Both formats hold the same names. For each frame: frame, seen, score; SMPL's pose (24, 3) axis-angle rad and betas (10);
-cam (s, tx, ty of the crop), full_image_cam (sx, sy, tx, ty of the picture); transl (3) and joints3d (24, 3) m, camera
-frame; keypoints2d (24, 2) px; bbox (centre x, centre y, width, height) px; crop_scale. Once a file: person, fps, width,
-height, focal (px).
+Both formats hold the same values, under the same names. For each frame: frame, seen, score; SMPL's pose (24, 3)
+axis-angle rad and betas (10); cam (s, tx, ty of the crop), full_image_cam (sx, sy, tx, ty of the picture); transl (3)
+and joints3d (24, 3) m, camera frame; keypoints2d (24, 2) px; bbox (centre x, centre y, width, height) px; crop_scale.
+Once for a file: person, fps, width, height, focal (px).
 """
 
 import os
@@ -150,17 +150,17 @@ WRITERS: dict[str, type[_Writer]] = {".npz": _Npz, ".parquet": _Parquet}
 
 
 def read_motion(path: Path) -> Motion:
-    """The Motion that ``write_motion`` wrote. InputError if ``path`` is no such file."""
+    """The Motion that ``write_motion`` wrote. InputError if it did not write ``path``."""
     readers = {".npz": _read_npz, ".parquet": _read_parquet}
     if path.suffix not in readers:
-        raise InputError(f"{path}: is no motion; give an .npz or a .parquet file of glot.predict")
+        raise InputError(f"{path}: is no motion file; give an .npz or a .parquet file of glot.predict")
     try:
         return _motion(readers[path.suffix](path))
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
     except KeyError as error:
         raise InputError(f"{path}: has no {error}, so it is no motion file of glot.predict") from None
-    except Exception as error:  # numpy, zipfile and pyarrow raise many kinds for a cut or foreign file
+    except Exception as error:  # numpy, zipfile and pyarrow raise many kinds of exceptions
         raise InputError(f"{path}: is not a complete motion file ({error}); write it again") from None
 
 
@@ -217,7 +217,7 @@ def axis_angle(motion: Motion) -> NDArray[np.float32]:
 
 
 def _by_blocks(convert: Callable[[torch.Tensor], torch.Tensor], values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Converts rotations in double precision, block by block: an hour of them at once would take gigabytes."""
+    """Converts rotations in double precision, block by block: an hour of them at once takes gigabytes."""
     blocks = [
         convert(torch.from_numpy(values[start : start + ROW_GROUP]).double()).float().numpy()
         for start in range(0, len(values), ROW_GROUP)

@@ -20,10 +20,10 @@ BLOCK = 256  # frames whose bodies are posed together
 def write_peers_pkl(path: Path, motions: Sequence[Motion], body: Body, *, with_vertices: bool = False) -> None:
     """Writes one file of all people, with the keys of VIBE's, TCMR's and GLoT's demos, for scripts that joblib.load it.
 
-    {person: {pred_cam (N, 3), orig_cam (N, 4), verts (N, V, 3) or None, pose (N, 72), betas (N, 10), joints3d
-    (N, 49, 3) in SPIN's order, joints2d None, bboxes (N, 4), frame_ids (N,)}}. As there, verts and joints3d are about
-    the body's origin, and the width and height of bboxes are those of the crop. Vertices take 80 KB a frame, in memory
-    as in the file.
+    {person: {pred_cam (N, 3), orig_cam (N, 4), verts (N, V, 3) or None, pose (N, 72), betas (N, 10), joints3d (N, 49,
+    3) in SPIN's order, joints2d None, bboxes (N, 4), frame_ids (N,)}}. As in those demos, verts and joints3d are
+    relative to the body's origin, and the width and height of bboxes are those of the crop. Vertices take 80 KB a
+    frame, in memory as in the file.
     """
     people: dict[int | str, dict[str, Any]] = {}
     for motion in motions:
@@ -46,7 +46,7 @@ def write_peers_pkl(path: Path, motions: Sequence[Motion], body: Body, *, with_v
 def _posed(
     motion: Motion, body: Body, *, with_vertices: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    """SPIN's joints (N, 49, 3) and, if wanted, the vertices (N, V, 3): m, about the body's origin."""
+    """SPIN's joints (N, 49, 3) and, if wanted, the vertices (N, V, 3): m, from the body's origin."""
     joints, meshes = [], []
     for start in range(0, len(motion), BLOCK):
         rows = slice(start, start + BLOCK)

@@ -29,7 +29,7 @@ SHAPES = {
     "bbox": (4,),
     "crop_scale": (),
 }
-NEAREST = 0.05  # m; depths below it are raised to it for projection: the camera cannot see so near, or behind itself
+NEAREST = 0.05  # m; projection raises smaller depths to this: nearer points, or points behind the camera, are not seen
 Y_UP = np.diag([1.0, -1.0, -1.0])  # camera frame -> y up, z towards the camera, as animation programs expect
 TYPES = {"frames": np.int64, "seen": np.bool_}  # all others are float32
 
@@ -40,18 +40,18 @@ class Motion:
 
     ``transl`` places the body in front of a pinhole camera of ``focal`` px whose principal point is the picture's
     centre. ``joints3d`` are SMPL's 24 joints, transl included; ``keypoints2d`` are their projections. ``cam`` is the
-    same place as the model predicts it, as the weak-perspective camera of its crop.
+    same place in the form that the model predicts: the weak-perspective camera of the crop.
     ValueError if the arrays do not fit together.
     """
 
     person: str
-    frames: NDArray[np.int64]  # (N,) of the video, from 0
+    frames: NDArray[np.int64]  # (N,) numbers of frames in the video, from 0
     seen: NDArray[np.bool_]  # (N,) False where the box was interpolated between detections
-    scores: NDArray[np.float32]  # (N,) of the detection or its landmarks, 0 where not seen
+    scores: NDArray[np.float32]  # (N,) score of the detection or of its landmarks, 0 where not seen
     rotmats: NDArray[np.float32]  # (N, 24, 3, 3) global_orient and body_pose, each relative to its parent joint
     betas: NDArray[np.float32]  # (N, 10)
     cam: NDArray[np.float32]  # (N, 3) s, tx, ty of the crop (glot.human.camera)
-    transl: NDArray[np.float32]  # (N, 3) m, of the body's origin
+    transl: NDArray[np.float32]  # (N, 3) place of the body's origin, m
     joints3d: NDArray[np.float32]  # (N, 24, 3) m
     keypoints2d: NDArray[np.float32]  # (N, 24, 2) px
     bbox: NDArray[np.float32]  # (N, 4) centre x, centre y, width, height: px, without the crop scale
@@ -67,7 +67,9 @@ class Motion:
             values, kind = getattr(self, name), TYPES.get(name, np.float32)
             if values.shape != (count, *shape) or values.dtype != kind:
                 wanted = f"{(count, *shape)} {np.dtype(kind).name}"
-                raise ValueError(f"{name} is {values.shape} {values.dtype}, a motion of {count} frames has {wanted}")
+                raise ValueError(
+                    f"{name} is {values.shape} {values.dtype}, but a motion of {count} frames needs {wanted}"
+                )
         if count == 0 or self.frames[0] < 0 or (np.diff(self.frames) <= 0).any():
             raise ValueError("frames: must be at least one, from 0 on, and rising")
         if not (self.fps > 0 and self.width > 0 and self.height > 0 and self.focal > 0):
@@ -88,7 +90,7 @@ class Motion:
 
     @property
     def intrinsics(self) -> NDArray[np.float64]:
-        """(3, 3) of the pinhole camera, px."""
+        """(3, 3) matrix of the pinhole camera, px."""
         return np.array([[self.focal, 0, self.width / 2], [0, self.focal, self.height / 2], [0, 0, 1]])
 
     @property
@@ -135,7 +137,7 @@ def make_motion(
     rotmats, betas, cam = (values.detach().float().cpu() for values in params)
     crops = torch.from_numpy(crop_boxes(boxes, scales))
     with torch.no_grad():
-        joints = body.smpl_joints(rotmats, betas)  # about the body's origin
+        joints = body.smpl_joints(rotmats, betas)  # from the body's origin
         transl = camera.full_image_translation(cam, crops, width=width, height=height, focal=focal)
         placed = joints + transl[:, None]
         keypoints2d = placed[..., :2] / placed[..., 2:].clamp(min=NEAREST) * focal + torch.tensor([width, height]) / 2
@@ -160,7 +162,7 @@ def make_motion(
 
 
 def with_bodies(motion: Motion, body: Body, *, rotmats: ArrayLike, betas: ArrayLike, transl: ArrayLike) -> Motion:
-    """The motion with other bodies in its frames and boxes; cameras, joints and keypoints are computed from them."""
+    """The motion with other bodies in its frames and boxes. Cameras, joints and keypoints follow from the bodies."""
     place, boxes = torch.from_numpy(np.asarray(transl, np.float32)), torch.from_numpy(motion.crop_boxes)
     cam = camera.crop_cam(place, boxes, width=motion.width, height=motion.height, focal=motion.focal)
     turns, shapes = (torch.from_numpy(np.asarray(values, np.float32)) for values in (rotmats, betas))

@@ -1,7 +1,7 @@
 """Predicted bodies and 2D landmarks in; bodies whose limbs lie on the landmarks out. Shapes stay.
 
-N frames, J joints. The model predicts bodies that are right for the most part. The landmarks tell where in the picture
-each limb is, but nothing about depth. So the joints are turned by small angles that change smoothly over time. The
+N frames, J joints. Most of a predicted body is right. The landmarks show where in the picture each limb is, but
+nothing about depth. So the joints are turned by small angles that change smoothly over time. The
 energy is like that of SMPLify (Bogo et al. 2016), with the prediction as the prior.
 """
 
@@ -18,7 +18,7 @@ SIDED_JOINTS = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankl
 SIDED = tuple((SPIN49.index(f"OP {side}{name.title()}"), side.lower() + name) for name in SIDED_JOINTS for side in "LR")
 POSE_PAIRS = ((SPIN49.index("OP Nose"), "nose"), *SIDED)
 JOINT_ROWS = [joint for joint, _ in POSE_PAIRS]
-# Expected error of the predicted rotation of a joint, radians; OTHER_SPREAD is for joints that are not named.
+# Expected error of the predicted rotation of a joint, radians. OTHER_SPREAD is for joints that SPREAD does not name.
 SPREAD = {
     "hip": 0.3,
     "knee": 0.3,
@@ -32,13 +32,13 @@ SPREAD = {
 }
 OTHER_SPREAD = 0.1
 ACROSS, DEPTH = 0.1, 0.3  # expected error of the place of the whole body, m
-OUTLIER = 0.05  # box sides; a landmark that is farther off pulls no harder
-# PRIOR weighs how far a joint is turned (in units of its spread, squared), STEADY how much that changes from frame to
-# frame. The distance to the landmarks (in units of OUTLIER, squared) has weight 1.
+OUTLIER = 0.05  # in box sides: the distance from a joint up to which the pull of its landmark grows
+# Weights of the energy's terms. PRIOR: the turn of a joint, in units of its spread, squared. STEADY: the second
+# difference of these turns over frames, squared. The distance to the landmarks, in units of OUTLIER, has weight 1.
 PRIOR, STEADY = 2.0, 100.0
 TRAINING_FPS = 30.0  # frame rate for which STEADY is set
-ROUNDS = 40  # of L-BFGS; joints are then within a millimetre of where 100 rounds put them
-NEAREST = 0.3  # m from the camera to a joint
+ROUNDS = 40  # iterations of L-BFGS; the joints are then within 1 mm of the result of 100 iterations
+NEAREST = 0.3  # least distance from the camera to a joint, m
 CONTEXT = 16  # frames on either side of a piece of a track that are fitted together with it and then dropped
 
 
@@ -56,9 +56,9 @@ def fit_poses(
 ) -> tuple[Tensor, Tensor]:
     """Rotmats (N, 24, 3, 3) and places (N, 3) that bring the joints of POSE_PAIRS to the landmarks.
 
-    ``rotmats``, ``betas`` (N, 10) and ``places`` (m, of the body's origin) are the prediction for consecutive frames.
-    ``landmarks`` (N, J, 3) are x, y px and visibility, 0 for those that do not count. ``sides`` (N,) are those of the
-    boxes, px; ``size`` (width, height) and ``focal`` px belong to the picture's pinhole camera. Deterministic.
+    ``rotmats``, ``betas`` (N, 10) and ``places`` (the body's origin, m) are the prediction for consecutive frames.
+    ``landmarks`` (N, J, 3) are x, y px and visibility, 0 for landmarks that do not count. ``sides`` (N,) are the sides
+    of the boxes, px; ``size`` (width, height) and ``focal`` px belong to the picture's pinhole camera. Deterministic.
     """
     spread = torch.full((JOINTS + 1, 3), OTHER_SPREAD)
     for number, name in enumerate(SMPL_JOINTS):
@@ -78,8 +78,8 @@ def fit_poses(
         turns, where = changed()
         placed = body.joints(turns, betas)[:, JOINT_ROWS] + where[:, None]
         off = (placed[..., :2] / placed[..., 2:].clamp(min=NEAREST) - rays) * to_outliers
-        distance = (off.square().sum(dim=-1) + 1e-12).sqrt()  # a finite slope at 0
-        pull = torch.where(distance < 1, distance**2, 2 * distance - 1)  # Huber's
+        distance = (off.square().sum(dim=-1) + 1e-12).sqrt()  # 1e-12 keeps the slope finite at 0
+        pull = torch.where(distance < 1, distance**2, 2 * distance - 1)  # Huber's loss
         bend = change[2:] - 2 * change[1:-1] + change[:-2]
         total = (landmarks[..., 2] * pull).sum() + PRIOR * (change**2).sum() + steady * (bend**2).sum()
         optimizer.zero_grad()

@@ -15,7 +15,7 @@ from glot.models.smpl_params import SMPLParams
 from glot.motion.person_motion import Motion, make_motion, with_bodies
 
 MIN_CUTOFF, BETA = 1.0, 4.0  # Hz, Hz per rad/s
-LEVER = 0.5  # m, of a limb: turning at 1 rad/s moves its end by so much a second
+LEVER = 0.5  # length of a limb, m: when it turns at 1 rad/s, its end moves at this many m/s
 SPEED_CUTOFF = 1.0  # Hz, of the low pass over the speed that sets the cutoff, because jitter has no lasting speed
 
 
@@ -26,8 +26,8 @@ class Smoother:
     depend on how the motion is cut into pieces.
 
     ``min_cutoff`` Hz is the cutoff at rest; lower is smoother. ``beta`` Hz per rad/s raises it with speed; higher lags
-    less: at speed w the output lags by w / (2 pi (min_cutoff + beta w)). For places, ``beta`` counts per LEVER metres
-    a second. Depth is filtered apart from the direction, as a logarithm, because it is known less exactly. Shapes do
+    less: at speed w the output lags by w / (2 pi (min_cutoff + beta w)). For places, ``beta`` is Hz per LEVER metres a
+    second. The logarithm of the depth is filtered separately from the direction, because depth is less exact. Shapes do
     not move, so their cutoff is ``min_cutoff``.
     """
 
@@ -53,14 +53,14 @@ class Smoother:
 
 
 def fill_gaps(motion: Motion, body: Body) -> Motion:
-    """The motion at every frame from the first to the last. Frames that it has already stay as they are.
+    """The motion at every frame from the first to the last. Its own frames do not change.
 
-    Rotations are interpolated by slerp, all other values linearly. Interpolated frames are not seen, and have score 0.
+    Rotations are interpolated by slerp, all other values linearly. Interpolated frames have seen = False and score 0.
     """
     frames = np.arange(motion.frames[0], motion.frames[-1] + 1)
     if len(frames) == len(motion):
         return motion
-    known = np.isin(frames, motion.frames)
+    present = np.isin(frames, motion.frames)
 
     def between(values: NDArray) -> NDArray[np.float32]:
         columns = [np.interp(frames, motion.frames, column) for column in values.reshape(len(motion), -1).T]
@@ -70,9 +70,9 @@ def fill_gaps(motion: Motion, body: Body) -> Motion:
     for joint in range(JOINTS):
         turns = Rotation.from_matrix(motion.rotmats[:, joint])
         rotmats[:, joint] = Slerp(motion.frames, turns)(frames).as_matrix()
-    rotmats[known] = motion.rotmats
+    rotmats[present] = motion.rotmats
     seen, scores = np.zeros(len(frames), np.bool_), np.zeros(len(frames), np.float32)
-    seen[known], scores[known] = motion.seen, motion.scores
+    seen[present], scores[present] = motion.seen, motion.scores
     return make_motion(
         SMPLParams(*map(torch.from_numpy, (rotmats, between(motion.betas), between(motion.cam)))),
         body,
@@ -92,7 +92,7 @@ def fill_gaps(motion: Motion, body: Body) -> Motion:
 class OneEuro:
     """values (n, K) at times (n,) s, rising from call to call -> filtered (n, K), each column by its speed.
 
-    ``metres`` (n, 1): the length of a unit at that time, where ``beta`` counts per metre a second.
+    ``metres`` (n, 1): the length in metres of a unit of the values at that time, if ``beta`` is per metre a second.
     """
 
     def __init__(self, *, min_cutoff: float, beta: float) -> None:
@@ -131,9 +131,9 @@ class OneEuroRotations:
     def __call__(self, rotmats: NDArray[np.floating], times: NDArray) -> NDArray[np.float64]:
         count, joints = rotmats.shape[:2]
         turns = Rotation.from_matrix(rotmats.reshape(-1, 3, 3))
-        known = Rotation.concatenate([turns[:joints] if np.isinf(self.time) else self.turns, turns])
+        series = Rotation.concatenate([turns[:joints] if np.isinf(self.time) else self.turns, turns])
         # Rotation vectors in the frame of the joint.
-        changes = (known[:-joints].inv() * known[joints:]).as_rotvec().reshape(-1, joints, 3)
+        changes = (series[:-joints].inv() * series[joints:]).as_rotvec().reshape(-1, joints, 3)
         out = turns.as_quat().reshape(count, joints, 4)
         for i, (change, time) in enumerate(zip(changes, times.tolist(), strict=True)):
             if np.isinf(self.time):
@@ -154,7 +154,7 @@ def _slerp(start: NDArray, end: NDArray, share: float | NDArray) -> NDArray:
     end = np.where((start * end).sum(axis=-1, keepdims=True) < 0, -end, end)
     sizes = (np.sqrt((each**2).sum(axis=-1, keepdims=True)) for each in (end - start, end + start))
     angle = 2 * np.arctan2(*sizes)
-    small = angle < 1e-6  # where the sine of an angle is the angle
+    small = angle < 1e-6  # here the sine of an angle is the angle itself
     sine = np.where(small, 1, np.sin(angle))
     first, second = (np.where(small, part, np.sin(part * angle) / sine) for part in (1 - share, share))
     out = first * start + second * end

@@ -1,4 +1,4 @@
-"""2D joints of one person over a clip in; smooth square boxes around them, as in training, out."""
+"""2D joints of one person, frame by frame, in; smooth square boxes around them, as in training, out."""
 
 from typing import NamedTuple
 
@@ -7,13 +7,13 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d, median_filter
 
 VISIBLE = 0.3  # confidence above which a joint counts
-ENLARGE = 1.1
+ENLARGE = 1.1  # side of a box / diagonal of the joints' bounds
 MEDIAN_FRAMES = 11
-SMALLEST_DIAGONAL = 0.5  # px; a frame with less is treated as one without a visible person
+SMALLEST_DIAGONAL = 0.5  # px; a frame with a smaller diagonal counts as one without a visible person
 
 
 class Boxes(NamedTuple):
-    """Boxes of frames [start, stop) of the clip; outside them nobody is visible."""
+    """Boxes of frames [start, stop). In all other frames nobody is visible."""
 
     start: int
     stop: int
@@ -35,16 +35,17 @@ def keypoint_boxes(
     Without any visible person, start = stop = 0.
 
     Two mistakes of VIBE's code, and of the code derived from it, are corrected. Their median filter pads with zeros,
-    which pulls the boxes of the first and last 5 frames aside, and makes the boxes of clips under 6 frames infinite;
-    ours repeats the edge frames (``zero_padded`` brings theirs back). Their boxes are not cut to [start, stop) as all
-    other values are (see pipelines.decoders.box_variants.misaligned); ours are. One property is kept: the Gaussian
-    mirrors at the ends, so that a box that moves steadily there lags by up to 0.8 sigma of motion.
+    which pulls the boxes of the first and last 5 frames aside, and makes the boxes of tracks under 6 frames infinite;
+    ours repeats the edge frames (``zero_padded=True`` selects their filter). Their boxes are not cut to [start, stop)
+    as all other values are (see pipelines.decoders.box_variants.misaligned); ours are. One property is kept: the
+    Gaussian filter mirrors the values at both ends. So a box that moves at a constant speed is off there, by up to the
+    motion in 0.8 ``sigma`` frames.
     """
     return smooth_boxes(bounds(keypoints2d), enlarge=enlarge, median=median, sigma=sigma, zero_padded=zero_padded)
 
 
 def bounds(keypoints2d: NDArray[np.floating]) -> NDArray[np.float64]:
-    """(N, J, 3) -> (N, 3): centre x, centre y and diagonal of the visible joints' bounds, px; 0 without any."""
+    """(N, J, 3) -> (N, 3): centre x, centre y and diagonal of the visible joints' bounds, px; else 0."""
     keypoints2d = np.asarray(keypoints2d, np.float64)
     visible = (keypoints2d[..., 2] > VISIBLE)[..., None]  # (N, J, 1)
     points = keypoints2d[..., :2]

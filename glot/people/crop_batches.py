@@ -14,12 +14,12 @@ class CropBatches:
     def __init__(self, extractor: Callable[[NDArray[np.uint8]], NDArray], features: Spool, size: int) -> None:
         self.extractor, self.features, self.size = extractor, features, size
         self.crops: list[NDArray[np.uint8]] = []
-        self.places: list[tuple[int, int]] = []  # (clip, row) of each crop
+        self.places: list[tuple[int, int]] = []  # (track, row) of each crop
 
-    def add(self, clip: int, row: int, crop: NDArray[np.uint8]) -> None:
-        """Takes the crop of a clip's row."""
+    def add(self, track: int, row: int, crop: NDArray[np.uint8]) -> None:
+        """Takes the crop of one row of a track. The features go to the spool when there are ``size`` crops."""
         self.crops.append(crop)
-        self.places.append((clip, row))
+        self.places.append((track, row))
         if len(self.crops) == self.size:
             self.finish()
 
@@ -27,6 +27,6 @@ class CropBatches:
         """Runs the crops that are left. After it, the spool has the features of all crops."""
         if not self.crops:
             return
-        for (clip, row), feature in zip(self.places, self.extractor(np.stack(self.crops)), strict=True):
-            self.features.put(clip, row, feature)
+        for (track, row), feature in zip(self.places, self.extractor(np.stack(self.crops)), strict=True):
+            self.features.put(track, row, feature)
         self.crops, self.places = [], []

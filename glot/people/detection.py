@@ -13,9 +13,10 @@ from glot.errors import InputError
 from glot.features.backbones.blazepose import Detections, Detector
 from glot.models.checkpoint import read_torch_file
 
-Find = Callable[[NDArray[np.uint8]], Detections]  # (H, W, 3) RGB -> boxes (n, 4) left, top, width, height px; scores
+# picture (H, W, 3) RGB -> boxes (n, 4: left, top, width, height px) and scores (n,)
+PersonDetector = Callable[[NDArray[np.uint8]], Detections]
 
-PERSON = 1  # its number among COCO's classes
+PERSON = 1  # number of the class "person" in COCO
 LEAST_SCORE = 0.5
 NETWORKS = (
     torchvision.models.detection.fasterrcnn_resnet50_fpn,
@@ -25,7 +26,7 @@ NETWORKS = (
 )
 
 
-def load_detector(weights: Path | None, *, tiles: int = 0) -> Find:
+def load_detector(weights: Path | None, *, tiles: int = 0) -> PersonDetector:
     """BlazePose's detector if ``weights`` is None, else the torchvision network that the weights belong to.
 
     BlazePose was made for one or a few people who fill a good part of the picture; with ``tiles`` it also looks at

@@ -1,4 +1,4 @@
-"""A video file in; its pictures out, from the first one on, as often as they are asked for."""
+"""A video file in; its pictures out, from the first to the last, as many times as they are needed."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,14 +11,14 @@ from glot import cli
 from glot.errors import InputError
 from glot.people.video import Timeline, Unreadable, Video, estimated_frames, read_timeline
 
-WHOLE = 0.95  # share of the frames that the header gives, from which a video counts as whole
+WHOLE = 0.95  # a video counts as whole if this share of the frames that its header gives can be read
 
 
 class Footage:
-    """A video that is read several times from its start. InputError where not one picture can be read.
+    """A video that is read several times from its start. InputError if no picture of it can be read.
 
     Once ``pictures`` has come to its end, ``frames`` is the number of pictures that could be read, and ``damage`` the
-    reason why there were not more ("" if the video is whole).
+    reason why no more could be read ("" if the video is whole).
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,7 +32,7 @@ class Footage:
         self.frames, self.damage = 0, ""
 
     def pictures(self, what: str) -> Iterator[NDArray[np.uint8]]:
-        """(H, W, 3) BGR, upright, one after the other as far as they can be decoded. Shows progress of ``what``."""
+        """(H, W, 3) BGR, upright, one after the other as far as they can be decoded; ``what`` names the progress."""
         yield from cli.progress(self._pictures(), total=self.timeline.frames, what=what)
 
     def _pictures(self) -> Iterator[NDArray[np.uint8]]:

@@ -22,13 +22,13 @@ LANDMARKS = {
     "rankle": 28,
 }  # fmt: skip
 LANDMARK_NAMES = tuple(LANDMARKS)
-CROP_SCALE = 1.25  # mediapipe's, of the crop in which the landmarks are found
-PRESENT = 0.5  # presence from which the landmarks count
+CROP_SCALE = 1.25  # side of the crop for the landmark network / side of the box, as in mediapipe
+PRESENT = 0.5  # landmarks count if the presence is at least this
 LEAST_PRESENT = 0.5  # share of the frames of a track in which a person must be present
-# A track begins and ends with a stretch of this length and presence: the first landmarks of somebody who is coming
-# into the picture are guesses.
+# A track is cut so that it begins and ends with SURE_SECONDS in which the presence is at least SURE. (While a person
+# comes into the picture, the landmarks are guesses.)
 SURE, SURE_SECONDS = 0.8, 0.3
-BOX_SIGMA = 8.0  # frames, of the Gaussian over boxes in training
+BOX_SIGMA = 8.0  # standard deviation, in frames, of the Gaussian that smooths boxes in training
 TRAINING_FPS = 30.0  # frame rate that BOX_SIGMA and MEDIAN_FRAMES are meant for
 
 
@@ -41,8 +41,8 @@ class Person(NamedTuple):
     seen: NDArray[np.bool_]  # (N,)
     scores: NDArray[np.float32]  # (N,) the landmark network's presence, 0 where not seen
     spool: Spool  # where the landmarks wait
-    clip: int  # the number of this person's track in the spool
-    offset: int  # the row of the first frame there
+    track: int  # the number of this person's track in the spool
+    offset: int  # the row of the first frame in that track
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -50,7 +50,7 @@ class Person(NamedTuple):
     def landmarks(self, rows: slice = slice(None)) -> NDArray[np.float32]:
         """(n, J, 3) x, y px, visibility 0-1; 0 where not seen."""
         numbers = np.arange(*rows.indices(len(self))) + self.offset
-        return self.spool.take(self.clip, numbers).reshape(-1, len(LANDMARKS), 3)
+        return self.spool.take(self.track, numbers).reshape(-1, len(LANDMARKS), 3)
 
 
 class People(NamedTuple):
@@ -72,16 +72,16 @@ def find_landmarks(footage: Footage, tracks: list[Track], network: Landmarks, sp
     """
     found = [np.zeros((len(track.frames), 3)) for track in tracks]  # bounds of the landmarks (glot.people.boxes)
     presence = [np.zeros(len(track.frames), np.float32) for track in tracks]
-    for number, picture in enumerate(footage.pictures("looking at people")):
-        for clip, track in enumerate(tracks):
+    for number, picture in enumerate(footage.pictures("finding landmarks")):
+        for index, track in enumerate(tracks):
             row = number - int(track.frames[0])
             if 0 <= row < len(track.frames):
-                presence[clip][row], points = _landmarks_in(picture, track.boxes[row], network)
-                found[clip][row] = bounds(points[None])[0]
-                spool.put(clip, row, points.ravel())
+                presence[index][row], points = _landmarks_in(picture, track.boxes[row], network)
+                found[index][row] = bounds(points[None])[0]
+                spool.put(index, row, points.ravel())
     people, left_out = [], []
-    for clip, track in enumerate(tracks):
-        person = _person(track, found[clip], presence[clip], footage.timeline.fps, spool, clip)
+    for index, track in enumerate(tracks):
+        person = _person(track, found[index], presence[index], footage.timeline.fps, spool, index)
         if person:
             people.append(person)
         else:
@@ -93,7 +93,7 @@ def find_landmarks(footage: Footage, tracks: list[Track], network: Landmarks, sp
 def _landmarks_in(
     picture: NDArray[np.uint8], box: NDArray[np.float64], network: Landmarks
 ) -> tuple[float, NDArray[np.float64]]:
-    """Presence of a person in a box (left, top, width, height) of a BGR picture, and the landmarks (J, 3), or zeros."""
+    """Presence of a person in a box (left, top, width, height) of a BGR picture, and the landmarks (J, 3; else 0)."""
     left, top, width, height = box
     side = max(width, height)
     square = np.array([left + width / 2, top + height / 2, side, side])
@@ -109,13 +109,13 @@ def _landmarks_in(
 
 
 def _person(
-    track: Track, found: NDArray[np.float64], presence: NDArray[np.float32], fps: float, spool: Spool, clip: int
+    track: Track, found: NDArray[np.float64], presence: NDArray[np.float32], fps: float, spool: Spool, index: int
 ) -> Person | None:
     seen = presence >= PRESENT
     if seen.mean() < LEAST_PRESENT:
         return None
     found = found * _surely_present(presence, fps)[:, None]
-    pace = fps / TRAINING_FPS  # filters span as many seconds as in training, not as many frames
+    pace = fps / TRAINING_FPS  # the filters span the same time as in training, not the same number of frames
     median = 2 * round((MEDIAN_FRAMES * pace - 1) / 2) + 1
     boxes = smooth_boxes(found, median=max(median, 1), sigma=BOX_SIGMA * pace)
     if boxes.start == boxes.stop:
@@ -128,7 +128,7 @@ def _person(
         seen=seen[kept],
         scores=(presence * seen)[kept],
         spool=spool,
-        clip=clip,
+        track=index,
         offset=boxes.start,
     )
 

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from glot.people.video import Unreadable, opened, upright
 
-NEAR = 30  # pictures; up to so many ahead, reading on is faster than jumping
+NEAR = 30  # up to this many pictures ahead, reading on is faster than seeking
 
 
 class SeekableVideo:
-    """An open video; one decoded picture and the times of all are in memory. Unreadable if it cannot be opened."""
+    """An open video. One decoded picture and all pictures' times are in memory. Unreadable if it cannot be opened."""
 
     def __init__(self, path: Path) -> None:
         self.container = opened(path)
@@ -48,7 +48,7 @@ class SeekableVideo:
         self.container.close()
 
     def _times(self) -> NDArray[np.int64]:
-        """When each picture is shown, in units of the stream. No picture is decoded."""
+        """The time of each picture, in the stream's units. No picture is decoded."""
         found = []
         try:
             for packet in self.container.demux(self.stream):
@@ -74,5 +74,5 @@ class SeekableVideo:
             self.shown = None
             raise Unreadable(f"frame {number} cannot be decoded ({error or 'the video ends before it'})") from None
         when = self.shown.pts if self.shown.pts is not None else self.shown.dts
-        # Its number follows from its time: nobody counted the pictures from the key frame to this one.
+        # The number follows from the time: after a jump, the number of the key frame is not known.
         self.number = self.number + 1 if when is None else int(np.searchsorted(self.times, when, side="right")) - 1

@@ -1,6 +1,6 @@
-"""Rows of numbers in any order in; the same rows, by clip and row, out.
+"""Rows of numbers in any order in; the same rows, by track and row number, out.
 
-More than some megabytes wait on disk, so that memory does not grow with the length of a video.
+More rows than IN_MEMORY wait on disk, so that memory does not grow with the length of a video.
 """
 
 import tempfile
@@ -13,9 +13,9 @@ IN_MEMORY = 8 << 20  # bytes
 
 
 class Spool:
-    """Float32 rows (F,) of clips; ``lengths`` are their numbers of rows.
+    """Float32 rows (F,) of several tracks; ``lengths`` are the tracks' numbers of rows.
 
-    ``written`` tells, for each clip, which of its rows were put.
+    ``written`` marks, for each track, the rows that were put.
     """
 
     def __init__(self, lengths: Sequence[int], size: int) -> None:
@@ -30,19 +30,20 @@ class Spool:
     def __exit__(self, *_: object) -> None:
         self.file.close()
 
-    def put(self, clip: int, row: int, values: NDArray[np.floating]) -> None:
-        self.file.seek((int(self.first[clip]) + row) * 4 * self.size)
+    def put(self, track: int, row: int, values: NDArray[np.floating]) -> None:
+        self.file.seek((int(self.first[track]) + row) * 4 * self.size)
         self.file.write(np.ascontiguousarray(values, np.float32).tobytes())
-        self.written[clip][row] = True
+        self.written[track][row] = True
 
-    def take(self, clip: int, rows: NDArray[np.integer]) -> NDArray[np.float32]:
-        """(n, F): the clip's ``rows``, all of which must have been put."""
-        assert self.written[clip][rows].all()
+    def take(self, track: int, rows: NDArray[np.integer]) -> NDArray[np.float32]:
+        """(n, F): the track's ``rows``, all of which must have been put."""
+        assert self.written[track][rows].all()
         out = np.empty((len(rows), self.size), np.float32)
-        runs = np.split(
+        stretches = np.split(
             np.arange(len(rows)), np.flatnonzero(np.diff(rows) != 1) + 1
         )  # consecutive rows, read in one go
-        for run in runs if len(rows) else ():
-            self.file.seek((int(self.first[clip]) + int(rows[run[0]])) * 4 * self.size)
-            out[run] = np.frombuffer(self.file.read(4 * self.size * len(run)), np.float32).reshape(len(run), self.size)
+        for stretch in stretches if len(rows) else ():
+            self.file.seek((int(self.first[track]) + int(rows[stretch[0]])) * 4 * self.size)
+            values = np.frombuffer(self.file.read(4 * self.size * len(stretch)), np.float32)
+            out[stretch] = values.reshape(len(stretch), self.size)
         return out

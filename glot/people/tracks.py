@@ -13,19 +13,20 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from trackforge import TRACKTRACK
 
-from glot.people.detection import Find
+from glot.people.detection import PersonDetector
 from glot.people.footage import Footage
 from glot.people.track_files import FrameBoxes
 
-# trackforge (MIT) has wheels for every Python here and no dependencies; the better known ones want another OpenCV or an
-# old numpy. When people cross, only TrackTrack (Shim et al., CVPR 2025) told them apart by their appearance; where
-# they are dressed alike, it still does mostly, by their movement.
-LEAST_SCORE = 0.5  # of a detection that continues a track
-SURE_SCORE = 0.6  # of one that begins a track
+# trackforge (MIT) has wheels for every Python here and no dependencies; better known packages need another OpenCV or an
+# old numpy. Of its trackers, only TrackTrack (Shim et al., CVPR 2025) distinguished people who cross, by their
+# appearance. People in similar clothes it mostly distinguishes by their movement.
+LEAST_SCORE = 0.5  # least score of a detection that continues a track
+SURE_SCORE = 0.6  # least score of a detection that begins a track
 LOST_SECONDS = 2.0  # a person who comes back after a longer time gets a new track
 SHORT_SECONDS = 0.5  # a person seen for a shorter time is reported, not reconstructed
-SMOOTH_SECONDS = 0.1  # of the Gaussian over boxes
-# A detection belongs to a track that begins within so many seconds after it, at this intersection over union or more.
+SMOOTH_SECONDS = 0.1  # standard deviation of the Gaussian that smooths boxes
+# A detection is added in front of a track that begins within BEFORE_SECONDS after it, if the intersection over union of
+# both boxes is at least SAME_PLACE.
 BEFORE_SECONDS, SAME_PLACE = 0.2, 0.3
 HUES, SATURATIONS, VALUES = 12, 4, 4  # bins of the colour histograms
 
@@ -42,9 +43,9 @@ class Track(NamedTuple):
 class LeftOut(NamedTuple):
     """A track that is not reconstructed, and the reason. It is reported, so that nothing is lost silently."""
 
-    first: int  # frame
-    last: int
-    seen: int  # frames
+    first: int  # number of the first frame
+    last: int  # number of the last frame
+    seen: int  # number of frames with a detection
     reason: str
 
 
@@ -77,7 +78,7 @@ class _Tracklet:
 
 
 class Tracker:
-    """Takes the detections of a video picture by picture, in order, and gives the tracks at the end."""
+    """Takes the detections of a video picture by picture, in order, and returns the tracks at the end."""
 
     def __init__(self, fps: float) -> None:
         self.fps = fps
@@ -92,7 +93,7 @@ class Tracker:
         self._frames = 0
 
     def add(self, picture: NDArray[np.uint8], boxes: NDArray[np.floating], scores: NDArray[np.floating]) -> None:
-        """The next picture (H, W, 3, BGR), its boxes (n, 4) and their scores (n,)."""
+        """Adds the next picture (H, W, 3, BGR), its boxes (n, 4) and their scores (n,)."""
         boxes = np.asarray(boxes, np.float64)
         found = [(box.tolist(), float(score), 0) for box, score in zip(boxes, scores, strict=True)]
         appearances = [appearance(picture, box).tolist() for box in boxes]
@@ -109,7 +110,7 @@ class Tracker:
         self._frames += 1
 
     def tracks(self) -> tuple[list[Track], list[LeftOut]]:
-        """The tracks in the order of their first frames, and those that are too short. Called once, at the end."""
+        """The tracks in the order of their first frames, and the tracks that are too short. Called at the end."""
         for tracklet in self._tracklets.values():
             self._extend_back(tracklet)
         for frame, detections in self._left.items():
@@ -117,8 +118,8 @@ class Tracker:
                 if score >= SURE_SCORE:
                     alone = self._tracklets[-len(self._tracklets) - 1] = _Tracklet()
                     alone.append(frame, box)
-        people = sorted(self._tracklets.values(), key=lambda one: one.frames[0])
-        raw = [one.all() for one in people]
+        people = sorted(self._tracklets.values(), key=lambda tracklet: tracklet.frames[0])
+        raw = [tracklet.all() for tracklet in people]
         # In a video shorter than a second, half of its frames are enough.
         least = min(max(round(SHORT_SECONDS * self.fps), 1), (self._frames + 1) // 2)
         return finished(raw, fps=self.fps, least=least)
@@ -134,17 +135,17 @@ class Tracker:
             frame -= 1
 
 
-def detect_tracks(footage: Footage, find: Find) -> tuple[list[Track], list[LeftOut]]:
+def detect_tracks(footage: Footage, detector: PersonDetector) -> tuple[list[Track], list[LeftOut]]:
     """Detects people in every picture of a video and follows them."""
     tracker = Tracker(footage.timeline.fps)
-    for picture in footage.pictures("looking for people"):
-        found = find(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))  # type: ignore[arg-type]
+    for picture in footage.pictures("detecting people"):
+        found = detector(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))  # type: ignore[arg-type]
         tracker.add(picture, found.boxes, found.scores)
     return tracker.tracks()
 
 
 def tracks_of_boxes(footage: Footage, people: dict[str, FrameBoxes]) -> tuple[list[Track], list[LeftOut]]:
-    """Tracks of boxes that another program made (name -> boxes), without boxes of no size or beyond the video."""
+    """Tracks of boxes that another program made (name -> boxes). Boxes without size or beyond the video are skipped."""
     names, kept = [], []
     for name, boxes in people.items():
         inside = boxes.with_size() & (boxes.frames < footage.timeline.frames)
@@ -157,9 +158,9 @@ def tracks_of_boxes(footage: Footage, people: dict[str, FrameBoxes]) -> tuple[li
 def finished(
     raw: Sequence[FrameBoxes], *, fps: float, least: int, names: Sequence[str] = ()
 ) -> tuple[list[Track], list[LeftOut]]:
-    """Boxes of people as they were detected -> their tracks, and those with boxes in fewer than ``least`` frames.
+    """Boxes of people as they were detected -> tracks, and the people with boxes in fewer than ``least`` frames.
 
-    Tracks are called by ``names``, one for each of ``raw``, or "1", "2", ... without them.
+    ``names`` has a name for each of ``raw``. Without ``names``, the tracks are called "1", "2", ...
     """
     tracks: list[Track] = []
     short: list[LeftOut] = []
@@ -192,7 +193,7 @@ def overlap(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
 
 
 def appearance(picture: NDArray[np.uint8], box: NDArray[np.floating]) -> NDArray[np.float32]:
-    """(2 * 192,) colour histograms of a person's clothes, of the upper and the lower half of the body; of norm 1.
+    """(2 * 192,) of norm 1: colour histograms of the clothes on the upper and on the lower half of a person's body.
 
     Only the middle of the box counts: a square around a body has more background than body in it.
     """
@@ -208,7 +209,7 @@ def appearance(picture: NDArray[np.uint8], box: NDArray[np.floating]) -> NDArray
 
 
 def _histogram(part: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(192,) of norm 1: square roots of the bins' shares, whose dot product is the Bhattacharyya coefficient."""
+    """(192,) of norm 1: square roots of the bins' shares. Their dot product is the Bhattacharyya coefficient."""
     bins: Any = [HUES, SATURATIONS, VALUES]
     if part.size == 0:
         return np.full(int(np.prod(bins)), np.prod(bins) ** -0.5, np.float32)

@@ -1,4 +1,4 @@
-"""Video files in; upright pictures, and what a video shows when, out. Damage is reported, never guessed over."""
+"""Video files in; upright pictures and timelines out. Damage is reported; no picture is guessed."""
 
 import heapq
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 # A video is read in the format of its suffix. Left to guess, FFmpeg would follow a playlist to other files and hosts.
 VIDEOS = {".avi": "avi", ".mp4": "mov", ".m4v": "mov", ".mov": "mov", ".mkv": "matroska", ".webm": "matroska"}
 REORDERED = 32  # pictures; codecs store a picture at most 16 places away from its place in time
-NOMINAL_FPS = 30.0  # of a video that does not give its frame rate
+NOMINAL_FPS = 30.0  # assumed for a video that does not give its frame rate
 
 
 class Unreadable(Exception):
@@ -29,10 +29,10 @@ class Timeline(NamedTuple):
     """The pictures of a video and their rate."""
 
     frames: int  # pictures in the file
-    fps: float  # mean
+    fps: float  # mean frame rate
     even: bool  # whether the frame rate is constant
-    width: int  # as shown, px
-    height: int
+    width: int  # px, upright
+    height: int  # px, upright
 
 
 def read_timeline(path: Path) -> Timeline:
@@ -42,7 +42,7 @@ def read_timeline(path: Path) -> Timeline:
         height, width = video.read(0).shape[:2]
     finally:
         video.close()
-    steps: list[float] = []  # shortest and longest, s
+    steps: list[float] = []  # the shortest and the longest time between two pictures, s
     frames = 0
     with opened(path) as container:
         stream = container.streams.video[0]
@@ -61,7 +61,7 @@ def read_timeline(path: Path) -> Timeline:
 
 
 def _times(container: "av.container.InputContainer") -> Iterator[int]:
-    """When the pictures are shown, in order. They are stored in another order, the one in which they can be decoded."""
+    """The times of the pictures, in rising order. (Files store pictures in the order in which they can be decoded.)"""
     waiting: list[int] = []
     try:
         for packet in container.demux(container.streams.video[0]):
@@ -73,7 +73,7 @@ def _times(container: "av.container.InputContainer") -> Iterator[int]:
             else:
                 yield heapq.heappushpop(waiting, when)
     except (av.FFmpegError, ValueError):
-        pass  # the file is cut; reading its pictures tells where
+        pass  # the file is cut; reading its pictures shows where
     yield from sorted(waiting)
 
 
@@ -109,9 +109,9 @@ def opened(path: Path) -> "av.container.InputContainer":
 class Video:
     """An open video, read forwards; one decoded picture is in memory.
 
-    ``frames`` is the number of pictures by its header, 0 if it has none. Pictures are numbered by counting them, which
-    fails silently when one is lost. So the first damage ends the video: a picture after it is Unreadable, because what
-    can be decoded might be its neighbour. Raises Unreadable where the file cannot be opened.
+    ``frames`` is the number of pictures that the header gives, or 0. Pictures are numbered by counting them; when one
+    is lost, the later numbers would be wrong. So the first damage ends the video: all pictures after it are Unreadable,
+    even if they can be decoded. Raises Unreadable if the file cannot be opened.
     """
 
     def __init__(self, path: Path, *, threads: int = 1) -> None:
@@ -121,16 +121,14 @@ class Video:
             raise Unreadable("no pictures in this video")
         self.stream = self.container.streams.video[0]
         self.frames, self.width, self.height = self.stream.frames, self.stream.width, self.stream.height
-        self.stream.codec_context.options = {
-            "err_detect": "explode"
-        }  # an error, where FFmpeg would paint over broken parts
+        self.stream.codec_context.options = {"err_detect": "explode"}  # an error, instead of painting over broken parts
         self.stream.codec_context.thread_count = threads
         if threads > 1:
             self.stream.thread_type = "AUTO"
         # With B-frames, pictures are stored in another order than they are shown in.
         self.reordered = bool(self.stream.codec_context.has_b_frames)
         self.number = -1
-        self.shown: av.VideoFrame | None = None  # the picture of that number, decoded last
+        self.shown: av.VideoFrame | None = None  # the picture decoded last; its number is ``number``
         self.ended = ""  # the reason why there are no more pictures
         self.pictures = self._decode()
 
@@ -158,7 +156,8 @@ class Video:
         self.container.close()
 
     def _decode(self) -> Iterator[av.VideoFrame]:
-        # The index of an AVI gives the place of each picture, so a lost one is noticed. (PyAV has it from 17 on.)
+        # The index of an AVI gives the place of each picture, so a lost picture is noticed. (PyAV gives the index from
+        # 17 on.)
         index = getattr(self.stream, "index_entries", ()) if self.container.format.name == "avi" else ()
         for packets, packet in enumerate(self.container.demux(self.stream)):
             # The last packet is empty: the decoder then gives the pictures that it holds back.
@@ -170,7 +169,7 @@ class Video:
             lost, start = False, (packet.pos or 0) - 8  # start of the chunk, whose name and size take 8 bytes
             if packets < len(index) and index[packets].pos != start:
                 lost = any(index[i].pos == start for i in range(packets + 1, len(index)))
-                index = ()  # the index is of other places, and no use
+                index = ()  # the index describes other places, so it cannot be used
             if packet.is_corrupt or lost:
                 if not self.reordered:
                     yield from self.stream.decode(None)
@@ -188,7 +187,7 @@ class Videos:
         self.reason = ""
 
     def read(self, name: str, number: int) -> NDArray[np.uint8]:
-        """(H, W, 3) BGR, upright. Raises Unreadable. An earlier picture than the last one opens the video again."""
+        """(H, W, 3) BGR, upright. Raises Unreadable. The video is opened again for a picture before the last one."""
         if name != self.name or (self.video and number < self.video.number):
             self.close()
             self.name, self.reason = name, ""

@@ -64,7 +64,7 @@ def test_workers_get_the_shared_options_with_absolute_paths(tmp_path: Path, monk
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"fit": "hands"}, "--fit hands: there is limbs, camera, none"),
+        ({"fit": "hands"}, "--fit hands: choose one of limbs, camera, none"),
         ({"focal": 0.0}, "--focal 0: must be more than 0 px"),
         ({"focal": float("nan")}, "--focal nan"),
         ({"tiles": -1}, "--tiles -1"),

@@ -32,7 +32,7 @@ def test_the_zero_padded_median_pulls_the_ends_and_ours_does_not() -> None:
     assert np.allclose(*long)  # the ends have no effect in the middle
 
 
-def test_short_clips_have_boxes() -> None:
+def test_short_tracks_have_boxes() -> None:
     assert np.isinf(keypoint_boxes(track(moving(5)), zero_padded=True).bbox[:, 2]).any()
     assert np.allclose(keypoint_boxes(track(moving(5))).bbox[:, 2], 1.1 * 60 * 2**0.5)
     assert np.allclose(keypoint_boxes(track(moving(1))).bbox[0, :2], [115, 200])
@@ -55,7 +55,7 @@ def test_nobody_and_a_single_point_give_no_boxes() -> None:
     assert len(keypoint_boxes(dot).bbox) == 0
 
 
-def test_misaligned_boxes_are_those_of_start_frames_ago_and_missing_at_first() -> None:
+def test_misaligned_boxes_are_late_by_start_frames_and_missing_at_first() -> None:
     keypoints = track(moving(30))
     keypoints[:4] = 0
     boxes = keypoint_boxes(keypoints)

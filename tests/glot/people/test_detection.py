@@ -1,4 +1,4 @@
-"""Weights of torchvision's detectors are recognised; only people are kept of what they detect."""
+"""Weights of torchvision's detectors are recognised, and of all detections only people are kept."""
 
 from pathlib import Path
 

@@ -18,5 +18,5 @@ RATE = 10.0  # fps: three frames are a stretch
         ([0.9, 0.9], [1, 1]),  # shorter than a stretch
     ],
 )
-def test_tracks_are_cut_to_where_a_person_surely_is(presence: list[float], present: list[int]) -> None:
+def test_tracks_are_cut_to_the_frames_with_a_person(presence: list[float], present: list[int]) -> None:
     assert _surely_present(np.array(presence, np.float32), RATE).tolist() == [bool(each) for each in present]

@@ -1,4 +1,4 @@
-"""In any order, pictures are the same as those of reading forwards."""
+"""Pictures that are read in any order are the same as pictures that are read forwards."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def every_picture(path: Path, count: int) -> list[np.ndarray]:
         ("uneven.mkv", {"codec": "libx264", "ticks": [3 * i + (i % 3) for i in range(90)]}),
     ],
 )
-def test_pictures_in_any_order_are_those_of_reading_forwards(tmp_path: Path, name: str, settings: dict) -> None:
+def test_pictures_in_any_order_are_the_same_as_read_forwards(tmp_path: Path, name: str, settings: dict) -> None:
     path = write_film(tmp_path / name, frames=90, **settings)
     expected = every_picture(path, 90)
     video = SeekableVideo(path)

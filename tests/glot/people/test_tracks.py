@@ -112,7 +112,7 @@ def test_boxes_are_smooth_and_do_not_lag() -> None:
     assert abs((track.boxes - true)[10:-10, 0].mean()) < 0.5
 
 
-def test_clothes_tell_people_apart() -> None:
+def test_clothes_distinguish_people() -> None:
     red, blue = (np.full((HEIGHT, WIDTH, 3), colour, np.uint8) for colour in COLOURS)
     box, beyond = np.array([100.0, 50, 80, 200]), np.array([-500.0, -500, 80, 200])
     assert appearance(red, box) @ appearance(red, box + 5) == pytest.approx(1, abs=1e-5)

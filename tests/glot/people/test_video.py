@@ -133,14 +133,14 @@ def test_boxes_without_size_or_beyond_the_end_are_left_out_and_counted(tmp_path:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("{", "not boxes as JSON"),
-        ("[1, 2]", "no object of people"),
+        ("{", "no boxes in JSON"),
+        ("[1, 2]", "not an object with people"),
         ('{"a": {"frames": [0, 1], "bbox": [[1, 2, 3, 4]]}}', "2 frames, boxes"),
         ('{"a": {"frames": [0.5], "bbox": [[1, 2, 3, 4]]}}', "must be whole numbers"),
         ('{"a": {"frames": [1, 1], "bbox": [[1, 2, 3, 4], [1, 2, 3, 4]]}}', "two boxes in frame 1"),
         ('{"a": {"frames": [1]}}', "bbox"),
         ('{"other.mp4": {}}', "has no boxes for walk.mp4"),
-        ("[" * 100_000, "not boxes as JSON"),
+        ("[" * 100_000, "no boxes in JSON"),
     ],
 )
 def test_files_without_boxes_are_refused_with_the_reason(tmp_path: Path, body: Body, content: str, reason: str) -> None:
@@ -149,7 +149,7 @@ def test_files_without_boxes_are_refused_with_the_reason(tmp_path: Path, body: B
     with pytest.raises(InputError, match=reason):
         decoded(tmp_path, body, tmp_path / "b.json")
     (tmp_path / "b.txt").write_text("1,2,3\n")
-    with pytest.raises(InputError, match="line 1 has 3 of at least 6"):
+    with pytest.raises(InputError, match="line 1 has 3 numbers, fewer than 6"):
         decoded(tmp_path, body, tmp_path / "b.txt")
 
 
