@@ -1,6 +1,6 @@
 """Videos, datasets and motion capture in, feature sets out. The jobs run on Ray Data.
 
-Commands, each with --help. Nobody imports them.
+Commands, each with --help. No other module imports them.
 
 extract_features    a dataset's pictures to a feature set
 import_features     other projects' feature files to a feature set
@@ -10,7 +10,7 @@ make_sample         renders the open sample dataset
 make_motions        derives the shipped motions
 make_body           derives the open body
 pretrain_backbone   trains the open ResNet-50 on renders
-demo                all of it on open data: what make demo runs
+demo                the whole pipeline on open data, as make demo runs it
 
 Rooms. Each imports only those below it, and glot.
 
@@ -19,7 +19,7 @@ scenes/         people, cameras, light and clothes; the sample dataset
 motions/        motion capture files and variations of them
 open_body/      how the open body is derived
 checks/         rules, summaries and sheets of feature sets
-imports/        files of ready-made features
+imports/        feature files of other projects
 extraction/     the extraction job: plan, workers, parts and records
-decoders/       a file for each dataset
+decoders/       readers of datasets, one module each
 """

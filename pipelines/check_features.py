@@ -5,10 +5,10 @@ from pipelines.checks.spec import CheckSpec
 
 
 def main(spec: CheckSpec) -> int:
-    """Checks feature sets: files, columns, counts, the order of rows, NaN, boxes, confidences.
+    """Check feature sets: files, columns, counts, the order of rows, NaN, boxes, confidences.
 
-    For each set it prints a page of what is in it, beside the counts that are published. The exit code is 1 if one of
-    the sets is broken.
+    It prints a page about each set: what is in it, and the counts that papers and code report. The exit code is 1 if
+    one of the sets is broken.
 
     **Example**: `python pipelines/check_features.py features`
 

@@ -1,7 +1,7 @@
-"""The whole pipeline on open data, by the commands that a user would run: nothing in, pictures and a summary out.
+"""The whole pipeline on open data, with the commands that a user would run: nothing in, pictures and a summary out.
 
 Every stage is a command; a stage that has finished is not run again. ``summary.json`` holds the errors on the test
-split, the amount of data, and the seconds of every stage.
+split, the amount of data, and the seconds that every stage took.
 """
 
 import json
@@ -30,10 +30,10 @@ BASELINES = {"mean_pose": "mean pose", "linear_probe": "linear probe, frame by f
 
 @dataclass(frozen=True, kw_only=True)
 class DemoSpec:
-    """Where the demo goes, and how many workers train. Raises InputError for values that cannot be used."""
+    """Where the demo's files go, and how many workers train. Raises InputError for values that cannot be used."""
 
     out: Annotated[
-        Path, typer.Option(help="Folder for everything that is made.", show_default="$GLOT_HOME/runs/demo")
+        Path, typer.Option(help="Folder for all files of the demo.", show_default="$GLOT_HOME/runs/demo")
     ] = field(default_factory=lambda: runs_folder() / "demo")
     workers: Annotated[int, typer.Option(min=1, help="Number of DDP workers for training.")] = 2
 
@@ -62,7 +62,7 @@ class Stage:
 def stages(out: Path, *, workers: int) -> list[Stage]:
     """The stages of the demo in ``out``, in order. ``workers`` is the number of DDP workers."""
     data, features, train = out / "data", out / "features", out / "train"
-    where = ["--features", str(features), "--dataset", "3dpw", "--split", "test"]
+    test_split = ["--features", str(features), "--dataset", "3dpw", "--split", "test"]
     mlflow = f"sqlite:///{out.resolve() / 'mlflow.db'}"
     return [
         Stage(
@@ -94,7 +94,7 @@ def stages(out: Path, *, workers: int) -> list[Stage]:
             "evaluate",
             "evaluate on clips that are not trained on",
             [
-                *("-m", "glot.evaluate", "--checkpoint", str(train / "best"), *where, "--untrained", "--probe"),
+                *("-m", "glot.evaluate", "--checkpoint", str(train / "best"), *test_split, "--untrained", "--probe"),
                 *("--json", str(out / "evaluation.json")),
             ],
             out / "evaluation.json",
@@ -113,7 +113,7 @@ def stages(out: Path, *, workers: int) -> list[Stage]:
             "render",
             "draw the predicted bodies over a held-out clip",
             [
-                *("-m", "glot.render", "--checkpoint", str(train / "best"), *where),
+                *("-m", "glot.render", "--checkpoint", str(train / "best"), *test_split),
                 *("--root", str(data), "--out", str(out / "pictures")),
             ],
             out / "pictures" / "render.json",
@@ -122,7 +122,7 @@ def stages(out: Path, *, workers: int) -> list[Stage]:
 
 
 def run_stage(stage: Stage, record: Path) -> float:
-    """Runs a stage, unless ``record`` says that the same command has finished before. Returns the seconds it took.
+    """Runs a stage, unless the file ``record`` lists the same command as finished. Returns the seconds it took.
 
     Raises InputError if the command fails.
     """

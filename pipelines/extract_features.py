@@ -6,7 +6,7 @@ from pipelines.extraction.spec import ExtractSpec
 
 
 def main(spec: ExtractSpec) -> int:
-    """Extracts per-frame features and labels from video datasets, as a Ray Data job.
+    """Extract per-frame features and labels from video datasets, as a Ray Data job.
 
     **Example**: `python pipelines/extract_features.py --dataset 3dpw --root data/3dpw --split all --out features`
 
@@ -18,8 +18,8 @@ def main(spec: ExtractSpec) -> int:
     sequences that cannot be read are skipped and named in manifest.json; the exit code is then 1, unless you give
     `--allow-skips`.
 
-    **The manifest** of a set says how it was made. A folder that was started with other settings is refused, finished
-    or not: `--preprocessing reference`, `--occluders` and `--jitter` each need an `--out` of their own.
+    **The manifest** of a set says how it was made. A folder with a set of other settings is refused, whether the set is
+    finished or not. So `--preprocessing reference`, `--occluders` and `--jitter` each need a separate `--out`.
     """
     datasets = chosen_datasets(spec)
     from pipelines.extraction.job import extract_all

@@ -5,12 +5,12 @@ from pipelines.imports.spec import ImportSpec
 
 
 def main(spec: ImportSpec) -> int:
-    """Turns preprocessed files of TCMR, VIBE and GLoT into a feature set. The features stay the same bit for bit.
+    """Turn preprocessed files of TCMR, VIBE and GLoT into a feature set. The features stay the same bit for bit.
 
     **Example**: `python pipelines/import_features.py --dataset 3dpw --split test --src 3dpw_test_db.pt`
 
-    Nothing in a file is executed. A file that asks for more than arrays is refused, with the name of what it asks for.
-    An interrupted import continues where it stopped. Rows that cannot be used are left out and named in manifest.json;
+    Nothing in a file is executed. A file that needs anything but arrays is refused, and the message says what it needs.
+    An interrupted import continues where it stopped. Rows that cannot be used are left out and listed in manifest.json;
     the exit code is then 1, unless `--allow-skips` is given.
     """
     from pipelines.imports.importing import import_file

@@ -7,7 +7,7 @@ from pipelines.scenes.spec import MakeSampleSpec
 def main(spec: MakeSampleSpec) -> None:
     """Make a synthetic video dataset in 3DPW's layout, to run the whole pipeline without a licence or a download.
 
-    About 3,400 pictures in two minutes on two cores. Look at OUT/contact_sheet.jpg, then:
+    It renders about 3,400 pictures in two minutes on two cores. Look at OUT/contact_sheet.jpg, then run:
 
     `python pipelines/extract_features.py --dataset 3dpw --root OUT --split train --out features`
     """

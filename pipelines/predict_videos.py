@@ -5,15 +5,15 @@ from glot.capture.spec import PredictVideosSpec
 
 
 def main(spec: PredictVideosSpec) -> int:
-    """Reconstructs the bodies in all videos of a folder, several videos at once, as a Ray Data job.
+    """Reconstruct the bodies in all videos of a folder, several videos at once, as a Ray Data job.
 
-    **Example**: `python pipelines/predict_videos.py films --out bodies`. `python -m glot.predict --help` describes what
-    the folder of a video holds.
+    **Example**: `python pipelines/predict_videos.py videos --out bodies`. `python -m glot.predict --help` describes
+    what the folder of a video holds.
 
-    After an interruption, run the same command again: videos that are done stay as they are. With RAY_ADDRESS set, or
+    After an interruption, run the same command again: it does not repeat finished videos. With RAY_ADDRESS set, or
     under `ray job submit`, it joins that cluster; otherwise it starts a local Ray. A video that cannot be read, or that
-    kills its worker three times, is named, and the others are done all the same. Exit code 1: there was such a video,
-    or one in which nobody was found.
+    kills its worker three times, is reported, and the job continues with the other videos. The exit code is 1 if there
+    was such a video, or a video in which nobody was found.
     """
     from pipelines.extraction.video_bodies import reconstruct_videos
 

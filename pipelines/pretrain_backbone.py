@@ -10,8 +10,8 @@ def main(spec: PretrainSpec) -> None:
     """Train the ResNet-50 whose features the open stack uses, from scratch, on rendered people only.
 
     The renders are made first, from the training clips, and kept in OUT/renders. Clips of the validation and test
-    splits are never trained on. OUT/latest.safetensors can be used from the first checkpoint on;
-    OUT/resnet50.safetensors is the finished one. You can stop it at any time: the same command continues.
+    splits are never trained on. OUT/latest.safetensors holds the weights of the last checkpoint;
+    OUT/resnet50.safetensors holds the finished weights. You can stop the command at any time; run it again to continue.
 
     `python -m pipelines.pretrain_backbone --out runs/backbone --hours 2`
 

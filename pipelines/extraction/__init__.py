@@ -3,7 +3,7 @@
 spec            the options of extract_features
 datasets        which datasets to extract, with the folders of $GLOT_HOME filled in
 job             the whole job: units, missing units to workers, manifests
-set_settings    what a set is made with: networks, body, occluders
+ingredients     what a set is made with: networks, body, occluders
 worker_pool     how many workers, the Ray Data job, the base of all workers
 worker          the worker that extracts units
 units           what is done with one unit: decode, crop, features, part

@@ -1,6 +1,6 @@
 """The options of extract_features in; one complete spec for each dataset out, with the folders of $GLOT_HOME filled in.
 
-Nothing heavy is imported here, so that what is missing is reported at once.
+Nothing heavy is imported here, so that missing files are reported at once.
 """
 
 from dataclasses import dataclass, field, fields
@@ -18,7 +18,7 @@ SPIN_WEIGHTS = "spin_model_checkpoint.pth.tar"
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSpec(ExtractSpec):
-    """One dataset to extract: an ExtractSpec that leaves nothing open. Paths are absolute, but for --occluders.
+    """One dataset to extract: an ExtractSpec with a dataset and a root. Paths are absolute, except --occluders.
 
     ``body`` and ``weights`` are None for the open body and the open weights.
     """
@@ -30,7 +30,8 @@ class DatasetSpec(ExtractSpec):
 def chosen_datasets(spec: ExtractSpec) -> list[DatasetSpec]:
     """The dataset of --dataset, or all those in $GLOT_HOME/data that have the split.
 
-    Prints what it takes from $GLOT_HOME. InputError, with the command that helps, where there is no dataset.
+    Prints which files it takes from $GLOT_HOME. Raises InputError where there is no dataset; the message has the
+    command that makes one.
     """
     if spec.dataset is None:
         return [_completed(spec, dataset, root) for dataset, root in _all_at_home(spec.split).items()]
@@ -48,21 +49,21 @@ def _root_at_home(dataset: str) -> Path:
 
 
 def _all_at_home(split: str) -> dict[str, Path]:
-    """Dataset -> root of all that is in $GLOT_HOME/data and has the split."""
-    there = [dataset for dataset in DATASETS if dataset_folder(dataset).is_dir()]
-    if not there:
-        known = f"{', '.join(DATASETS)}; or {SAMPLE}, an open dataset that is rendered"
+    """{dataset: root} of the datasets in $GLOT_HOME/data that have the split."""
+    present = [dataset for dataset in DATASETS if dataset_folder(dataset).is_dir()]
+    if not present:
+        names = f"{', '.join(DATASETS)}; or {SAMPLE}, an open dataset that is rendered"
         raise missing_error(
-            [(f"{data_folder()}: no folder of a dataset in it ({known}). For the sample:", MAKE_SAMPLE)]
+            [(f"{data_folder()}: no folder of a dataset in it ({names}). For the sample:", MAKE_SAMPLE)]
         )
-    chosen = [dataset for dataset in there if split == ALL_SPLITS or split in DATASETS[dataset].splits]
+    chosen = [dataset for dataset in present if split == ALL_SPLITS or split in DATASETS[dataset].splits]
     if not chosen:
-        raise InputError(f"--split {split}: {data_folder()} holds {', '.join(there)}, without such a split")
+        raise InputError(f"--split {split}: {data_folder()} holds {', '.join(present)}, which have no such split")
     return {dataset: _root_at_home(dataset) for dataset in chosen}
 
 
 def _completed(spec: ExtractSpec, dataset: str, root: Path) -> DatasetSpec:
-    """The spec with the body and the weights of $GLOT_HOME, where there are any and the root is not rendered."""
+    """The spec with the body and the weights of $GLOT_HOME filled in, if they exist; not for the rendered sample."""
     body, weights, from_home = spec.body, spec.weights, []
     if not is_sample(root):
         if body is None and (body := body_folder()) is not None:

@@ -51,20 +51,21 @@ class Ingredients:
                 "feature_size": backbone.feature_size,
                 "precision": spec.precision,
             },
-            "precision": spec.precision,  # again, because only the hashes of two backbones are compared
+            "precision": spec.precision,  # repeated here, because two backbones are compared by their hashes only
             "body": {"name": (spec.body or OPEN_BODY).name, "hash": body.file_hash, "open": body.is_open},
             "crop": crop,
         }
 
 
 def load_ingredients(spec: DatasetSpec, decoder: Decoder, units: Sequence[Unit]) -> Ingredients:
-    """Loads what the spec names. ``units`` of all splits: crops of some calibrate a precision other than float32.
+    """Loads the files that the spec names. InputError for a file that cannot be used.
 
-    InputError for a file that cannot be used. Prints what is worth knowing before the work starts.
+    ``units`` are those of all splits. Crops of some of them calibrate a precision other than float32. Prints how many
+    occluders there are, and how much the precision changes the features.
     """
     occlusion = load_occlusion(spec)
     if occlusion:
-        say(f"occluders: {len(occlusion.objects)} objects of {spec.occluders}, for every {occlusion.per}")
+        say(f"occluders: {len(occlusion.objects)} objects of {spec.occluders}, pasted per {occlusion.per}")
     backbone, body, network = load_backbone(spec.backbone, spec.weights), load_body(spec.body), None
     if spec.precision != "float32":
         crops = sample_crops(decoder, spec.root, units, body)

@@ -1,7 +1,7 @@
-"""Datasets in, feature sets out: finds the units, has the missing ones extracted by workers, publishes the sets.
+"""Datasets in, feature sets out: finds the units, lets workers extract the missing ones, writes the manifests.
 
-The contract of a set is glot/features/schema.py. Only descriptions of units travel to the workers. No picture enters
-Ray's object store: a worker decodes, crops, runs the network and writes by itself.
+The contract of a set is glot/features/schema.py. Workers get the specs of the splits and descriptions of the units. No
+picture of a dataset enters Ray's object store: a worker decodes, crops, runs the network and writes the part itself.
 """
 
 import sys
@@ -15,11 +15,11 @@ from glot.features.schema import Manifest
 from pipelines.decoders.clips import Unit
 from pipelines.decoders.registry import load_decoder
 from pipelines.extraction.datasets import DatasetSpec
+from pipelines.extraction.ingredients import load_ingredients
 from pipelines.extraction.ledger import finished, open_set
 from pipelines.extraction.messages import say, say_skipped
 from pipelines.extraction.occlusion import Occlusion
-from pipelines.extraction.publishing import publish, sources_of
-from pipelines.extraction.set_settings import load_ingredients
+from pipelines.extraction.publishing import finish_set, sources_of
 from pipelines.extraction.spec import ALL_SPLITS
 from pipelines.extraction.units import SplitJob
 from pipelines.extraction.worker import ExtractUnit
@@ -27,7 +27,7 @@ from pipelines.extraction.worker_pool import PoolJob, run_pool
 
 
 def extract_all(datasets: Sequence[DatasetSpec]) -> int:
-    """Extracts the datasets one after the other; the highest of their exit codes.
+    """Extracts the datasets one after the other; returns the highest of their exit codes.
 
     An error in one of several datasets is printed and does not stop the others.
     """
@@ -47,7 +47,10 @@ def extract_all(datasets: Sequence[DatasetSpec]) -> int:
 
 
 def extract_dataset(spec: DatasetSpec) -> int:
-    """Extracts the splits of a dataset that the spec names. Exit code 1 if something was skipped, unless allowed."""
+    """Extracts the splits of a dataset that the spec names.
+
+    Returns the exit code: 1 if something was skipped without --allow-skips, else 0.
+    """
     decoder = load_decoder(spec.dataset, spec.tracks)
     splits = decoder.splits if spec.split == ALL_SPLITS else (spec.split,)
     units = {split: decoder.find(spec.root, split) for split in splits}
@@ -66,9 +69,9 @@ def extract_dataset(spec: DatasetSpec) -> int:
 def extract_splits(
     jobs: Mapping[str, SplitJob], units: Mapping[str, Sequence[Unit]], occlusion: Occlusion | None
 ) -> dict[str, Manifest]:
-    """Extracts what is missing of all splits in one Ray Data job, and publishes each split.
+    """Extracts the missing units of all splits in one Ray Data job, then writes the manifest of each split.
 
-    InputError, at the end, for a split of which nothing could be extracted; the other splits are published.
+    If nothing could be extracted from a split, InputError is raised after the other manifests have been written.
     """
     manifests: dict[str, Manifest] = {}
     errors = []
@@ -81,7 +84,7 @@ def extract_splits(
             run_units(missing, occlusion)
         for split, job in jobs.items():
             try:
-                manifests[split] = _publish(job, units[split])
+                manifests[split] = _finish(job, units[split])
             except InputError as error:
                 errors.append(error)
     if errors:
@@ -90,7 +93,7 @@ def extract_splits(
 
 
 def run_units(work: Sequence[tuple[SplitJob, Unit]], occlusion: Occlusion | None) -> None:
-    """The Ray Data job: descriptions of units -> a pool of workers that decode, crop, run the network and write."""
+    """Runs the Ray Data job: a pool of workers decodes, crops, runs the network and writes the parts of the units."""
     work = sorted(work, key=lambda item: -item[1].frames)  # the longest first, so that all workers end together
     spec = work[0][0].spec
     run_pool(
@@ -101,14 +104,14 @@ def run_units(work: Sequence[tuple[SplitJob, Unit]], occlusion: Occlusion | None
             frames=sum(unit.frames for _, unit in work),
             what=f"extract {spec.dataset}",
             workers=spec.workers,
-            on_gpus=spec.backbone != "blazepose",  # which runs on CPUs only
+            on_gpus=spec.backbone != "blazepose",  # BlazePose runs on CPUs only
             shared=occlusion,
         )
     )
 
 
 def _unfinished(job: SplitJob, units: Sequence[Unit]) -> list[Unit]:
-    """The units that are not done yet; prints how many there are."""
+    """The units that are not done yet. Prints how many units the split has, and how many are done."""
     done = finished(job.folder, units)
     unfinished = [unit for unit in units if unit.name not in done]
     before = f", {len(done) if unfinished else 'all'} of them done before" if done else ""
@@ -116,9 +119,9 @@ def _unfinished(job: SplitJob, units: Sequence[Unit]) -> list[Unit]:
     return unfinished
 
 
-def _publish(job: SplitJob, units: Sequence[Unit]) -> Manifest:
+def _finish(job: SplitJob, units: Sequence[Unit]) -> Manifest:
     records = finished(job.folder, units)
-    manifest = publish(
+    manifest = finish_set(
         job.folder,
         [records[unit.name] for unit in units],
         job.settings,

@@ -15,17 +15,17 @@ from typing import Any
 from glot.errors import InputError
 from glot.location import is_remote
 
-RENEW_SECONDS = 20.0  # between two renewals of a note
-EXPIRE_SECONDS = 90.0  # after the last renewal, when the run that wrote the note is taken to be dead
-SETTLE_SECONDS = 1.0  # after which two runs that start at once see which of their notes remains
+RENEW_SECONDS = 20.0  # time between two renewals of a note
+EXPIRE_SECONDS = 90.0  # a run that has not renewed its note for this time is taken to be dead
+SETTLE_SECONDS = 1.0  # if two runs start at the same moment, each waits this time, then sees whose note remains
 
 
 @contextmanager
 def hold(path: Path, folder: Path) -> Iterator[None]:
-    """Holds ``folder`` by the lock or note at ``path``; InputError at once if another run holds it.
+    """Holds ``folder`` by the lock or note at ``path``; InputError at once if another run holds the folder.
 
-    The rows would be right without it, because units are written whole and are the same in every run. It keeps two
-    runs from doing the same work.
+    This keeps two runs from doing the same work. The rows would be right without it, because units are written whole
+    and are the same in every run.
     """
     if is_remote(path):
         with _note(path, folder):

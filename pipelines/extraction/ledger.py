@@ -38,7 +38,7 @@ def write_record(folder: Path, record: Record) -> None:
 
 
 def note_of(folder: Path, unit: Unit, run: str) -> Path:
-    """Where the tries of a unit are counted (pipelines.extraction.tries), separately for each run of the command."""
+    """The path from which ``tries`` names the notes that count the tries of a unit in one run of the command."""
     return folder / RECORDS / f"{unit.name}.try-{run}"
 
 
@@ -78,7 +78,7 @@ def finished(folder: Path, units: Sequence[Unit]) -> dict[str, Record]:
             raise InputError(f"{folder}: holds {record.unit}, which is no longer in the source; {remedy}")
         if record.sources != list(by_name[record.unit].sources):
             if not record.skipped:
-                raise InputError(f"{folder}: {record.unit} was extracted from files of other sizes; {remedy}")
+                raise InputError(f"{folder}: the files of {record.unit} have changed since it was extracted; {remedy}")
             continue
         part = record.part
         if part and (not (folder / part["name"]).is_file() or (folder / part["name"]).stat().st_size != part["bytes"]):
@@ -102,12 +102,13 @@ def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
         if _identity(old) != _identity(new):
             old_text, new_text = _differences(old, new)
             raise InputError(
-                f"{folder}: begun with {key} {old_text}, now asked for {new_text}; give another --out, or delete it"
+                f"{folder}: started with {key} {old_text}, but this command has {new_text}; give another --out, or "
+                "delete the folder"
             )
 
 
 def _identity(value: Any) -> Any:
-    """What must be equal: the hash, where there is one, because a file may be moved or renamed."""
+    """What must be equal. If there is a hash, it is the hash alone, because a file may be moved or renamed."""
     return value["hash"] if isinstance(value, dict) and "hash" in value else value
 
 

@@ -13,7 +13,7 @@ def say(text: str) -> None:
 
 
 def say_skipped(folder: Path, manifest: Manifest) -> None:
-    """Names the first things that were skipped (pictures, sequences, tracks), and counts them all."""
+    """Prints the first pictures, sequences or tracks that were skipped, and the number of all of them."""
     name = f"{manifest.dataset} {manifest.split}"
     for entry in manifest.skipped[:SHOWN_SKIPS]:
         say(f"{name}: skipped {entry['what']}: {entry['reason']} ({_frames(entry['frames'])})")

@@ -21,22 +21,23 @@ from glot.people.video import Unreadable
 from pipelines.decoders.frames import Alter, read_picture
 from pipelines.extraction.spec import ExtractSpec
 
-FEWEST_PIXELS = 500  # of an object that is pasted, at VOC's resolution
+FEWEST_PIXELS = 500  # objects with fewer pixels, at VOC's resolution, are not pasted
 RIM = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (8, 8))  # erodes a mask by the width of the soft edge, px
-RIM_ALPHA = 192  # of 255, in the soft edge
+RIM_ALPHA = 192  # opacity of the soft edge; 255 is opaque
 STORED_SCALE = 0.5  # objects are stored at half of VOC's size
-MOST_OBJECTS = 7  # in a crop at once
+MOST_OBJECTS = 7  # largest number of objects in a crop at once
 SCALES = (0.2 * CROP_SIZE / 256, 1.0 * CROP_SIZE / 256)  # range of a stored object's scale when it is pasted
 CROSSING_FRAMES = (60, 240)  # range of the number of frames in which an object crosses the crop of a track
 
 
 @dataclass(frozen=True)
 class Occlusion:
-    """Objects, and how to paste them: new ones in every ``frame``, as published, or moving along a ``track``.
+    """Objects, and how to paste them.
 
-    Along a track, 1 to 7 objects cross the crop at a time. Each moves in a straight line from outside the crop to
-    outside the crop, and then another one takes its place. So fewer objects are visible at once than with ``frame``,
-    and no object appears or vanishes inside a crop.
+    ``per`` = "frame": new objects in every frame, as published.
+    ``per`` = "track": 1 to 7 objects at a time cross the crop of a track. Each moves in a straight line from outside
+    the crop to outside the crop; then another object takes its place. So fewer objects are visible at once than with
+    "frame", and no object appears or vanishes inside a crop.
     """
 
     objects: tuple[NDArray[np.uint8], ...]  # (h, w, 4) RGB multiplied by alpha, and alpha
@@ -78,7 +79,7 @@ class Occlusion:
         found = []
         for slot in range(rng.integers(1, MOST_OBJECTS + 1)):
             duration, phase = rng.integers(*CROSSING_FRAMES), rng.random()
-            crossing, way = divmod(frame / duration + phase, 1.0)  # number of the crossing; how much of it is done
+            crossing, done = divmod(frame / duration + phase, 1.0)  # number of the crossing; how much of it is done
             crossing_rng = _random(self.seed, track, slot, int(crossing))
             number, scale = int(crossing_rng.integers(len(self.objects))), crossing_rng.uniform(*SCALES)
             through, angle = crossing_rng.uniform(0, CROP_SIZE, 2), crossing_rng.uniform(0, 2 * np.pi)
@@ -87,7 +88,7 @@ class Occlusion:
             enters, leaves = (
                 through + side * direction * _distance_out(through, side * direction, margin) for side in (-1, 1)
             )
-            found.append((number, scale, enters + way * (leaves - enters)))
+            found.append((number, scale, enters + done * (leaves - enters)))
         return found
 
 
@@ -113,7 +114,7 @@ def _distance_out(point: NDArray[np.float64], direction: NDArray[np.float64], ma
 
 
 def load_occlusion(spec: ExtractSpec) -> Occlusion | None:
-    """The objects of --occluders, None without that option. InputError where the folder is not Pascal VOC's."""
+    """The objects of --occluders; None without that option. InputError where the folder is not Pascal VOC's."""
     if spec.occluders is None:
         return None
     reference = spec.preprocessing == "reference"
@@ -124,9 +125,9 @@ def load_occlusion(spec: ExtractSpec) -> Occlusion | None:
 def load_objects(folder: Path, *, people: bool) -> tuple[NDArray[np.uint8], ...]:
     """The objects (h, w, 4) in Pascal VOC's folder (VOCdevkit/VOC2012), at half size, in the order of the file names.
 
-    Only objects of 500 pixels or more that are neither truncated nor difficult. People are among them only with
-    ``people``; TCMR's code intends to leave people out, but pastes them. InputError where there is no such object, or
-    a file is not readable.
+    Left out are objects of fewer than 500 pixels, objects that VOC marks as truncated or difficult, and, unless
+    ``people`` is true, people. (TCMR's code intends to leave people out, but pastes them.) InputError where no object
+    remains, or a file is not readable.
     """
     names = ("Annotations", "JPEGImages", "SegmentationObject")
     if missing := [name for name in names if not (folder / name).is_dir()]:
@@ -168,7 +169,7 @@ def _cut_out(folder: Path, name: str, wanted: list[tuple[int, tuple[int, int, in
     picture = cv2.cvtColor(_read(folder / "JPEGImages" / f"{name}.jpg"), cv2.COLOR_BGR2RGB)
     labels = _read(folder / "SegmentationObject" / f"{name}.png")
     if picture.shape != labels.shape:
-        raise InputError(f"{folder}: the picture and the mask of {name} are not of one size; unpack Pascal VOC again")
+        raise InputError(f"{folder}: the picture and the mask of {name} differ in size; unpack Pascal VOC again")
     objects = []
     for value, (x0, y0, x1, y1) in wanted:
         mask = (labels[y0:y1, x0:x1] == _colour(value)).all(-1).astype(np.uint8)

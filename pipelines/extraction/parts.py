@@ -16,7 +16,7 @@ from glot.location import is_remote, move_in, temporary_of
 from pipelines.decoders.clips import Clip, Unit
 
 ROW_GROUP = 2048  # rows; a shorter track is one row group
-DICTIONARY_COLUMNS = ["dataset", "split", "track_id", "image", "gender"]  # texts that repeat; features do not
+DICTIONARY_COLUMNS = ["dataset", "split", "track_id", "image", "gender"]  # columns of texts that repeat
 
 
 def part_name(unit: Unit) -> str:
@@ -27,10 +27,10 @@ def part_name(unit: Unit) -> str:
 def write_part(
     folder: Path, unit: Unit, pieces: Iterable[tuple[Clip, NDArray]], *, dataset: str, split: str
 ) -> dict[str, Any] | None:
-    """Writes a unit's rows: clips with their features (N, F), of which one piece is in memory at a time.
+    """Writes the rows of a unit from pieces: clips with their features (N, F). One piece is in memory at a time.
 
-    A track may come in several pieces that follow each other. Returns {name, rows, tracks, bytes}; None, and no file,
-    if there is no row.
+    A track may come in several pieces that follow each other. Returns {name, rows, tracks, bytes}. Without any row, it
+    returns None and writes no file.
     """
     path = folder / part_name(unit)
     # A part for an object store is written on this machine first.
@@ -55,7 +55,7 @@ def write_part(
         move_in(temporary, path)
     finally:
         if writer is not None and writer.is_open:
-            with suppress(OSError):  # the disk is full, and the first error says so
+            with suppress(OSError):  # on a full disk, closing fails too; the first error is the one to report
                 writer.close()
         temporary.unlink(missing_ok=True)
     return {"name": path.name, "rows": rows, "tracks": tracks, "bytes": size}

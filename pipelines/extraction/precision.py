@@ -17,11 +17,11 @@ from glot.location import write_whole
 from pipelines.decoders.clips import Decoder, Unit
 from pipelines.decoders.frames import read_crops
 
-SAMPLED_UNITS, SAMPLED_FRAMES = 16, 4  # units of a dataset, and frames of each, that are used for calibration
+SAMPLED_UNITS, SAMPLED_FRAMES = 16, 4  # numbers of units, and of frames of each unit, that calibration uses
 
 
 def sample_crops(decoder: Decoder, root: Path, units: Sequence[Unit], body: Body) -> NDArray[np.uint8]:
-    """Crops (N, 224, 224, 3) of the first person in each of some units that are evenly spread over all.
+    """Crops (N, 224, 224, 3) for calibration: of the first person in some of the units, at equal intervals.
 
     InputError if there is no crop.
     """
@@ -41,7 +41,7 @@ def sample_crops(decoder: Decoder, root: Path, units: Sequence[Unit], body: Body
 
 
 def int8_network(backbone: Backbone, crops: NDArray[np.uint8], out: Path) -> Path:
-    """The file in ``out`` with the backbone in int8; if it is not there, it is made, calibrated on ``crops``.
+    """The file in ``out`` with the backbone in int8. If there is no such file, it is made, calibrated on ``crops``.
 
     All sets in ``out`` share it, because features of different calibrations must not be mixed.
     """
@@ -53,12 +53,12 @@ def int8_network(backbone: Backbone, crops: NDArray[np.uint8], out: Path) -> Pat
 
 
 def hash_of(backbone: Backbone, network: bytes) -> str:
-    """16 hex digits: of the backbone's weights, or of them and the int8 network."""
+    """16 hex digits that identify the backbone's weights and, if ``network`` is not empty, the int8 network."""
     return hashlib.sha256(backbone.hash.encode() + network).hexdigest()[:16] if network else backbone.hash
 
 
 def describe_deviation(backbone: Backbone, crops: NDArray[np.uint8], *, precision: str, network: bytes) -> str:
     """A line that says how much the precision changes the features of ``crops``."""
     error = deviation(Extractor(backbone), Extractor(backbone, precision=precision, network=network), crops)
-    what = f"{precision}: features of {len(crops)} of these crops differ from those of float32 by {error:.1e}"
+    what = f"{precision}: features of {len(crops)} sampled crops differ from their float32 features by {error:.1e}"
     return f"{what}, relative to how much features differ between crops"

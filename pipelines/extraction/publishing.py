@@ -13,7 +13,7 @@ from pipelines.decoders.clips import Unit
 from pipelines.extraction.ledger import RECORDS, Record
 
 
-def publish(
+def finish_set(
     folder: Path,
     records: Sequence[Record],
     settings: Mapping[str, Any],
@@ -23,8 +23,9 @@ def publish(
 ) -> Manifest:
     """Checks the parts of a set and writes its manifest; rows are in the order of ``records``.
 
-    ``settings`` = {dataset, split, backbone, crop, body}; ``sources`` = [{path, bytes, ...}]. If there is not one row,
-    no manifest is written: InputError that begins with ``if_empty`` and names the first thing that was skipped.
+    ``settings`` = {dataset, split, backbone, crop, body}; ``sources`` = [{path, bytes, ...}]. Without any row, no
+    manifest is written, and InputError is raised. Its message begins with ``if_empty`` and has the first reason for
+    skipping.
     """
     parts = [record.part for record in records if record.part]
     skipped = [entry for record in records for entry in record.skipped]
@@ -55,7 +56,7 @@ def publish(
     for note in (folder / RECORDS).glob("*.try-*"):
         note.unlink()
     for stray in set(folder.glob("part-*.parquet")) - {folder / part["name"] for part in parts}:
-        stray.unlink()  # of a unit that has no rows any more; readers of part-*.parquet must not see it
+        stray.unlink()  # its unit has no rows any more; programs that read part-*.parquet must not see it
     return manifest
 
 
@@ -64,7 +65,7 @@ def sources_of(units: Sequence[Unit], records: Mapping[str, Record]) -> list[dic
     sources = []
     for unit in units:
         record = records[unit.name]
-        entries = [dict(source) for source in record.sources]  # units may share a file, each with counts of its own
+        entries = [dict(source) for source in record.sources]  # units may share a file; each unit has its own counts
         next(entry for entry in entries if entry["path"] == unit.annotation).update(record.counts)
         sources += entries
     return sources

@@ -18,7 +18,7 @@ def round_targets(clip: Clip) -> Clip:
     keypoints2d = clip.keypoints2d.copy()
     half_side = clip.crop_scale * clip.bbox[:, None, 2:3] / 2
     in_crop = _float16(keypoints_to_crop(clip.keypoints2d, clip.bbox, clip.crop_scale)[..., :2])
-    known = clip.keypoints2d[..., 2:] > 0  # coordinates of the others may be too large for float16
+    known = clip.keypoints2d[..., 2:] > 0  # unknown joints may have coordinates that are too large for float16
     keypoints2d[..., :2] = np.where(known, in_crop * half_side + clip.bbox[:, None, :2], clip.keypoints2d[..., :2])
     return replace(
         clip,

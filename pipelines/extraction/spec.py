@@ -21,8 +21,8 @@ OCCLUDERS_PER = ("frame", "track")
 class ExtractSpec:
     """What to extract, with which networks, and where the feature sets go.
 
-    Raises InputError for a value that cannot be right, or a file that is not there. What is left out is filled in by
-    ``pipelines.extraction.datasets.chosen_datasets``.
+    Raises InputError for a value that cannot be right, or a file that does not exist.
+    ``pipelines.extraction.datasets.chosen_datasets`` fills in the options that are left out.
     """
 
     dataset: Annotated[
@@ -46,7 +46,7 @@ class ExtractSpec:
             help="Feature sets go to OUT/DATASET/SPLIT/: a folder, or a URI such as s3://bucket/features.",
         ),
     ] = field(default_factory=features_folder)
-    split: Annotated[str, typer.Option(help="One split, such as train, validation or test; or all of them.")] = "all"
+    split: Annotated[str, typer.Option(help="One split, such as train, validation or test; or all.")] = "all"
     backbone: Annotated[
         str,
         typer.Option(
@@ -68,7 +68,7 @@ class ExtractSpec:
         ),
     ] = None
     workers: Annotated[
-        int, typer.Option(min=0, help="Number of extraction workers. 0: one for each GPU, else one for each CPU core.")
+        int, typer.Option(min=0, help="Number of workers. 0: one for each GPU; without a GPU, one for each CPU core.")
     ] = 0
     batch_size: Annotated[int, typer.Option(min=1, help="Number of crops in one forward pass.")] = 8
     precision: Annotated[
@@ -92,8 +92,8 @@ class ExtractSpec:
         Path | None,
         typer.Option(
             help="Folder of Pascal VOC (VOCdevkit/VOC2012). Its objects are pasted over the crops; labels do not "
-            "change. People among its objects are pasted only with --preprocessing reference. Such a set needs an "
-            "--out of its own."
+            "change. People among its objects are pasted only with --preprocessing reference. Such a set needs a "
+            "separate --out."
         ),
     ] = None
     occluders_per: Annotated[
@@ -115,7 +115,7 @@ class ExtractSpec:
         typer.Option(
             "--jitter",
             help="Shift and scale the boxes as a person detector would, to train models for videos. Such a set needs "
-            "an --out of its own.",
+            "a separate --out.",
         ),
     ] = False
     seed: Annotated[int, typer.Option(help="Seed of --occluders and --jitter; the same seed gives the same crops.")] = 0
@@ -138,7 +138,7 @@ class ExtractSpec:
         names = ", ".join(DATASETS)
         if self.dataset is None:
             if self.root is not None:
-                raise InputError(f"--root {self.root}: give --dataset, too, which says what it holds: {names}")
+                raise InputError(f"--root {self.root}: give --dataset, too; it says what the folder holds: {names}")
             splits = tuple(dict.fromkeys(split for dataset in DATASETS.values() for split in dataset.splits))
         elif self.dataset not in DATASETS:
             raise InputError(f"--dataset {self.dataset}: not known; there is {names}")
@@ -157,7 +157,7 @@ class ExtractSpec:
             raise InputError(f"--precision {self.precision}: there is {', '.join(PRECISIONS)}")
         check_backbone(self.backbone, weights=self.weights, precision=self.precision)
         if self.workers < 0:
-            raise InputError(f"--workers {self.workers}: give 1 or more, or 0 for as many as there is room for")
+            raise InputError(f"--workers {self.workers}: give 1 or more, or 0 for one for each GPU or CPU core")
         if self.batch_size < 1:
             raise InputError(f"--batch-size {self.batch_size}: give 1 or more")
         if self.seed < 0:
@@ -177,7 +177,7 @@ class ExtractSpec:
         if self.root is not None and not self.root.exists():
             raise InputError(f"--root {self.root}: there is no such folder")
         if self.root is not None and not self.root.is_dir():
-            raise InputError(f"--root {self.root}: is a file; give the folder it is in")
+            raise InputError(f"--root {self.root}: is a file; give the folder that contains it")
         files = {"--weights": self.weights, "--body": self.body, "--occluders": self.occluders, "--tracks": self.tracks}
         for option, path in files.items():
             if path is not None and not path.exists():

@@ -1,4 +1,4 @@
-"""Counts from many actors in, a progress line or bar out: frames done, frames/s, time left, frames skipped."""
+"""Counts from many workers in, a progress line or bar out: frames done, frames/s, time left, frames skipped."""
 
 import sys
 import threading
@@ -15,14 +15,14 @@ POLL_SECONDS = 1.0
 
 
 class Counts(NamedTuple):
-    frames: int  # done, including the skipped ones
-    skipped: int
-    workers: int  # that have started
+    frames: int  # frames that are done, including the skipped ones
+    skipped: int  # frames that were skipped
+    workers: int  # workers that have started
     seconds: float  # since the first worker started
 
 
 class Tally:
-    """The counts of a job. It runs as a Ray actor that needs no CPU; workers add to it, and the driver reads it."""
+    """The counts of a job, in a Ray process that claims no CPU. Workers add to the counts; the driver reads them."""
 
     def __init__(self) -> None:
         self.frames = self.skipped = self.workers = 0
@@ -36,7 +36,7 @@ class Tally:
         self.workers += workers
 
     def fail(self, reason: str) -> None:
-        """Keeps the reason why the first worker gave up; the error that Ray raises in the end lacks it."""
+        """Keeps the reason why the first worker gave up; the error that Ray raises does not contain it."""
         self.failure = self.failure or reason
 
     def reason(self) -> str:
@@ -74,7 +74,7 @@ class Display:
         return f"{rate:.1f} frames/s{left}, {counts.skipped} skipped"
 
     def _lines(self) -> None:
-        last_time, last_frames = -PLAIN_SECONDS, -1  # of the latest line
+        last_time, last_frames = -PLAIN_SECONDS, -1  # time and frames of the latest line
         while True:
             ended = self.stop.wait(POLL_SECONDS)
             now = time.monotonic()

@@ -1,4 +1,4 @@
-"""Counts how often workers began with a piece of work, so that one that kills its workers is set aside.
+"""Counts how often workers began with a piece of work, so that a piece that kills its workers is set aside.
 
 When a worker dies, Ray starts a new one and gives it the same piece of work. Without this count, a file that crashes
 the decoder would keep the job running for ever.
@@ -10,8 +10,8 @@ from pathlib import Path
 
 from glot.location import write_whole
 
-MOST_TRIES = 3  # of a piece of work in one run
-DIED = f"the worker died on it {MOST_TRIES} times: a decoder that crashes, or too little memory"
+MOST_TRIES = 3  # how often workers may begin with a piece of work in one run of the command
+DIED = f"its worker died {MOST_TRIES} times: the decoder crashes, or there is too little memory"
 
 
 def begin(note: Path) -> bool:

@@ -1,4 +1,4 @@
-"""A unit in; its rows as a part, and the record of what became of it, out. No Ray here."""
+"""A unit in; its rows as a part, and the record of what became of it, out. This module does not use Ray."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -24,8 +24,8 @@ from pipelines.extraction.occlusion import Occlusion
 from pipelines.extraction.parts import write_part
 from pipelines.extraction.reference import round_targets
 
-REPORT_FRAMES = 8  # between two reports of progress
-PIECE_ROWS = 2048  # labels and features that are in memory at once while a part is written
+REPORT_FRAMES = 8  # number of frames between two reports of progress
+PIECE_ROWS = 2048  # number of rows that are in memory at once while a part is written
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class SplitJob:
 
     @property
     def folder(self) -> Path:
-        """Of the feature set."""
+        """The folder of the feature set."""
         return self.spec.out / self.spec.dataset / self.split
 
     @property
@@ -54,12 +54,12 @@ class Tools(NamedTuple):
     extractor: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
     body: Body
     occlusion: Occlusion | None = None
-    threads: int = 1  # that read pictures
+    threads: int = 1  # number of threads that read pictures
     report: Callable[[int, int], None] = lambda frames, skipped: None  # called with numbers of frames, as they are done
 
 
 def extract_unit(job: SplitJob, unit: Unit, tools: Tools) -> Record:
-    """Decodes a unit, runs the network over its crops and writes its part. What cannot be read becomes ``skipped``."""
+    """Decodes a unit, runs the network over its crops and writes its part. ``skipped`` lists what cannot be read."""
     sources = list(unit.sources)
     spec = job.spec
     try:
@@ -86,9 +86,9 @@ def extract_unit(job: SplitJob, unit: Unit, tools: Tools) -> Record:
 
 
 def add_unread(skipped: list[dict[str, Any]], image: str, reason: str) -> None:
-    """Adds a picture that could not be read. One entry counts all those of a video that breaks off."""
-    part, last = video_frame(image), skipped[-1] if skipped else None
-    if part and last and last["reason"] == reason and last["what"].startswith(f"{part[0]}#"):
+    """Adds a picture that could not be read. If a video breaks off, one entry counts all pictures after the break."""
+    place, last = video_frame(image), skipped[-1] if skipped else None
+    if place and last and last["reason"] == reason and last["what"].startswith(f"{place[0]}#"):
         last["frames"] += 1
     else:
         skipped.append({"what": image, "reason": reason, "frames": 1})
@@ -122,7 +122,7 @@ def _fill(
 
 def _pieces(clips: Sequence[Clip], features: Spool, job: SplitJob) -> Iterator[tuple[Clip, NDArray[np.float32]]]:
     """The rows that have features, up to PIECE_ROWS at a time, so that the labels of a long video fit into memory."""
-    # Evaluation reads the targets of test splits as they are stored, so those are never rounded.
+    # Evaluation reads the targets of test splits as they are stored, so rows of test splits are not rounded.
     rounded = job.spec.preprocessing == "reference" and not job.split.startswith("test")
     for number, (clip, there) in enumerate(zip(clips, features.written, strict=True)):
         kept = np.flatnonzero(there)

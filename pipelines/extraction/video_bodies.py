@@ -1,6 +1,6 @@
 """A folder of videos in, a folder of bodies for each out, as a Ray Data job: glot.predict for several videos at once.
 
-The unit of work is a video. Its name and path travel to a worker, which does all of it and renames the finished folder.
+A worker gets the name and the path of a video, reconstructs its people, and renames the folder when it is finished.
 """
 
 import hashlib
@@ -27,11 +27,11 @@ TRIES = ".tries"  # prefix of a folder below --out in which the tries of one run
 
 
 def reconstruct_videos(spec: PredictVideosSpec) -> int:
-    """Reconstructs the videos that have no results yet. Exit code 1 if some video has no bodies."""
+    """Reconstructs the videos that have no results yet. Returns exit code 1 if some video has no bodies, else 0."""
     root, out = spec.videos.absolute(), spec.out.absolute()
     videos = find_videos(root)
     check_tracks(videos, spec)
-    studio = Studio(spec.absolute())  # loaded here, too, so that a mistake is reported before any worker starts
+    studio = Studio(spec.absolute())  # loaded here as well, so that a mistake is reported before any worker starts
     outcomes, missing = {}, {}
     for name, path in videos.items():
         if summary := done_before(out / name, studio.settings):
@@ -48,7 +48,7 @@ def reconstruct_videos(spec: PredictVideosSpec) -> int:
 
 
 def _run(videos: Mapping[str, Path], out: Path, arguments: dict[str, Any], workers: int) -> dict[str, str]:
-    """The Ray Data job: names of videos -> a pool of actors; the outcome of each video."""
+    """Runs the Ray Data job: a pool of workers reconstructs the videos. Returns {name: outcome}."""
     frames = {name: estimated_frames(path) for name, path in videos.items()}
     longest_first = sorted(videos, key=lambda name: -frames[name])
     notes = out / f"{TRIES}-{uuid.uuid4().hex[:8]}"
@@ -103,7 +103,7 @@ class PredictVideo(Worker):
         if not begin(self.notes / hashlib.sha256(name.encode()).hexdigest()[:16]):
             return FAILED, DIED
         try:
-            # A worker that died after it had renamed the folder is given the same video again.
+            # If a worker dies after it has renamed the folder, its video is given to another worker.
             summary = done_before(folder, self.studio.settings) or capture(
                 video, folder, self.studio, name_in_tracks=name_in_tracks(self.root, video)
             )

@@ -1,4 +1,4 @@
-"""The actor that extracts: one unit in, its part and its record in the folder of the set out."""
+"""The worker that extracts: one unit in, its part and its record in the folder of the set out."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +19,7 @@ from pipelines.extraction.worker_pool import Worker, WorkerContext
 
 
 class ExtractUnit(Worker):
-    """Extracts units of the splits in ``jobs``; what the pool shares is the Occlusion, or None."""
+    """Extracts units of the splits in ``jobs``. ``shared`` is the Occlusion, or None."""
 
     def __init__(self, jobs: Mapping[str, SplitJob], context: WorkerContext) -> None:
         super().__init__(context)

@@ -1,4 +1,4 @@
-"""Pieces of work in; a Ray Data job whose pool of workers does them, with progress and one clear error, out."""
+"""Pieces of work in, the rows that workers return out: a Ray Data job with progress lines and one clear error."""
 
 import logging
 import os
@@ -13,7 +13,7 @@ from glot.training.ray_session import connect
 from pipelines.extraction.messages import say
 from pipelines.extraction.tally import Display, Tally
 
-# A worker keeps a core busy. If all CPUs were claimed whole, Ray Data could wait for ever without a message.
+# A worker keeps a core busy but claims a little less. If workers claimed all CPUs, Ray Data could wait for ever.
 CPU_OF_A_WORKER = 0.9
 
 
@@ -22,34 +22,34 @@ class Pool(NamedTuple):
 
     workers: int
     resources: dict[str, float]  # num_cpus and num_gpus of one worker
-    threads: int  # that read pictures in one worker
+    threads: int  # number of threads that read pictures in one worker
 
 
 class WorkerContext(NamedTuple):
     """What the pool gives to each of its workers."""
 
-    tally: Any  # handle of the Tally actor
-    threads: int  # that read pictures
+    tally: Any  # Ray's handle of the Tally
+    threads: int  # number of threads that read pictures
     shared: Any  # reference to PoolJob.shared, or None
 
 
 @dataclass(frozen=True, kw_only=True)
 class PoolJob:
-    """What a pool of workers does. ``items`` are {name: text or number} each, the longest first."""
+    """What a pool of workers does. Each item is a dict of texts and numbers; the longest pieces of work come first."""
 
     worker: type["Worker"]
-    arguments: Mapping[str, Any]  # of the worker's constructor, besides ``context``
+    arguments: Mapping[str, Any]  # arguments of the worker's constructor, besides ``context``
     items: Sequence[dict[str, Any]]
-    frames: int  # in all items, for the progress line
-    what: str  # for the progress line
-    workers: int  # 0: as many as there is room for
+    frames: int  # number of frames in all items, for the progress line
+    what: str  # name of the job in the progress line
+    workers: int  # 0: one for each GPU; without a GPU, one for each CPU core
     on_gpus: bool = True  # whether workers use GPUs, if there are any
     collect: bool = False  # whether the rows that the workers return are needed
-    shared: Any = field(default=None, repr=False)  # a large object, stored once on a node and not once in every worker
+    shared: Any = field(default=None, repr=False)  # a large object that is stored once on each node
 
 
 class Worker:
-    """Base of the actors. ``__call__(item)`` of a subclass does one piece of work and returns a row."""
+    """Base class of workers. ``__call__(item)`` of a subclass does one piece of work and returns a row."""
 
     def __init__(self, context: WorkerContext) -> None:
         import cv2
@@ -62,16 +62,16 @@ class Worker:
         self.shared = ray.get(context.shared) if context.shared is not None else None
 
     def started(self) -> None:
-        """To be called when everything is loaded."""
+        """Counts this worker as started. A subclass calls it when everything is loaded."""
         self.tally.add.remote(workers=1)
 
     def report(self, frames: int, skipped: int) -> None:
-        """Counts frames that are done; ``skipped`` of them could not be read."""
+        """Counts frames as done; ``skipped`` is how many of them could not be read."""
         self.tally.add.remote(frames=frames, skipped=skipped)
 
     @contextmanager
     def writing(self, folder: Path) -> Iterator[None]:
-        """Around what writes into ``folder``: an OSError, such as a full disk, ends the job with its reason."""
+        """Wraps code that writes into ``folder``: an OSError, such as a full disk, becomes the job's error message."""
         try:
             yield
         except OSError as error:
@@ -82,7 +82,7 @@ class Worker:
 
 
 def run_pool(job: PoolJob) -> list[dict[str, Any]]:
-    """Runs the Ray Data job; the rows that the workers returned, if they are to be collected.
+    """Runs the Ray Data job. Returns the rows of the workers if ``job.collect`` is true, else an empty list.
 
     InputError if the cluster cannot hold the workers, or if one of them raised an InputError or an OSError.
     """
@@ -107,7 +107,7 @@ def run_pool(job: PoolJob) -> list[dict[str, Any]]:
                 if not job.collect:
                     done.materialize()
         except ray.exceptions.RayError as error:
-            # Users can mend an InputError (files differ between nodes), and a reason in the tally (a full disk).
+            # Users can act on an InputError (files differ between nodes) and on a reason in the tally (a full disk).
             cause = getattr(error, "cause", None)
             reason = str(cause) if isinstance(cause, InputError) else ray.get(tally.reason.remote())
             if reason:
@@ -125,7 +125,7 @@ def nodes_of(ray: Any, *, on_gpus: bool) -> list[dict[str, float]]:
 def plan(nodes: Sequence[Mapping[str, float]], workers: int, items: int) -> Pool:
     """The pool for nodes with these resources. ``workers`` 0: one for each GPU, else one for each CPU.
 
-    InputError if the nodes cannot hold so many workers: Ray would wait for them without end.
+    InputError if the nodes cannot hold this many workers, because Ray would wait for them for ever.
     """
     cpus, gpus = (int(sum(node.get(kind, 0) for node in nodes)) for kind in ("CPU", "GPU"))
     slots = gpus or cpus
@@ -144,7 +144,7 @@ def plan(nodes: Sequence[Mapping[str, float]], workers: int, items: int) -> Pool
 
 @contextmanager
 def ray_session() -> Iterator[Any]:
-    """Ray, joined or started, with a Ray Data that prints nothing and waits for long pieces of work."""
+    """Joins or starts Ray, and sets Ray Data to print nothing and to wait for long pieces of work."""
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     logging.getLogger("ray").setLevel(logging.ERROR)
     import ray

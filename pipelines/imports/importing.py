@@ -24,7 +24,7 @@ from pipelines.decoders.dataset_facts import WINDOW
 from pipelines.extraction.ledger import RECORDS, Record, finished, open_set, write_record
 from pipelines.extraction.messages import say, say_skipped
 from pipelines.extraction.parts import write_part
-from pipelines.extraction.publishing import publish
+from pipelines.extraction.publishing import finish_set
 from pipelines.extraction.reference import round_targets
 from pipelines.imports.feature_columns import open_columns
 from pipelines.imports.feature_dbs import Database, Run
@@ -122,7 +122,7 @@ def _write_set(database: Database, spec: ImportSpec, settings: dict[str, Any]) -
     source = {"path": spec.src.name, "bytes": spec.src.stat().st_size, "sha256": settings["source"]["hash"], **counts}
     backbone = {**settings["backbone"], "feature_size": database.feature_size}
     nothing = f"{spec.src}: none of its rows can be used"
-    return publish(spec.folder, records, {**settings, "backbone": backbone}, [source], if_empty=nothing)
+    return finish_set(spec.folder, records, {**settings, "backbone": backbone}, [source], if_empty=nothing)
 
 
 def share_out(runs: Sequence[Run]) -> list[list[Run]]:

@@ -22,7 +22,7 @@ from pipelines.checks.spec import CheckSpec
 from pipelines.decoders.threedpw import decode, find_units
 from pipelines.extraction.ledger import Record, finished, open_set, write_record
 from pipelines.extraction.parts import write_part
-from pipelines.extraction.publishing import publish, sources_of
+from pipelines.extraction.publishing import finish_set, sources_of
 from tests.fixtures.threedpw import write_sequence
 
 
@@ -58,7 +58,7 @@ def extract(root: Path, folder: Path) -> Path:
             part = write_part(folder, unit, zip(clips, features, strict=True), dataset="3dpw", split="test")
             write_record(folder, Record(unit.name, list(unit.sources), part, counts))
         records = finished(folder, units)
-        publish(folder, list(records.values()), settings, sources_of(units, records), if_empty="nothing")
+        finish_set(folder, list(records.values()), settings, sources_of(units, records), if_empty="nothing")
     return folder
 
 

@@ -121,7 +121,7 @@ def test_other_weights_do_not_go_into_the_same_folder(
     manifest = read_manifest(out / "3dpw" / "test")
     assert run(root, out, weights=weights[0]) == 0  # the same numbers from another file
     assert read_manifest(out / "3dpw" / "test").parts == manifest.parts
-    with pytest.raises(InputError, match=r"begun with backbone .*hash .*two.safetensors.*give another --out"):
+    with pytest.raises(InputError, match=r"started with backbone .*hash .*two.safetensors.*give another --out"):
         run(root, out, weights=weights[1])
 
 
@@ -192,7 +192,7 @@ def test_nothing_readable_leaves_no_set(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nothing could be extracted.*train_00.pkl.*not a readable pickle"):
         run(root, tmp_path / "features", split="all", allow_skips=True)
     assert not (tmp_path / "features" / "3dpw" / "train" / MANIFEST).exists()
-    assert (tmp_path / "features" / "3dpw" / "test" / MANIFEST).exists()  # the other splits are published
+    assert (tmp_path / "features" / "3dpw" / "test" / MANIFEST).exists()  # the other splits have their manifests
 
 
 def test_all_splits_in_one_run(undisturbed: tuple[Path, Path]) -> None:

@@ -16,9 +16,9 @@ from pipelines.decoders.threedpw import THREEDPW, decode, find_units
 from pipelines.extract_features import main
 from pipelines.extraction import job
 from pipelines.extraction.datasets import DatasetSpec
+from pipelines.extraction.ingredients import load_ingredients
 from pipelines.extraction.ledger import open_set
 from pipelines.extraction.occlusion import Occlusion, load_occlusion
-from pipelines.extraction.set_settings import load_ingredients
 from pipelines.extraction.spec import ExtractSpec
 from pipelines.extraction.units import SplitJob, Tools, extract_unit
 from tests.fixtures.threedpw import write_sequence
@@ -144,10 +144,14 @@ def test_a_folder_is_refused_with_other_settings_than_it_was_started_with(
     ours, theirs = begin("ours"), begin("theirs", preprocessing="reference")
     covered = begin("covered", occluders=voc, occluders_per="frame", seed=1)
     for out, options, reason in (
-        (ours, {"preprocessing": "reference"}, "begun with crop preprocessing corrected.*now asked for.*reference"),
-        (theirs, {}, "begun with crop preprocessing reference.*now asked for.*corrected"),
-        (ours, {"occluders": voc}, "begun with crop occluders None"),
-        (covered, {}, "now asked for occluders None"),
+        (
+            ours,
+            {"preprocessing": "reference"},
+            "started with crop preprocessing corrected.*this command has.*reference",
+        ),
+        (theirs, {}, "started with crop preprocessing reference.*this command has.*corrected"),
+        (ours, {"occluders": voc}, "started with crop occluders None"),
+        (covered, {}, "but this command has occluders None"),
         (covered, {"occluders": voc, "occluders_per": "frame"}, "'seed': 1.*'seed': 0"),
         (covered, {"occluders": voc, "seed": 1}, "'per': 'frame'.*'per': 'track'"),
     ):

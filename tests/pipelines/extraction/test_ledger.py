@@ -15,7 +15,7 @@ from pipelines.decoders.clips import Clip, Unit
 from pipelines.decoders.threedpw import decode, find_units
 from pipelines.extraction.ledger import Record, finished, open_set, write_record
 from pipelines.extraction.parts import write_part
-from pipelines.extraction.publishing import publish, sources_of
+from pipelines.extraction.publishing import finish_set, sources_of
 from tests.fixtures.threedpw import write_sequence
 
 SETTINGS: dict[str, Any] = {
@@ -49,7 +49,7 @@ def fill(folder: Path, root: Path, unit: Unit, body: Body, skipped: Any = ()) ->
 
 def publish_units(folder: Path, units: list[Unit], records: dict[str, Record]) -> Manifest:
     ordered = [records[unit.name] for unit in units]
-    return publish(folder, ordered, SETTINGS, sources_of(units, records), if_empty="nothing could be extracted")
+    return finish_set(folder, ordered, SETTINGS, sources_of(units, records), if_empty="nothing could be extracted")
 
 
 def test_rows_come_back_as_they_went_in(tmp_path: Path, root: Path, body: Body) -> None:
@@ -127,7 +127,7 @@ def test_a_changed_source_is_refused_unless_the_unit_had_skipped_something(
         assert list(finished(folder, find_units(root, "test"))) == ["a"]
         picture = root / "imageFiles" / "a" / "image_00000.jpg"
         picture.write_bytes(picture.read_bytes() + b"\0")
-        with pytest.raises(InputError, match="a was extracted from files of other sizes"):
+        with pytest.raises(InputError, match="the files of a have changed since it was extracted"):
             finished(folder, find_units(root, "test"))
         with pytest.raises(InputError, match="holds a, which is no longer in the source"):
             finished(folder, units[1:])

@@ -163,7 +163,7 @@ def test_broken_and_hostile_files_are_refused_by_name(tmp_path: Path) -> None:
     assert "truncated JPEG" in str(broken(picture, (whole / picture).read_bytes()[:900]).value)
     assert "not a readable picture" in str(broken("SegmentationObject/2007_000039.png", b"no picture").value)
     small = cv2.imencode(".png", np.zeros((9, 9), np.uint8))[1].tobytes()
-    assert "not of one size" in str(broken("SegmentationObject/2007_000039.png", small).value)
+    assert "differ in size" in str(broken("SegmentationObject/2007_000039.png", small).value)
     (tmp_path / "empty").mkdir()
     write_picture(tmp_path / "empty", "2007_000001", [])
     with pytest.raises(InputError, match="no object in them"):

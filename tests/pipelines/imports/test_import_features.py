@@ -387,9 +387,9 @@ def test_a_second_run_changes_nothing_and_another_file_is_refused(tmp_path: Path
     assert run(tmp_path / "a.pt", tmp_path / "out", "3dpw") == 0
     assert {path.name: path.stat().st_mtime_ns for path in folder.glob("part-*")} == before
     assert (folder / MANIFEST).read_text() == manifest
-    with pytest.raises(InputError, match="begun with source name a.pt.*now asked for name b.pt"):
+    with pytest.raises(InputError, match="started with source name a.pt.*but this command has name b.pt"):
         run(tmp_path / "b.pt", tmp_path / "out", "3dpw")
-    with pytest.raises(InputError, match="begun with crop"):
+    with pytest.raises(InputError, match="started with crop"):
         run(tmp_path / "a.pt", tmp_path / "out", "3dpw", preprocessing="reference")
     assert (folder / MANIFEST).read_text() == manifest
 
