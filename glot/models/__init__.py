@@ -1,8 +1,8 @@
 """Temporal models: windows of features in, SMPL parameters out; training losses, inference, checkpoints.
 
-glot            GLoT, the whole
-global_branch   its masked encoder and decoder, the iterative regressor
-local_branch    its correction of the middle frames, the kinematic regressor (HSCR)
+glot            the whole model, GLoT
+global_branch   the masked encoder and decoder, the iterative regressor
+local_branch    the correction of the middle frames, the kinematic regressor (HSCR)
 blocks          transformer blocks and attention
 smpl_params     the 157 numbers of an estimate, and the SMPL parameters made of them
 losses          the loss of both branches

@@ -1,4 +1,4 @@
-"""A GLoT and windows of features in; the attention maps of its layers out. What the model computes does not change.
+"""A GLoT and windows of features in; the attention maps of its layers out. The model's results do not change.
 
 B batch, T frames, H heads. A map (B, H, queries, keys) holds how much a query attends to each key; its rows sum to 1.
 """
@@ -48,7 +48,7 @@ def recording(model: nn.Module) -> Iterator[dict[str, Tensor]]:
 
 
 class _Recorder(TorchFunctionMode):
-    """Computes the map of each call of the fused attention; ``layer`` is the one that a hook saw last."""
+    """Computes the map of each call of the fused attention. A hook sets ``layer`` to the layer that makes the call."""
 
     def __init__(self, maps: dict[str, Tensor]) -> None:
         super().__init__()
@@ -68,28 +68,28 @@ class _Recorder(TorchFunctionMode):
 def global_maps(model: GLoT, windows: Tensor, hidden: NDArray[np.bool_] | None = None) -> dict[str, NDArray]:
     """Windows (B, T, F) -> the maps of the global encoder and decoder: "encoder 1", ..., "decoder 1", ... (B, H, T, T).
 
-    ``hidden`` (T,): frames to hide as in training, the same in every window. The encoder does not get them: their rows
-    and columns are NaN in its maps. Everything else is as in evaluation. InputError unless ``hidden`` has as many
-    frames as were hidden in the model's training.
+    ``hidden`` (T,): frames to hide as in training, the same in every window. The encoder does not get these frames:
+    their rows and columns are NaN in its maps. Everything else is as in evaluation. InputError unless the number of
+    hidden frames is that of the model's training.
     """
     frames = model.config.frames
-    noise = None
+    mask_noise = None
     if hidden is not None:
         kept = model.motion.kept
         if len(hidden) != frames or (~hidden).sum() != kept:
             raise InputError(
                 f"hide {frames - kept} of {frames} frames, as this model's training did, not {hidden.sum()}"
             )
-        # The model hides the frames with the largest noise, and takes the others in the order of their noise.
+        # The model hides the frames with the largest noise. The other frames get noise that keeps their order.
         order = torch.from_numpy(hidden * frames + np.arange(frames)).to(windows.device)
-        noise = order.float().expand(len(windows), frames)
+        mask_noise = order.float().expand(len(windows), frames)
     modes = {module: module.training for module in model.modules()}
     model.eval()
-    # The mode of this module decides about masking; that of its children decides about dropout, which stays off.
+    # The mode of ``motion`` decides about masking. The mode of its children decides about dropout, which stays off.
     model.motion.training = hidden is not None
     try:
         with recording(model) as maps:
-            model.motion(windows, model.mean, noise)
+            model.motion(windows, model.mean, mask_noise)
     finally:
         for module, mode in modes.items():
             module.training = mode

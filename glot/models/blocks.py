@@ -1,4 +1,4 @@
-"""Tokens in, tokens out: the parts that transformers of this room are made of. B batch, N tokens, K of them, C width.
+"""Tokens in, tokens out: the parts of this folder's transformers. B batch, N tokens, K queried tokens, C width.
 
 Dropouts and drop-paths sit where the official code has them.
 """
@@ -74,7 +74,7 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Bare, as in the official code: no residual, no norm, no feed-forward, no dropout; only ``proj`` has a bias."""
+    """Attention alone, as in the official code: no residual, norm, feed-forward, dropout; only ``proj`` has a bias."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()

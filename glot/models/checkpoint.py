@@ -1,6 +1,6 @@
-"""A model, its recipe and what both were made with in; a folder with model.safetensors and config.json out; and back.
+"""A model, its recipe and what it was made with in; a folder with model.safetensors and config.json out; and back.
 
-A checkpoint that training continues from has training.pt, too: the optimiser's state and the progress.
+A checkpoint that training continues from also has training.pt: the optimiser's state and the progress.
 """
 
 import json
@@ -53,8 +53,8 @@ def save_checkpoint(
     """Writes the folder under another name and renames it, so that there is either a whole checkpoint or none.
 
     body = {name, hash, open}; features = {backbone: {name, hash, feature_size, ...}, ...}, as in a manifest. The recipe
-    is stored with the configuration of ``model``. A folder of that name is replaced. ``beside`` may write more files
-    into the folder before it appears; ``dtype`` is that of the weights in the file.
+    is stored with the configuration of ``model``. An existing folder of this name is replaced. ``beside`` may write
+    more files into the folder before the rename. Weights are stored as ``dtype``.
     """
     config = {
         "version": VERSION,
@@ -87,7 +87,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 
 
 def check_features(checkpoint: Checkpoint, manifest: Manifest) -> None:
-    """InputError for a feature set of another backbone than the one that this model was trained on."""
+    """InputError unless the feature set was made with the backbone that the model was trained on."""
     trained, given = checkpoint.info["features"].get("backbone", {}), manifest.backbone
     size = checkpoint.recipe.model.feature_size
     if given.get("feature_size") != size:
@@ -99,7 +99,7 @@ def check_features(checkpoint: Checkpoint, manifest: Manifest) -> None:
         raise InputError(
             f"features {manifest.dataset}/{manifest.split} were made by backbone {given.get('name')} "
             f"({given.get('hash')}), this model was trained on {trained.get('name')} ({trained.get('hash')}); "
-            "extract them again with that one"
+            f"extract them again with the backbone {trained.get('name')}"
         )
 
 
@@ -108,7 +108,7 @@ def save_training_state(
 ) -> None:
     """Adds training.pt to the checkpoint in ``folder``: the optimiser's state and ``progress``, plain values.
 
-    The states of random number generators are not stored: training seeds them anew in every step.
+    The states of random number generators are not stored, because training seeds them in every step.
     """
     names = [name for name, _ in model.named_parameters()]
     content = {"version": VERSION, "progress": progress, "names": names, "optimiser": optimiser.state_dict()}
@@ -123,7 +123,7 @@ def load_training_state(folder: Path, *, model: GLoT, optimiser: torch.optim.Opt
     stored = from_dict(read_config(folder)["recipe"]).model
     if stored != model.config:
         raise InputError(
-            f"{folder / CONFIG}: its model is configured differently from this run's; start over elsewhere"
+            f"{folder / CONFIG}: its model is configured differently from this run's model; use another folder"
         )
     _load_weights(model, folder / WEIGHTS)
     state = read_torch_file(folder / TRAINING)
@@ -135,7 +135,7 @@ def load_training_state(folder: Path, *, model: GLoT, optimiser: torch.optim.Opt
 
 
 def _swap_in(temporary: Path, folder: Path) -> None:
-    """Puts the finished folder in place. An earlier one is renamed first, and deleted last."""
+    """Puts the finished folder in place. An earlier folder is renamed first, and deleted last."""
     old = folder.with_name(f"{temporary.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():

@@ -1,6 +1,6 @@
 """A model in, its cost out: parameters by part, and multiply-accumulates (MACs) of a window and of a frame of a track.
 
-Counted: every matrix product, attention's included, by torch's flop counter (two flops are one multiply-accumulate).
+Counted: every matrix product, also those of attention, by torch's flop counter (two flops are a multiply-accumulate).
 Not counted: additions, norms, activations, the kinematic chain's triangular solve (0.01 M), the backbone, the body.
 """
 
@@ -16,10 +16,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from glot.models.glot import GLoT
 from glot.models.sliding import SlidingGLoT
 
-WINDOWS = 64  # in the batch: merging two layers (IterativeRegressor) is done once for all of them
-TRACK = 512  # frames of the track that is counted
-# MACs a window, from the paper's Table 10 (M). The official code runs its iterative regressor on the middle frame
-# alone and needs 180.0; on all 16 frames, as in training, 288.3, which is the paper's figure.
+WINDOWS = 64  # windows of the counted batch, which share the cost of merging two layers (IterativeRegressor)
+TRACK = 512  # frames of the counted track
+# Millions of MACs per window, from the paper's Table 10. In evaluation, the official code runs its iterative regressor
+# on the middle frame alone, and needs 180.0. With all 16 frames, as in training, it needs 288.3, which is near the
+# paper's number.
 PAPER_MACS = {"GLoT": 288.1, "TCMR": 861.8, "MPS-Net": 318.4}
 
 
@@ -27,7 +28,8 @@ PAPER_MACS = {"GLoT": 288.1, "TCMR": 861.8, "MPS-Net": 318.4}
 class Cost:
     """``parameters`` by part of the model, and MACs in evaluation.
 
-    ``window``: of one of 64 windows, all its frames. ``sliding``: of one frame of a long track (SlidingGLoT).
+    ``window``: MACs for all frames of a window in a batch of 64. ``sliding``: MACs per frame of a long track
+    (SlidingGLoT).
     """
 
     parameters: dict[str, int]
@@ -46,8 +48,8 @@ def cost_of(model: GLoT) -> Cost:
     parameters = {name: sum(p.numel() for p in part.parameters()) for name, part in _parts(model).items()}
     assert sum(parameters.values()) == sum(p.numel() for p in model.parameters())
     rows = torch.zeros(TRACK + config.frames - 1, config.feature_size)
-    sliding = SlidingGLoT(model)  # it folds the regressors once, whatever the length of the track
-    sliding.linear = nullcontext()  # the counter does not know oneDNN's products, which are the same ones
+    sliding = SlidingGLoT(model)  # not counted: the regressors are folded once for tracks of any length
+    sliding.linear = nullcontext()  # without oneDNN, because torch's counter cannot count its products
     return Cost(
         parameters,
         _macs(lambda: model(rows[None, : config.frames].expand(WINDOWS, -1, -1))) // WINDOWS,
@@ -77,7 +79,7 @@ def _parts(model: GLoT) -> dict[str, nn.Module]:
 
 
 def _macs(run: Callable[[], object]) -> int:
-    # The counter does not know every fused kernel of attention; it knows the products that they are made of.
+    # The counter does not know every fused kernel of attention. The math backend computes plain products instead.
     with torch.no_grad(), FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         run()
     return counter.get_total_flops() // 2

@@ -1,7 +1,8 @@
-"""Features of a window in; the global branch's memory, hidden states of all frames and their first estimate out.
+"""Features of a window in; the global branch's memory, decoder states of all frames and their first estimate out.
 
-Paper section 3.2, masked global motion modelling. B batch, T frames, F feature size, C width of the encoder. A layer
-of the official iterative regressor that no output depends on (its fc2) is left out.
+Paper section 3.2, masked global motion modelling. B batch, T frames, F feature size, C width of the encoder. Masked
+frames are also called hidden frames. The official iterative regressor has a layer fc2 that no output depends on; it is
+left out.
 """
 
 import torch
@@ -29,7 +30,7 @@ class GlobalMotion(nn.Module):
         self.blocks = nn.ModuleList(Block(width, config, rate) for rate in rates)
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.narrow = nn.Linear(width, narrow)
-        # A model that never masks has no token: DDP wants every parameter to take part in every training step.
+        # A model that never masks has no token: DDP needs a gradient for every parameter in every training step.
         if self.kept < frames:
             self.token = SMPLToken(narrow) if config.mask_token == "smpl" else LearnableToken(narrow)
         self.decoder_positions = Positions(config, frames, narrow)
@@ -37,20 +38,20 @@ class GlobalMotion(nn.Module):
         self.decoder_norm = nn.LayerNorm(narrow, eps=1e-6)
         self.widen = nn.Linear(narrow, config.feature_size)
 
-    def forward(self, features: Tensor, mean: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, features: Tensor, mean: Tensor, mask_noise: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """features (B, T, F) -> memory (B, kept, C), states (B, T, decoder_width), mask (B, T): True for masked frames.
 
-        ``mean`` (157,) makes the mask token. In training, ``noise`` (B, T) decides which frames are masked (see
-        ``choose``); it is drawn here if it is None. In evaluation no frame is masked, and kept = T.
+        The mask token is computed from ``mean`` (157,). In training, ``mask_noise`` (B, T) decides which frames are
+        masked (see ``choose``); random noise is drawn if it is None. In evaluation no frame is masked, and kept = T.
         """
         batch, frames = features.shape[:2]
         mask = torch.zeros(batch, frames, dtype=torch.bool, device=features.device)
         masking = self.training and self.kept < frames
         if masking:
-            if noise is None:
-                noise = torch.rand(batch, frames, device=features.device)
-            keep, mask = self.choose(noise)
-            # Projected after the choice: masked frames need no projection.
+            if mask_noise is None:
+                mask_noise = torch.rand(batch, frames, device=features.device)
+            keep, mask = self.choose(mask_noise)
+            # Frames are projected after the choice, because masked frames need no projection.
             kept = features.gather(1, keep[..., None].expand(-1, -1, features.shape[-1]))
             tokens = self.project(kept) + self.positions.vectors[0, keep]  # (B, kept, C)
         else:
@@ -65,10 +66,10 @@ class GlobalMotion(nn.Module):
             states = block(states)
         return memory, self.decoder_norm(states), mask
 
-    def choose(self, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """noise (B, T) -> the frames with the least noise, which stay (B, kept), and the mask (B, T) of the others."""
-        keep = noise.argsort(dim=1)[:, : self.kept]
-        return keep, torch.ones_like(noise, dtype=torch.bool).scatter(1, keep, False)
+    def choose(self, mask_noise: Tensor) -> tuple[Tensor, Tensor]:
+        """mask_noise (B, T) -> the frames with the least noise, which are kept (B, kept), and the mask (B, T)."""
+        keep = mask_noise.argsort(dim=1)[:, : self.kept]
+        return keep, torch.ones_like(mask_noise, dtype=torch.bool).scatter(1, keep, False)
 
     def encode(self, tokens: Tensor) -> Tensor:
         """Projected features with their positions (B, kept, C) -> the memory (B, kept, C)."""
@@ -104,7 +105,7 @@ class LearnableToken(nn.Module):
 
 
 class IterativeRegressor(nn.Module):
-    """HMR's: from the mean body, three times add a linear function of the feature and of the estimate so far."""
+    """HMR's regressor: starts at the mean body and adds, three times, a linear function of feature and estimate."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -115,16 +116,17 @@ class IterativeRegressor(nn.Module):
         self.shape = nn.Linear(config.hidden, SHAPE)
         self.cam = nn.Linear(config.hidden, CAM)
 
-    def forward(self, hidden: Tensor, mean: Tensor, widen: nn.Linear) -> Tensor:
-        """hidden (B, T, decoder_width), which ``widen`` turns into features (B, T, F) -> estimate (B, T, 157)."""
-        # The same sums as one fc1 over [feature, estimate]: the feature's part does not change between iterations, and
-        # nothing but sums lies between ``widen`` and fc1, so the two are one layer, a quarter of the work.
+    def forward(self, states: Tensor, mean: Tensor, widen: nn.Linear) -> Tensor:
+        """states (B, T, decoder_width), which ``widen`` turns into features (B, T, F) -> estimate (B, T, 157)."""
+        # The result is that of fc1 over [widen(states), estimate]. The feature's part of fc1 is computed once, because
+        # it does not change between iterations. ``widen`` and this part are both linear, so they are merged into one
+        # layer, which takes a quarter of the time.
         from_feature = self.fc1.weight[:, :-ESTIMATE]
         bias = self.fc1.bias + from_feature @ widen.bias
-        constant = F.linear(hidden, from_feature @ widen.weight, bias)
+        constant = F.linear(states, from_feature @ widen.weight, bias)
         weight = torch.cat((self.pose.weight, self.shape.weight, self.cam.weight))
         bias = torch.cat((self.pose.bias, self.shape.bias, self.cam.bias))
-        estimate = mean.expand(*hidden.shape[:-1], ESTIMATE)
+        estimate = mean.expand(*states.shape[:-1], ESTIMATE)
         for _ in range(self.iterations):
             update = self.dropout(constant + F.linear(estimate, self.fc1.weight[:, -ESTIMATE:]))
             estimate = estimate + F.linear(update, weight, bias)

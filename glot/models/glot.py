@@ -1,4 +1,4 @@
-"""GLoT (CVPR 2023): features of T frames in, SMPL parameters of all and refined ones of the middle frames out.
+"""GLoT (CVPR 2023): features of T frames in; SMPL parameters of all frames, and refined ones of the middle frames, out.
 
 Shapes: B batch, T frames, F feature size. The global branch is in glot.models.global_branch, the local one in
 glot.models.local_branch.
@@ -14,16 +14,16 @@ from glot.models.global_branch import GlobalMotion, IterativeRegressor
 from glot.models.local_branch import LocalCorrection, LocalRegressor
 from glot.models.smpl_params import SMPLParams, split_estimate, to_params
 
-SMALL_GAIN = 0.01  # SPIN's, for layers whose output is added to an estimate
+SMALL_GAIN = 0.01  # gain of the initial weights of layers whose output is added to an estimate, as in SPIN
 
 
 class GLoTOutput(NamedTuple):
     """The same fields and shapes in training and in evaluation."""
 
-    global_: SMPLParams  # K = T
-    local: SMPLParams  # K = config.local_supervised_frames, centred on T // 2
+    global_: SMPLParams  # of all frames: K = T
+    local: SMPLParams  # of the frames around T // 2: K = config.local_supervised_frames
     mask: Tensor  # (B, T) bool, True where the frame was hidden from the encoder; all False in evaluation
-    has_local: bool = True  # False: there is no local branch, ``local`` repeats the global frames
+    has_local: bool = True  # False: the model has no local branch, and ``local`` repeats the global estimate
 
 
 class GLoT(nn.Module):
@@ -52,18 +52,18 @@ class GLoT(nn.Module):
     def forward(self, features: Tensor, mask_noise: Tensor | None = None) -> GLoTOutput:
         """features (B, T, F) -> GLoTOutput. ValueError for features of another shape.
 
-        In training the frames with the largest ``mask_noise`` (B, T) are hidden from the encoder; it is drawn where
-        none is given.
+        In training, the frames with the largest ``mask_noise`` (B, T) are hidden from the encoder. Random noise is
+        drawn if it is None.
         """
         self._check(features)
-        memory, hidden, mask = self.motion(features, self.mean, mask_noise)
-        estimate = self.iterative(hidden, self.mean, self.motion.widen)  # (B, T, 157)
+        memory, states, mask = self.motion(features, self.mean, mask_noise)
+        estimate = self.iterative(states, self.mean, self.motion.widen)  # (B, T, 157)
         middle = estimate[:, self.middle_frames]
         refined = middle if self.correction is None else self.correction(features, memory, middle, self.middle_frames)
         return GLoTOutput(to_params(estimate), to_params(refined), mask, self.correction is not None)
 
     def middle(self, output: GLoTOutput) -> SMPLParams:
-        """The one prediction a window is used for: its frame T // 2 of the local branch, (B, 24, 3, 3) and so on."""
+        """The prediction that inference uses: frame T // 2 of ``output.local``, without the K axis."""
         index = self.config.local_supervised_frames // 2
         return SMPLParams(*(values[:, index] for values in output.local))
 
@@ -76,11 +76,11 @@ class GLoT(nn.Module):
 
 
 def _initialise(module: nn.Module) -> None:
-    """Xavier uniform for every linear layer, and small where its output corrects an estimate of the body.
+    """Xavier uniform for every linear layer, with a small gain where the output corrects an estimate of the body.
 
-    The official code draws those with gain 1, too: its untrained model is then far from the mean body it starts from,
-    cameras with a scale near zero included, and only the pretrained SPIN regressor it loads afterwards saves the first
-    epochs. With small corrections, training starts at the mean body with any features.
+    The official code uses gain 1 everywhere. An untrained model then predicts bodies far from the mean body, and some
+    cameras with a scale near zero; the official training starts well only because it loads SPIN's trained regressor.
+    With a small gain, training starts near the mean body for any features.
     """
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)

@@ -47,9 +47,9 @@ def load_model(path: Path, backbone: str = "resnet50") -> Checkpoint:
 
 
 def load_model_for(path: Path, manifest: Manifest) -> Checkpoint:
-    """``load_model``, and an InputError unless the features have the backbone that the model was trained on.
+    """``load_model``; InputError unless the model was trained on features of the same backbone as the manifest's.
 
-    A published checkpoint does not record its backbone, so only the size of the features is checked there.
+    A published checkpoint does not record its backbone, so only the size of its features is checked.
     """
     path = checkpoint_path(path, manifest.backbone["name"])
     saved = load_model(path)
@@ -68,10 +68,10 @@ def predict_track(
 ) -> SMPLParams:
     """features (N, F) -> SMPLParams of N frames on the CPU: rotmats (N, 24, 3, 3), betas (N, 10), cam (N, 3).
 
-    Frame i is the middle one of the model's answer to the window around it; beyond the ends of the track its first and
-    last row repeat, so N may be 1. ``protocol="official"`` returns the last T/2 - 1 frames in reversed order, as the
-    released evaluation does. ``local=False`` returns the estimate of the global branch, without the correction by the
-    local one. Runs on the device of the model, and leaves its training mode as it was.
+    The prediction for frame i is the model's middle frame for the window around frame i. Beyond the ends of the track,
+    its first and last row repeat, so N may be 1. ``protocol="official"`` returns the last T/2 - 1 frames in reversed
+    order, as the released evaluation does. ``local=False`` returns the estimate of the global branch, without the
+    correction by the local branch. Runs on the device of the model, and does not change its training mode.
     """
     batches = predict_batches(model, lambda rows: features[rows], len(features), local=local, batch_size=batch_size)
     order = torch.from_numpy(prediction_order(len(features), model.config.frames, protocol=protocol))
@@ -89,8 +89,8 @@ def predict_batches(
 ) -> Iterator[SMPLParams]:
     """``predict_track`` for a track that does not fit into memory: up to ``batch_size`` frames at a time, in order.
 
-    ``read(rows (n,))`` returns the features (n, F) of those rows of the track, which has ``count`` rows. It is asked
-    for the first and the last row several times.
+    ``read(rows (n,))`` returns the features (n, F) of these rows of the track, which has ``count`` rows. The same row
+    may be asked for several times.
     """
     frames, device = model.config.frames, next(model.parameters()).device
     training = model.training

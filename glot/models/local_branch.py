@@ -1,4 +1,4 @@
-"""Features around the middle, the global memory and the global estimate in; corrected estimates of the middle out.
+"""Features of the frames around the middle, the global memory and the global estimate in; a corrected estimate out.
 
 Paper sections 3.3 (local parameter correction) and 3.4 (hierarchical spatial correlation regressor, HSCR). B batch,
 K supervised frames, F feature size, C width of the local branch. Layers that the official code has and no output
@@ -16,7 +16,7 @@ from glot.models.smpl_params import CAM, POSE, SHAPE, split_estimate
 
 
 def _ancestors() -> list[list[int]]:
-    """Of every joint, from the root down; the root has none."""
+    """The ancestors of every joint, from the root down. The root has none."""
     chains: list[list[int]] = [[]]
     for parent in SMPL_PARENTS[1:]:
         chains.append([*chains[parent], parent])
@@ -53,7 +53,7 @@ class LocalCorrection(nn.Module):
     def attend_to_memory(self, tokens: Tensor, memory: Tensor, frames: slice) -> Tensor:
         """Projected frames around the middle (B, 2w+1, C) and memory (B, kept, width) -> (B, K, C).
 
-        ``frames`` are the K of the 2w+1 that are wanted; the last block computes no others.
+        ``frames`` selects K of the 2w+1 frames; the last block computes only these.
         """
         tokens = self.positions(tokens)
         for block in self.blocks[:-1]:
@@ -63,7 +63,7 @@ class LocalCorrection(nn.Module):
 
 
 class LocalRegressor(nn.Module):
-    """Corrects the global estimate: one feature for the shape, one for the pose, the camera from both."""
+    """Corrects the global estimate. The shape has a feature, the pose has a feature, and the camera uses both."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class LocalRegressor(nn.Module):
         return estimate + torch.cat((pose_change, self.shape(shape_feature), cam_change), dim=-1)
 
     def residual(self, feature: Tensor, pose: Tensor) -> Tensor:
-        """feature (B, K, hidden), global pose (B, K, 144) -> what to add to the pose (B, K, 144)."""
+        """feature (B, K, hidden), global pose (B, K, 144) -> the change of the pose (B, K, 144)."""
         raise NotImplementedError
 
 
@@ -133,7 +133,7 @@ class KinematicRegressor(LocalRegressor):
         alone = alone + torch.einsum("...ji,joi->...jo", joint_pose, from_pose).flatten(-2)
         links = torch.cat([layer.weight[:, self.hidden : -6].flatten() for layer in layers])
         tree = links.new_zeros(POSE * POSE).scatter(0, self.tree_index, links).view(POSE, POSE)
-        # At least in single precision, under autocast too: there is no other triangular solver, and it is 144 x 144.
+        # In single precision at least, under autocast too: torch's triangular solver needs it. The matrix is 144 x 144.
         dtype = torch.promote_types(alone.dtype, torch.float32)
         columns = alone.to(dtype).flatten(0, -2).T
         solved = torch.linalg.solve_triangular(-tree.to(dtype), columns, upper=False, unitriangular=True)

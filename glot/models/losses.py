@@ -1,6 +1,6 @@
 """A GLoT output and its targets in; the loss and its named terms out (paper equations 6 to 9, official weights).
 
-B windows, T frames, K frames of one branch: all T of the global branch, the supervised middle ones of the local branch.
+B windows, T frames, K frames of a branch. The global branch has all T frames, the local branch the middle ones.
 """
 
 from dataclasses import dataclass, fields
@@ -19,14 +19,14 @@ from glot.models.smpl_params import SMPLParams
 
 @dataclass
 class Targets:
-    """The labels of B windows of T frames. 3D values may be anything where their weight is 0; 2D values are finite."""
+    """The labels of B windows of T frames. 3D labels may be NaN where their weight is 0; 2D labels are finite."""
 
     keypoints2d: Tensor  # (B, T, 49, 3): x, y in [-1, 1] of the crop, confidence
     joints3d: Tensor  # (B, T, 49, 3) m
     rotmats: Tensor  # (B, T, 24, 3, 3)
     betas: Tensor  # (B, T, 10)
-    w_3d: Tensor  # (B, T): 1 where joints3d is known
-    w_smpl: Tensor  # (B, T): 1 where rotmats and betas are known
+    w_3d: Tensor  # (B, T): 1 where joints3d is a label
+    w_smpl: Tensor  # (B, T): 1 where rotmats and betas are labels
     is_3d: Tensor  # (B,) bool: False for windows of 2D sets, which only the 2D terms see
 
     def to(self, device: Any) -> "Targets":
@@ -42,25 +42,21 @@ class Targets:
 class Counts(NamedTuple):
     """Numbers of frames of one branch, 0-d float tensors."""
 
-    every: Tensor
-    knows_3d: Tensor
-    knows_smpl: Tensor
-    supervised_3d: Tensor  # of those that know 3D
+    every: Tensor  # all frames
+    with_3d: Tensor  # frames with 3D joints as labels
+    with_smpl: Tensor  # frames with SMPL parameters as labels
+    supervised_3d: Tensor  # supervised frames with 3D joints as labels
 
 
 def frame_counts(targets: Targets, mask: Tensor, *, local_frames: int) -> Tensor:
     """(1 or 2 branches, 4): the numbers of frames that the terms are means over, see ``Counts``.
 
-    ``mask`` (B, T): frames hidden from the encoder; ``local_frames``: K of the local branch, 0 without one. The counts
-    are known before the model has run. Where several workers share a batch, or a worker takes it in several parts, the
-    loss of every part gets the mean of all parts' counts.
+    ``mask`` (B, T): frames hidden from the encoder; ``local_frames``: K of the local branch, 0 if there is no local
+    branch. The counts do not depend on the model's output. Where workers share a batch, or a worker takes it in several
+    parts, the loss of each part takes the mean of the counts of all parts.
     """
-    return torch.stack(
-        [
-            torch.stack(_counts(of_branch, supervised))
-            for _, of_branch, supervised in _parts(targets, mask, local_frames)
-        ]
-    )
+    branches = _supervision(targets, mask, local_frames)
+    return torch.stack([torch.stack(_counts(labels, supervised)) for _, labels, supervised in branches])
 
 
 def glot_loss(
@@ -69,12 +65,12 @@ def glot_loss(
     """The total and its weighted terms, "global/…" and "local/…", which sum to it (detached, for logging).
 
     Terms are means over the frames that have the label. The parts of a batch (DDP's workers, accumulation) have
-    different numbers of them. ``counts`` are then the means of all parts' ``frame_counts``, so that the mean of the
-    parts' losses, and its gradient, is that of the whole batch.
+    different numbers of such frames. ``counts`` is then the mean of the ``frame_counts`` of all parts, so that the mean
+    of the parts' losses, and its gradient, is that of the whole batch.
 
-    The global branch is supervised on the frames that were hidden from it, or on all of them where none was (official
-    code multiplies by the mask, so that a mask ratio of 0 would train nothing). A term without any target is 0.
-    ValueError where output and targets have different numbers of windows or frames.
+    The global branch is supervised on its hidden frames, or on all frames where none is hidden (the official code
+    multiplies by the mask, so a mask ratio of 0 would train nothing). A term without any target is 0. ValueError where
+    output and targets have different numbers of windows or frames.
     """
     batch, frames = output.global_.betas.shape[:2]
     if targets.keypoints2d.shape[:2] != (batch, frames):
@@ -92,33 +88,37 @@ def glot_loss(
     if counts is None:
         counts = frame_counts(targets, output.mask, local_frames=local_frames)
     terms: dict[str, Tensor] = {}
-    for (name, of_branch, supervised), frames_of in zip(
-        _parts(targets, output.mask, local_frames), counts, strict=True
-    ):
-        terms |= _branch(branches[name], points[name], of_branch, supervised, config, Counts(*frames_of), name)
+    supervision = _supervision(targets, output.mask, local_frames)
+    for (name, labels, supervised), frames_of in zip(supervision, counts, strict=True):
+        terms |= _branch_terms(branches[name], points[name], labels, supervised, config, Counts(*frames_of), name)
     total = torch.stack(list(terms.values())).sum()
     return total, {name: term.detach() for name, term in terms.items()}
 
 
-def _parts(targets: Targets, mask: Tensor, local_frames: int) -> list[tuple[str, Targets, Tensor]]:
+def _supervision(targets: Targets, mask: Tensor, local_frames: int) -> list[tuple[str, Targets, Tensor]]:
     """For each branch: its name, the targets of its K frames, and (B, K) 1 where a frame is supervised."""
     supervised = (mask | ~mask.any()).float()
-    parts = [("global", targets, supervised)]
+    branches = [("global", targets, supervised)]
     if local_frames:
         first = mask.shape[1] // 2 - local_frames // 2
         middle = targets.frames(slice(first, first + local_frames))
-        parts.append(("local", middle, torch.ones_like(supervised[:, :local_frames])))
-    return parts
+        branches.append(("local", middle, torch.ones_like(supervised[:, :local_frames])))
+    return branches
 
 
 def _counts(targets: Targets, supervised: Tensor) -> Counts:
-    knows_3d = targets.is_3d[:, None] & targets.w_3d.bool()
-    knows_smpl = targets.is_3d[:, None] & targets.w_smpl.bool()
-    every = torch.tensor(float(knows_3d.numel()), device=knows_3d.device)
-    return Counts(every, knows_3d.sum().float(), knows_smpl.sum().float(), (supervised * knows_3d).sum())
+    with_3d, with_smpl = _labelled(targets)
+    every = torch.tensor(float(with_3d.numel()), device=with_3d.device)
+    return Counts(every, with_3d.sum().float(), with_smpl.sum().float(), (supervised * with_3d).sum())
 
 
-def _branch(
+def _labelled(targets: Targets) -> tuple[Tensor, Tensor]:
+    """(B, K) bool, twice: the frames with 3D joints and the frames with SMPL parameters as labels."""
+    is_3d = targets.is_3d[:, None]
+    return is_3d & targets.w_3d.bool(), is_3d & targets.w_smpl.bool()
+
+
+def _branch_terms(
     params: SMPLParams,
     joints: Tensor,
     targets: Targets,
@@ -127,53 +127,52 @@ def _branch(
     counts: Counts,
     name: str,
 ) -> dict[str, Tensor]:
-    """The six terms of one branch; ``supervised`` (B, K) is 1 on the frames that count."""
+    """The six terms of one branch. ``joints`` (B, K, 49, 3); ``supervised`` (B, K) is 1 on supervised frames."""
     points = project(joints, params.cam)
-    known, confidence = targets.keypoints2d[..., :2], targets.keypoints2d[..., 2]
-    knows_3d = targets.is_3d[:, None] & targets.w_3d.bool()
-    knows_smpl = targets.is_3d[:, None] & targets.w_smpl.bool()
-    body14, known14 = joints[..., COMMON14_IN_SPIN49, :], targets.joints3d[..., COMMON14_IN_SPIN49, :]
-    centred, known_centred = _root_centred(body14), _root_centred(known14)
+    target2d, confidence = targets.keypoints2d[..., :2], targets.keypoints2d[..., 2]
+    with_3d, with_smpl = _labelled(targets)
+    joints14, target14 = joints[..., COMMON14_IN_SPIN49, :], targets.joints3d[..., COMMON14_IN_SPIN49, :]
+    centred, target_centred = _root_centred(joints14), _root_centred(target14)
 
-    everywhere = torch.ones_like(knows_3d)
+    everywhere = torch.ones_like(with_3d)
     weights2d = supervised[..., None] * confidence  # (B, K, 49)
     terms = {
-        "keypoints2d": config.keypoints2d * _mean_square(points, known, everywhere, weights2d, counts.every),
-        "joints3d": config.joints3d * _mean_square(centred, known_centred, knows_3d, supervised, counts.knows_3d),
-        "pose": config.pose * _mean_square(params.rotmats, targets.rotmats, knows_smpl, supervised, counts.knows_smpl),
-        "shape": config.shape * _mean_square(params.betas, targets.betas, knows_smpl, supervised, counts.knows_smpl),
+        "keypoints2d": config.keypoints2d * _mean_square(points, target2d, everywhere, weights2d, counts.every),
+        "joints3d": config.joints3d * _mean_square(centred, target_centred, with_3d, supervised, counts.with_3d),
+        "pose": config.pose * _mean_square(params.rotmats, targets.rotmats, with_smpl, supervised, counts.with_smpl),
+        "shape": config.shape * _mean_square(params.betas, targets.betas, with_smpl, supervised, counts.with_smpl),
     }
 
     def change(x: Tensor) -> Tensor:
         return _differences(x, use_accel=config.use_accel)
 
-    # Official code weights a 2D velocity by the confidence of its own frame alone, not of the next; kept.
-    velocity2d = _mean_square(change(points), change(known), everywhere, weights2d, counts.every)
+    # The official code weights the difference of two frames by the confidence of the first frame alone; kept.
+    velocity2d = _mean_square(change(points), change(target2d), everywhere, weights2d, counts.every)
     terms["velocity2d"] = config.velocity2d * velocity2d
     if config.velocity3d_root == "centred":
-        body14, known14 = centred, known_centred
+        joints14, target14 = centred, target_centred
     if config.velocity3d_mask == "official":
-        share = counts.supervised_3d / counts.knows_3d.clamp(min=1)
+        share = counts.supervised_3d / counts.with_3d.clamp(min=1)
         plain = torch.ones_like(supervised)
-        velocity3d = share * _mean_square(change(body14), change(known14), knows_3d, plain, counts.knows_3d)
+        velocity3d = share * _mean_square(change(joints14), change(target14), with_3d, plain, counts.with_3d)
     else:
-        # A difference counts where all frames that it is taken from are known.
-        together = supervised * _has_neighbours(knows_3d, use_accel=config.use_accel)
-        velocity3d = _mean_square(change(body14), change(known14), knows_3d, together, counts.knows_3d)
+        # A difference counts if all its frames have labels.
+        together = supervised * _has_neighbours(with_3d, use_accel=config.use_accel)
+        velocity3d = _mean_square(change(joints14), change(target14), with_3d, together, counts.with_3d)
     terms["velocity3d"] = config.velocity3d * velocity3d
     return {f"{name}/{term}": value for term, value in terms.items()}
 
 
-def _mean_square(predicted: Tensor, target: Tensor, known: Tensor, weights: Tensor, count: Tensor) -> Tensor:
-    """Sum over the ``known`` (B, K) frames of weights x squared error, divided by their ``count``.
+def _mean_square(predicted: Tensor, target: Tensor, labelled: Tensor, weights: Tensor, count: Tensor) -> Tensor:
+    """Sum over the ``labelled`` (B, K) frames of weights x squared error, divided by their ``count``.
 
-    0, and still part of the graph, if there are none. Official code averages over all known frames, not over the
-    supervised ones; kept.
+    If no frame is labelled, it is 0 and still part of the graph. Official code averages over all labelled frames, not
+    over the supervised ones; kept.
     """
-    known = known.view(*known.shape, *[1] * (predicted.ndim - 2))
+    labelled = labelled.view(*labelled.shape, *[1] * (predicted.ndim - 2))
     weights = weights.view(*weights.shape, *[1] * (predicted.ndim - weights.ndim))
-    counted = known & (weights != 0)
-    # Unknown targets are left out before squaring, because they may be NaN.
+    counted = labelled & (weights != 0)
+    # Errors that do not count are set to 0 before they are squared, because targets without a label may be NaN.
     error = torch.where(counted, predicted - target, 0.0)
     per_frame = predicted[0, 0].numel()
     return (weights * error.square()).sum() / (count * per_frame).clamp(min=1)
@@ -195,8 +194,8 @@ def _differences(x: Tensor, *, use_accel: bool) -> Tensor:
     return torch.cat((x[:, 1:] - x[:, :-1], none), dim=1)
 
 
-def _has_neighbours(known: Tensor, *, use_accel: bool) -> Tensor:
-    """(B, K) bool: True where every frame of the difference at that frame is known."""
-    none = torch.zeros_like(known[:, :1])
-    both = known & torch.cat((known[:, 1:], none), dim=1)
-    return both & torch.cat((none, known[:, :-1]), dim=1) if use_accel else both
+def _has_neighbours(labelled: Tensor, *, use_accel: bool) -> Tensor:
+    """(B, K) bool: True where every frame of the difference at that frame has a label."""
+    none = torch.zeros_like(labelled[:, :1])
+    both = labelled & torch.cat((labelled[:, 1:], none), dim=1)
+    return both & torch.cat((none, labelled[:, :-1]), dim=1) if use_accel else both

@@ -1,6 +1,6 @@
 """Files of the official release in, models out, and the reverse: GLoT checkpoints, and SPIN's regressor weights.
 
-What is written has every tensor that the official evaluation expects, SMPL's buffers and unused layers included.
+A written file has every tensor that the official evaluation expects, including SMPL's buffers and unused layers.
 """
 
 import re
@@ -56,7 +56,7 @@ OFFICIAL_NAMES = {
 }
 # These layers exist in official checkpoints, and no output depends on them.
 OFFICIAL_DEAD = ("global_modeling.regressor.fc2.", "regressor.local_reg.decshape.", "regressor.local_reg.deccam.")
-# Written as zeros of these shapes.
+# The shapes of these layers. They are written as zeros.
 DEAD_SHAPES = {
     "global_modeling.regressor.fc2.weight": (1024, 1024),
     "global_modeling.regressor.fc2.bias": (1024,),
@@ -95,10 +95,10 @@ def from_official(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[
 
 
 def load_official(path: Path) -> Checkpoint:
-    """A published GLoT checkpoint (``model_best.pth.tar``); window length and nearby frames follow from its tensors.
+    """A published GLoT checkpoint (``model_best.pth.tar``). Window length and nearby frames are read from its tensors.
 
-    The model computes what the official code computes, the sliced pose of its kinematic regressor included.
-    InputError for a file that is no such checkpoint.
+    The model computes what the official code computes, also the slices of the global pose in the kinematic regressor
+    (``ModelConfig.hscr_global_pose``). InputError for a file that is no such checkpoint.
     """
     state = read_torch_file(path)
     if not isinstance(state, dict) or not isinstance(state.get("gen_state_dict"), dict):
@@ -149,8 +149,8 @@ def to_official(model: GLoT, body: Body) -> dict[str, Tensor]:
     """The state dict that the official code would have saved for ``model``: 198 tensors.
 
     The official evaluation loads strictly, so ``body`` and the unused layers are part of it. Raises InputError where
-    the official code has no such model: ``model`` must have its slicing of the global pose, the kinematic regressor,
-    the official sizes and both branches.
+    the official code has no such model: ``model`` must have the kinematic regressor with the official slices of the
+    global pose, the official sizes and both branches.
     """
     official = ModelConfig(hscr_global_pose="official")
     free = {name: getattr(model.config, name) for name in FREE}
@@ -166,7 +166,7 @@ def to_official(model: GLoT, body: Body) -> dict[str, Tensor]:
         positions = model.get_submodule(name)
         assert isinstance(positions, Positions)
         state[official_name(f"{name}.vectors")] = positions.vectors.detach().clone()
-    if model.config.frames == model.motion.kept:  # this model never masks, so it has no token; evaluation uses none
+    if model.config.frames == model.motion.kept:  # it never masks, so it has no mask token; evaluation does not use it
         sizes = {"0": (256, ESTIMATE), "2": (512, 256), "4": (model.config.decoder_width, 512)}
         for layer, size in sizes.items():
             state[f"global_modeling.trans.mask_token_mlp.{layer}.weight"] = torch.zeros(size)
@@ -187,7 +187,7 @@ def official_name(ours: str) -> str:
 
 
 def _official_body(body: Body) -> dict[str, Tensor]:
-    """The buffers of a body in smplx's SMPL class, under its names."""
+    """The buffers that smplx's SMPL class has for a body, by name."""
     vertices = len(body.template)
     poses = body.pose_basis if body.pose_basis is not None else torch.zeros(9 * (JOINTS - 1), 3 * vertices)
     return {
@@ -209,7 +209,7 @@ def _official_body(body: Body) -> dict[str, Tensor]:
 def write_official(spec: OfficialSpec) -> int:
     """Writes ``spec.checkpoint`` with ``spec.body`` to the file ``spec.out``; returns the number of tensors in it.
 
-    InputError where the body is of another kind than the model's, where the official code has no such model, and where
+    InputError where the model was made with another kind of body, where the official code has no such model, and where
     the file cannot be written.
     """
     saved, body = load_checkpoint(spec.checkpoint), load_body(spec.body)
@@ -226,7 +226,7 @@ def write_official(spec: OfficialSpec) -> int:
         spec.out.parent.mkdir(parents=True, exist_ok=True)
         torch.save(content, temporary)
         move_in(temporary, spec.out)
-    except (OSError, RuntimeError) as error:  # torch's writer raises the latter where the disk is full
+    except (OSError, RuntimeError) as error:  # torch raises RuntimeError where the disk is full
         raise InputError(f"--out {spec.out}: cannot be written ({error}); choose another place") from None
     finally:
         with suppress(OSError):

@@ -1,7 +1,7 @@
 """A trained GLoT and the rows of a track in; the body of each row out, predicted from the window around it.
 
-Windows one row apart share all but one row. What depends on a row alone is computed once for the row. What only the
-other frames of a window would need is left out. Layers with nothing but sums between them become one.
+Neighbouring windows share all rows but one. Values that depend on a single row are computed once. Only the middle frame
+of each window is predicted. Linear layers that follow each other are merged.
 """
 
 import copy
@@ -23,9 +23,9 @@ from glot.models.smpl_params import SMPLParams, to_params
 class SlidingGLoT:
     """``model.middle(model(windows))`` of ``model`` in evaluation mode, up to rounding (1e-4 in pose), but faster.
 
-    The regressors have no non-linearity (three iterations from the mean body, and the kinematic chain), so each is one
-    affine map. The maps are computed here in double precision, from the weights as they are now: make a new
-    SlidingGLoT when they have changed.
+    Both regressors (three iterations from the mean body; the kinematic chain) have no non-linearity, so each is one
+    affine map. The maps are computed once, in double precision: make a new SlidingGLoT when the model's weights have
+    changed.
 
     ``local=False``: the global branch's estimate of the same frame, without the correction by the local branch.
     """
@@ -39,7 +39,7 @@ class SlidingGLoT:
         )
         config, mean = model.config, model.mean.double()
         iterative, widen = _frozen(model.iterative), _frozen(model.motion.widen)
-        self.estimate = _affine(lambda hidden: iterative(hidden, mean, widen), config.decoder_width, mean.device)
+        self.estimate = _affine(lambda states: iterative(states, mean, widen), config.decoder_width, mean.device)
         if self.correction is not None:
             regressor, width = _frozen(self.correction.regressor), config.local_width
             size = width + len(mean)
@@ -49,7 +49,7 @@ class SlidingGLoT:
     def __call__(self, rows: Tensor) -> SMPLParams:
         """Features (N + T - 1, F) of consecutive rows -> the bodies of the N rows that have a whole window.
 
-        Those are the rows from T // 2 on. rotmats (N, 24, 3, 3), betas (N, 10), cam (N, 3). The model must be in
+        These N rows begin at row T // 2. rotmats (N, 24, 3, 3), betas (N, 10), cam (N, 3). The model must be in
         evaluation mode.
         """
         with self.linear:
@@ -60,11 +60,11 @@ class SlidingGLoT:
         frames = model.config.frames
         windows = motion.project(rows).unfold(0, frames, 1).transpose(1, 2)  # (N, T, C), overlapping in memory
         memory = motion.encode(motion.positions(windows))
-        hidden = motion.decoder_positions(motion.narrow(memory))
+        states = motion.decoder_positions(motion.narrow(memory))
         for block in motion.decoder_blocks[:-1]:
-            hidden = block(hidden)
-        hidden = motion.decoder_norm(motion.decoder_blocks[-1](hidden, slice(frames // 2, frames // 2 + 1)))
-        estimate = F.linear(hidden, *self.estimate)  # (N, 1, 157)
+            states = block(states)
+        states = motion.decoder_norm(motion.decoder_blocks[-1](states, slice(frames // 2, frames // 2 + 1)))
+        estimate = F.linear(states, *self.estimate)  # (N, 1, 157)
         if self.correction is not None:
             near = model.config.nearby_frames
             first = frames // 2 - near
@@ -76,7 +76,7 @@ class SlidingGLoT:
 
 
 class OneDNN(TorchFunctionMode):
-    """A context in which oneDNN instead of MKL runs float32 linear layers: twice as fast on chips other than Intel's.
+    """A context in which oneDNN instead of MKL runs float32 linear layers: twice as fast on AMD's chips.
 
     For inference only: there is no gradient.
     """

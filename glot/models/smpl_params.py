@@ -15,7 +15,7 @@ ESTIMATE = POSE + SHAPE + CAM
 
 
 class SMPLParams(NamedTuple):
-    """K frames a sample; without the K axis where a function says so."""
+    """K frames per window; without the K axis where a function says so."""
 
     rotmats: Tensor  # (B, K, 24, 3, 3), each relative to its parent joint; the first is the global orientation
     betas: Tensor  # (B, K, 10)
@@ -23,7 +23,7 @@ class SMPLParams(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """The three parts of an estimate, views of it."""
+    """The three parts of an estimate; each is a view of the same tensor."""
 
     pose: Tensor  # (..., 144): 24 rotations, 6D
     shape: Tensor  # (..., 10): betas

@@ -33,10 +33,10 @@ def missing_checkpoint(path: Path, features: Path) -> list[tuple[str, str]]:
 
 @dataclass(frozen=True, kw_only=True)
 class PublishSpec:
-    """Which checkpoint is written in float16, and where. InputError for one that is not there."""
+    """Which checkpoint is written in float16, and where. InputError for a checkpoint that is not there."""
 
     checkpoint: Annotated[Path, typer.Option(help="Folder of a checkpoint, e.g. runs/first/best.")]
-    out: Annotated[Path, typer.Option(help="Folder to make. If there is one of that name, it is replaced.")]
+    out: Annotated[Path, typer.Option(help="Folder to make. An existing folder of this name is replaced.")]
 
     def __post_init__(self) -> None:
         _check_checkpoint(self.checkpoint)
@@ -57,7 +57,7 @@ class OfficialSpec:
         Path | None,
         typer.Option(
             show_default="$GLOT_HOME/body",
-            help="SMPL file, or a folder with SMPL's files. It becomes part of the file, as in official ones.",
+            help="SMPL file, or a folder with SMPL's files. The written file contains SMPL, as official files do.",
         ),
     ] = None
 

@@ -1,7 +1,8 @@
-"""An untrained model and feature sets in; its input layers start as a whitening of the features. Not part of the paper.
+"""An untrained model and feature sets in; the model with input layers that whiten the features out. Not in the paper.
 
 Features of a frozen backbone vary along a few directions (background, clothes) a thousand times more than along the
-directions that depend on the pose. With random input layers, a model needs most of a short training to find the latter.
+directions that depend on the pose. With random input layers, a short training is nearly over before the model finds the
+directions of the pose.
 """
 
 import numpy as np
@@ -11,14 +12,14 @@ from torch import Tensor, nn
 from glot.features.store import FeatureStore
 from glot.models.glot import GLoT
 
-FRAMES = 50_000  # of all feature sets together, evenly spaced, at most
+FRAMES = 50_000  # largest number of frames to use, evenly spaced over all feature sets
 
 
 def whiten(model: GLoT, stores: list[FeatureStore], *, shrinkage: float, seed: int) -> None:
     """Sets the input layers of the global and the local branch.
 
-    Each becomes a random rotation, drawn from ``seed``, of the leading principal components of the features, divided by
-    sqrt(variance + ``shrinkage`` x the mean variance).
+    Each layer takes the leading principal components of the features, divides each by sqrt(its variance + ``shrinkage``
+    x the mean variance), and rotates them at random (``seed``).
     """
     rows = sum(len(store) for store in stores)
     step = max(1, -(-rows // FRAMES))

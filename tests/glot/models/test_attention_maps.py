@@ -69,10 +69,10 @@ def test_masked_maps_are_those_of_training_on_the_grid_of_frames() -> None:
     maps = global_maps(model, windows, hidden)
     assert {name: module.training for name, module in model.named_modules()} == modes
     assert sorted(maps) == ["decoder 1", "encoder 1", "encoder 2"]
-    # In training mode without any dropout, with the frames to hide given as noise.
-    noise = torch.from_numpy(hidden.astype(np.float32) + np.arange(8) / 100).expand(3, 8)
+    # In training mode without any dropout, with the frames to hide given by mask_noise.
+    mask_noise = torch.from_numpy(hidden.astype(np.float32) + np.arange(8) / 100).expand(3, 8)
     with recording(model) as raw, torch.no_grad():
-        assert torch.equal(model(windows, noise).mask, torch.from_numpy(hidden).expand(3, 8))
+        assert torch.equal(model(windows, mask_noise).mask, torch.from_numpy(hidden).expand(3, 8))
     np.testing.assert_allclose(maps["encoder 2"][:, :, kept][..., kept], raw["motion.blocks.1.attn"].numpy(), atol=1e-6)
     np.testing.assert_allclose(maps["decoder 1"], raw["motion.decoder_blocks.0.attn"].numpy(), atol=1e-6)
     assert np.isnan(maps["encoder 1"][:, :, hidden]).all()

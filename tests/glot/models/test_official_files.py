@@ -51,7 +51,7 @@ def test_official_checkpoint(tmp_path: Path) -> None:
     config = ModelConfig(frames=24, nearby_frames=6, hscr_global_pose="official")
     model, state = official_state(config)
     path = tmp_path / "model_best.pth.tar"
-    # "performance" is a numpy scalar there, which weights_only refuses unless told.
+    # "performance" is a numpy scalar, which torch's weights_only refuses by default.
     torch.save({"epoch": 30, "gen_state_dict": state, "performance": np.float32(50.6)}, path)
     loaded = load_official(path)
     assert isinstance(loaded, Checkpoint) and loaded.model.config == config
