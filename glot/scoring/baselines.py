@@ -1,6 +1,6 @@
-"""A model or a feature set in; predictors out that a trained model is compared with.
+"""A model or a feature set in; predictors that a trained model is compared with out.
 
-They are the mean pose, a linear map of single frames, and the same model before training.
+The predictors are the mean pose, a linear map of single frames, and the same model before training.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ from glot.scoring.track_errors import track_truth
 
 
 def mean_pose_predictor(model: GLoT) -> Predictor:
-    """Answers every frame with the mean pose, shape and camera that the model starts from; ignores the features."""
+    """Predicts for every frame the mean pose, shape and camera that the model starts from; ignores the features."""
     mean = to_params(model.mean.cpu().view(1, 1, -1))
 
     def predict(features: NDArray[np.float32]) -> SMPLParams:
@@ -42,10 +42,10 @@ def linear_predictor(folder: Path, body: Body) -> Predictor:
 
     Its regularisation is chosen on "validation". InputError where one of them is missing or has no ground truth.
     """
-    return LinearProbe(_known(folder / "train", body), _known(folder / "validation", body))
+    return LinearProbe(_labelled_frames(folder / "train", body), _labelled_frames(folder / "validation", body))
 
 
-def _known(folder: Path, body: Body) -> tuple[NDArray, NDArray]:
+def _labelled_frames(folder: Path, body: Body) -> tuple[NDArray, NDArray]:
     """Features (N, F) and joints (N, J, 3), metres from the pelvis, of all frames with ground truth."""
     if not (folder / MANIFEST).is_file():
         raise InputError(f"--probe learns on {folder}, which is not there; extract it, or leave --probe out")

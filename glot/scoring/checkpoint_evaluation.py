@@ -1,4 +1,4 @@
-"""A spec in; the errors of its checkpoint by each protocol, those of the baselines and the paper's row out."""
+"""A spec in; the errors of its checkpoint by each protocol, the errors of baselines, and the paper's errors out."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from glot.scoring.spec import EvaluateSpec
 
 @dataclass(frozen=True)
 class Subject:
-    """What is evaluated: a model, the feature set and the body of both, on one device."""
+    """A model, and the feature set and the body that it is evaluated with, on one device."""
 
     model: GLoT
     store: FeatureStore
@@ -60,7 +60,7 @@ def evaluate_checkpoint(spec: EvaluateSpec) -> Report:
     predict = model_predictor(subject.model, batch_size=spec.batch_size)
     results = subject.errors(predict, "evaluating", spec.protocols)
     if spec.gendered:
-        # 3DPW's shapes were fitted with gendered bodies; published numbers put them on the neutral one.
+        # 3DPW's shapes were fitted with gendered bodies, but published numbers use these shapes with the neutral body.
         bodies = {gender: load_body(body_path, gender=gender).to(device) for gender in ("male", "female")}
         first = spec.protocols[:1]
         results["gendered"] = subject.errors(predict, "against gendered bodies", first, bodies)[first[0]]

@@ -14,7 +14,7 @@ from glot.models.smpl_params import ESTIMATE
 
 
 def show_cost(checkpoint: Path | None) -> None:
-    """Prints what the model of a checkpoint costs, or the paper's model where there is none."""
+    """Prints the cost of a checkpoint's model, or of the paper's model if there is no checkpoint."""
     paper_model = GLoT.from_mean(ModelConfig(), torch.zeros(ESTIMATE))
     model = load_model(checkpoint).model if checkpoint else paper_model
     cost, frames = cost_of(model), model.config.frames
@@ -29,4 +29,4 @@ def show_cost(checkpoint: Path | None) -> None:
     for name, macs in PAPER_MACS.items():
         table.add_row(f"MACs of a window, {name} in the paper's Table 10", f"{macs:.1f}", style="dim")
     Console().print(table)
-    print("counted: matrix products, attention's included; not norms, activations, sums, backbone or body")
+    print("counted: matrix products, including those of attention; not norms, activations, sums, backbone or body")

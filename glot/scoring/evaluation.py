@@ -24,13 +24,13 @@ from glot.models.smpl_params import SMPLParams
 from glot.scoring.metric_names import METRICS
 from glot.scoring.track_errors import score, track_truth
 
-# Features (N, F) of a track -> N frames in order: bodies, or only the joints that the truth has (N, J, 3).
+# Features (N, F) of a track -> the bodies of its N frames in order, or only their joints (N, J, 3), those of the truth.
 Predictor = Callable[[NDArray[np.float32]], SMPLParams | NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """``metrics``: METRICS -> mm, frame-weighted. ``per_track``: one row of track_id, frames and metrics per track."""
+    """``metrics``: METRICS -> mean over all frames, mm. ``per_track``: track_id, frames and metrics of each track."""
 
     protocol: str
     metrics: dict[str, float]
@@ -49,7 +49,7 @@ def evaluate_split(
     batch_size: int = 64,
     vertices: bool = False,
 ) -> Evaluation:
-    """Errors of ``model`` on all tracks of ``store``. MPVPE only with ``vertices``: it costs more than all the rest.
+    """Errors of ``model`` on all tracks of ``store``. MPVPE only with ``vertices``: it takes longer than all the rest.
 
     InputError where no track has both the length of a window and ground truth.
     """
@@ -65,7 +65,7 @@ def evaluate_split(
 
 
 def model_predictor(model: GLoT, *, batch_size: int = 64) -> Predictor:
-    """What ``model`` answers for a track, ``batch_size`` windows at a time."""
+    """A predictor that runs ``model`` on a track, ``batch_size`` windows at a time."""
     return lambda features: predict_track(model, features, batch_size=batch_size)
 
 
@@ -80,14 +80,14 @@ def evaluate_predictor(
     what: str = "",
     true_bodies: Mapping[str, Body] | None = None,
 ) -> dict[str, Evaluation]:
-    """The evaluation of any predictor under several protocols, predicting once; skips tracks below ``frames`` rows.
+    """The evaluation of a predictor by each protocol; it predicts once. Tracks with under ``frames`` rows are skipped.
 
-    The truth has the same ``body`` as the prediction, or the one that ``true_bodies`` holds for the gender of a
-    track's person. ``what`` names the evaluation in a progress report; there is none without a name.
+    The truth uses ``body`` as the prediction does, or the body in ``true_bodies`` for the gender of a track's person.
+    ``what`` is the title of the progress report; without a title, no progress is shown.
 
-    "corrected" and "official" differ in two ways: in the order of each track's last predictions
-    (glot.features.windows.prediction_order), and in whether an acceleration may be taken across a gap in time
-    (official: yes, over the rows as they are).
+    "official" differs from "corrected" in two ways:
+    - the last predictions of each track are in another order (glot.features.windows.prediction_order);
+    - accelerations are computed across gaps in time, too.
 
     InputError for an unknown protocol, and where every track is skipped.
     """
@@ -144,6 +144,6 @@ def genders_of(store: FeatureStore) -> dict[str, str]:
 
 
 def check_body(saved: Checkpoint, manifest: Manifest, body: Body) -> None:
-    """InputError where the features or the model were made with SMPL and ``body`` is the open one, or the reverse."""
+    """InputError where ``body`` is the open body and the features or the model were made with SMPL, or the reverse."""
     require_body(body, manifest.body, f"features {manifest.dataset}/{manifest.split}")
     require_body(body, saved.info["body"], "model")

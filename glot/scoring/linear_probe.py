@@ -1,6 +1,6 @@
 """Features and joints in; a linear map from features to joints out. It measures how much of the pose one frame shows.
 
-N frames, F feature size, J joints. The difference between its errors and a video model's is what the video model adds.
+N frames, F feature size, J joints. A video model adds as much as its errors are smaller than those of this probe.
 """
 
 import numpy as np
@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 from glot.scoring.metrics import pa_mpjpe
 
-STRENGTHS = np.logspace(-1, 5, 13)  # of the regularisation
+STRENGTHS = np.logspace(-1, 5, 13)  # strengths of the regularisation to try
 
 
 class LinearProbe:
     """Ridge regression from features (N, F) to joints (N, J, 3), metres from the pelvis, in the camera frame.
 
-    Fitted on ``train``; its regularisation is the one of STRENGTHS with the smallest PA-MPJPE on ``validation``.
+    Fitted on ``train`` with the strength out of STRENGTHS that gives the smallest PA-MPJPE on ``validation``.
     """
 
     def __init__(self, train: tuple[NDArray, NDArray], validation: tuple[NDArray, NDArray]) -> None:
@@ -34,7 +34,10 @@ class LinearProbe:
 
 
 def ridge(x: NDArray, y: NDArray, *, strengths: NDArray) -> list[tuple[NDArray, NDArray]]:
-    """For each strength (weights (F, K), bias (K,)) of least squares y (N, K) ~ x (N, F), features standardised."""
+    """(weights (F, K), bias (K,)) for each strength: y (N, K) ~ x @ weights + bias by least squares, x (N, F).
+
+    The strength regularises the weights of standardised features.
+    """
     mean, scale = x.mean(0), x.std(0) + 1e-6
     z, centre = (x - mean) / scale, y.mean(0)
     values, vectors = np.linalg.eigh(z.T @ z)

@@ -1,6 +1,6 @@
 """Joint or vertex positions in metres in; the paper's four errors of each frame in metres out (float64 numpy).
 
-N frames, J joints, V vertices. Nothing is averaged over frames here, and nothing is guessed from array sizes.
+N frames, J joints, V vertices. Nothing is averaged over frames here, and no meaning is guessed from array sizes.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from glot.human.joints import L_HIP, R_HIP
 
 FloatArray = NDArray[np.float64]
 
-HIPS = (R_HIP, L_HIP)  # of the 14 common joints; their mean is the pelvis
+HIPS = (R_HIP, L_HIP)  # indices among the 14 common joints; their mean is the pelvis
 
 
 def centred(joints: ArrayLike, pelvis: Sequence[int] = HIPS) -> FloatArray:
@@ -22,7 +22,7 @@ def centred(joints: ArrayLike, pelvis: Sequence[int] = HIPS) -> FloatArray:
 
 
 def mpjpe(pred: ArrayLike, target: ArrayLike, *, pelvis: Sequence[int] = HIPS) -> FloatArray:
-    """Mean per joint position error (N,): both sides (N, J, 3) are centred on their own pelvis first."""
+    """Mean per joint position error (N,). ``pred`` and ``target`` (N, J, 3) are each centred on their pelvis first."""
     p, t = _pair(pred, target)
     return np.linalg.norm(centred(p, pelvis) - centred(t, pelvis), axis=-1).mean(axis=-1)
 
@@ -34,11 +34,11 @@ def pa_mpjpe(pred: ArrayLike, target: ArrayLike) -> FloatArray:
 
 
 def procrustes_aligned(pred: ArrayLike, target: ArrayLike) -> FloatArray:
-    """``pred`` (N, J, 3) under the similarity, reflections excluded, that brings each frame closest to ``target``.
+    """``pred`` (N, J, 3), each frame moved, turned and scaled (never reflected) as close to ``target`` as possible.
 
-    A frame whose predicted joints all coincide has no scale; it is moved to the target's centroid (the official code
-    gives NaN there). The official function decides by the *batch size* whether to transpose, and is wrong for batches
-    of 2 and 3; this one does not.
+    A frame whose predicted joints all coincide has no scale. It is moved to the target's centroid; the official code
+    gives NaN. The official function decides by the *batch size* whether to transpose, and is wrong for batches of 2 and
+    3. This function does not depend on the batch size.
     """
     p, t = _pair(pred, target)
     mean_p, mean_t = p.mean(axis=1, keepdims=True), t.mean(axis=1, keepdims=True)
@@ -54,7 +54,7 @@ def procrustes_aligned(pred: ArrayLike, target: ArrayLike) -> FloatArray:
 
 
 def accel_error(pred: ArrayLike, target: ArrayLike, *, pelvis: Sequence[int] = HIPS) -> FloatArray:
-    """Acceleration error (N - 2,) of frames 1 ... N - 2, in m / frame^2; as in the paper no frame rate enters.
+    """Acceleration error (N - 2,) of frames 1 ... N - 2, in m / frame^2; the frame rate is not used, as in the paper.
 
     Mean over joints of |a_pred - a_target| with a_i = x_{i-1} - 2 x_i + x_{i+1} of the pelvis-centred joints
     (N, J, 3). Fewer than three frames give an empty array.
@@ -67,7 +67,7 @@ def accel_error(pred: ArrayLike, target: ArrayLike, *, pelvis: Sequence[int] = H
 
 
 def mpvpe(pred: ArrayLike, target: ArrayLike) -> FloatArray:
-    """Mean per vertex position error (N,) of vertices (N, V, 3), *without* alignment: both have one origin."""
+    """Mean per vertex position error (N,) of vertices (N, V, 3), *without* alignment: both have the same origin."""
     p, t = _pair(pred, target)
     return np.linalg.norm(p - t, axis=-1).mean(axis=-1)
 

@@ -29,16 +29,16 @@ class Report:
     split: str
     checkpoint: Path
     recipe: str
-    step: int | None  # of training; None for published checkpoints
-    manifest: Manifest  # of the feature set
-    results: dict[str, Evaluation]  # of the checkpoint: by protocol, and "gendered"
-    baselines: dict[str, Evaluation]  # keys of TITLES
-    paper: dict[str, float] | None  # what the paper reports on this dataset
-    comparable: bool  # whether the paper's numbers are of the same data and body
+    step: int | None  # the checkpoint's training step; None for published checkpoints
+    manifest: Manifest  # manifest of the feature set
+    results: dict[str, Evaluation]  # errors of the checkpoint, by protocol; "gendered": against gendered bodies
+    baselines: dict[str, Evaluation]  # errors of the baselines, by the keys of TITLES
+    paper: dict[str, float] | None  # errors that the paper reports on this dataset
+    comparable: bool  # whether the paper used the same data and body
 
     @property
     def first(self) -> Evaluation:
-        """The errors by the first protocol, which is that of the baselines too."""
+        """The checkpoint's errors by the first protocol, the protocol of the baselines."""
         return next(iter(self.results.values()))
 
 
@@ -116,7 +116,7 @@ def _table_bytes(results: dict[str, Evaluation], *, parquet: bool) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Writes a file that is whole or as it was before, and its folder; InputError where it cannot be written."""
+    """Writes a file in one step, and makes its folder; InputError where it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, content)

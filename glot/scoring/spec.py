@@ -43,7 +43,7 @@ class EvaluateSpec:
         bool,
         typer.Option(
             "--gendered",
-            help="Also evaluate against a truth with SMPL_MALE or SMPL_FEMALE of --body, by each person's gender.",
+            help="Also evaluate against ground truth with SMPL_MALE or SMPL_FEMALE of --body, by each person's gender.",
         ),
     ] = False
     probe: Annotated[
@@ -61,8 +61,8 @@ class EvaluateSpec:
         bool,
         typer.Option(
             "--cost",
-            help="Only count parameters and multiply-accumulates (paper's Table 10): of --checkpoint, or of the "
-            "paper's model without it.",
+            help="Only count the parameters and multiply-accumulates (paper's Table 10) of --checkpoint, or of the "
+            "paper's model if no checkpoint is given.",
         ),
     ] = False
 
@@ -87,7 +87,7 @@ class EvaluateSpec:
 
     @property
     def protocols(self) -> tuple[str, ...]:
-        """The protocols to evaluate by; the first is that of the baselines."""
+        """The protocols to evaluate by. Baselines are evaluated by the first."""
         return PROTOCOLS if self.protocol == BOTH else (self.protocol,)
 
     @property

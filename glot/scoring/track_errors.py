@@ -24,30 +24,32 @@ MPI17 = (
     "headtop", "neck", "rshoulder", "relbow", "rwrist", "lshoulder", "lelbow", "lwrist", "rhip", "rknee", "rankle",
     "lhip", "lknee", "lankle", "hip", "Spine (H36M)", "Head (H36M)",
 )  # fmt: skip
-BODIES_AT_ONCE = 512  # where only joints are computed; an eighth of it for whole bodies
+BODIES_AT_ONCE = 512  # where only joints are computed; an eighth of this number where vertices are computed
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What a track is scored against."""
+    """The ground truth of a track."""
 
-    rows: NDArray[np.int64]  # (N,) of the store, those that windows are taken from
-    scored: NDArray[np.bool_]  # (N,) True where the error counts
+    rows: NDArray[np.int64]  # (N,) rows of the store that windows are taken from
+    scored: NDArray[np.bool_]  # (N,) True where the error of the row counts
     frame_index: NDArray[np.int32]  # (N,)
     joints: NDArray[np.float64]  # (N, J, 3) metres
-    pelvis: tuple[int, ...]  # among the J joints
+    pelvis: tuple[int, ...]  # indices among the J joints; their mean is the pelvis
     slots: tuple[int, ...] | None  # indices of the J joints among the 49; None: the 14 of the H36M regressor
     smpl: SMPLParams | None  # the true parameters, where the dataset has them
-    body: Body  # that the parameters belong to
+    body: Body  # the body that these parameters are for
 
 
 def track_truth(store: FeatureStore, track: Track, body: Body) -> Truth:
     """The ground truth of the paper's evaluation, which differs by dataset.
 
-    3dpw, and any other set with SMPL parameters: the 14 regressed joints of ``body`` in the true pose and shape (3DPW's
-    shapes are of gendered bodies; published numbers use the neutral one). Rows without a valid camera are dropped
-    *before* windows are formed. human36m: 14 motion-capture joints. mpi_inf_3dhp: 17 joints; frames that are not valid
-    are part of windows but not scored.
+    - 3dpw, and any other set with SMPL parameters: the 14 regressed joints of ``body`` in the true pose and shape.
+      (3DPW's shapes are for gendered bodies; published numbers use the neutral body.)
+    - human36m: 14 motion-capture joints.
+    - mpi_inf_3dhp: 17 joints. Rows that are not valid are part of windows but not scored.
+
+    Except in mpi_inf_3dhp, rows that are not valid are dropped *before* windows are formed.
     """
     rows = np.arange(track.start, track.stop)
     valid = store.valid[track.rows]
@@ -79,10 +81,10 @@ def score(
     protocols: Sequence[str] = ("corrected",),
     vertices: bool = False,
 ) -> dict[str, dict[str, Any]]:
-    """Errors of one track, for each protocol: arrays frame_index, mpjpe, pa_mpjpe, accel and with ``vertices`` mpvpe.
+    """Errors of one track, by protocol: arrays frame_index, mpjpe, pa_mpjpe, accel, and mpvpe with ``vertices``.
 
-    Metres (accel: m / frame^2). ``prediction``: the N bodies in order, or only their joints (N, J, 3), those of the
-    truth; then there is no mpvpe. ``accel`` has fewer values, because it needs two neighbours.
+    Metres (accel: m / frame^2). ``prediction``: the N bodies in order, or only their joints (N, J, 3), which must be
+    the joints of the truth; then there is no mpvpe. ``accel`` has fewer values, because a frame needs two neighbours.
     """
     predicted = prediction if isinstance(prediction, np.ndarray) else _joints(body, prediction, truth.slots)
     scored = truth.scored
@@ -103,7 +105,7 @@ def score(
 
 
 def _accelerations(truth: Truth, protocol: str) -> NDArray[np.bool_]:
-    """Which of the N - 2 accelerations count. Officially, neighbours may be unscored, or at any distance in time."""
+    """Which of the N - 2 accelerations count. By "official", neighbours may be unscored and at any distance in time."""
     scored = truth.scored
     if protocol == "official":
         return scored[1:-1]
@@ -125,7 +127,7 @@ def _joints(body: Body, params: SMPLParams, slots: tuple[int, ...] | None) -> ND
 
 @torch.no_grad()
 def _vertex_errors(body: Body, pred: SMPLParams, truth: Truth, order: NDArray[np.int64]) -> NDArray[np.float64]:
-    """MPVPE (N,) of pred[order] against the truth, computed some bodies at a time."""
+    """MPVPE (N,) of pred[order] against the truth, computed for a few bodies at a time."""
     device, smpl = body.mean_pose.device, truth.smpl
     assert smpl is not None
     errors = []

@@ -90,7 +90,7 @@ def test_only_valid_rows_count_and_corrected_accelerations_stay_off_gaps(tmp_pat
     store = opened(tmp_path, body, tracks=[60], gap=30)
     still = mean_pose_at(store)
     both = evaluate_predictor(still, store, body, frames=16, vertices=False)
-    # The person jumps over thirty frames in the middle; only the official acceleration takes that for a movement.
+    # Thirty frames are missing in the middle; only the official acceleration counts the gap as a movement.
     assert both["official"].metrics["accel"] > 1.2 * both["corrected"].metrics["accel"]
     assert both["official"].metrics["mpjpe"] == pytest.approx(both["corrected"].metrics["mpjpe"])
 
