@@ -1,4 +1,4 @@
-"""A folder in; a page about each feature set in it, a sheet of crops where asked for, and a verdict out."""
+"""A folder in; a page about each feature set in it, a sheet of crops if there is --sheet, and a verdict out."""
 
 from pathlib import Path
 
@@ -10,13 +10,13 @@ from pipelines.checks.rules import check
 from pipelines.checks.spec import MAKE_FEATURES, CheckSpec
 from pipelines.checks.summary import Summary
 
-SHOWN_PROBLEMS = 20  # of one set
+SHOWN_PROBLEMS = 20  # largest number of problems that are printed for one set
 
 
 def check_sets(spec: CheckSpec) -> bool:
     """Prints a page about each set below the folder, and what is wrong with it. True where nothing is wrong.
 
-    InputError where there is no set, or where a sheet is asked for and cannot be made.
+    InputError where there is no set, or where the sheet cannot be made.
     """
     sets = sorted(path.parent for path in spec.folder.rglob(MANIFEST))
     if not sets:

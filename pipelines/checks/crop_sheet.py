@@ -21,7 +21,7 @@ from pipelines.decoders.frames import Frame, read_crops
 COLUMNS, ROWS = 8, 4
 CAPTION = 32  # px below a crop, for two lines
 PARQUET_COLUMNS = ("track_id", "frame_index", "image", "fps", "crop_scale", "gender", "bbox", "keypoints2d")
-# The 49 joints consist of two halves. Where a joint is in both, a dataset annotates only one of them.
+# The 49 joints consist of two halves. If a joint is in both halves, a dataset annotates it in one of them only.
 OPENPOSE_BONES = (
     ("OP Neck", "OP RShoulder"), ("OP RShoulder", "OP RElbow"), ("OP RElbow", "OP RWrist"), ("OP Neck", "OP LShoulder"),
     ("OP LShoulder", "OP LElbow"), ("OP LElbow", "OP LWrist"), ("OP RHip", "OP RKnee"), ("OP RKnee", "OP RAnkle"),
@@ -36,8 +36,8 @@ SHADOW, WHITE = (0, 0, 0), (255, 255, 255)
 def write_sheet(file: Path, folder: Path, manifest: Manifest, root: Path) -> int:
     """Writes the sheet of the set in ``folder``, whose pictures are below ``root``.
 
-    Returns how many of the chosen pictures could not be read. Crops have the stored crop_scale, which is that of the 2D
-    targets, and no occluders. InputError where no picture can be read: the root is wrong, or the set has no pictures.
+    Returns how many of the chosen pictures could not be read. Crops have the stored crop_scale, which is the scale of
+    the 2D targets, and no occluders. InputError where no picture can be read: the root is wrong, or the set has none.
     """
     clips = choose(folder, manifest)
     tiles: dict[int, NDArray[np.uint8]] = {}
@@ -76,7 +76,7 @@ def choose(folder: Path, manifest: Manifest) -> list[Clip]:
 
 
 def tile(clip: Clip, frame: Frame, number: int) -> NDArray[np.uint8]:
-    """(224 + CAPTION, 224, 3) BGR: crop ``number`` of the frame with its joints, or the reason why there is none."""
+    """(224 + CAPTION, 224, 3) BGR: crop ``number`` of the frame with its joints, or why the picture is unreadable."""
     out = np.zeros((CROP_SIZE + CAPTION, CROP_SIZE, 3), np.uint8)
     if frame.crops is None:
         out[:CROP_SIZE] = 96
@@ -128,5 +128,5 @@ def _clip(row: dict[str, Any]) -> Clip:
 
 
 def _write(picture: NDArray[np.uint8], text: str, bottom: int) -> None:
-    letters = text.encode("ascii", "replace").decode()  # OpenCV's font has no others
+    letters = text.encode("ascii", "replace").decode()  # OpenCV's font has ASCII letters only
     write(picture, letters, (4, bottom), colour=WHITE, scale=0.36)

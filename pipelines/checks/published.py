@@ -1,4 +1,4 @@
-"""The counts of a feature set in; a comparison with what papers, code and their issue threads report out."""
+"""The counts of a feature set in; their comparison with published counts (papers, code, issue threads) out."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from glot.features.schema import Manifest
 
 
 class Figure(NamedTuple):
-    """A published count: from ``low`` to ``high``. Where ``low`` is 0, the count is an upper bound."""
+    """A published count: from ``low`` to ``high``. If ``low`` is 0, only an upper bound is published."""
 
     what: str  # a key of Summary.totals
     low: int
@@ -51,7 +51,7 @@ FIGURES: dict[tuple[str, str], tuple[Figure, ...]] = {
     ("posetrack", "train"): (at_most("sequences", 593, "annotation files"),),
 }  # fmt: skip
 
-# 3DPW's sequences, and how many people each has. For the validation split that number is not published.
+# 3DPW's sequences, and how many people each has. For the validation split the number of people is not published.
 THREEDPW: dict[str, Mapping[str, int | None]] = {
     "train": {
         "courtyard_arguing_00": 2, "courtyard_backpack_00": 1, "courtyard_basketball_00": 2,
@@ -81,7 +81,7 @@ THREEDPW: dict[str, Mapping[str, int | None]] = {
         "office_phoneCall_00": 2, "outdoors_fencing_01": 1,
     },
 }  # fmt: skip
-SHOWN_SEQUENCES = 6  # names of missing sequences
+SHOWN_SEQUENCES = 6  # largest number of missing sequences that are printed
 
 
 def compare(manifest: Manifest, found: Mapping[str, int], tracks: set[str]) -> list[str]:
@@ -128,7 +128,7 @@ def explain(manifest: Manifest, known: Mapping[str, int | None], tracks: set[str
 
 
 def decoder_counts(manifest: Manifest) -> Counter[str]:
-    """What the decoder counted, summed over all files of a set; without numbers of rows and sizes of files."""
+    """The decoder's counts, summed over all files of a set, except the numbers of rows and the sizes of files."""
     counts: Counter[str] = Counter()
     for source in manifest.sources:
         for name, value in source.items():

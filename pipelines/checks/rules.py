@@ -16,9 +16,9 @@ from pipelines.checks.summary import Summary, numbers
 
 FINITE = ("feature", "bbox", "keypoints2d", "joints3d", "pose", "betas", "crop_scale", "fps")
 GENDERS = {"male", "female", "neutral"}
-# Datasets whose 2D joints have confidence 0 or 1 and nothing between. InstaVariety's come from a detector.
+# Datasets whose 2D joints have confidence 0 or 1. InstaVariety's joints come from a detector, so it is not among them.
 BINARY = {dataset for dataset, _ in FIGURES} - {"insta_variety"}
-WIDEST = 100.0  # m between the joints of one person; a larger distance is in millimetres
+WIDEST = 100.0  # m between two joints of a person; a larger number must be in millimetres
 
 
 def check(folder: Path, manifest: Manifest, summary: Summary) -> list[str]:
@@ -75,12 +75,12 @@ def place(table: pa.Table, row: int) -> str:
     return f"track {table['track_id'][row].as_py()} frame {table['frame_index'][row].as_py()}"
 
 
-# Given a mask of broken rows and a description, or a function that describes one row: a sentence if there are any.
+# (mask of broken rows, description or a function that describes one row) -> a sentence if there are broken rows.
 Broken = Callable[[Any, Callable[[int], Any] | str], Iterator[str]]
 
 
 def check_rows(table: pa.Table, manifest: Manifest) -> Iterator[str]:
-    """The rules that every row has to follow by itself."""
+    """Checks the rules for single rows; yields a sentence for each broken rule."""
     columns = {name: numbers(table[name]) for name in FINITE}
 
     def broken(rows: Any, what: Callable[[int], Any] | str) -> Iterator[str]:
@@ -122,7 +122,7 @@ def check_labels(
     known = numbers(table["joints3d_valid"])
     has_3d, has_smpl = (numbers(table[name])[:, 0] for name in ("has_3d", "has_smpl"))
     yield from broken(has_3d & ~known.any(1), "has_3d but no 3D joint")
-    if manifest.crop.get("preprocessing") == "corrected":  # a reference set has minus the pelvis there
+    if manifest.crop.get("preprocessing") == "corrected":  # reference sets have minus the pelvis for missing joints
         missing = (joints3d != 0).any(-1) & ~known
         yield from broken(missing.any(1), "3D joints that are marked missing but are not 0")
     with np.errstate(invalid="ignore"):

@@ -78,7 +78,7 @@ class Summary:
         }
 
     def page(self, manifest: Manifest) -> list[str]:
-        """The lines of the page: a label and what there is to it."""
+        """The lines of the page: sections, each with a label before its first line."""
         sections = {
             "made with": self._made_with(manifest),
             "crops": self._crops(manifest),
@@ -140,13 +140,13 @@ class Summary:
         rows, seen = max(sum(map(len, self.frames.values())), 1), int(self.seen.sum())
         never = int((self.seen == 0).sum())
         lines = [
-            f"{seen / rows:.1f} of {len(SPIN49)} seen in a row, {never} of them never; "
-            f"{self.counts['outside crop'] / max(seen, 1):.1%} outside the crop"
+            f"{seen / rows:.1f} of {len(SPIN49)} joints seen per row, {never} joints never seen; "
+            f"{self.counts['outside crop'] / max(seen, 1):.1%} of the seen joints outside the crop"
         ]
         if between := self.counts["confidences between"]:
             lines.append(f"{between:,} confidences between 0 and 1")
         if empty := self.counts["rows without 2D"]:
-            lines.append(f"{empty:,} rows have none")
+            lines.append(f"{empty:,} rows have no 2D joint")
         return lines
 
     def _labels(self) -> list[str]:
@@ -154,13 +154,13 @@ class Summary:
         genders = ", ".join(f"{gender} {count / rows:.0%}" for gender, count in sorted(self.genders.items()))
         return [
             f"3D joints in {self.counts['has_3d'] / rows:.1%} of rows, SMPL in {self.counts['has_smpl'] / rows:.1%}, "
-            f"{self.counts['joints3d'] / rows:.1f} joints marked known",
-            f"valid {self.valid.total() / rows:.1%}; {genders}",
+            f"{self.counts['joints3d'] / rows:.1f} valid 3D joints per row",
+            f"{self.valid.total() / rows:.1%} of rows valid; {genders}",
         ]
 
 
 def _skipped(manifest: Manifest) -> list[str]:
-    """Lines about what was skipped: how much, and the most frequent reasons without the names in them."""
+    """Lines about what was skipped: how many frames, and the most frequent reasons, without the names in them."""
     if not manifest.skipped:
         return []
     frames = sum(entry["frames"] for entry in manifest.skipped)

@@ -3,7 +3,7 @@
 clips                  units, clips and decoders: the contract with extraction
 registry               the name of a dataset to its splits and its decoder
 frames                 crops of people; each picture is read once for all of them
-box_variants           boxes of single frames, boxes as a detector's, boxes with the reference's faults
+box_variants           boxes of single frames, boxes with a detector's errors, boxes with the reference's faults
 dataset_facts          joint orders and frame rates of datasets, without heavy imports
 
 threedpw               3DPW

@@ -1,4 +1,4 @@
-"""Joints or boxes in, other boxes out: of single frames, with a detector's errors, or paired as in VIBE.
+"""Joints or boxes in, other boxes out: boxes of single frames, boxes with a detector's errors, boxes paired as in VIBE.
 
 The smoothed boxes of most datasets are in glot/people/boxes.py.
 """
@@ -12,7 +12,7 @@ from glot.people.boxes import Boxes
 def square_boxes(
     points: NDArray[np.floating], counted: NDArray[np.bool_], *, enlarge: float = 1.0
 ) -> NDArray[np.float64]:
-    """Squares (N, 4: centre x, centre y, width, height, px) around the counted joints of each frame by itself.
+    """Squares (N, 4: centre x, centre y, width, height, px) around the counted joints, separately for each frame.
 
     ``points`` (N, J, 2) px, ``counted`` (N, J). The side is ``enlarge`` times the larger side of the joints' bounds.
     A frame without a counted joint has zeros.
@@ -42,8 +42,8 @@ def misaligned(boxes: Boxes) -> NDArray[np.float64]:
     """(stop - start, 4) boxes as VIBE's code and code derived from it pair them with 3DPW's pictures.
 
     Their smoother returns ``start`` empty rows before the boxes, while everything else about a person is cut to
-    [start, stop). So the first ``start`` pictures have no box (NaN), and each later picture has the box of the place
-    where the person was ``start`` frames before.
+    [start, stop). So the first ``start`` pictures have no box (NaN), and each later picture has the box that belongs to
+    the picture ``start`` frames earlier.
     """
     rows = np.concatenate([np.full((boxes.start, 4), np.nan), boxes.bbox])[: boxes.stop - boxes.start]
     return np.where(np.isfinite(rows).all(1, keepdims=True), rows, np.nan)

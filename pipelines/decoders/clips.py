@@ -21,15 +21,15 @@ PREPROCESSING = ("corrected", "reference")  # without the faults of the publishe
 
 @dataclass(frozen=True)
 class Unit:
-    """The smallest piece of work: one worker does all of it, and an interrupted one is done again from its start.
+    """The smallest piece of work. One worker does all of it; an interrupted unit is done again from its start.
 
-    Usually one sequence with all of its people.
+    Usually a unit is one sequence with all of its people.
     """
 
     name: str  # unique in its split; also the name of a file
     annotation: str  # path of the annotation file, below the root
     images: str  # path of the folder of pictures or of the video, below the root
-    frames: int  # pictures in it
+    frames: int  # number of pictures
     sources: tuple[dict[str, Any], ...]  # {path below the root, bytes, ...} of its files, so that changes are noticed
 
     def to_json(self) -> str:
@@ -65,7 +65,7 @@ def pictures_source(root: Path, folder: str, is_picture: Callable[[str], object]
 
 
 def unit_of_pictures(root: Path, file: Path, images: str) -> Unit:
-    """The unit of an annotation ``file`` and a folder ``images`` of .jpg files below ``root``, which may be missing."""
+    """The unit of an annotation ``file`` and of ``images``, a folder of .jpg files below ``root`` that may be missing."""
     annotation = file.relative_to(root).as_posix()
     pictures = pictures_source(root, images, lambda name: name.endswith(".jpg"))
     return Unit(file.stem, annotation, images, pictures["files"], (file_source(root, annotation), pictures))
@@ -116,7 +116,7 @@ class Clip:
 
 
 def without_3d(rows: int) -> dict[str, Any]:
-    """Columns of a clip of so many ``rows`` whose source has no 3D joints."""
+    """Columns of a clip with ``rows`` rows whose source has no 3D joints."""
     joints = _zeros(rows, len(SPIN49), 3)
     return {
         "joints3d": joints,
@@ -126,7 +126,7 @@ def without_3d(rows: int) -> dict[str, Any]:
 
 
 def without_smpl(rows: int) -> dict[str, Any]:
-    """Columns of a clip of so many ``rows`` whose source has no SMPL parameters."""
+    """Columns of a clip with ``rows`` rows whose source has no SMPL parameters."""
     return {"pose": _zeros(rows, 24, 3), "betas": _zeros(rows, 10), "has_smpl": _zeros(rows, kind=bool)}
 
 
@@ -137,10 +137,10 @@ def _zeros(*shape: int, kind: type = float) -> NDArray[Any]:
 
 @dataclass(frozen=True)
 class Decoded:
-    """The clips of a unit, and how much there was to decode.
+    """The clips of a unit, with counts of what was in its files.
 
-    ``counts`` = {person_frames, rows, ...} goes into the manifest. ``skipped`` = [{what, reason, frames}] names the
-    parts of the unit that could not be read, where the rest of it could.
+    ``counts`` = {person_frames, rows, ...} goes into the manifest. ``skipped`` = [{what, reason, frames}] lists what
+    could not be read in a unit that could otherwise be read.
     """
 
     clips: list[Clip]
@@ -151,7 +151,7 @@ class Decoded:
 class Decoder(NamedTuple):
     """How a dataset is read.
 
-    ``find(root, split)`` lists the units; InputError where the data is not there.
+    ``find(root, split)`` lists the units; InputError where the data is missing.
     ``decode(root, unit, body, preprocessing)`` reads one unit; InputError with the reason where it is unreadable.
     ``preprocessing`` is one of PREPROCESSING.
     """
@@ -159,6 +159,6 @@ class Decoder(NamedTuple):
     splits: tuple[str, ...]
     find: Callable[[Path, str], list[Unit]]
     decode: Callable[[Path, Unit, "Body", str], Decoded]
-    box_rule: str  # for the manifest
-    crop_scale: float  # of its clips
-    reference: str = ""  # for the manifest: what decode does differently with "reference"
+    box_rule: str  # how boxes are made, for the manifest
+    crop_scale: float  # crop scale of the clips
+    reference: str = ""  # what decode does differently with "reference", for the manifest

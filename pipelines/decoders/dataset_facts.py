@@ -26,7 +26,7 @@ INSTA25 = (
 STORED_CROP_SCALE = 1.0  # InstaVariety stores crops, which are used as they are
 
 # Penn Action's 13 joints, in the order of its label files: left before right. The reference stores its own files in
-# another order but reads them in this one, so that a head gets an ankle's place.
+# another order but reads them in this order, so it takes ankles for heads.
 PENN13 = (
     "headtop", "lshoulder", "rshoulder", "lelbow", "relbow", "lwrist", "rwrist", "lhip", "rhip", "lknee", "rknee",
     "lankle", "rankle",

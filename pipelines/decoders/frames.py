@@ -35,7 +35,7 @@ class Frame(NamedTuple):
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
-    """The picture (H, W, 3) BGR; Unreadable also for a truncated JPEG, which OpenCV would return half grey."""
+    """The picture (H, W, 3) BGR. Raises Unreadable, also for a truncated JPEG, which OpenCV would return half grey."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -44,7 +44,7 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
 
 
 def decode_picture(content: bytes) -> NDArray[np.uint8]:
-    """The content of a picture file -> (H, W, 3) BGR; Unreadable as in ``read_picture``."""
+    """The content of a picture file -> (H, W, 3) BGR. Raises Unreadable as ``read_picture`` does."""
     # Picture data cannot contain either marker by chance. An embedded thumbnail has both, but before the main picture.
     if content.startswith(START) and content.rfind(END) <= content.rfind(SCAN):
         raise Unreadable("truncated JPEG")

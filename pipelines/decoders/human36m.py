@@ -37,20 +37,20 @@ from pipelines.decoders.human36m_files import (
 
 SUBJECTS = {"train": (1, 5, 6, 7, 8), "test": (9, 11), "test_front": (9, 11)}
 FRONT_CAMERA = 4  # 60457274, the only camera of "test_front", as in the older protocols
-FPS = 50.0  # of the videos, and of frame_index
+FPS = 50.0  # frame rate of the videos; frame_index counts at this rate
 STEP = 2  # every second frame becomes a row: 25 per second
 ENLARGE = 1.1
 DAMAGED = "s_11_act_02_subact_02_ca_01"  # this video is damaged in the source, and all published sets leave it out
 SLOTS = [SPIN49.index(name) for name in HUMAN36M17]
 LIMBS = [HUMAN36M17.index(name) for name in COMMON14[:12]]
 HIP, R_HIP, L_HIP = (SPIN49.index(name) for name in ("hip", "rhip", "lhip"))
-FEWEST_IN_PICTURE = 0.5  # of all joints; with fewer in the picture, the camera does not belong to it
-FARTHEST_FIT = 0.3  # m, mean over limb joints: right fits are off by centimetres, wrongly rotated ones by 0.5 m
-COMPARED_FITS = 64  # of a sequence, at equal intervals
+FEWEST_IN_PICTURE = 0.5  # share of all joints; if fewer are in the picture, the camera does not belong to it
+FARTHEST_FIT = 0.3  # m, mean error of limb joints: right fits are off by centimetres, wrongly rotated ones by 0.5 m
+COMPARED_FITS = 64  # number of compared fits of a sequence, at equal intervals
 
 
 def find_units(root: Path, split: str) -> list[Unit]:
-    """The folders of the subjects of a split, sorted by name; ``test_front`` has those of one camera only.
+    """The folders of the subjects of a split, sorted by name; ``test_front`` has only the folders of one camera.
 
     No annotation file is opened. Pictures are counted, but their sizes are not read: 1.6 million stat calls would take
     longer than everything else.
@@ -69,13 +69,13 @@ def find_units(root: Path, split: str) -> list[Unit]:
 
 
 def decode(root: Path, unit: Unit, body: Body, preprocessing: str) -> Decoded:
-    """The clip of the one person in a folder: every second frame of those that have a picture and motion capture.
+    """The clip of the one person in a folder: every second frame, if it has a picture and motion capture.
 
     keypoints2d: the 17 motion-capture joints projected into the picture, confidence 1.
     bbox: smoothed at 50 fps, then every second box.
     joints3d: the same joints in the camera frame, relative to the mean of the hips. Unknown joints are 0 and not valid.
     pose: NeuralAnnot's, with the root rotated into the camera frame. Frames without a fit: has_smpl false, zeros.
-    "reference" is as the published files: the median filter is padded with zeros, joints are relative to the joint
+    "reference" repeats the published files: the median filter is padded with zeros, joints are relative to the joint
     ``hip``, and a joint that the source does not have is at minus the hip's position.
 
     Two conventions differ between copies of the files, so they are found from the data: whether the camera adds t after
@@ -83,8 +83,8 @@ def decode(root: Path, unit: Unit, body: Body, preprocessing: str) -> Decoded:
     Some annotations of subject 9 are known to be shifted (Greeting, SittingDown, Waiting); they are kept, as in all
     published sets.
 
-    Memory: one sequence of a subject's files, some 50 MB. Time: a worker scans each annotation file once (about a
-    second), in whatever order the units come, and then reads single sequences by position.
+    Memory: one sequence of a subject's files, about 50 MB. Time: a worker scans each annotation file once (about a
+    second) and then reads single sequences by position; the order of the units does not matter.
     """
     reference = preprocessing == "reference"
     if unit.name == DAMAGED:
@@ -166,7 +166,7 @@ def _projected(
     """Joints (n, 17, 3) mm, world frame -> camera frame (n, 17, 3) m, pixels (n, 17, 2), and 1 for R (X - t), else 0.
 
     The distributed files mean R X + t. Files that were made again with an older script of the release need R (X - t).
-    Only one of the two puts the person into the picture, and that one is used.
+    Only one of the two formulas puts the person into the picture, and it is used.
     """
     after = world @ camera.rotation.T + camera.translation
     before = (world - camera.translation) @ camera.rotation.T

@@ -1,4 +1,4 @@
-"""The parsed annotation files of Human3.6M in, arrays of one sequence out. No file of a subject is parsed whole.
+"""The parsed annotation files of Human3.6M in, arrays of one sequence out. Large files are never parsed as a whole.
 
 annotations/Human36M_subject{S}_{camera,joint_3d,SMPL_NeuralAnnot}.json: frames numbered from 0, mm, world frame.
 """
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from glot.errors import InputError
 from pipelines.decoders.dataset_facts import HUMAN36M17
 
-CAMERA, JOINT, FIT = "camera", "joint_3d", "SMPL_NeuralAnnot"  # kinds of files of a subject
+CAMERA, JOINT, FIT = "camera", "joint_3d", "SMPL_NeuralAnnot"  # the three annotation files of a subject
 FIT_VALUES = (("pose", 72), ("shape", 10))
 FOLDER = re.compile(r"s_(\d\d)_act_(\d\d)_subact_(\d\d)_ca_(\d\d)")
 BLOCK = 1 << 20  # bytes read at once when an annotation file is scanned
@@ -86,7 +86,7 @@ def _places(path: Path, size: int, changed: int) -> dict[tuple[int, int], tuple[
 
 
 def _frames(root: Path, sequence: Sequence, kind: str) -> dict[str, Any] | None:
-    """The content of a subject's file at [action][subaction]; None where it has nothing there."""
+    """The content of a subject's file at [action][subaction]; None if the file has no such entry."""
     name = file_name(sequence, kind)
     try:
         status = (root / name).stat()
@@ -141,7 +141,7 @@ def read_joints(
 
 
 def read_camera(root: Path, sequence: Sequence) -> Camera:
-    """The camera of a sequence; InputError where its numbers are missing, not finite, or no camera."""
+    """The camera of a sequence; InputError where its numbers are missing, not finite, or cannot be a camera's."""
     name, number = file_name(sequence, CAMERA), str(sequence.camera)
     try:
         raw = json.loads((root / name).read_bytes())
@@ -171,7 +171,7 @@ def read_camera(root: Path, sequence: Sequence) -> Camera:
 def read_fits(root: Path, sequence: Sequence) -> tuple[dict[int, NDArray[np.float64]], int]:
     """{frame: (82,) pose and betas}, and how many fits are not numbers. Empty where there is no file of fits.
 
-    In an older private layout there is a level of cameras between subactions and frames; it is read, too.
+    An older private layout has a level of cameras between subactions and frames; such files are read, too.
     """
     if not (root / file_name(sequence, FIT)).exists():
         return {}, 0

@@ -21,7 +21,7 @@ from pipelines.decoders.tfrecord import Malformed, Span, bytes_spans, entries, e
 
 SPLITS = ("train", "test")
 FPS = 30.0  # nominal: the rates of the videos are not recorded
-MARK = ".tfrecord#"  # in the names of pictures
+MARK = ".tfrecord#"  # the names of InstaVariety's pictures contain this text
 IN_SPIN49 = [SPIN49.index(name) for name in INSTA25]
 STORED_BOX = (CROP_SIZE / 2, CROP_SIZE / 2, CROP_SIZE, CROP_SIZE)  # with STORED_CROP_SCALE: the whole stored crop
 COUNTS = (
@@ -30,7 +30,7 @@ COUNTS = (
 
 
 def find_units(root: Path, split: str) -> list[Unit]:
-    """The files of a split, sorted by name. Headers of records are read, no pictures; ``decode`` reports damage."""
+    """The files of a split, sorted by name. No pictures are read. Damage is reported by ``decode``, not here."""
     check_root(root)
     folder = root / split
     if not folder.is_dir():
@@ -44,10 +44,10 @@ def find_units(root: Path, split: str) -> list[Unit]:
 def decode(root: Path, unit: Unit, body: Body, preprocessing: str) -> Decoded:
     """A clip for each whole record; damaged records are in ``skipped``.
 
-    keypoints2d: px of the stored 224-pixel crop, (v + 1) / 2 * 224. Of the 49 there are the OpenPose joints, and a head
-    top that is never visible. An unseen joint is stored as 0, the middle of the picture. Here its place is (0, 0), and
-    (112, 112) with "reference".
-    bbox and crop_scale: the stored crop, which extraction uses as it is.
+    keypoints2d: px of the stored 224-pixel crop, (v + 1) / 2 * 224. Of the 49 joints, the source has the OpenPose
+    joints and a head top that is never visible. The source stores an unseen joint as 0, the middle of the picture. Here
+    such a joint is at (0, 0), and with "reference" at (112, 112).
+    bbox and crop_scale: the whole stored crop, which extraction uses unchanged.
     There is no 3D and no SMPL: the poses, shapes and 3D joints in the records are placeholders.
     """
     clips, skipped = [], []
@@ -71,7 +71,8 @@ def decode(root: Path, unit: Unit, body: Body, preprocessing: str) -> Decoded:
     except OSError as error:
         raise InputError(f"{unit.annotation}: {error.strerror or error}") from None
     counts["records_skipped"] = len(skipped)
-    counts["frames_lost"] = max(unit.frames - counts["person_frames"], 0)  # where damaged records still give a number
+    # Frames of damaged records are counted where the record still says how many it has.
+    counts["frames_lost"] = max(unit.frames - counts["person_frames"], 0)
     if not counts["records"]:
         raise InputError(f"{unit.annotation}: an empty file, no records in it; fetch it again")
     return Decoded(clips, counts, skipped)
@@ -110,7 +111,7 @@ def _unit(root: Path, file: Path) -> Unit:
 
 
 def _frames(data: Any, span: Span | None = None) -> int:
-    """How many frames a record claims to have."""
+    """How many frames a record has, by its own account (meta/N)."""
     features = example(data, span)
     if "meta/N" not in features:
         raise Malformed("no meta/N in it, so it is not a track of InstaVariety")
@@ -131,7 +132,7 @@ def _values(data: bytes, features: dict[str, Span], name: str, shape: tuple[int,
 
 
 def _points(data: bytes, features: dict[str, Span], frames: int) -> NDArray[np.float64]:
-    """(N, 25, 3) of a record: x, y px of the stored crop, and whether the joint is seen, as the record has it."""
+    """(N, 25, 3) of a record: x, y px of the stored crop, and whether the joint is seen, as the record says."""
     xys = _values(data, features, "image/xys", (frames, 2, 14), kind=float)  # all x of a frame, then all y
     visible = _values(data, features, "image/visibilities", (frames, 1, 14), kind=int)
     face = _values(data, features, "image/face_pts", (frames, 3, 5), kind=float)

@@ -1,4 +1,4 @@
-"""MPI-INF-3DHP in (Mehta et al. 2017), clips out: one for each run of frames that show the whole person.
+"""MPI-INF-3DHP in (Mehta et al. 2017), clips out: one for each segment of frames that show the whole person.
 
 Its folders are described in mpi_inf_3dhp_videos.py.
 """
@@ -30,7 +30,7 @@ from pipelines.decoders.mpi_inf_3dhp_videos import (
 SPLITS = ("train", "test")
 ENLARGE = 1.1
 MID_HIP, R_HIP, L_HIP = (SPIN49.index(name) for name in ("hip", "rhip", "lhip"))
-FARTHEST = 1e6  # m; a coordinate beyond it, or NaN, is no position
+FARTHEST = 1e6  # m; larger coordinates and NaN are not positions
 
 
 class Frames(NamedTuple):
@@ -60,9 +60,9 @@ def decode(root: Path, unit: Unit, body: Body, preprocessing: str) -> Decoded:
 
     Rows: frames with a picture and a label in which all 17 joints are inside the picture.
     keypoints2d: 17 joints, confidence 1.
-    bbox: around these joints, in each frame by itself.
+    bbox: around these joints, separately for each frame.
     joints3d: in training, annot3 of the camera. In the test split, univ_annot3: the skeleton scaled to one height,
-    against which the field measures errors. Metres, relative to the mean of the hips; unknown joints are 0 and not
+    against which published errors are measured. Metres, relative to the mean of the hips; unknown joints are 0 and not
     valid. There is no SMPL.
     valid: the test split's valid_frame. Frames where it is false are kept, because windows need them.
 
@@ -71,32 +71,35 @@ def decode(root: Path, unit: Unit, body: Body, preprocessing: str) -> Decoded:
     - Of a 50 fps video every second frame is kept, as for Human3.6M, so that all windows have the same length in time.
     - Segments are numbered within their own video.
     - Joints that the source does not have are 0.
-    "reference" is without the four corrections: there, unknown joints are at minus the pelvis, and the pelvis is the
+    "reference" does not make these four corrections: its unknown joints are at minus the pelvis, and its pelvis is the
     joint "hip".
     """
     source = source_of(root, unit.name)
     corrected = preprocessing != "reference"
     frames = _frames(root, source, corrected=corrected)
-    runs = _runs(frames)
+    segments = _segments(frames)
     track, first = source.track, 0
     if not corrected and not frames.usable[:1].all():
         track, first = _reference_name(root, source)
-    clips = [_clip(frames, run, f"{track}_seg{i}", source, corrected=corrected) for i, run in enumerate(runs, first)]
+    clips = [
+        _clip(frames, segment, f"{track}_seg{i}", source, corrected=corrected)
+        for i, segment in enumerate(segments, first)
+    ]
     counts = {
         "rows": int(frames.usable.sum()),
         "rows_without_3d": sum(int((~clip.has_3d).sum()) for clip in clips),
-        "segments": len(runs),
-        f"segments_under_{WINDOW}_frames": sum(len(run) < WINDOW for run in runs),
+        "segments": len(segments),
+        f"segments_under_{WINDOW}_frames": sum(len(segment) < WINDOW for segment in segments),
     }
     return Decoded(clips, {**frames.counts, **counts})
 
 
 def _frames(root: Path, source: Source, *, corrected: bool) -> Frames:
-    """The pictures of a video with their labels; pictures and labels without each other are counted."""
+    """The pictures of a video with their labels. Pictures without labels and labels without pictures are counted."""
     pictures = find_pictures(root, source)
     number = pictures.numbers
     labels, rows = _read(root, source, most=max(number, default=-1) + 1)
-    row = number if corrected else np.arange(len(number))  # of the label
+    row = number if corrected else np.arange(len(number))  # the label's row for each picture
     both = row < rows
     counts = {
         "annotation_rows": rows,
@@ -121,11 +124,11 @@ def _frames(root: Path, source: Source, *, corrected: bool) -> Frames:
     return Frames(image, number[kept], order, labels, finite & inside & boxed, counts)
 
 
-def _runs(frames: Frames) -> list[NDArray[np.intp]]:
-    """Rows of ``frames`` that are usable and follow each other: an array for each run."""
+def _segments(frames: Frames) -> list[NDArray[np.intp]]:
+    """Rows of ``frames`` that are usable and follow each other: an array for each segment."""
     rows = np.flatnonzero(frames.usable)
     cuts = np.flatnonzero(np.diff(frames.order[rows]) != 1) + 1
-    return [run for run in np.split(rows, cuts) if len(run)]
+    return [segment for segment in np.split(rows, cuts) if len(segment)]
 
 
 def _reference_name(root: Path, source: Source) -> tuple[str, int]:
@@ -141,16 +144,16 @@ def _reference_name(root: Path, source: Source) -> tuple[str, int]:
             frames = _frames(root, earlier, corrected=False)
         except InputError:
             continue
-        if runs := _runs(frames):
-            track, segments = earlier.track, segments + len(runs)
+        if found := _segments(frames):
+            track, segments = earlier.track, segments + len(found)
             if frames.usable[0]:
                 break
     return track, segments
 
 
-def _clip(frames: Frames, run: NDArray[np.intp], track_id: str, source: Source, *, corrected: bool) -> Clip:
-    labels = frames.labels.take(run)
-    known = np.broadcast_to(labels.known, (len(run), len(SPIN49)))
+def _clip(frames: Frames, segment: NDArray[np.intp], track_id: str, source: Source, *, corrected: bool) -> Clip:
+    labels = frames.labels.take(segment)
+    known = np.broadcast_to(labels.known, (len(segment), len(SPIN49)))
     has_3d: NDArray[np.bool_] = np.asarray(
         (np.abs(labels.joints3d) < FARTHEST).all((1, 2)) & labels.joints3d.any((1, 2))
     )
@@ -163,15 +166,15 @@ def _clip(frames: Frames, run: NDArray[np.intp], track_id: str, source: Source, 
         fps=source.fps,
         crop_scale=DEFAULT_CROP_SCALE,
         gender="neutral",
-        frame_index=frames.number[run],
-        image=[frames.image[row] for row in run],
+        frame_index=frames.number[segment],
+        image=[frames.image[row] for row in segment],
         bbox=_boxes(labels),
         keypoints2d=np.concatenate([labels.keypoints2d, _seen(labels)[..., None]], -1),
         joints3d=joints3d,
         joints3d_valid=known & has_3d[:, None],
         has_3d=has_3d,
         valid=labels.valid,
-        **without_smpl(len(run)),
+        **without_smpl(len(segment)),
     )
 
 

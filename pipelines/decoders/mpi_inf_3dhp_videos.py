@@ -19,18 +19,18 @@ from pipelines.decoders.clips import Unit, file_source, pictures_source
 from pipelines.decoders.dataset_facts import mpi_inf_3dhp_fps
 from pipelines.decoders.frames import read_picture
 
-CAMERAS = (0, 1, 2, 4, 5, 6, 7, 8)  # of 14; the field leaves out the others, which look from above
+CAMERAS = (0, 1, 2, 4, 5, 6, 7, 8)  # 8 of the 14 cameras; published sets leave out the others, which look from above
 TEST_FOLDER = "mpi_inf_3dhp_test_set"
-TEST_FPS = 25.0  # not documented; the lengths are those of training videos at 25 fps
-LONGEST = 1_000_000  # frames; a broken header of a video may have any number
-ENDINGS = (".jpg", ".jpeg", ".png")  # of pictures
+TEST_FPS = 25.0  # not documented; the videos are as long as training videos at 25 fps
+LONGEST = 1_000_000  # frames; the broken header of a video may hold any number
+ENDINGS = (".jpg", ".jpeg", ".png")  # how the names of picture files end
 
 
 class Source(NamedTuple):
     """One video of the dataset."""
 
     name: str  # of its unit
-    track: str  # the name of its clips without _seg0, as in the published sets
+    track: str  # the name of its clips without _seg0, _seg1, ..., as in the published sets
     folder: str
     annotation: str  # S1/Seq1/annot.mat#0: the cameras of a sequence share a file
     images: str  # a folder, or a video
@@ -154,7 +154,7 @@ def _picture_size(root: Path, names: Sequence[str], source: Source) -> tuple[int
 
 
 def _check_size(root: Path, source: Source, size: tuple[int, int]) -> None:
-    """InputError where the pictures are not as large as the camera's.
+    """InputError where the pictures have another size than the camera.
 
     Labels are pixels of the camera. Some tools store smaller pictures, which would all be cropped at wrong places.
     """

@@ -61,12 +61,12 @@ def decode(root: Path, unit: Unit, body: Body, preprocessing: str) -> Decoded:
     """The clip of a video: the frames that have a picture, labels and a box.
 
     keypoints2d: the 13 labelled joints, confidence 1 where the joint is visible, otherwise 0.
-    bbox: a square whose side is the larger side of the visible joints' bounds, in each frame by itself.
+    bbox: a square whose side is the larger side of the visible joints' bounds, separately for each frame.
     There is no 3D and no SMPL.
-    "reference" puts into the box all joints with neither coordinate at 0, visible or not.
+    "reference" puts every joint into the box, visible or not, unless one of its coordinates is 0.
 
-    Pictures and labels are matched by the number in the picture's name. Matched by position in the folder, one missing
-    picture would shift all labels after it.
+    Pictures and labels are matched by the number in the picture's name. If they were matched by position in the folder,
+    one missing picture would shift all labels after it.
     """
     labels = _read(root, unit)
     numbers = _pictures(root, unit)

@@ -29,9 +29,9 @@ from pipelines.decoders.clips import (
 SPLITS = {"train": "train", "validation": "val"}  # split -> folder; the labels of the test videos are not public
 ANNOTATIONS = ("posetrack_data/annotations", "annotations")
 ENLARGE, CROP_SCALE = 0.8, 1.3  # PoseTrack's boxes are wide; a crop has 0.8 * 1.3 = 1.04 of the larger side
-REFERENCE_SCALE = 1.2  # of all 2D targets in the reference
-FEWEST_ROWS = 8  # of a track, as in the published set
-FARTHEST = 1e6  # px; a coordinate beyond it is no position
+REFERENCE_SCALE = 1.2  # crop scale of all 2D targets in the reference
+FEWEST_ROWS = 8  # shorter tracks are left out, as in the published set
+FARTHEST = 1e6  # px; larger coordinates are not positions
 FPS = 25.0  # nominal: the files do not contain it
 RENAMED = {"head_bottom": "neck", "head_top": "headtop", "nose": "nose"}
 

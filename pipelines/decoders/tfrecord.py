@@ -1,6 +1,6 @@
 """TFRecord files in, one record at a time out, with its checksums verified.
 
-It is read by hand because TensorFlow is large, and one dataset does not justify a compiled package for checksums.
+The format is read here without TensorFlow, which is large, and without a compiled package for checksums.
 
 A record is a length (uint64), its masked CRC-32C, the payload, and the payload's masked CRC-32C, all little-endian. A
 payload is a tf.train.Example, a protobuf message with named lists of bytes, floats or integers.
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 HEADER = struct.Struct("<QI")
 FOOTER = struct.Struct("<I")
-LARGEST_RECORD = 1 << 29  # bytes; a track of 500 pictures has some 10 MB
+LARGEST_RECORD = 1 << 29  # bytes; a track of 500 pictures has about 10 MB
 LANE = 1024  # bytes of one lane of the vectorised checksum
 
 
@@ -28,8 +28,8 @@ class Entry(NamedTuple):
     offset: int  # of the payload in the file, bytes
     size: int  # of the payload, bytes
     payload: bytes = b""
-    fault: str = ""  # the reason
-    last: bool = False  # whether the fault hides all that follows in the file
+    fault: str = ""  # the reason why it cannot be read
+    last: bool = False  # whether the rest of the file cannot be read either
 
 
 class Span(NamedTuple):
@@ -40,7 +40,7 @@ class Span(NamedTuple):
 
 
 class Malformed(Exception):
-    """The bytes are not such a message; the text is the reason."""
+    """The bytes are not a message of the expected kind; the exception's text is the reason."""
 
 
 def entries(file: BinaryIO, size: int) -> Iterator[Entry]:
@@ -88,20 +88,18 @@ def read_records(path: Path) -> Iterator[Entry]:
 
 
 def masked_crc(data: bytes) -> int:
-    """The checksum as TFRecord stores it: rotated by 15 bits, plus a constant.
-
-    So the checksum of bytes that contain checksums stays meaningful.
-    """
+    """The checksum as TFRecord stores it: rotated by 15 bits, plus a constant, so that it also suits bytes that
+    contain checksums."""
     crc = crc32c(data)
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def crc32c(data: bytes) -> int:
-    """CRC-32C (Castagnoli) of the data; some hundred MB per second.
+    """CRC-32C (Castagnoli) of the data, at some hundred MB per second.
 
-    The checksum is linear in its bits, so that of the whole can be computed from those of its parts. The data is cut
-    into lanes of 1,024 bytes, numpy computes the checksums of all lanes side by side, two bytes a step, and then pairs
-    of neighbouring lanes are combined until one is left.
+    The checksum is linear in the bits, so the checksum of the data can be computed from the checksums of its pieces.
+    The data is cut into lanes of 1,024 bytes. numpy computes the checksums of all lanes side by side, two bytes per
+    step. Then pairs of neighbouring lanes are combined until one checksum is left.
     """
     if len(data) < 2 * LANE:
         return _crc_bytes(data)
@@ -183,7 +181,7 @@ def _move(crc: NDArray[np.uint32], level: int) -> NDArray[np.uint32]:
 
 
 def fields(data: Any, span: Span) -> Iterator[tuple[int, int, Span]]:
-    """(number, wire type, place of the value) of each field of a message, in order; Malformed where it is none."""
+    """(number, wire type, place of the value) of each field of a message, in order; Malformed if it is no message."""
     position, stop = span
     while position < stop:
         key, position = _varint(data, position, stop)
@@ -215,7 +213,7 @@ def example(data: Any, span: Span | None = None) -> dict[str, Span]:
 def _named(data: Any, span: Span) -> dict[str, Span]:
     """{key: place of the value} of a message with one map<string, message> in field 1.
 
-    Of equal keys the last one is valid, as protobuf defines it.
+    If a key comes more than once, its last value counts, as protobuf defines.
     """
     found: dict[str, Span] = {}
     for number, wire, item in fields(data, span):

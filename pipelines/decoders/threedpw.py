@@ -23,7 +23,7 @@ from pipelines.decoders.clips import Clip, Decoded, Decoder, Unit, check_root, u
 SPLITS = ("train", "validation", "test")
 FPS = 30.0
 ENLARGE = 1.1
-REFERENCE_FEATURE_SCALE = 1.3  # of the published features, whose 2D targets are at 1.2
+REFERENCE_FEATURE_SCALE = 1.3  # crop scale of the published features; their 2D targets are at 1.2
 FEWEST_VISIBLE = 7  # of the 12 limb joints; with this rule the counts are the published ones
 REFERENCE = (
     f"features cropped at {REFERENCE_FEATURE_SCALE}, 2D targets at {DEFAULT_CROP_SCALE}; median padded with zeros; "
@@ -34,8 +34,8 @@ LIMBS_IN_2D = [source for source, _ in LIMBS]
 LIMBS_IN_SPIN49 = [SPIN49.index(COMMON14[target]) for _, target in LIMBS]
 HIPS = [SPIN49.index("rhip"), SPIN49.index("lhip")]
 GENDERS = {"m": "male", "f": "female", "male": "male", "female": "female"}
-FRAMES_AT_ONCE = 512  # of the body model, so that its memory is bounded
-# Fields that the decoder reads: a list with one array per person, of N frames. ``trans`` is for "reference" only.
+FRAMES_AT_ONCE = 512  # frames that the body model computes at once, so that its memory is bounded
+# The decoder reads these fields, lists with an array (N frames, ...) for each person. Only "reference" needs ``trans``.
 PERSON_FIELDS: dict[str, tuple[int, ...]] = {"poses": (72,), "poses2d": (3, 18), "campose_valid": ()}
 TRANS: dict[str, tuple[int, ...]] = {"trans": (3,)}
 
@@ -55,12 +55,13 @@ def find_units(root: Path, split: str) -> list[Unit]:
 
 
 def decode(root: Path, unit: Unit, body: Body, preprocessing: str) -> Decoded:
-    """The clips of all people in a sequence who are visible at some time.
+    """The clips of all people in a sequence who are visible in some frame.
 
-    Rows: from a person's first visible frame to the last, those with 7 of 12 limb joints above confidence 0.3.
-    keypoints2d: these 12 joints in slots 25-36, with confidence 1 above 0.3, otherwise 0.
+    Rows: the frames from a person's first visible frame to the last in which at least 7 of the 12 limb joints have a
+    confidence above 0.3.
+    keypoints2d: these 12 joints in slots 25-36; confidence 1 where the source has more than 0.3, otherwise 0.
     pose: the root rotated into the camera frame, R_camera R_root.
-    betas: those of the gendered body, as everywhere in the field.
+    betas: those of the gendered body, as in all published work.
     joints3d: the 49 joints of the neutral body with this pose and these betas, metres, camera frame, relative to the
     pelvis, which is the mean of the hips (slots 27 and 28).
     valid: 3DPW's campose_valid. Where the camera's matrix is no rotation, has_3d and has_smpl are false too.
@@ -69,8 +70,8 @@ def decode(root: Path, unit: Unit, body: Body, preprocessing: str) -> Decoded:
     - joints3d is in a mixed frame: rotated into the camera frame about SMPL's origin, then moved by the world's
       translation. Only differences between joints of one frame have a meaning.
     - Boxes may be shifted, or infinite (see ``box_variants.misaligned``). A row with an infinite box is left out and
-      counted. The published code also passes the shift on to the stored boxes of all later people, in the order of a
-      directory listing; that is not imitated.
+      counted. In the published code, the stored boxes of all later people are shifted, too, in the order of a directory
+      listing; this is not repeated here.
     """
     reference = preprocessing == "reference"
     data = _read(root, unit, with_trans=reference)
@@ -164,7 +165,7 @@ def _read(root: Path, unit: Unit, *, with_trans: bool) -> dict[str, Any]:
     """The fields that are used, checked and in one form. N frames, P people.
 
     cam_poses (N, 4, 4); lists of P: poses (N, 72), betas (10+,), poses2d (N, 18, 3), campose_valid (N,) bool, genders;
-    trans (N, 3) if asked for.
+    with ``with_trans`` also trans (N, 3).
     """
     raw = load_pickle(root / unit.annotation)
     fields = PERSON_FIELDS | (TRANS if with_trans else {})
@@ -222,7 +223,7 @@ def _numbers(
 
 
 def _camera_rotations(cam_poses: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """World-to-camera rotations (N, 3, 3), and a mask (N,) of those that are rotations; the others are the identity."""
+    """World-to-camera rotations (N, 3, 3), and a mask (N,): False where the matrix is no rotation but the identity."""
     cameras = cam_poses[:, :3, :3]
     with np.errstate(invalid="ignore", over="ignore"):
         off = np.abs(cameras @ cameras.transpose(0, 2, 1) - np.eye(3)).max((1, 2))

@@ -26,9 +26,9 @@ LONGEST_NAME = 150  # bytes of a unit's name
 
 
 class FrameNames(Sequence[str]):
-    """The names of a video's pictures, "walk.mp4#0" and so on, made when they are asked for.
+    """The names of a video's pictures, "walk.mp4#0" and so on. Each name is made when it is read.
 
-    Three hours of video would have hundreds of thousands of strings.
+    For three hours of video, a list would hold hundreds of thousands of strings.
     """
 
     def __init__(self, video: str, frames: NDArray[np.integer]) -> None:
@@ -50,8 +50,8 @@ class FrameNames(Sequence[str]):
 def video_decoder(tracks: Path | None) -> Decoder:
     """The decoder of videos with the boxes in ``tracks``.
 
-    ``tracks`` is a file for one video, a JSON file for several, or a folder with a file for each video. With None, the
-    person is the whole picture.
+    ``tracks`` is a file for one video, a JSON file for several, or a folder with a file for each video. With None, one
+    person fills the picture.
     """
     return Decoder(
         splits=SPLITS,

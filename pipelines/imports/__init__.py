@@ -3,7 +3,7 @@
 spec               what to import: the options of import_features
 layouts            what each dataset's files look like
 importing          the import: tracks to parts, records and the manifest
-feature_dbs        an open file: its arrays checked, its tracks found
+feature_dbs        an open file: checks its arrays, finds its tracks
 feature_rows       rows of a file to clips and features
 feature_columns    the arrays of a joblib or HDF5 file, read a few rows at a time
 joblib_file        joblib dumps, with their arrays left in the file

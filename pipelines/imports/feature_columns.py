@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from glot.errors import InputError
 from pipelines.imports.joblib_file import LazyArray, open_joblib
 
-# The arrays of a file that are used: with a name or the number of a frame in each row, and with numbers.
+# The arrays of a file that are used. Those in NAMES have a name or a frame number in each row; the others have numbers.
 NAMES = ("vid_name", "frame_id", "img_name")
 NUMBERS = ("features", "joints2D", "joints3D", "pose", "shape", "bbox", "valid", "valid_i")
-BLOCK_BYTES = 1 << 28  # of a chunked HDF5 dataset, read at once
+BLOCK_BYTES = 1 << 28  # bytes of a chunked HDF5 dataset that are read at once
 
 
 class Column(Protocol):
-    """An array of which some rows can be read without the others."""
+    """An array from which some rows can be read without reading all of them."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -64,9 +64,10 @@ class _InMemory:
 
 
 class _Chunked:
-    """A dataset of an HDF5 file. One that is stored in chunks is read in blocks of whole chunks.
+    """A dataset of an HDF5 file. A dataset that is stored in chunks is read in blocks of whole chunks.
 
-    h5py's usual chunks have some thousand rows and few columns, so each of them would be unpacked many times otherwise.
+    h5py's usual chunks have some thousand rows and few columns. If a few rows were read at a time, each chunk would be
+    unpacked many times.
     """
 
     def __init__(self, dataset: h5py.Dataset) -> None:
@@ -103,7 +104,7 @@ def _open_h5(path: Path) -> Iterator[dict[str, Column]]:
     with file:
         columns: dict[str, Column] = {}
         for name in set(file) & {*NAMES, *NUMBERS}:
-            # Links and external storage would make it read other files of this machine.
+            # Through links and external storage, a file could make this program read other files of this machine.
             if not isinstance(file.get(name, getlink=True), h5py.HardLink):
                 raise InputError(f"{path}: {name} is a link to another place; refused")
             dataset = file[name]

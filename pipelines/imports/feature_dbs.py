@@ -1,7 +1,7 @@
 """Feature files of VIBE, TCMR and GLoT in (*_db.pt and insta_train_db.h5), their tracks out.
 
 A file is a dict of arrays with one row for each frame: vid_name, frame_id, img_name, features, joints2D, joints3D,
-pose, shape, bbox, valid. Which of them there are, and in which joint order, depends on the dataset. N rows of the file.
+pose, shape, bbox, valid. The dataset determines which arrays a file has, and their joint order. N rows.
 """
 
 import re
@@ -18,10 +18,10 @@ from glot.human.joints import COMMON14, SPIN49
 from pipelines.imports.feature_columns import NAMES, NUMBERS, Column
 from pipelines.imports.layouts import LAYOUTS
 
-TEXT_ROWS = 16_384  # of names, read at once: with 4 bytes a character, a path has some 400 bytes
+TEXT_ROWS = 16_384  # rows of names that are read at once: with 4 bytes per character, a path has about 400 bytes
 
 
-class Run(NamedTuple):
+class TrackRows(NamedTuple):
     """One track: the rows [start, stop) of the file."""
 
     track_id: str
@@ -33,10 +33,10 @@ class Run(NamedTuple):
 class Database:
     """An open file. InputError where its arrays do not fit the dataset.
 
-    ``counts`` grows while rows are read: how many of what was mended or is missing.
+    ``counts`` grows while rows are read: the numbers of things that were corrected or are missing, by kind.
     """
 
-    name: str  # of the file, for messages
+    name: str  # name of the file, for messages
     dataset: str
     columns: dict[str, Column]
     counts: Counter[str] = field(default_factory=Counter)
@@ -69,9 +69,9 @@ class Database:
         for name, width in (("features", None), ("pose", 72), ("shape", 10), ("bbox", 4)):
             shape = self.columns[name].shape[1:] if name in self.columns else (width,)
             if len(shape) != 1 or not shape[0] or shape[0] != (width or shape[0]):
-                raise InputError(f"{self.name}: {name} has shape {shape} a row, expected {(width or 2048,)}")
+                raise InputError(f"{self.name}: {name} has shape {shape} per row, expected {(width or 2048,)}")
 
-    def runs(self) -> list[Run]:
+    def tracks(self) -> list[TrackRows]:
         """The tracks in the order of the file. A track is consecutive rows of one name with ascending frames."""
         goes_back = np.diff(self.frame_index, prepend=self.frame_index[:1]) <= 0
         edges: list[int] = []
@@ -92,22 +92,22 @@ class Database:
         found = []
         for name, start, stop in zip(names, edges[:-1], edges[1:], strict=True):
             used[name] += 1
-            # A name that comes again later is another track here. The published code adds its rows to the track before.
-            found.append(Run(name if used[name] == 1 else f"{name}~{used[name]}", start, stop))
+            # A name that comes again later begins another track here. The published code adds such rows to the first.
+            found.append(TrackRows(name if used[name] == 1 else f"{name}~{used[name]}", start, stop))
         self.counts["tracks_of_a_name_used_before"] += sum(count - 1 for count in used.values())
         return found
 
     def _order(self, name: str, orders: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
-        """The joint order of a column: the one of ``orders`` that has as many joints as the column."""
+        """The joint order of a column: the entry of ``orders`` with as many joints as the column."""
         shape = self.columns[name].shape[1:]
         wanted = {len(order): order for order in orders}
         if len(shape) != 2 or shape[1] != 3 or shape[0] not in wanted:
             expected = " or ".join(f"({count}, 3)" for count in wanted)
-            raise InputError(f"{self.name}: {name} has shape {shape} a row, {self.dataset} has {expected}")
+            raise InputError(f"{self.name}: {name} has shape {shape} per row, {self.dataset} has {expected}")
         return wanted[shape[0]]
 
     def _text(self, name: str) -> Iterator[tuple[int, NDArray[Any]]]:
-        """(first row, names) of one piece after the other; names are an array of strings or of bytes."""
+        """Yields (first row, names) for one piece of the column after the other; names are strings or bytes."""
         for start in range(0, self.rows, TEXT_ROWS):
             yield start, self.columns[name].rows(start, min(start + TEXT_ROWS, self.rows))
 
@@ -140,5 +140,5 @@ def decoded(value: Any) -> str:
 
 
 def _short(name: str) -> str:
-    """The name of a track without folders of the machine where the file was made, and without ".mat"."""
+    """The name of a track, without the folders of the machine on which the file was made, and without ".mat"."""
     return name.replace("\\", "/").rstrip("/").rpartition("/")[2].removesuffix(".mat") or name or "unnamed"

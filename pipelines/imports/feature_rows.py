@@ -1,4 +1,4 @@
-"""Rows of a feature file in, clips in our contract and features out."""
+"""Rows of a feature file in, clips as feature sets need them and features out."""
 
 import re
 from collections import Counter
@@ -13,7 +13,7 @@ from glot.human.joints import COMMON14, SPIN49, match
 from pipelines.decoders.clips import Clip, without_3d, without_smpl
 from pipelines.decoders.dataset_facts import mpi_inf_3dhp_fps
 from pipelines.decoders.insta_variety import STORED_BOX
-from pipelines.imports.feature_dbs import Database, Run, decoded
+from pipelines.imports.feature_dbs import Database, TrackRows, decoded
 
 LARGEST = 1e30  # px or m; a larger number is no measurement, and close to the end of float32
 HIPS = [SPIN49.index("rhip"), SPIN49.index("lhip")]
@@ -21,16 +21,16 @@ HIPS = [SPIN49.index("rhip"), SPIN49.index("lhip")]
 
 @dataclass(frozen=True)
 class RowReader:
-    """Reads rows of an open file. What it mends or cannot use is counted in ``database.counts``."""
+    """Reads rows of an open file. ``database.counts`` counts what it corrects and what it cannot use."""
 
     database: Database
     preprocessing: str
-    crop_scale: float  # for 2D targets
+    crop_scale: float  # crop scale of the 2D targets
 
-    def piece(self, run: Run, start: int, stop: int) -> tuple[Clip, NDArray[np.float32], Counter[str]]:
-        """The clip of rows [start, stop) of the file, its features (n, F), and counts of rows left out by reason.
+    def piece(self, track: TrackRows, start: int, stop: int) -> tuple[Clip, NDArray[np.float32], Counter[str]]:
+        """The clip of rows [start, stop) of the file, its features (n, F), and {reason: rows left out for it}.
 
-        All of the rows belong to ``run``.
+        All of the rows belong to ``track``.
         """
         features, box = self._features(start, stop), self._boxes(start, stop)
         unusable = {
@@ -44,12 +44,12 @@ class RowReader:
             reasons[reason] = int((rows & kept).sum())
             kept &= ~rows
         clip = Clip(
-            track_id=run.track_id,
-            fps=self._fps(run.track_id),
+            track_id=track.track_id,
+            fps=self._fps(track.track_id),
             crop_scale=self.crop_scale,
             gender="neutral",
-            frame_index=self.database.frame_index[start:stop] - (0 if self.database.has_frames else run.start),
-            image=self._images(run, start, stop),
+            frame_index=self.database.frame_index[start:stop] - (0 if self.database.has_frames else track.start),
+            image=self._images(track, start, stop),
             bbox=np.where(kept[:, None], box, 1.0),
             keypoints2d=self._keypoints2d(start, stop),
             valid=self._valid(start, stop),
@@ -74,10 +74,10 @@ class RowReader:
         return values
 
     def _boxes(self, start: int, stop: int) -> NDArray[np.float64]:
-        """(n, 4) centre x, centre y, width, height; a box that is not square grows into one around its centre."""
+        """(n, 4) centre x, centre y, width, height. A box that is not square becomes a larger square around it."""
         if "bbox" not in self.database.columns:
             return np.tile(STORED_BOX, (stop - start, 1))
-        # In float32, as the contract stores them: a size that becomes zero there is found here.
+        # Feature sets store boxes in float32. Rounded here, a size that becomes 0 is noticed before it is stored.
         box = self._numbers("bbox", start, stop).astype(np.float32).astype(np.float64)
         oblong = box[:, 2] != box[:, 3]
         self.database.counts["boxes_made_square"] += int((oblong & _finite(box)).sum())
@@ -145,12 +145,12 @@ class RowReader:
             return np.ones(stop - start, bool)
         return self._numbers(name, start, stop).reshape(stop - start, -1)[:, 0] > 0
 
-    def _images(self, run: Run, start: int, stop: int) -> list[str]:
-        """Paths of the pictures below the dataset's root, or names made of track and frame where there are none."""
+    def _images(self, track: TrackRows, start: int, stop: int) -> list[str]:
+        """Paths of the pictures below the dataset's root. A file without paths gets names from track and frame."""
         if "img_name" in self.database.columns:
             return [self._below_root(decoded(name)) for name in self.database.columns["img_name"].rows(start, stop)]
-        file, _, record = run.track_id.partition("~")[0].rpartition("-")
-        name = f"train/{file}#{record}/" if file.endswith(".tfrecord") else f"{run.track_id}/"
+        file, _, record = track.track_id.partition("~")[0].rpartition("-")
+        name = f"train/{file}#{record}/" if file.endswith(".tfrecord") else f"{track.track_id}/"
         return [f"{name}{frame}" for frame in self.database.frame_index[start:stop]]
 
     def _below_root(self, path: str) -> str:

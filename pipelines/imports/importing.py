@@ -1,6 +1,6 @@
 """A file of ready-made features in, a feature set out: parts, records, and the manifest last.
 
-Rows go from the file to the parts in pieces of some thousand, so memory does not grow with the file.
+A few thousand rows at a time go from the file to the parts, so memory does not grow with the file.
 """
 
 import hashlib
@@ -27,21 +27,21 @@ from pipelines.extraction.parts import write_part
 from pipelines.extraction.publishing import finish_set
 from pipelines.extraction.reference import round_targets
 from pipelines.imports.feature_columns import open_columns
-from pipelines.imports.feature_dbs import Database, Run
+from pipelines.imports.feature_dbs import Database, TrackRows
 from pipelines.imports.feature_rows import RowReader
 from pipelines.imports.spec import ImportSpec
 
-PART_ROWS = 16_384  # a part ends with the track that reaches this number: about 130 MB
-PIECE_ROWS = 2048  # in memory at once
-HASHED_BYTES = 1 << 24  # read at once for the hash of the file
-IMPORTED = "imported"  # in place of a hash, where SPIN's weights or SMPL's files are not given
+PART_ROWS = 16_384  # a part ends with the track that reaches this number of rows: about 130 MB
+PIECE_ROWS = 2048  # number of rows in memory at once
+HASHED_BYTES = 1 << 24  # bytes that are read at once for the hash of the file
+IMPORTED = "imported"  # stands for the hash if SPIN's weights or SMPL's files are not given
 
 
 def import_file(spec: ImportSpec) -> Manifest:
     """Imports a file, and prints what was imported and what was skipped.
 
-    Only the parts that are not there yet are written, then the manifest. Meanwhile no other run may use the folder.
-    InputError where the file cannot be read or does not fit, or where the folder holds another set.
+    Only the missing parts are written, then the manifest. Meanwhile no other import may use the folder. InputError
+    where the file cannot be read or does not fit, or where the folder holds another set.
     """
     folder, settings = spec.folder, describe(spec)
     with open_set(folder, settings):
@@ -61,7 +61,7 @@ def import_file(spec: ImportSpec) -> Manifest:
 
 
 def describe(spec: ImportSpec) -> dict[str, Any]:
-    """What the set is made with. Two imports may share a folder only where these agree."""
+    """What the set is made with. Two imports may share a folder only if their descriptions are equal."""
     backbone = load_backbone(weights=spec.weights) if spec.weights else None
     body = load_body(spec.body) if spec.body else None
     reference = spec.preprocessing == "reference" and spec.dataset != "insta_variety"
@@ -103,19 +103,19 @@ def file_hash(path: Path) -> str:
 
 
 def _write_set(database: Database, spec: ImportSpec, settings: dict[str, Any]) -> Manifest:
-    """Writes the parts that are not there yet, their records, and the manifest."""
-    runs = database.runs()
+    """Writes the missing parts, their records, and the manifest."""
+    tracks = database.tracks()
     reader = RowReader(database, spec.preprocessing, settings["crop"]["target_scale"])
     file_counts = _take_counts(database)
-    shares = share_out(runs)
+    shares = share_out(tracks)
     units = [_unit(spec.src, number, share) for number, share in enumerate(shares)]
     done = finished(spec.folder, units)
     before = f", {len(done)} of {len(units)} parts done before" if done else ""
-    say(f"{spec.src.name}: {database.rows} rows of {len(runs)} tracks{before}")
+    say(f"{spec.src.name}: {database.rows} rows of {len(tracks)} tracks{before}")
     missing = [(unit, share) for unit, share in zip(units, shares, strict=True) if unit.name not in done]
     for unit, share in cli.progress(missing, total=len(missing), what="parts"):
         done[unit.name] = _import_unit(reader, unit, share, spec)
-    short = sum(run.stop - run.start < WINDOW for run in runs)
+    short = sum(track.stop - track.start < WINDOW for track in tracks)
     file_counts.update({"rows_in_file": database.rows, "tracks_shorter_than_a_window": short})
     records = [done[unit.name] for unit in units]
     counts = file_counts + sum((Counter(record.counts) for record in records), Counter())
@@ -125,42 +125,42 @@ def _write_set(database: Database, spec: ImportSpec, settings: dict[str, Any]) -
     return finish_set(spec.folder, records, {**settings, "backbone": backbone}, [source], if_empty=nothing)
 
 
-def share_out(runs: Sequence[Run]) -> list[list[Run]]:
-    """The tracks of each part, in their order: whole tracks until a part has PART_ROWS rows."""
-    shares: list[list[Run]] = []
+def share_out(tracks: Sequence[TrackRows]) -> list[list[TrackRows]]:
+    """The tracks of each part, in order. A part gets whole tracks until it has at least PART_ROWS rows."""
+    shares: list[list[TrackRows]] = []
     rows = PART_ROWS
-    for run in runs:
+    for track in tracks:
         if rows >= PART_ROWS:
             shares.append([])
             rows = 0
-        shares[-1].append(run)
-        rows += run.stop - run.start
+        shares[-1].append(track)
+        rows += track.stop - track.start
     return shares
 
 
-def _unit(src: Path, number: int, share: Sequence[Run]) -> Unit:
+def _unit(src: Path, number: int, share: Sequence[TrackRows]) -> Unit:
     """The unit of work that becomes part ``number``."""
     start, stop = share[0].start, share[-1].stop
     source = {"path": src.name, "bytes": src.stat().st_size, "rows": [start, stop]}
     return Unit(f"{number:05d}", src.name, "", stop - start, (source,))
 
 
-def _import_unit(reader: RowReader, unit: Unit, share: Sequence[Run], spec: ImportSpec) -> Record:
+def _import_unit(reader: RowReader, unit: Unit, share: Sequence[TrackRows], spec: ImportSpec) -> Record:
     """Writes a part and its record."""
-    skipped: Counter[tuple[str, str]] = Counter()  # (track, reason) -> rows
+    skipped: Counter[tuple[str, str]] = Counter()  # (track_id, reason) -> rows
     rounded = spec.preprocessing == "reference" and spec.split != "test"
 
     def pieces() -> Iterator[tuple[Clip, NDArray[np.float32]]]:
-        for run in share:
-            for start in range(run.start, run.stop, PIECE_ROWS):
-                clip, features, reasons = reader.piece(run, start, min(start + PIECE_ROWS, run.stop))
-                skipped.update({(run.track_id, reason): rows for reason, rows in reasons.items()})
+        for track in share:
+            for start in range(track.start, track.stop, PIECE_ROWS):
+                clip, features, reasons = reader.piece(track, start, min(start + PIECE_ROWS, track.stop))
+                skipped.update({(track.track_id, reason): rows for reason, rows in reasons.items()})
                 yield round_targets(clip) if rounded and len(clip) else clip, features
 
     part = write_part(spec.folder, unit, pieces(), dataset=spec.dataset, split=spec.split)
     entries = [
-        {"what": f"{unit.annotation}: {track}", "reason": reason, "frames": rows}
-        for (track, reason), rows in skipped.items()
+        {"what": f"{unit.annotation}: {track_id}", "reason": reason, "frames": rows}
+        for (track_id, reason), rows in skipped.items()
     ]
     record = Record(unit.name, list(unit.sources), part, dict(_take_counts(reader.database)), entries)
     write_record(spec.folder, record)

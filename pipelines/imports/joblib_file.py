@@ -1,8 +1,8 @@
 """A joblib dump in, its content out; arrays stay in the file until rows are asked for. Nothing is executed.
 
 joblib writes a pickle in which each array is a small description, followed by the array's bytes. joblib itself would
-read all of it into memory and execute what the pickle asks for, so the pickle is read by glot.human.safe_pickle. Of
-joblib's classes only the description is known; it becomes a LazyArray.
+read all of it into memory and execute what the pickle asks for, so the pickle is read by glot.human.safe_pickle. The
+only class of joblib that is accepted is the description of an array, which becomes a LazyArray.
 """
 
 import bz2
@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from glot.errors import InputError
 from glot.human.safe_pickle import StandIn, load_stream
 
-COPY_BYTES = 1 << 24
-SPARE_BYTES = 1 << 30  # that stay free on the disk while a file is uncompressed
+COPY_BYTES = 1 << 24  # bytes that are uncompressed at once
+SPARE_BYTES = 1 << 30  # bytes that stay free on the disk while a file is uncompressed
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class LazyArray:
     """An array in a file."""
 
     path: Path
-    offset: int  # of its first byte
+    offset: int  # position of its first byte in the file
     dtype: np.dtype
     shape: tuple[int, ...]
     order: str  # "C" row after row, "F" column after column
@@ -44,7 +44,7 @@ class LazyArray:
     def rows(self, start: int, stop: int) -> NDArray[Any]:
         """Rows [start, stop) in this machine's byte order. Nothing else of the array is read.
 
-        The file is read and not mapped: pages of a mapped file count as memory of the process while there is memory.
+        The file is read, not mapped: the pages of a mapped file would count as memory of the process.
         """
         stop = min(stop, len(self))
         shape = (max(stop - start, 0), *self.shape[1:])
@@ -142,7 +142,7 @@ def _wrapper(path: Path, file: BinaryIO, size: int) -> type[StandIn]:
 
 
 class _Subclass(StandIn):
-    """numpy.memmap: the description of an array that was a memmap names it, but no array of that class is made."""
+    """Stands for numpy.memmap: a dump of a memmap contains the name of this class, but no such array is made."""
 
     def value(self, resolve: Any) -> Any:
         raise ValueError("an array of a subclass of numpy's arrays")

@@ -7,7 +7,7 @@ from pathlib import Path
 from glot.human.joints import COMMON14, SPIN49
 from pipelines.decoders.dataset_facts import HUMAN36M17, INSTA25, STORED_CROP_SCALE
 
-TCMR_CROP_SCALE = 1.2  # of TCMR's features, except for 3DPW's and PoseTrack's
+TCMR_CROP_SCALE = 1.2  # crop scale of TCMR's features, except those of 3DPW and PoseTrack
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Layout:
     """The files of one dataset."""
 
     fps: float
-    crop_scale: float  # of the features, where the file's name does not contain it
+    crop_scale: float  # crop scale of the features, if the file's name does not contain it
     joints2d: tuple[tuple[str, ...], ...] = (SPIN49, COMMON14)  # possible orders; their lengths tell them apart
     known3d: tuple[str, ...] = HUMAN36M17  # the joints of joints3D that are measured
     first_frame: int = 0  # the number of the first frame in the names of pictures
@@ -27,7 +27,7 @@ LAYOUTS = {
     # Every second frame was kept: frame_id goes 0, 2, 4 at 50 frames per second.
     "human36m": Layout(50.0, TCMR_CROP_SCALE, images="images/"),
     "mpi_inf_3dhp": Layout(25.0, TCMR_CROP_SCALE, first_frame=1, images=r"S\d+/Seq\d+/|mpi_inf_3dhp_test_set/"),
-    # Stored in the common order, although the code that reads the files assumes another (it takes ankles for heads).
+    # The files have the common joint order. The code that reads them assumes another order and takes ankles for heads.
     "penn_action": Layout(30.0, TCMR_CROP_SCALE, first_frame=1, images="frames/"),
     "posetrack": Layout(25.0, 1.3, images="images/"),
     "insta_variety": Layout(30.0, STORED_CROP_SCALE, joints2d=(INSTA25,)),

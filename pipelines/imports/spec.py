@@ -20,15 +20,15 @@ DOWNLOAD = "fetch it from its project: the table of datasets in the README has t
 class ImportSpec:
     """What to import, and how. InputError where an option does not make sense."""
 
-    dataset: Annotated[str, typer.Option(help=f"The dataset the features are of: {', '.join(LAYOUTS)}.")]
+    dataset: Annotated[str, typer.Option(help=f"The dataset of the features: {', '.join(LAYOUTS)}.")]
     split: Annotated[
         str, typer.Option(help='train, validation or test. The "val" files of MPI-INF-3DHP are its test split.')
     ]
-    src: Annotated[Path, typer.Option(help="A *_db.pt of TCMR, VIBE or GLoT, or insta_train_db.h5.")]
+    src: Annotated[Path, typer.Option(help="File to import: a *_db.pt of TCMR, VIBE or GLoT, or insta_train_db.h5.")]
     out: Annotated[
         Path,
         typer.Option(
-            help="The feature set is written to OUT/DATASET/SPLIT/, in a folder.",
+            help="The feature set goes to OUT/DATASET/SPLIT/. OUT must be a folder, not a URI.",
             show_default="$GLOT_HOME/features",
         ),
     ] = field(default_factory=features_folder)
@@ -36,8 +36,8 @@ class ImportSpec:
         float | None,
         typer.Option(
             min=SMALLEST_CROP_SCALE,
-            help="The scale the pictures were cropped with. Default: from the file's name (scale12, scale1, tight), "
-            "else the one TCMR used: 1.3 for 3dpw and posetrack, 1.2 for the others. VIBE's 3dpw files need 1.2.",
+            help="Scale at which the pictures were cropped. Default: the scale in the file's name (scale12, scale1, "
+            "tight), else TCMR's scale: 1.3 for 3dpw and posetrack, 1.2 for the others. VIBE's 3dpw files need 1.2.",
         ),
     ] = None
     weights: Annotated[
@@ -62,7 +62,7 @@ class ImportSpec:
             "in float16."
         ),
     ] = "corrected"
-    allow_skips: Annotated[bool, typer.Option(help="Exit with 0 also where rows could not be used.")] = False
+    allow_skips: Annotated[bool, typer.Option(help="Exit with code 0 even if rows could not be used.")] = False
 
     def __post_init__(self) -> None:
         if self.dataset not in LAYOUTS:

@@ -60,7 +60,7 @@ def read_bvh(file: Path) -> tuple[np.ndarray, np.ndarray, float]:
     rotations, positions = _forward(skeleton, values)
     at_rest = _forward(skeleton, np.zeros((1, values.shape[1])))[1][:, 0]  # (J, 3)
     unit, scale = _unit(at_rest, joints)
-    print(f"{file.name}: {len(values)} frames at {fps:g} fps, lengths taken as {unit}", file=sys.stderr)
+    print(f"{file.name}: {len(values)} frames at {fps:g} fps, unit of length: {unit}", file=sys.stderr)
     head, hips = joints.get("head", joints["left_shoulder"]), joints["pelvis"]
     rise = np.abs(positions[head] - positions[hips]).mean(0)
     to_y_up = Rotation.from_euler("x", -90 if rise[2] > 1.5 * rise[1] else 0, degrees=True)
@@ -193,7 +193,7 @@ def _forward(skeleton: _Skeleton, values: np.ndarray) -> tuple[list[Rotation], n
 
 
 def _unit(at_rest: np.ndarray, joints: dict[str, int]) -> tuple[str, float]:
-    """The unit of length, and its metres, that gives the legs the most likely length."""
+    """The unit of length that gives the legs the most likely length: its name and its size in metres."""
     hip, knee, ankle = (at_rest[joints[f"left_{j}"]] for j in ("hip", "knee", "ankle"))
     leg = float(np.linalg.norm(hip - knee) + np.linalg.norm(knee - ankle))
     return min(UNITS.items(), key=lambda unit: abs(float(np.log(max(leg, 1e-9) * unit[1] / LEG))))
@@ -222,7 +222,7 @@ def _rest_corrections(joints: dict[str, int], at_rest: np.ndarray, rotations: li
                         above = step * above
                 fix[name] = above
                 names.append(name)
-            if far:  # the shortest rotation between such different rest poses leaves the twist open
+            if far:  # between such different rest poses, the shortest rotation does not determine the twist
                 _twist(fix, names, joints, rotations, flip=flip, leg="hip" in chain)
     return fix
 
@@ -256,6 +256,6 @@ def _shortest(start: np.ndarray, end: np.ndarray) -> Rotation:
     if size < 1e-9:
         if np.dot(start, end) > 0:
             return Rotation.identity()
-        axis = np.cross(start, np.eye(3)[np.argmin(np.abs(start))])  # opposite: any perpendicular axis will do
+        axis = np.cross(start, np.eye(3)[np.argmin(np.abs(start))])  # opposite directions: any perpendicular axis
         return Rotation.from_rotvec(axis / np.linalg.norm(axis) * np.pi)
     return Rotation.from_rotvec(axis / size * np.arctan2(size, np.dot(start, end)))

@@ -65,9 +65,9 @@ def convert_clip(clip: dict) -> tuple[np.ndarray, np.ndarray]:
         local[name] = TO_SMPL * Slerp(times, turn)(new_times) * TO_SMPL.inv()
         at += width
     assert at == frames.shape[1]
-    smpl = {"pelvis": local["root"], "neck": _part(local["neck"], 0.5), "head": _part(local["neck"], 0.5)}
+    smpl = {"pelvis": local["root"], "neck": _fraction(local["neck"], 0.5), "head": _fraction(local["neck"], 0.5)}
     for spine in ("spine1", "spine2", "spine3"):  # one chest joint in DeepMimic, three in SMPL
-        smpl[spine] = _part(local["chest"], 1 / 3)
+        smpl[spine] = _fraction(local["chest"], 1 / 3)
     for side in ("left", "right"):
         smpl |= {f"{side}_{j}": local[f"{side}_{j}"] for j in ("hip", "knee", "ankle")}
         shoulder = local[f"{side}_shoulder"] * LOWER_ARM[side]
@@ -80,5 +80,5 @@ def convert_clip(clip: dict) -> tuple[np.ndarray, np.ndarray]:
     return poses.reshape(-1, 72), TO_SMPL.apply(trans)
 
 
-def _part(turn: Rotation, share: float) -> Rotation:
+def _fraction(turn: Rotation, share: float) -> Rotation:
     return Rotation.from_rotvec(turn.as_rotvec() * share)

@@ -20,7 +20,7 @@ def load_motions(path: Path | None = None) -> dict[str, MotionClip]:
 
     An npz file is AMASS's (``poses`` (n, 156 or 72), ``trans``, ``mocap_framerate``; z up) or has many clips
     (``<clip>/poses`` (N, 72) and ``<clip>/trans`` at 30 fps, y up). Raises InputError for anything else and for clips
-    of less than two frames.
+    of fewer than two frames.
     """
     path = SHIPPED if path is None else Path(path)
     if path.is_dir():

@@ -87,16 +87,16 @@ def is_cycle(clip: MotionClip) -> bool:
 
 
 def join(first: MotionClip, second: MotionClip) -> MotionClip:
-    """``second`` after ``first``, from the place and in the direction where that ends.
+    """``first``, then ``second``, which continues from the place and the direction in which ``first`` ends.
 
-    Unless the two poses nearly meet, slerped frames are put between them.
+    Unless the two poses are nearly equal, slerped frames are put between them.
     """
     assert first.fps == second.fps
     last = first.poses[-1]
     second = turned(second, yaw=heading(last) - heading(second.poses[0]), to=first.trans[-1][[0, 2]])
     gap = pose_distance(last, second.poses[0])
     count = 0 if gap < BLEND_RADIANS else int(np.ceil(gap / BLEND_RADIANS))
-    # Through the blend, the body moves on at the mean speed of the two ends, so that nobody stops abruptly.
+    # During the blend, the body moves at the mean speed of the two ends, so that nobody stops abruptly.
     step = 0.5 * (first.trans[-1] - first.trans[-2] + second.trans[1] - second.trans[0]) * [1, 0, 1]
     shift = (step * (count + 1)).astype(np.float32)
     second = MotionClip(second.poses, second.trans + shift, second.fps)

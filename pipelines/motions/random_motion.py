@@ -13,7 +13,7 @@ ARMS_AND_HEAD = [
 
 
 def random_chain(rng: np.random.Generator, clips: dict[str, MotionClip], *, first: str, frames: int) -> MotionClip:
-    """``frames`` of motion from a chain of clips: ``first``, then itself again if it is a cycle, else other clips.
+    """``frames`` frames from a chain of clips that begins with ``first``. A clip that is a cycle is mostly repeated.
 
     Half of the chains are mirrored, and all are a little faster or slower than recorded. They start anywhere in the
     chain and face any direction.
@@ -36,7 +36,7 @@ def random_chain(rng: np.random.Generator, clips: dict[str, MotionClip], *, firs
 
 
 def random_pose(rng: np.random.Generator, clips: dict[str, MotionClip]) -> MotionClip:
-    """One frame of a clip, half of the time with the arms and head of another: many more poses than were recorded."""
+    """One frame of a clip, half of the time with the arms and the head of another frame, and with small changes."""
     names = sorted(clips)
     lower, upper = (clips[names[rng.integers(len(names))]] for _ in range(2))
     pose = lower.poses[rng.integers(len(lower))].copy()

@@ -12,9 +12,9 @@ from pipelines.motions.motion_clip import PELVIS, MotionClip, heading, mirror
 SLACK = 0.15  # radians by which a joint may go beyond the range in the clips
 # Most people in videos stand, but most clips are acrobatics.
 UPRIGHT = 0.7  # share of the poses that are put upright
-CALM = 0.7  # share of the upright ones that are also moved towards STANDING
-CALMED = (0.3, 0.95)  # how far: the least and the largest part of the way
-TILT = 0.12  # radians, standard deviation of the lean of the whole body
+CALM = 0.7  # share of the upright poses that are also moved towards STANDING
+CALMED = (0.3, 0.95)  # range of the distance that they are moved; 1 is all the way to STANDING
+TILT = 0.12  # standard deviation of the lean of the whole body, radians
 # Random movement of joints: standard deviation at full strength, radians; 0.1 for joints that are not listed.
 SPREAD = {"hip": 0.25, "knee": 0.25, "ankle": 0.15, "shoulder": 0.35, "elbow": 0.35, "wrist": 0.2}
 SPREAD |= {"neck": 0.15, "head": 0.15}
@@ -70,8 +70,8 @@ class Variety:
     def vary(self, clip: MotionClip, other: MotionClip, rng: np.random.Generator) -> MotionClip:
         """``clip`` with some limbs moving as in ``other`` (of the same length) and with joints that drift slowly.
 
-        Many are also put upright, turning slowly, and moved towards ``STANDING``. The result is as smooth as the two
-        clips, except where a joint reaches the end of its range.
+        Most people are also put upright, turn slowly, and are moved towards ``STANDING``. The result is as smooth as
+        the two clips, except where a joint reaches the end of its range.
         """
         poses = clip.poses.astype(np.float64)
         for limb in LIMBS:

@@ -1,6 +1,6 @@
 """A number and a seed in; adults of the `anny` package with SMPL's 24 joints out, in T-pose.
 
-A Rig holds what all of them share. Vertices (P, V, 3) and joints (P, 24, 3) are in metres, y up, facing +z, left = +x,
+A Rig holds what all people share. Vertices (P, V, 3) and joints (P, 24, 3) are in metres, y up, facing +z, left = +x,
 pelvis at the origin.
 """
 
@@ -39,7 +39,7 @@ BONES = {
     "left_hand": "finger2-1.L finger3-1.L finger4-1.L finger5-1.L | finger*.L",
 }
 COLLAR_LIFT = np.deg2rad(8.0)  # how far the collar bone turns while an arm is lifted to level
-LEG_SPLAY = 0.04  # sideways per metre down, of the straightened legs
+LEG_SPLAY = 0.04  # metres sideways per metre down, along the straightened legs
 
 
 class Rig(NamedTuple):
@@ -60,7 +60,7 @@ class People(NamedTuple):
 
 
 def mirrored_joints() -> Array:
-    """(24,) index of the joint on the other side; itself in the middle."""
+    """(24,) index of the joint on the other side; for a joint in the middle, its own index."""
     other = {"left_": "right_", "right_": "left_"}
     swap = [next((b + n[len(a) :] for a, b in other.items() if n.startswith(a)), n) for n in SMPL_JOINTS]
     return np.array([SMPL_JOINTS.index(name) for name in swap])
@@ -84,7 +84,7 @@ def load_anny() -> Any:
 
 
 def sample_phenotypes(count: int, seed: int) -> dict[str, Array]:
-    """(P,) values of each of anny's sliders: adults of 17-80 years, men about 177 cm tall, women 164 cm, with a
+    """(P,) values of each of anny's sliders: adults aged 17 to 80. Men are about 177 cm tall, women 164 cm, both with a
     standard deviation of 7 cm."""
     draw = np.random.default_rng(seed)
     return {
@@ -140,7 +140,7 @@ def merge_weights(dense: Array, bones: list[str]) -> Array:
     """(V, 104) weights of anny's bones -> (V, 24) weights of SMPL's joints."""
     merged = np.zeros((len(dense), 24))
     taken: set[int] = set()
-    # Hands last: by then the thumb (finger1) is with the wrist, and finger*.L is what is left.
+    # Hands come last: the wrist has then taken the thumb (finger1), and finger*.L matches the other fingers.
     for joint in sorted(SMPL_JOINTS, key=lambda name: name.endswith("_hand")):
         place, more = bones_of(joint, bones)
         for bone in {*place, *more} - taken:

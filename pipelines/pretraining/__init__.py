@@ -8,5 +8,5 @@ pose_net            the network: a ResNet-50 with heads that are thrown away
 pose_loss           the loss
 pretraining_run     a run in a folder: steps, validation, checkpoints, log
 training            renders, recipe and the training loop
-backbone_export     features scaled to one spread, weights as safetensors
+backbone_export     features scaled to one standard deviation, weights as safetensors
 """

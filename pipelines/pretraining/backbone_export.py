@@ -1,4 +1,4 @@
-"""A trained trunk in, the weights that extraction uses out: features scaled to one spread, then safetensors."""
+"""A trained trunk in, the weights that extraction uses out: features of one standard deviation, then safetensors."""
 
 from pathlib import Path
 
@@ -11,9 +11,9 @@ from glot.location import move_in, temporary_of
 from pipelines.pretraining.renders import Renders
 from pipelines.pretraining.training_crops import collate, take_crop
 
-SPREAD = 0.5  # standard deviation of every scaled feature, similar to those of networks trained on photographs
-LARGEST_FACTOR = 50.0  # features that hardly ever change stay small
-SPREAD_IMAGES = 500
+SPREAD = 0.5  # standard deviation of every scaled feature, as in networks that were trained on photographs
+LARGEST_FACTOR = 50.0  # so features that hardly ever change stay small
+SPREAD_IMAGES = 500  # number of pictures from which the standard deviations are computed
 BATCH = 25
 
 
@@ -32,8 +32,8 @@ def write_weights(trunk: nn.Module, path: Path) -> None:
 def equalise_features(trunk: nn.Module, renders: Renders, *, device: torch.device) -> None:
     """Scales every feature to the standard deviation SPREAD.
 
-    After training, most features change by a few hundredths only. The layers that read them start with random weights
-    and add positions of size one, so they would first have to learn that there is a signal.
+    After training, most features change by a few hundredths only. A model that reads them starts with random weights
+    and adds position encodings of size one, so it would first have to learn that features contain a signal.
     """
     spread = feature_spread(trunk, renders, device=device)
     scale_features(trunk, SPREAD / spread.clamp(min=SPREAD / LARGEST_FACTOR))
@@ -55,8 +55,8 @@ def feature_spread(trunk: nn.Module, renders: Renders, *, device: torch.device) 
 def scale_features(trunk: nn.Module, factors: Tensor) -> None:
     """Multiplies every feature by its positive factor (2048,).
 
-    This is exact: a ReLU is linear for positive factors, so they can go into the last batch norms, and their inverse
-    into the layers that read the result.
+    The scaling is exact, because a ReLU is linear for positive factors. The factors go into the last batch norms, and
+    their inverses go into the layers that read the result.
     """
     for block in trunk.get_submodule("layer4").children():
         norms = [block.get_submodule("bn3")]

@@ -9,8 +9,10 @@ from pipelines.pretraining.pose_net import MAPS
 
 
 def pose_loss(out: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weighted terms; the loss is their sum. L1 for positions, whose errors have long tails; squares for rotations and
-    shape. ``target`` is what ``collate`` returns."""
+    """The weighted terms of the loss, which is their sum. ``target`` is what ``collate`` returns.
+
+    Errors of positions have long tails, so their terms are L1. The terms of rotations and shape are squares.
+    """
     points, truth = out["keypoints2d"], target["keypoints2d"]
     visible = truth[..., 2]
     weight = 0.3 + 0.7 * visible  # hidden joints can be guessed, but not well

@@ -17,7 +17,8 @@ class PoseNet(nn.Module):
     (B, 49, 3) m from the pelvis, rot6d (B, 24, 6) in the camera frame, betas (B, 10); in training also heatmaps of
     layers 2, 3 and 4 (B, 49, h, w), logits of where each joint is.
 
-    The pooled features must contain where things are, which is learnt slowly. Heatmaps teach the layers below faster.
+    The pooled features must tell where the joints are, which is learnt slowly. With heatmaps, the lower layers learn it
+    faster.
     """
 
     def __init__(self) -> None:

@@ -47,8 +47,10 @@ class PretrainingRun:
         return self.out / "checkpoint.pt"
 
     def resume(self) -> bool:
-        """Whether there was a checkpoint to continue from. Raises InputError for one that is damaged or of another
-        recipe."""
+        """Loads the checkpoint, and returns whether there was one.
+
+        Raises InputError for a checkpoint that is damaged or was made with another recipe.
+        """
         if not self.checkpoint.is_file():
             return False
         try:
@@ -58,7 +60,7 @@ class PretrainingRun:
             raise InputError(f"{self.checkpoint}: not readable ({reason}); delete this file to start over") from None
         if self._identity(json.loads(state["recipe"])) != self._identity(asdict(self.recipe)):
             raise InputError(
-                f"{self.checkpoint}: is of another recipe or seed; choose another --out, or delete this file"
+                f"{self.checkpoint}: was made with another recipe or seed; choose another --out, or delete this file"
             )
         self.net.load_state_dict(state["net"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -18,8 +18,9 @@ class CropStage(NamedTuple):
 
 @dataclass(frozen=True)
 class PretrainingRecipe:
-    """Everything but the renders that decides what is learnt. Progress is counted in megapixels of crops, which take
-    about the same time at every crop size. Written to checkpoints, so the names of fields are a format."""
+    """Everything that decides what is learnt, except the renders. Progress is counted in megapixels of crops, because a
+    megapixel takes about the same time at every crop size. Checkpoints have these fields: their names must not change.
+    """
 
     megapixels: float = MEGAPIXELS
     # Features are used at 224 px, so the last stage trains at that size.
@@ -34,7 +35,7 @@ class PretrainingRecipe:
     precision: str = "float32"  # or bfloat16, for the network only; weights and losses stay float32
     learning_rate: float = 1e-3
     warmup: float = 0.02
-    decay_from: float = 0.35  # the rate is constant until here, so a deadline can shorten the run at any time before
+    decay_from: float = 0.35  # the progress at which the rate begins to fall; until then, a run can be shortened
     weight_decay: float = 0.02
     seed: int = 0
 
@@ -52,8 +53,9 @@ class PretrainingRecipe:
 def continued(recipe: PretrainingRecipe, *, start: str) -> PretrainingRecipe:
     """The recipe for a run that starts from the weights of another one, with the hash ``start``.
 
-    Such a run trains the last layers, which know where things are: their maps have another number of cells at every
-    crop size. The first layers know edges and limbs by then. They are frozen, which saves a third of the time.
+    Such a run trains the last layers. Their maps have another size at every crop size, so they have to learn again
+    where the joints are. The first layers detect edges and limbs already; they are frozen, which saves a third of the
+    time.
     """
     return replace(
         recipe,

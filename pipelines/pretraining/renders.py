@@ -1,6 +1,6 @@
 """Motions and a body in, rendered people with labels out, kept on disk in shards of 100.
 
-A shard follows from the seed and its number alone. It is written under a temporary name, then renamed: every file with
+The seed and its number alone determine a shard. It is written under a temporary name, then renamed. So every file with
 its final name is whole, and the same call continues an unfinished cache.
 """
 
@@ -32,7 +32,7 @@ LABELS = {"keypoints2d": (49, 3), "joints3d": (49, 3), "pose": (24, 3), "betas":
 
 @dataclass(frozen=True)
 class RenderSettings:
-    """Everything that decides what a cache contains, except for its length. Written to settings.json."""
+    """Everything that decides what a cache contains, except for its length; the content of settings.json."""
 
     seed: int
     motions: str  # hash of the clips
@@ -50,7 +50,7 @@ def render_shard(number: int, settings: RenderSettings, *, body: Body, clips: di
     while len(renders) < settings.shard:
         drawn = {"a": variety.draw_clip(rng), "b": variety.draw_clip(rng)} if variety else clips
         render = random_render(rng, body=body, clips=drawn, size=PICTURE_SIZE)
-        # Extraction leaves out people who are hidden more than this, so nobody has to recognise them.
+        # Extraction leaves out people with fewer visible joints, so the network need not recognise them.
         if (render.keypoints2d[LIMBS_IN_SPIN49, 2] > 0).sum() >= FEWEST_VISIBLE:
             renders.append(render)
     return renders
@@ -122,7 +122,7 @@ def fill_cache(
     shard: int = SHARD,
     workers: int = 1,
 ) -> Renders:
-    """Renders what is missing of ``images`` pictures and opens the cache, which may be longer than that.
+    """Renders the missing ones of ``images`` pictures and opens the cache. The cache may hold more pictures.
 
     Raises InputError if ``folder`` holds renders of another seed, of other clips or of another body.
     """

@@ -10,7 +10,7 @@ from glot.errors import InputError
 from glot.home import runs_folder
 from pipelines.scenes.spec import check_range, check_sources
 
-MEGAPIXELS = 4000.0  # of crops in a run
+MEGAPIXELS = 4000.0  # megapixels of crops that a run trains on
 DEVICES = ("cpu", "cuda")
 PRECISIONS = ("float32", "bfloat16")
 
@@ -22,7 +22,7 @@ class PretrainSpec:
     out: Annotated[
         Path,
         typer.Option(
-            help="Folder for everything that is made. An unfinished run in it is continued.",
+            help="Folder for renders, checkpoints and weights. An unfinished run in it is continued.",
             show_default="$GLOT_HOME/runs/backbone",
         ),
     ] = field(default_factory=lambda: runs_folder() / "backbone")
@@ -32,7 +32,7 @@ class PretrainSpec:
     hours: Annotated[
         float | None,
         typer.Option(
-            help="Training ends within this time; its schedule is shortened.", show_default="the whole recipe"
+            help="Longest time of the training; its schedule is shortened to fit.", show_default="the whole recipe"
         ),
     ] = None
     seed: Annotated[

@@ -18,17 +18,17 @@ from pipelines.pretraining.pretraining_run import PretrainingRun
 from pipelines.pretraining.recipe import PretrainingRecipe, continued, on_a_gpu
 from pipelines.pretraining.renders import Renders, fill_cache
 from pipelines.pretraining.spec import PretrainSpec
-from pipelines.pretraining.training_crops import CropBatches
+from pipelines.pretraining.training_crops import CropLoader
 from pipelines.scenes.render_processes import RenderSource
 from pipelines.scenes.sequence_plan import split_clips
 
 VALIDATION_IMAGES = 300
-REPORT_SECONDS = 20  # between two lines of progress
+REPORT_SECONDS = 20  # time between two lines of progress
 FINISHED = "resnet50.safetensors"
 
 
 def pretrain(spec: PretrainSpec) -> PretrainingRun:
-    """Renders, trains and writes the finished weights, or what is missing of it; prints progress on stderr."""
+    """Renders, trains and writes the finished weights; continues an unfinished run. Prints progress on stderr."""
     if spec.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch finds no GPU on this machine; give cpu")
     start = load_backbone(weights=spec.start) if spec.start else None
@@ -39,8 +39,8 @@ def pretrain(spec: PretrainSpec) -> PretrainingRun:
         assert start.module is not None  # a ResNet-50 is a module of torch
         run.net.trunk.load_state_dict(start.module.state_dict())
     if run.resume():
-        print(f"{run.checkpoint}: going on from step {run.step}", file=sys.stderr)
-    crops = CropBatches(renders["train"], run.recipe, threads=workers)
+        print(f"{run.checkpoint}: continues from step {run.step}", file=sys.stderr)
+    crops = CropLoader(renders["train"], run.recipe, threads=workers)
     for line in train(run, crops, renders["validation"], hours=spec.hours, save_every=60 * spec.save_minutes):
         print(line, file=sys.stderr, flush=True)
     equalise_features(run.net.trunk, renders["train"], device=run.device)
@@ -74,7 +74,7 @@ def recipe_for(spec: PretrainSpec, start: Backbone | None) -> PretrainingRecipe:
 
 
 def best_precision(device: str) -> str:
-    """bfloat16 where there are instructions for it, which doubles the speed; without them it is slower."""
+    """bfloat16 if the device has instructions for it, which double the speed. Without them, float32 is faster."""
     if device == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
@@ -82,7 +82,7 @@ def best_precision(device: str) -> str:
 
 
 def train(
-    run: PretrainingRun, crops: CropBatches, validation: Renders, *, hours: float | None, save_every: float
+    run: PretrainingRun, crops: CropLoader, validation: Renders, *, hours: float | None, save_every: float
 ) -> Iterator[str]:
     """Trains to the end of the recipe, or for ``hours`` if that is shorter; yields lines of progress to show.
 
@@ -100,7 +100,7 @@ def train(
         stage = recipe.stage(progress)
         losses = run.train_step(crops.batch(run.crops, stage), rate=recipe.rate(progress))
         if not math.isfinite(losses["loss"]):
-            raise FloatingPointError(f"the loss is {losses['loss']} at step {run.step}; go on from a checkpoint")
+            raise FloatingPointError(f"the loss is {losses['loss']} at step {run.step}; continue from a checkpoint")
         images += stage.batch
         run.log(step=run.step, progress=progress, size=stage.size, **losses)
         now = time.monotonic()

@@ -32,7 +32,7 @@ MIRROR49 = [SPIN49.index(other_side(name)) for name in SPIN49]
 
 
 def person_box(keypoints2d: np.ndarray) -> np.ndarray:
-    """(4,) square box in px around the visible ones of 3DPW's joints, as extraction makes it of detected joints."""
+    """(4,) square box in px around the visible joints of 3DPW's 18, as extraction makes it from detected joints."""
     points = keypoints2d[TO_18]
     found = points[:, 2] > 0.5
     points = points[found] if found.sum() >= MIN_DETECTED else points
@@ -113,10 +113,10 @@ def collate(crops: list[LabelledCrop], device: torch.device) -> tuple[Tensor, di
     return images.contiguous(memory_format=torch.channels_last), target
 
 
-class CropBatches:
+class CropLoader:
     """Batches of random crops of the renders, made by threads; the next batch is prepared in advance.
 
-    Crop k of a run follows from the seed and k, so a resumed run sees the same crops.
+    The seed and k determine crop k of a run, so a resumed run sees the same crops.
     """
 
     def __init__(self, renders: Renders, recipe: PretrainingRecipe, *, threads: int) -> None:

@@ -2,15 +2,15 @@
 
 spec                    options of make_sample, settings of a sample
 sequence_plan           which sequences a sample has, and which clips belong to which split
-sequence                one sequence: casting, filming, writing
+sequence                one sequence: people, pictures, annotation file
 posed_person            a body moved by a clip, standing on the floor
 appearance              light, floors, panoramas, clothes, obstacles, the camera's sensor
 camera_paths            paths of a hand-held camera
-filming                 pictures of people and the visibility of their joints; single renders
+filming                 pictures of people and the visibility of their joints; single renders for pretraining
 threedpw_annotations    the record of a sequence with 3DPW's keys
 legacy_pickle           Python-2 pickles, as 3DPW's files are
 sample_dataset          a sample made, or continued, in a folder
 sample_sheet            a picture of some sequences of a sample
-render_folder           whether a folder holds what was asked for
+render_folder           checks of the settings with which a folder of renders was made
 render_processes        rendering jobs in several processes
 """

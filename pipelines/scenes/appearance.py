@@ -201,7 +201,7 @@ BOX_FACES = np.array([[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0,
 
 
 def add_box(scene: Scene, name: str, *, centre: np.ndarray, size: np.ndarray, yaw: float, colour: np.ndarray) -> None:
-    """A block with flat sides. Each side has vertices that belong to it alone, so that the shading has edges."""
+    """A block with flat sides. No two sides share a vertex, so the shading has sharp edges."""
     corners = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)]) * size
     turn = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]])
     vertices = (corners @ turn.T + centre)[BOX_FACES.reshape(-1)]
@@ -209,10 +209,10 @@ def add_box(scene: Scene, name: str, *, centre: np.ndarray, size: np.ndarray, ya
 
 
 def add_obstacles(scene: Scene, rng: np.random.Generator, *, people: np.ndarray, eyes: np.ndarray) -> int:
-    """Puts 0-2 posts, walls, crates or rails between the path of the camera ``eyes`` (n, 3) and of the ``people``
-    (m, 3), metres.
+    """Puts 0-2 posts, walls, crates or rails between the camera and the people. Returns the number of obstacles.
 
-    An obstacle that a person or the camera would pass through is left out. Returns the number of obstacles.
+    ``people`` (m, 3) and ``eyes`` (n, 3) are places of the people and of the camera over time, metres. An obstacle that
+    a person or the camera would pass through is left out.
     """
     wanted = int(rng.choice([0, 1, 2], p=[0.4, 0.4, 0.2]))
     away = (people.mean(0) - eyes.mean(0)) * [1, 0, 1]

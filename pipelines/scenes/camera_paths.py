@@ -9,8 +9,8 @@ from pipelines.motions.motion_clip import PELVIS
 from pipelines.scenes.posed_person import PosedPerson
 from pipelines.scenes.spec import HIGHEST_CAMERA
 
-# How often the camera makes which move: it goes along with the people ("follow"), turns after them ("pan"), looks at
-# one place ("still"), or turns aside for a while and loses them ("away").
+# Probabilities of the camera's moves. "follow": it goes along with the people. "pan": it stays and turns towards them.
+# "still": it looks at one place. "away": it turns aside for a while, so that the people leave the picture.
 MOVES = {"follow": 0.45, "pan": 0.25, "still": 0.15, "away": 0.15}
 
 
@@ -23,7 +23,7 @@ class CameraPath:
 
     @property
     def eyes(self) -> np.ndarray:
-        """(N, 3) where the camera is, world."""
+        """(N, 3) places of the camera in the world frame, metres."""
         turn, shift = self.world_to_camera[:, :3, :3], self.world_to_camera[:, :3, 3]
         return -np.einsum("nji,nj->ni", turn, shift)
 
@@ -40,8 +40,8 @@ def random_camera(
     """A hand-held camera that looks at the people from any side.
 
     ``size`` is the width and height of the picture, px. ``fill`` is the range for the height of a standing person, as
-    a share of the picture's height. ``highest`` is the largest height of the camera above the floor, metres. ``move``
-    is one of MOVES; None draws one.
+    a share of the picture's height. ``highest`` is the largest starting height of the camera above the floor, metres.
+    ``move`` is one of MOVES; None draws one.
     """
     frames = len(people[0].trans)
     focal = size * rng.uniform(0.9, 1.7)
@@ -70,7 +70,7 @@ def random_camera(
 def _look_aside(
     rng: np.random.Generator, eye: np.ndarray, target: np.ndarray, *, distance: float, size: int, focal: float
 ) -> np.ndarray:
-    """(N, 3) metres by which the target moves sideways: for a while, far enough to lose everybody.
+    """(N, 3) metres by which the target moves sideways: for a while, so far that the people leave the picture.
 
     ``distance`` to the people, metres; ``size`` of the picture and ``focal`` length, px.
     """

@@ -1,4 +1,4 @@
-"""Posed people and a random generator in, pictures with exact labels out: films, or single renders for pretraining."""
+"""Posed people and a random generator in, pictures with exact labels out: sequences, or single renders for pretraining."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from pipelines.scenes.appearance import (
 from pipelines.scenes.camera_paths import CameraPath, random_camera
 from pipelines.scenes.posed_person import PosedPerson, pose_person, random_betas
 
-MIN_DETECTED = 6  # 3DPW: a person with fewer joints than this in a frame has zeros there
+MIN_DETECTED = 6  # in 3DPW, a person with fewer detected joints in a frame has zeros in that frame
 FACE = [i for i, name in enumerate(THREEDPW_2D) if name in ("nose", "reye", "leye", "rear", "lear")]
 TO_18 = [SPIN49.index(name) for name in THREEDPW_2D]
 ON_SURFACE = np.array([name.lower().endswith(("nose", "eye", "ear", "toe", "heel")) for name in SPIN49])
@@ -32,7 +32,7 @@ OUTSIDE, HIDDEN, VISIBLE = 0, 1, 2
 def joint_visibility(joints: np.ndarray, index: int, snapshot: Snapshot, scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     """joints (49, 3), world, of the person with label ``index`` -> pixels (49, 2) and visibility (49,).
 
-    VISIBLE; HIDDEN by somebody, by something or by the person's own body; or OUTSIDE the picture.
+    A joint is VISIBLE, HIDDEN (behind a person, an object or the person's own body) or OUTSIDE the picture.
     """
     pixels, depth = scene.project(joints)
     nearest = np.round(pixels).astype(np.int64)
@@ -45,9 +45,9 @@ def joint_visibility(joints: np.ndarray, index: int, snapshot: Snapshot, scene: 
 
 
 def imitate_detector(pixels: np.ndarray, visibility: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What a 2D detector would find of joints (49, 2) px: (3, 18) x, y, confidence, as 3DPW stores it.
+    """What a 2D detector would find of joints (49, 2) px: (3, 18) x, y, confidence, as 3DPW stores them.
 
-    All zeros if it would not find the person.
+    All values are zero if the detector would not find the person.
     """
     pixels, visibility = pixels[TO_18], visibility[TO_18]
     height = np.ptp(pixels[:, 1])
@@ -76,7 +76,7 @@ def set_up_scene(
     return scene, random_sensor(rng)
 
 
-def film_people(
+def render_people(
     rng: np.random.Generator, people: list[PosedPerson], camera: CameraPath, *, size: int, body: Body
 ) -> Iterator[tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]]:
     """Yields for each frame the picture (size, size, 3) uint8 RGB and each person's result of ``joint_visibility``."""
@@ -115,7 +115,7 @@ def random_render(
 ) -> Render:
     """A random pose, body, camera, light, background and obstacle; a second person with probability ``company``.
 
-    The first person is the labelled one. Fully determined by the state of ``rng``.
+    The labels are those of the first person. The state of ``rng`` determines everything.
     """
     people: list[PosedPerson] = []
     for _ in range(1 + (rng.random() < company)):
@@ -127,7 +127,7 @@ def random_render(
         people.append(pose_person(body, clip, betas=random_betas(rng), colours=random_clothes(rng, body)))
     first = people[0]
     camera = random_camera(rng, [first], size=size, fill=fill, move="follow")
-    image, joints2d = next(film_people(rng, people, camera, size=size, body=body))
+    image, joints2d = next(render_people(rng, people, camera, size=size, body=body))
     pixels, visibility = joints2d[0]
     turn, shift = camera.world_to_camera[0, :3, :3], camera.world_to_camera[0, :3, 3]
     pose = first.poses[0].copy()

@@ -1,7 +1,8 @@
 """Plain data in, a Python-2 pickle of protocol 2 out, like 3DPW's files: text and buffers as byte strings.
 
-By hand, since protocol 2 of Python 3 uses other opcodes (unicode strings, ``_codecs.encode``), which would not test a
-reader of 3DPW. These files load with ``encoding="latin1"`` and fail with pickle's default ASCII, as the real ones do.
+Python 3's pickle writes protocol 2 with other opcodes (unicode strings, ``_codecs.encode``), which would not test a
+reader of 3DPW. So the opcodes are written here. As 3DPW's own files, these files load with ``encoding="latin1"`` and
+fail with pickle's default ASCII.
 """
 
 import struct

@@ -14,7 +14,8 @@ from pipelines.motions.motion_clip import PELVIS, MotionClip
 BATCH = 32
 HIPS = [SMPL_JOINTS.index(name) for name in ("left_hip", "right_hip")]
 ANKLES = [SMPL_JOINTS.index(name) for name in ("left_ankle", "right_ankle")]
-# Metres from hip to ankle of the people whose motions are shipped; strides are scaled by the ratio to it.
+# Leg length in metres, hip to ankle, of the people whose motions are shipped. Strides are scaled by the ratio of the
+# body's leg length to it.
 CAPTURED_LEGS = 0.82
 MISMATCH = 0.15  # metres; gaps below the feet much smaller than this are closed, much larger ones stay
 
@@ -64,7 +65,7 @@ def pose_person(body: Body, clip: MotionClip, *, betas: np.ndarray, colours: np.
             out = body(batch, torch.as_tensor(betas).expand(len(batch), 10))
             batches.append((out.vertices.numpy(), out.smpl_joints.numpy(), out.joints.numpy()))
     vertices, smpl_joints, joints = (np.concatenate(b) for b in zip(*batches, strict=True))
-    root = smpl_joints[:1, PELVIS]  # no pose moves the pelvis from its place at rest
+    root = smpl_joints[:1, PELVIS]  # the pelvis is at the same place in every pose
     legs = np.linalg.norm(smpl_joints[0, HIPS].mean(0) - smpl_joints[0, ANKLES], axis=-1).max()
     scale = np.clip(max(legs, 0.6) / CAPTURED_LEGS, 0.7, 1.3)
     trans = clip.trans * scale - root
@@ -79,8 +80,8 @@ def floor_lift(lowest: np.ndarray) -> np.ndarray:
     (N,).
 
     The legs of the recorded person and of this body differ. The lowest point within half a second is taken as the
-    ground. Small gaps above it come from that difference and are closed; jumps stay jumps. Nobody sinks into the
-    floor by more than a centimetre.
+    ground. Small gaps above the ground come from the different legs and are closed; large gaps are jumps and stay.
+    Nobody sinks into the floor by more than a centimetre.
     """
     ground = gaussian_filter1d(minimum_filter1d(lowest.astype(np.float64), size=31, mode="nearest"), 6, mode="nearest")
     gap = np.maximum(lowest - ground, 0)

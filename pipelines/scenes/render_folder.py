@@ -1,6 +1,6 @@
-"""Whether a folder holds what was asked for, so that an unfinished rendering can be continued in it.
+"""Checks what a folder of renders holds, so that an unfinished rendering can be continued in it.
 
-A folder of renders has a JSON file with the settings that decide its content.
+Such a folder has a JSON file with the settings that decide its content.
 """
 
 import json
@@ -31,7 +31,7 @@ def check_settings(
     what: str,
     earlier: Mapping[str, Any] | None = None,
 ) -> None:
-    """InputError if ``folder`` holds ``what`` ("a sample", "renders") of other settings than ``wanted``.
+    """InputError if ``folder`` holds ``what`` ("a sample", "renders") with other settings than ``wanted``.
 
     ``earlier`` has the values of settings that did not exist when older folders were made.
     """
@@ -44,7 +44,7 @@ def check_settings(
 
 
 def check_unused(folder: Path, *, what: str) -> None:
-    """InputError if ``folder`` is a file or holds anything; the caller knows that it does not hold ``what``."""
+    """InputError if ``folder`` is a file or is not empty. The message says that it does not hold ``what``."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: exists and does not hold {what}; choose a new or empty folder for --out")
 

@@ -1,4 +1,4 @@
-"""Rendering jobs in, their results out as they finish: in several processes, or in this one if one worker is enough."""
+"""Rendering jobs in, their results out as they finish. One worker renders in this process, several in their own."""
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class RenderSource:
-    """What is rendered: the body's file (None: the open body) and clips by name."""
+    """What rendering needs: the body's file (None: the open body) and clips by name."""
 
     body: Path | None
     clips: dict[str, MotionClip]

@@ -1,7 +1,7 @@
 """Motions and a body in, a small synthetic video dataset in the layout of 3DPW out.
 
-Every sequence is rendered under a temporary name, then renamed; its .pkl comes last, and sample.json after all of
-them. So what has its final name is whole, and the same command continues an unfinished sample.
+Every sequence is rendered under a temporary name, then renamed. Its .pkl is written last, and sample.json after all
+sequences. So a file with its final name is whole, and the same command continues an unfinished sample.
 """
 
 import json
@@ -21,7 +21,7 @@ from pipelines.motions.motion_clip import FPS
 from pipelines.scenes.render_folder import check_settings, check_unused, read_settings, write_settings
 from pipelines.scenes.render_processes import RenderSource, render_jobs
 from pipelines.scenes.sample_sheet import write_sample_sheet
-from pipelines.scenes.sequence import UNFINISHED, annotation_file, film_sequence, image_folder
+from pipelines.scenes.sequence import UNFINISHED, annotation_file, image_folder, render_sequence
 from pipelines.scenes.sequence_plan import SPLITS, PlannedSequence, hash_of_clips, plan_sequences, split_clips
 from pipelines.scenes.spec import EARLIER_SETTINGS, MakeSampleSpec, SampleSettings
 
@@ -37,7 +37,7 @@ Where campose_valid is 0 the camera matrices are wrong on purpose, as in the rea
 No clip of motion is in two splits. Numbers measured here say nothing about 3DPW.
 
 Made by pipelines/make_sample.py with seed {seed} and {sequences} sequences; the same seed makes the same files.
-Licence: as the motions and the body that went in. With the shipped ones (see NOTICE) use and pass it on freely.
+Licence: that of the motions and of the body. If they are the shipped ones (see NOTICE), use and share it freely.
 """
 
 
@@ -49,11 +49,11 @@ class Sample(NamedTuple):
 
 
 def make_sample(spec: MakeSampleSpec) -> Sample:
-    """Makes the sample, or what is missing of it. Raises InputError if ``spec.out`` holds anything else."""
+    """Makes the sample, or its missing sequences. Raises InputError if ``spec.out`` holds anything else."""
     loaded = load_motions(spec.motions)
     clips = {name: clip for name, clip in loaded.items() if len(clip) >= SHORTEST}
     if len(clips) < len(loaded):
-        print(f"{len(loaded) - len(clips)} clips of under {SHORTEST} frames are left out", file=sys.stderr)
+        print(f"{len(loaded) - len(clips)} clips with fewer than {SHORTEST} frames are left out", file=sys.stderr)
     settings = SampleSettings.of(spec, motions=hash_of_clips(clips), body=load_body(spec.body).file_hash)
     workers = spec.workers or len(os.sched_getaffinity(0))
     sequences = build_sample(spec.out, settings, RenderSource(spec.body, clips), workers=workers)
@@ -64,7 +64,7 @@ def make_sample(spec: MakeSampleSpec) -> Sample:
 def build_sample(
     out: Path, settings: SampleSettings, source: RenderSource, *, workers: int = 1
 ) -> list[PlannedSequence]:
-    """Makes what is missing of a sample in ``out``. Raises InputError if ``out`` holds something of other settings."""
+    """Makes the missing sequences of a sample in ``out``. Raises InputError if ``out`` holds anything else."""
     names = sorted(source.clips)
     planned = plan_sequences(settings, names)
     if _is_finished(out, settings):
@@ -72,8 +72,8 @@ def build_sample(
     _start_or_continue(out, settings)
     remaining = [sequence for sequence in planned if not annotation_file(out, sequence).is_file()]
     if len(remaining) < len(planned):
-        print(f"{len(planned) - len(remaining)} of {len(planned)} sequences are there already", file=sys.stderr)
-    done = render_jobs(partial(film_sequence, out, settings), remaining, source, workers=workers)
+        print(f"{len(planned) - len(remaining)} of {len(planned)} sequences exist already", file=sys.stderr)
+    done = render_jobs(partial(render_sequence, out, settings), remaining, source, workers=workers)
     for _ in cli.progress(done, total=len(remaining), what="sequences"):
         pass
     write_sample_sheet(out, planned)

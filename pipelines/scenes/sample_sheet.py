@@ -1,4 +1,4 @@
-"""A sample in, contact_sheet.jpg out: some sequences of every split, a row each, with their 2D keypoints drawn."""
+"""A sample in, contact_sheet.jpg out: some sequences of every split, one in each row, with their 2D keypoints."""
 
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from pipelines.scenes.sequence import annotation_file, image_folder
 from pipelines.scenes.sequence_plan import SPLITS, PlannedSequence
 
 ROWS, COLUMNS, SIDE = 4, 6, 240  # sequences of a split, pictures of a sequence, width and height of a picture in px
-SURE = 0.3  # confidence of the keypoints that are drawn
-COLOURS = ((80, 255, 80), (80, 180, 255))  # BGR, of the first and the second person
+SURE = 0.3  # keypoints with a higher confidence are drawn
+COLOURS = ((80, 255, 80), (80, 180, 255))  # BGR colours of the first and the second person
 BONES = [(THREEDPW_2D.index(a), THREEDPW_2D.index(b)) for a, b in COMMON14_BONES if {a, b} <= set(THREEDPW_2D)]
 
 

@@ -13,7 +13,7 @@ from pipelines.motions.random_motion import random_chain
 from pipelines.motions.variety import Variety
 from pipelines.scenes.appearance import random_clothes
 from pipelines.scenes.camera_paths import random_camera
-from pipelines.scenes.filming import film_people, imitate_detector
+from pipelines.scenes.filming import imitate_detector, render_people
 from pipelines.scenes.legacy_pickle import dump
 from pipelines.scenes.posed_person import PosedPerson, pose_person, random_betas
 from pipelines.scenes.sequence_plan import PlannedSequence
@@ -22,12 +22,12 @@ from pipelines.scenes.threedpw_annotations import sequence_record
 
 FRAMES = (72, 97)  # a sequence has at least the first number of frames and fewer than the second
 JPEG_QUALITY = 92
-UNFINISHED = ".building"  # the folder for what is not finished yet
+UNFINISHED = ".building"  # the folder for sequences that are not finished yet
 CLOSEST = 0.9  # metres between two people
 
 
 def annotation_file(out: Path, sequence: PlannedSequence) -> Path:
-    """The last file of a sequence to be written: where it is, the sequence is whole."""
+    """The file of a sequence that is written last: if it exists, the sequence is whole."""
     return out / "sequenceFiles" / sequence.split / f"{sequence.name}.pkl"
 
 
@@ -35,10 +35,10 @@ def image_folder(out: Path, sequence: PlannedSequence) -> Path:
     return out / "imageFiles" / sequence.name
 
 
-def film_sequence(
+def render_sequence(
     out: Path, settings: SampleSettings, sequence: PlannedSequence, *, body: Body, clips: dict[str, MotionClip]
 ) -> None:
-    """Renders and annotates one sequence. Everything about it follows from the seed and its index."""
+    """Renders and annotates one sequence. The settings and the sequence's index determine everything about it."""
     rng = np.random.default_rng([settings.seed, 1, sequence.index])
     size = settings.image_size
     people = cast_people(rng, settings, sequence, body=body, clips=clips)
@@ -46,10 +46,10 @@ def film_sequence(
     fill = (0.45, settings.largest) if len(people) == 1 else (0.4, 0.7)
     camera = random_camera(rng, people, size=size, fill=fill, highest=settings.highest_camera)
     poses2d = np.zeros((len(people), frames, 3, 18))
-    # Named after this process: the last process of a killed run may still be at work on the same sequence.
+    # Named after this process, because a process of a killed run may still be rendering the same sequence.
     folder = out / UNFINISHED / f"{sequence.name}.{os.getpid()}"
     folder.mkdir(parents=True)
-    for frame, (image, joints) in enumerate(film_people(rng, people, camera, size=size, body=body)):
+    for frame, (image, joints) in enumerate(render_people(rng, people, camera, size=size, body=body)):
         for person, (pixels, visibility) in enumerate(joints):
             poses2d[person, frame] = imitate_detector(pixels, visibility, rng)
         path = str(folder / f"image_{frame:05d}.jpg")
@@ -70,7 +70,7 @@ def cast_people(
 ) -> list[PosedPerson]:
     """One or two people at some distance from each other.
 
-    In train, most motions are varied, as a network soon knows half a minute of clips by heart. In the other splits,
+    In train, most motions are varied, because a network soon memorises half a minute of clips. In the other splits,
     people move as they were recorded.
     """
     every = settings.every[sequence.index % len(settings.every)]
@@ -94,7 +94,7 @@ def cast_people(
 
 
 def moved_beside(rng: np.random.Generator, person: PosedPerson, other: PosedPerson) -> PosedPerson:
-    """``person`` moved to the nearest of some random places where the two are never closer than ``CLOSEST``."""
+    """``person`` moved to the nearest of some random places at which the two are always ``CLOSEST`` metres apart."""
     track, other_track = person.smpl_joints[:, PELVIS], other.smpl_joints[:, PELVIS]
     middle = other_track[len(other_track) // 2] - track[len(track) // 2]
     for distance in np.linspace(0.8, 4.0, 17):

@@ -1,4 +1,4 @@
-"""Settings and the names of clips in, the sequences of a sample out: which split, which clips, which comes first."""
+"""Settings and the names of clips in, the sequences of a sample out: their splits, clips and first clips."""
 
 import hashlib
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from pipelines.motions.motion_clip import MotionClip
 from pipelines.scenes.spec import SampleSettings
 
 SPLITS = ("train", "validation", "test")
-# Of the shipped clips. The six walks are all of one man and nearly alike, so they stay together: nobody walks in train.
+# The shipped clips outside of train. The walks are nearly alike, so all of them are in test: nobody walks in train.
 HELD_OUT = {
     "validation": ("jump", "punch"),
     "test": ("run", "walk", "walk_forward", *(f"walk_turn_{side}{i}" for side in ("left", "right") for i in (0, 1))),
@@ -19,7 +19,7 @@ HELD_OUT = {
 
 @dataclass(frozen=True)
 class PlannedSequence:
-    """One sequence: its number and name, its split, the clips of that split, and the one that it begins with."""
+    """One sequence: its number and name, its split, the clips of that split, and the clip that it begins with."""
 
     index: int
     name: str
@@ -29,8 +29,8 @@ class PlannedSequence:
 
 
 def split_clips(names: list[str], *, seed: int) -> dict[str, tuple[str, ...]]:
-    """The clips of each split; no clip is in two. The splits of the shipped clips are fixed; others are drawn by the
-    seed, 70/10/20. Raises InputError for fewer than three clips."""
+    """The clips of each split; no clip is in two splits. The splits of the shipped clips are fixed. Other clips are
+    divided at random by the seed, 70/10/20. Raises InputError for fewer than three clips."""
     held_out = {name for clips in HELD_OUT.values() for name in clips}
     if held_out < set(names):
         splits = {split: tuple(n for n in names if n in HELD_OUT.get(split, ())) for split in SPLITS}
@@ -49,7 +49,8 @@ def split_clips(names: list[str], *, seed: int) -> dict[str, tuple[str, ...]]:
 
 
 def plan_sequences(settings: SampleSettings, names: list[str]) -> list[PlannedSequence]:
-    """The sequences of a sample: about 70/10/20 between the splits. Each split goes through its clips in turn."""
+    """The sequences of a sample, divided about 70/10/20 between the splits. Within a split, they begin with its clips in
+    turn."""
     clips = split_clips(names, seed=settings.seed)
     total = settings.sequences
     counts = {"test": max(1, round(0.2 * total)), "validation": max(1, round(0.1 * total)) if total > 2 else 0}

@@ -10,7 +10,7 @@ from glot.errors import InputError
 from glot.home import data_folder
 
 VERSION = 3  # raised when a seed gives other pictures than before
-AS_RECORDED = 0.2  # share of the people in train who move as in a clip; the others' motions are varied
+AS_RECORDED = 0.2  # share of the people in train who move as in a clip; the motions of the other people are varied
 HIGHEST_CAMERA = 2.6  # metres above the floor
 LARGEST_PERSON = 0.85  # share of the picture's height that a standing person may take up
 
@@ -22,7 +22,7 @@ class MakeSampleSpec:
     out: Annotated[
         Path,
         typer.Option(
-            help="Folder to make. An unfinished sample in it is continued.", show_default="$GLOT_HOME/data/sample"
+            help="Folder of the sample. An unfinished sample in it is continued.", show_default="$GLOT_HOME/data/sample"
         ),
     ] = field(default_factory=lambda: data_folder() / "sample")
     motions: Annotated[
@@ -33,22 +33,26 @@ class MakeSampleSpec:
     seed: Annotated[int, typer.Option(help="The same seed makes the same files.", min=0)] = 0
     image_size: Annotated[int, typer.Option(help="Width and height of the pictures, px.", min=64, max=2048)] = 480
     as_recorded: Annotated[
-        float, typer.Option(help="Share of train's people who move exactly as in a clip.", min=0, max=1)
+        float, typer.Option(help="Share of the people in train who move exactly as in a clip.", min=0, max=1)
     ] = AS_RECORDED
     highest_camera: Annotated[
-        float, typer.Option(help="Largest height of a camera above the floor, m; the least is 0.35 m.", min=0.5, max=10)
+        float,
+        typer.Option(help="Cameras start at a random height above the floor, from 0.35 m to this, m.", min=0.5, max=10),
     ] = HIGHEST_CAMERA
     largest: Annotated[
         float,
         typer.Option(
-            help="Largest share of the picture's height that a standing person takes up; above 1, people are cut off.",
+            help="Largest height of a standing person, as a share of the picture's height; above 1, people are cut "
+            "off. Only for sequences with one person; sequences with two people ignore it.",
             min=0.5,
         ),
     ] = LARGEST_PERSON
     every: Annotated[
         tuple[int, ...],
         typer.Option(
-            help="Keep every n-th frame only, as a slower camera does. May be repeated: sequences alternate.", min=1
+            help="Keep every n-th frame only, as a camera with a lower frame rate does. May be repeated: sequences use "
+            "the numbers in turn.",
+            min=1,
         ),
     ] = (1,)
     body: Annotated[
@@ -73,7 +77,7 @@ class MakeSampleSpec:
 
 
 def check_sources(*, motions: Path | None, body: Path | None, workers: int | None) -> None:
-    """Checks the options that all commands have that render people."""
+    """Checks the options that are common to all commands that render people."""
     if motions is not None and not motions.exists():
         raise InputError(f"--motions {motions}: no such file or folder; give a .bvh, an .npz, or a folder of them")
     if body is not None and not body.exists():
@@ -83,7 +87,7 @@ def check_sources(*, motions: Path | None, body: Path | None, workers: int | Non
 
 
 def check_range(option: str, value: float, *, least: float, most: float | None = None) -> None:
-    """InputError if ``value`` is below ``least`` or above ``most``, or is no number."""
+    """InputError if ``value`` is below ``least``, above ``most``, or NaN."""
     if not (value >= least and (most is None or value <= most)):
         allowed = f"at least {least}" if most is None else f"from {least} to {most}"
         raise InputError(f"{option} {value}: must be {allowed}")
@@ -91,7 +95,7 @@ def check_range(option: str, value: float, *, least: float, most: float | None =
 
 @dataclass(frozen=True)
 class SampleSettings:
-    """Everything that decides what a sample contains. Written to sample.json, so the names of fields are a format."""
+    """Everything that decides what a sample contains. sample.json has these fields, so their names must not change."""
 
     seed: int
     sequences: int
@@ -120,6 +124,6 @@ class SampleSettings:
         )
 
 
-# The settings of samples that were made before these fields existed.
+# The values of these fields for samples that were made before the fields existed.
 EARLIER_SETTINGS = {field.name: field.default for field in fields(SampleSettings) if field.default is not MISSING}
 EARLIER_SETTINGS["every"] = [1]

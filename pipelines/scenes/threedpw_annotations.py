@@ -11,9 +11,9 @@ from pipelines.scenes.posed_person import PosedPerson
 
 
 def misalign(rng: np.random.Generator, world_to_camera: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Camera matrices (N, 4, 4) that are sometimes wrong for a while, and ``valid`` (N,), 0 for the wrong ones.
+    """Camera matrices (N, 4, 4), some of them wrong in a third of the sequences, and ``valid`` (N,), 0 where wrong.
 
-    3DPW lost its camera now and then, too.
+    3DPW also has frames in which the camera's pose is wrong.
     """
     frames = len(world_to_camera)
     poses, valid = world_to_camera.copy(), np.ones(frames, dtype=np.int64)
@@ -36,7 +36,7 @@ def _random_direction(rng: np.random.Generator) -> np.ndarray:
 def sequence_record(
     rng: np.random.Generator, name: str, people: list[PosedPerson], camera: CameraPath, poses2d: np.ndarray
 ) -> dict[str, Any]:
-    """The dictionary of a 3DPW sequence file, with every key of the real ones; the clothed models are left empty.
+    """The dictionary of a 3DPW sequence file, with every key of the real files; textures and clothes are left empty.
 
     ``poses2d`` (P, N, 3, 18): x, y px and confidence of each person in each frame.
     """

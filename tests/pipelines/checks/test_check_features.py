@@ -201,9 +201,9 @@ def test_the_page_shows_what_is_in_a_set(good: Path, capsys: pytest.CaptureFixtu
         "4 to 6 rows, median 5; 2 gaps in time; 30 fps",  # person 0 is not there in frame 3, hardly in 5
         "0 training windows of 16 rows",
         "4 tracks (20 rows) are shorter than a window and give none",
-        "12.0 of 49 seen in a row, 37 of them never",
-        "3D joints in 100.0% of rows, SMPL in 100.0%, 49.0 joints marked known",
-        "valid 90.0%; female 60%, male 40%",
+        "12.0 of 49 joints seen per row, 37 joints never seen",
+        "3D joints in 100.0% of rows, SMPL in 100.0%, 49.0 valid 3D joints per row",
+        "90.0% of rows valid; female 60%, male 40%",
         "person_frames: 24",
         "rows_too_few_joints: 4",
         "none of 3DPW's sequences is in the set",

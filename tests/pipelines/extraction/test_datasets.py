@@ -62,7 +62,7 @@ def test_a_split_without_a_dataset_takes_the_datasets_that_have_it(home: Path) -
     for name in ("posetrack", "insta_variety"):
         (home / "data" / name).mkdir(parents=True)
     assert chosen(split="validation").keys() == {"posetrack"} and len(chosen(split="train")) == 2
-    with pytest.raises(InputError, match="--split test_front: .*data holds insta_variety, posetrack, which have no such"):
+    with pytest.raises(InputError, match="--split test_front: .*holds insta_variety, posetrack, which have no"):
         chosen(split="test_front")
 
 

@@ -314,7 +314,7 @@ def test_old_types_are_read_where_nothing_is_lost(tmp_path: Path) -> None:
         ({"vid_name": None, "bbox": None}, "no vid_name, bbox in it"),
         ({"pose": np.zeros((43, 72), np.float32)}, r"pose has shape \(43, 72\), but features has 44 rows"),
         ({"joints2D": np.zeros((44, 25, 3))}, r"joints2D has shape \(25, 3\) a row, 3dpw has \(49, 3\) or \(14, 3\)"),
-        ({"shape": np.zeros((44, 9))}, r"shape has shape \(9,\) a row, expected \(10,\)"),
+        ({"shape": np.zeros((44, 9))}, r"shape has shape \(9,\) per row, expected \(10,\)"),
         ({"bbox": np.array(["x"] * 44)}, "bbox holds <U1, not numbers"),
         ({"frame_id": np.array(["none"] * 44)}, "frame_id of row 0 is 'none', not the number of a frame"),
         ({"frame_id": np.arange(44) - 5}, "frame -5 in row 0"),

@@ -44,7 +44,7 @@ from pipelines.pretraining.renders import (
 )
 from pipelines.pretraining.spec import PretrainSpec
 from pipelines.pretraining.training import best_precision, train
-from pipelines.pretraining.training_crops import MID_HIP, MIRROR49, CropBatches, collate, take_crop
+from pipelines.pretraining.training_crops import MID_HIP, MIRROR49, CropLoader, collate, take_crop
 from pipelines.scenes.render_processes import RenderSource
 from pipelines.scenes.sequence_plan import hash_of_clips
 from tests.fixtures.places import ROOT
@@ -224,7 +224,7 @@ def _finish(out: Path, cache: Path, *, save_every: float = 1e9) -> list[float]:
     found = Renders(cache, images=8)
     run = PretrainingRun(out, TINY, device=torch.device("cpu"))
     run.resume()
-    for _ in train(run, CropBatches(found, TINY, threads=1), found, hours=None, save_every=save_every):
+    for _ in train(run, CropLoader(found, TINY, threads=1), found, hours=None, save_every=save_every):
         pass
     torch.set_num_threads(threads)
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
@@ -348,7 +348,7 @@ def test_exported_weights_fit_in_50_mb_and_keep_the_features(tmp_path: Path) -> 
 def test_a_deadline_ends_the_run_and_leaves_weights(cache: Path, tmp_path: Path) -> None:
     found = Renders(cache, images=8)
     run = PretrainingRun(tmp_path, replace(TINY, megapixels=1e6), device=torch.device("cpu"))
-    for _ in train(run, CropBatches(found, TINY, threads=1), found, hours=1.5 / 3600, save_every=1e9):
+    for _ in train(run, CropLoader(found, TINY, threads=1), found, hours=1.5 / 3600, save_every=1e9):
         pass
     assert run.step >= 1 and (tmp_path / "latest.safetensors").is_file()
 

@@ -30,7 +30,7 @@ from pipelines.scenes.camera_paths import look_at, random_camera
 from pipelines.scenes.posed_person import floor_lift, pose_person
 from pipelines.scenes.render_processes import RenderSource
 from pipelines.scenes.sample_dataset import build_sample
-from pipelines.scenes.sequence import cast_people, film_sequence
+from pipelines.scenes.sequence import cast_people, render_sequence
 from pipelines.scenes.sequence_plan import hash_of_clips, plan_sequences, split_clips
 from pipelines.scenes.spec import MakeSampleSpec, SampleSettings
 from pipelines.scenes.threedpw_annotations import misalign
@@ -232,11 +232,11 @@ def test_same_seed_same_bytes_and_another_seed_others(
     same, other = settings(motions), settings(motions, seed=4)
     cv2.setNumThreads(1)
     planned = plan_sequences(same, sorted(motions))
-    film_sequence(tmp_path, same, planned[0], body=body, clips=motions)
+    render_sequence(tmp_path, same, planned[0], body=body, clips=motions)
     again, first = hashes(tmp_path), hashes(sample)
     assert again and all(first[name] == value for name, value in again.items())
     assert sum(planned[0].name in name for name in first) == len(again)
-    film_sequence(tmp_path, other, planned[0], body=body, clips=motions)
+    render_sequence(tmp_path, other, planned[0], body=body, clips=motions)
     assert hashes(tmp_path) != again
 
 
