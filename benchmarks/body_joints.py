@@ -1,7 +1,7 @@
 """The speed of 49 joints computed without vertices, against 49 joints by way of all vertices, at equal outputs.
 
-Prints a table and writes benchmarks/out/body_joints.json with ``speedup_forward`` and ``speedup_backward``, which is of
-forward and backward together.
+Prints a table and writes benchmarks/out/body_joints.json with ``speedup_forward`` and ``speedup_backward``. The
+latter includes forward and backward.
 """
 
 from collections.abc import Callable

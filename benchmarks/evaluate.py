@@ -1,6 +1,6 @@
 """The speed of evaluation against the plain formulation's, for 1, 8 and 64 windows at once, at equal joints.
 
-Prints a table and writes benchmarks/out/evaluate.json with ``speedup_batch1``, ``…8``, ``…64``: of medians.
+Prints a table and writes benchmarks/out/evaluate.json with ``speedup_batch1``, ``…8``, ``…64``: ratios of medians.
 """
 
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def main(
     repeats: Annotated[int, typer.Option(min=1, help="Repeats of 64 windows; smaller batches repeat more.")] = 9,
     out: Annotated[Path, typer.Option(help="JSON file for the figures.")] = OUT / "evaluate.json",
 ) -> None:
-    """Times the 14 joints of the middle frames of windows one frame apart, after checking that both agree."""
+    """Time the 14 joints of the middle frames of windows one frame apart, after a check that both agree."""
     config = ModelConfig()
     body, plain_body, model = models(config, threads=threads)
     sliding = SlidingGLoT(model.eval())

@@ -1,8 +1,8 @@
 """The speed of extraction against the bare network's and against a plain PyTorch script's, on JPEGs of 1080p.
 
 Prints a table and writes benchmarks/out/extract.json with ``over_bare_forward`` and ``over_plain_script``, medians of
-interleaved rounds; the same for int8, and its effect on the MPJPE of the shipped model on a sample. The speed is taken
-from how much longer a set of twice the size takes, so that the start of Ray does not count.
+interleaved rounds; the same for int8, and its effect on the MPJPE of the shipped model on a sample. The speed is
+computed from the additional time for a set of twice the size, so that the start of Ray does not count.
 """
 
 import json
@@ -41,9 +41,9 @@ from pipelines.scenes.spec import MakeSampleSpec
 
 SIZE = (1920, 1080)
 BOX = (560.0, 140.0, 600.0, 800.0)  # left, top, width, height of the person, px
-SCALED = (860.0, 540.0, 640.0, 640.0)  # the box that extraction makes of it: 0.8 of the larger side
+SCALED = (860.0, 540.0, 640.0, 640.0)  # the box that extraction makes from BOX: 0.8 of the larger side
 CROP_SCALE = 1.3
-BATCHES = (8, 32)  # of the plain script
+BATCHES = (8, 32)  # batch sizes of the plain script
 SEQUENCES = 4
 SAMPLE = 10  # sequences of the open sample, two of them in its test split
 JOINTS = ("nose", "head_bottom", "head_top", "left_ear", "right_ear", *(
@@ -79,7 +79,7 @@ def write_set(root: Path, frames: int) -> Path:
 
 
 class Crops(Dataset):
-    """The crops that extraction takes, for a DataLoader."""
+    """The same crops as in extraction, for a DataLoader."""
 
     def __init__(self, root: Path) -> None:
         self.paths = sorted((root / "images").rglob("*.jpg"))
@@ -133,12 +133,12 @@ def bare_forward(seconds: float) -> float:
 
 
 def extraction_seconds(root: Path, out: Path, workers: int, precision: str) -> float:
-    """Seconds for the extraction of a set; Ray runs already. The int8 network of an earlier round is kept."""
+    """Seconds for the extraction of a set, when Ray runs already. The int8 network of an earlier round is reused."""
     shutil.rmtree(out / "posetrack", ignore_errors=True)
     start = time.perf_counter()
     spec = ExtractSpec(dataset="posetrack", root=root, out=out, split="train", workers=workers, precision=precision)
     if extract_features(spec):
-        raise InputError("the extraction skipped something")
+        raise InputError("the extraction skipped frames")
     return time.perf_counter() - start
 
 
@@ -151,7 +151,7 @@ def int8_errors(folder: Path, workers: int) -> dict[str, float]:
         out = folder / precision
         options: dict[str, Any] = {"dataset": "3dpw", "root": folder / "sample", "out": out, "workers": workers}
         if extract_features(ExtractSpec(split="test", precision=precision, **options)):
-            raise InputError("the extraction skipped something")
+            raise InputError("the extraction skipped frames")
         store = FeatureStore.open(out / "3dpw" / "test", cache=folder / "cache")
         errors[f"mpjpe_{precision}_mm"] = evaluate_split(model, store, body).metrics["mpjpe"]
     return errors
@@ -160,7 +160,7 @@ def int8_errors(folder: Path, workers: int) -> dict[str, float]:
 def measure_rates(
     folder: Path, *, frames: int, repeats: int, workers: int
 ) -> tuple[dict[str, list[float]], list[float], np.ndarray]:
-    """Frames/s of everything in each round, by name; seconds in each round for the start of an extraction (workers,
+    """Frames/s in each round, by name of the measurement; seconds in each round to start an extraction (workers,
     weights, the manifest); and the features that the plain script found. Ray runs already."""
     rates: dict[str, list[float]] = {}
     starts: list[float] = []
@@ -189,7 +189,7 @@ def main(
     workers: Annotated[int, typer.Option(min=1, help="Number of extraction workers.")] = len(os.sched_getaffinity(0)),
     out: Annotated[Path, typer.Option(help="JSON file for the figures.")] = OUT / "extract.json",
 ) -> None:
-    """Measures extraction from JPEGs to Parquet, the bare network, and a DataLoader with the eager network."""
+    """Measure extraction from JPEGs to Parquet, the bare network, and a DataLoader with the eager network."""
     import ray
 
     with tempfile.TemporaryDirectory(prefix="glot-bench-") as name:

@@ -1,6 +1,6 @@
 """The windows per second that the feeder delivers, against what training uses; and the cost of Ray Train for a step.
 
-Prints a table and writes benchmarks/out/feeder.json with ``over_training_demand`` (the worst of cold and warm),
+Prints a table and writes benchmarks/out/feeder.json with ``over_training_demand`` (the smaller of cold and warm),
 ``resident_over_ram`` and ``ray_overhead``.
 """
 
@@ -94,10 +94,10 @@ def forget(copy: Path) -> None:
 
 
 def deliver(store: FeatureStore, seconds: float, *, seed: int) -> tuple[float, int]:
-    """Windows/s of random batches as training gets them, on one thread, and the most memory that they took, bytes."""
+    """Windows/s of random batches as training gets them, on one thread, and the largest memory for them, bytes."""
     before, most = resident(), 0
     sampler = Sampler({"3dpw": store}, DataConfig(batch_size=BATCH, stride=STRIDE), frames=16, seed=seed)
-    sampler.batch(0)  # the first batch draws the order of all
+    sampler.batch(0)  # the first batch draws the order of all windows
     step, start = 1, time.perf_counter()
     while time.perf_counter() - start < seconds:
         sampler.batch(step)
@@ -107,14 +107,14 @@ def deliver(store: FeatureStore, seconds: float, *, seed: int) -> tuple[float, i
 
 
 def feed(root: Path, seconds: float) -> dict[str, float]:
-    """Cold and warm rates, and memory. Run in a separate process, so that nothing else is measured."""
+    """Cold and warm rates, and memory. This runs in a separate process, so that nothing else is measured."""
     torch.set_num_threads(1)
     start = time.perf_counter()
     store = FeatureStore.open(root / "3dpw" / "train")
     figures = {"build_s": time.perf_counter() - start}
     forget(store.copy)
     figures["cold"], cold_bytes = deliver(store, seconds, seed=1)
-    deliver(store, seconds, seed=1)  # so that everything is in memory
+    deliver(store, seconds, seed=1)  # after this, everything is in memory
     figures["warm"], warm_bytes = deliver(store, seconds, seed=2)
     figures["resident_over_ram"] = max(cold_bytes, warm_bytes) / (len(store) * FEATURES * 4)
     return figures
@@ -181,7 +181,7 @@ def main(
     part: Annotated[str, typer.Option(hidden=True)] = "",
     root: Annotated[Path, typer.Option(hidden=True)] = Path(),
 ) -> None:
-    """Measures random windows from the local copy of a feature set, and how many training needs on this machine."""
+    """Measure how many random windows a second the local copy delivers, and how many training uses on this machine."""
     if part:
         parts = {"feed": lambda: feed(root, seconds), "overhead": lambda: {"ray_overhead": overhead(root, repeats)}}
         parts["demand"] = lambda: {"demand": demand(root, 4, len(os.sched_getaffinity(0)))}
@@ -192,8 +192,8 @@ def main(
         write_set(Path(folder) / "3dpw" / "validation", 2 * TRACK)
         measured = partial(measure, root=Path(folder), seconds=seconds, repeats=repeats)
         rounds = [measured("feed") | measured("demand") for _ in range(repeats)]
-        figures = {name: statistics.median(one[name] for one in rounds) for name in ("cold", "warm", "demand")}
-        figures |= {"resident_over_ram": max(one["resident_over_ram"] for one in rounds)}
+        figures = {name: statistics.median(each[name] for each in rounds) for name in ("cold", "warm", "demand")}
+        figures |= {"resident_over_ram": max(each["resident_over_ram"] for each in rounds)}
         figures |= {"build_s": rounds[0]["build_s"], **measured("overhead")}
     figures["over_training_demand"] = min(figures["cold"], figures["warm"]) / figures["demand"]
     print(

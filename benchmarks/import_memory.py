@@ -20,7 +20,7 @@ from glot.errors import InputError
 from glot.features.schema import read_manifest
 
 ROW_BYTES = 2048 * 4 + 49 * 3 * 4 + 14 * 3 * 8 + 72 * 4 + 10 * 4 + 4 * 8 + 8 + 8 + 4 * (20 + 68)
-TRACK_ROWS = 700  # of every track but the first, which has half of all rows: one long track is the worst case
+TRACK_ROWS = 700  # rows of a track. The first track has half of all rows instead: a long track is the worst case
 IMPORT = """
 import atexit, sys
 atexit.register(lambda: report(0))
@@ -31,7 +31,7 @@ command()
 
 
 def make_db(path: Path, rows: int, folder: Path) -> None:
-    """A 3DPW training file as TCMR writes it, of ``rows`` rows."""
+    """A 3DPW training file as TCMR writes it, with ``rows`` rows."""
     rng = np.random.default_rng(0)
     raw = folder / "features.raw"
     block = rng.normal(0, 1, (4096, 2048)).astype(np.float32)
@@ -63,11 +63,11 @@ def make_db(path: Path, rows: int, folder: Path) -> None:
 def main(
     gigabytes: Annotated[float, typer.Option(help="Size of the file, GB.", min=0.01)] = 5.0,
     scratch: Annotated[
-        Path | None, typer.Option(help="Folder for it, with space for twice its size.", show_default="/tmp")
+        Path | None, typer.Option(help="Folder for the file, with space for twice its size.", show_default="/tmp")
     ] = None,
     out: Annotated[Path, typer.Option(help="JSON file for the figures.")] = OUT / "import_memory.json",
 ) -> None:
-    """Makes a file of random features with joblib, imports it in a process, and reports how much memory that took.
+    """Make a file of random features with joblib, import it in a new process, and report that process's memory.
 
     `python benchmarks/import_memory.py --gigabytes 5`
     """

@@ -1,7 +1,7 @@
 """The 3D errors with and without fitting bodies to BlazePose's 2D landmarks, on renders, whose truth is known.
 
 Prints and writes benchmarks/out/limb_fit.json: ``{"none": {…}, "camera": {…}, "limbs": {…}}``, mm and mm per frame
-squared, of a feature set that was extracted with ``--backbone blazepose``: the landmarks are part of its features.
+squared. The feature set must be extracted with ``--backbone blazepose``: its features contain the landmarks.
 """
 
 from pathlib import Path
@@ -37,7 +37,7 @@ def main(
     size: Annotated[int, typer.Option(help="Width and height of the pictures, px.")] = 480,
     out: Annotated[Path, typer.Option(help="JSON file for the figures.")] = OUT / "limb_fit.json",
 ) -> None:
-    """Reconstructs every track of a feature set in each of the ways of ``glot.predict --fit``."""
+    """Reconstruct every track of a feature set with each choice of ``glot.predict --fit``."""
     store, body = FeatureStore.open(features), load_body()
     if store.manifest.backbone["name"] != "blazepose":
         raise InputError(

@@ -1,4 +1,4 @@
-"""The plain formulation of GLoT, with the same weights: the speed of the project's own is measured against it.
+"""The plain formulation of GLoT, with the same weights. Benchmarks compare the speed of the project's code with it.
 
 Whole windows go through every layer, [feature, estimate] goes three times through the iterative regressor, each joint
 has a small layer in kinematic order, and smplx computes all vertices of the body for a few joints, for both branches.
@@ -21,7 +21,7 @@ from glot.models.smpl_params import SMPLParams, split_estimate, to_params
 
 
 def body_with_pose_blendshapes() -> Body:
-    """The open body with random pose blendshapes: SMPL has some, and most of its work is theirs."""
+    """The open body with random pose blendshapes, because SMPL spends most of its time on its pose blendshapes."""
     with np.load(OPEN_BODY, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     size = (len(arrays["v_template"]), 3, 207)
@@ -32,7 +32,7 @@ def body_with_pose_blendshapes() -> Body:
 
 
 def models(config: ModelConfig, *, threads: int) -> tuple[Body, "PlainBody", GLoT]:
-    """The body, its plain formulation, and an untrained model of seed 0; torch uses ``threads`` from now on."""
+    """The body, its plain formulation, and an untrained model of seed 0. Sets torch's number of threads."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     body = body_with_pose_blendshapes()
@@ -74,7 +74,7 @@ class PlainBody:
 
 
 def forward(model: GLoT, features: Tensor, noise: Tensor | None, *, frames: slice) -> GLoTOutput:
-    """features (B, T, F) -> both branches. The local one answers for ``frames``; in evaluation, the global one, too."""
+    """features (B, T, F) -> both branches. The local branch (in evaluation, both) has outputs for ``frames``."""
     motion, correction, mean = model.motion, model.correction, model.mean
     assert correction is not None and isinstance(correction.regressor, KinematicRegressor)
     batch, length = features.shape[:2]

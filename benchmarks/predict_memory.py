@@ -1,7 +1,7 @@
-"""The memory of ``python -m glot.predict`` for a short and for a long video: everything but its image networks.
+"""The memory of ``python -m glot.predict`` for a short and for a long video, without its image networks.
 
 Prints and writes benchmarks/out/predict_memory.json: ``{"peak_rss_mb": {"1", "30"}, "frames": {…}, "mb_per_minute"}``.
-The memory of BlazePose's networks does not depend on the video, and running them would take hours. Constant answers
+The memory of BlazePose's networks does not depend on the video, and running them would take hours. Constant outputs
 replace them: one person in every frame. The model, the tracker, reading, writing and, with --film, drawing are real.
 """
 
@@ -48,7 +48,7 @@ def main(
     film: Annotated[bool, typer.Option("--film", help="Also draw overlay.mp4: about 40 ms a frame.")] = False,
     out: Annotated[Path, typer.Option(help="JSON file for the figures.")] = OUT / "predict_memory.json",
 ) -> None:
-    """Makes videos, predicts each in a process, and reports how much memory that took."""
+    """Make videos, reconstruct each in a new process, and report the memory of these processes."""
     peaks, frames = {}, {}
     with tempfile.TemporaryDirectory(prefix="predict-memory-") as name:
         for length in sorted(minutes or (1, 30)):

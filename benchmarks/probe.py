@@ -1,4 +1,4 @@
-"""How well a backbone's features describe poses: a linear probe from them to 24 joints, on held-out clips and bodies.
+"""How well a backbone's features describe poses: a linear probe from features to 24 joints, on new clips and bodies.
 
 Prints a table and writes benchmarks/out/probe.json: ``{"mean_pose": {"pa_mm", "mpjpe_mm"}, "random": …, "open": …}``.
 """
@@ -30,7 +30,7 @@ from pipelines.pretraining.training_crops import take_crop
 from pipelines.scenes.render_processes import RenderSource
 from pipelines.scenes.sequence_plan import split_clips
 
-SEED = 1000  # of the renders: other bodies, cameras and clothes than in pretraining, which has another seed
+SEED = 1000  # seed of the renders: bodies, cameras and clothes differ from pretraining, which has another seed
 BATCH = 16
 
 
@@ -47,7 +47,7 @@ def smpl_joints(renders: Renders) -> np.ndarray:
 
 
 def features_of(renders: Renders, backbone: Backbone, *, device: str, what: str) -> np.ndarray:
-    """(N, F) features of the crops as extraction takes them."""
+    """(N, F) features of the crops, which are the same as in extraction."""
     extract = Extractor(backbone, device=device)
     batches = [range(s, min(s + BATCH, len(renders))) for s in range(0, len(renders), BATCH)]
     return np.concatenate(
@@ -72,7 +72,7 @@ def errors(pred: np.ndarray, truth: np.ndarray) -> dict[str, float]:
 
 
 def random_backbone() -> Backbone:
-    """torchvision's initial weights of seed 0."""
+    """A ResNet-50 with torchvision's initial weights of seed 0."""
     module = random_resnet50(seed=0)
     module.fc = nn.Identity()
     module.eval().requires_grad_(False)
@@ -80,7 +80,7 @@ def random_backbone() -> Backbone:
 
 
 def renders_of(counts: dict[str, int]) -> dict[str, Renders]:
-    """So many renders of the clips of each split."""
+    """Renders of the clips of each split; ``counts`` are their numbers."""
     clips = load_motions()
     return {
         split: fill_cache(
@@ -88,7 +88,7 @@ def renders_of(counts: dict[str, int]) -> dict[str, Renders]:
             counts[split],
             RenderSource(None, {name: clips[name] for name in names}),
             seed=SEED,
-            varied=split == "train",  # learnt on varied poses, as in pretraining; measured on poses as recorded
+            varied=split == "train",  # the probe learns on varied poses, as in pretraining; tests have recorded poses
             workers=len(os.sched_getaffinity(0)),
         )
         for split, names in split_clips(sorted(clips), seed=0).items()
@@ -97,9 +97,10 @@ def renders_of(counts: dict[str, int]) -> dict[str, Renders]:
 
 def main(
     weights: Annotated[
-        list[Path] | None, typer.Option(help="Also try this file (safetensors, torchvision, SPIN); may be repeated.")
+        list[Path] | None,
+        typer.Option(help="Also measure this file (safetensors, torchvision, SPIN); may be repeated."),
     ] = None,
-    blazepose: Annotated[bool, typer.Option("--blazepose", help="Also try BlazePose's features.")] = False,
+    blazepose: Annotated[bool, typer.Option("--blazepose", help="Also measure BlazePose's features.")] = False,
     out: Annotated[Path, typer.Option(help="JSON file for the figures.")] = OUT / "probe.json",
     train_images: Annotated[int, typer.Option(help="Number of renders to learn the probe on.", min=100)] = 3000,
     test_images: Annotated[
@@ -107,7 +108,7 @@ def main(
     ] = 500,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
-    """Learns a linear map from frozen features to 24 joints on some clips, and measures it on other clips.
+    """Learn a linear map from frozen features to 24 joints on some clips, and measure it on other clips.
 
     The mean pose, random weights and the open weights are always included, for comparison. Each backbone takes about
     two minutes on two cores. The renders are kept in benchmarks/out/probe.

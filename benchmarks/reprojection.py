@@ -1,8 +1,9 @@
 """The distance of a video's predicted joints from BlazePose's 2D landmarks, as a share of the box's side.
 
-Prints and writes benchmarks/out/reprojection.json: ``{"limbs": {…}, "camera": {…}, "none": {…}}``, by what is fitted to
-these landmarks: poses and cameras; only cameras (three numbers for the 24 of a frame's landmarks); nothing. Shoulders,
-elbows, wrists, hips, knees and ankles count where BlazePose calls them visible and is sure that there is a person.
+Prints and writes benchmarks/out/reprojection.json: ``{"limbs": {…}, "camera": {…}, "none": {…}}``. For limbs, poses and
+cameras are fitted to these landmarks; for camera, only cameras (three numbers for the 24 coordinates of a frame); for
+none, nothing. Shoulders, elbows, wrists, hips, knees and ankles count if their visibility and the person's score are
+high.
 """
 
 from contextlib import ExitStack
@@ -27,8 +28,8 @@ from glot.people.landmarks import LANDMARK_NAMES, find_landmarks, spool_for
 from glot.people.spool import Spool
 from glot.people.tracks import detect_tracks
 
-SURE = 0.8  # score of a person in a frame
-VISIBLE = 0.5
+SURE = 0.8  # a frame counts if the person's score is above this
+VISIBLE = 0.5  # a landmark counts if its visibility is above this
 
 
 def main(
@@ -36,7 +37,7 @@ def main(
     checkpoint: Annotated[Path, typer.Option(help="A model for BlazePose's features.")] = Path("open"),
     out: Annotated[Path, typer.Option(help="JSON file for the figures.")] = OUT / "reprojection.json",
 ) -> None:
-    """Reconstructs all people in a video and compares their joints in the picture with the landmarks."""
+    """Reconstruct all people in a video and compare their joints in the picture with the landmarks."""
     studio, footage = Studio(CaptureOptions(checkpoint=checkpoint)), Footage(video)
     tracks, _ = detect_tracks(footage, studio.detector)
     errors: dict[str, list[np.ndarray]] = {fit: [] for fit in FITS}
@@ -52,8 +53,8 @@ def main(
                 motion = joined(list(make(person, partial(features.take, number))))
                 points = person.landmarks()[:, LANDMARK_ROWS]
                 off = np.linalg.norm(motion.keypoints2d[:, SMPL_ROWS] - points[..., :2], axis=-1)
-                known = (person.scores > SURE)[:, None] & (points[..., 2] > VISIBLE)
-                errors[fit].append(np.where(known, off / person.bbox[:, 2:3], np.nan))
+                counted = (person.scores > SURE)[:, None] & (points[..., 2] > VISIBLE)
+                errors[fit].append(np.where(counted, off / person.bbox[:, 2:3], np.nan))
     figures = {fit: _figures(np.concatenate(values)) for fit, values in errors.items()}
     write_figures(out, figures)
 

@@ -1,4 +1,4 @@
-"""Several ways to do the same in, the median seconds of each out. They take turns, so other load slows all of them."""
+"""Several ways to do the same work in, the median seconds of each out. They take turns, so other load slows all."""
 
 import statistics
 import time

@@ -1,6 +1,6 @@
 """The speed of a training step of 64 windows against the plain formulation's, at equal loss and gradients.
 
-Prints a table and writes benchmarks/out/train_step.json with ``speedup``, of medians.
+Prints a table and writes benchmarks/out/train_step.json with ``speedup``, a ratio of medians.
 """
 
 import copy
@@ -21,11 +21,11 @@ from glot.errors import InputError
 from glot.human.rotation import axis_angle_to_rotmat
 from glot.models.losses import Targets, glot_loss
 
-WINDOWS_2D, WINDOWS_3D = 38, 26  # of table1_3dpw
+WINDOWS_2D, WINDOWS_3D = 38, 26  # windows of 2D and 3D datasets in a batch of table1_3dpw
 
 
 def random_batch(config: ModelConfig) -> tuple[torch.Tensor, torch.Tensor, Targets]:
-    """Features (64, T, F), the noise that hides frames, and random targets."""
+    """Features (64, T, F), the noise that selects the masked frames, and random targets."""
     batch, frames = WINDOWS_2D + WINDOWS_3D, config.frames
     targets = Targets(
         keypoints2d=torch.rand(batch, frames, 49, 3) * 2 - 1,
@@ -49,8 +49,7 @@ def step(loss_of: Callable[[], torch.Tensor], optimiser: torch.optim.Optimizer) 
 def differences(
     losses: dict[str, Callable[[], torch.Tensor]], ours: torch.nn.Module, plain: torch.nn.Module
 ) -> tuple[float, float]:
-    """The relative difference of the two losses, and the largest one of the gradients. InputError if they are not the
-    same step."""
+    """The relative difference of the losses, and the largest one of the gradients. InputError if one is above 1e-4."""
     values = {}
     for name, loss_of in losses.items():
         loss = loss_of()
@@ -60,7 +59,7 @@ def differences(
     of_gradients = 0.0
     for (name, mine), theirs in zip(ours.named_parameters(), plain.parameters(), strict=True):
         if mine.grad is None or theirs.grad is None:
-            raise InputError(f"{name} has no gradient in one of the two")
+            raise InputError(f"{name} has no gradient in one of the two models")
         of_gradients = max(of_gradients, float((mine.grad - theirs.grad).norm() / theirs.grad.norm()))
     if of_loss > 1e-4 or of_gradients > 1e-4:
         raise InputError(
@@ -74,7 +73,7 @@ def main(
     repeats: Annotated[int, typer.Option(min=1, help="Steps of each formulation.")] = 7,
     out: Annotated[Path, typer.Option(help="JSON file for the figures.")] = OUT / "train_step.json",
 ) -> None:
-    """Times forward, loss, backward and optimiser of both, after checking that loss and gradients are equal."""
+    """Time forward, loss, backward and optimiser of both, after a check that loss and gradients are equal."""
     # Without dropout, so that the two can be compared.
     config = ModelConfig(dropout=0, drop_path=0, regressor_dropout=0, hscr_dropout=0)
     body, plain_body, ours = models(config, threads=threads)

@@ -1,4 +1,4 @@
-"""The memory of an extraction worker for a short and for a long video: everything that it does but the network.
+"""The memory of an extraction worker for a short and for a long video, without the network.
 
 Prints and writes benchmarks/out/video_memory.json: ``{"peak_rss_mb": {"1", "30"}, "rows": {…}, "over_short"}``.
 The network's memory does not depend on the video, and running it would take an hour.
@@ -39,13 +39,13 @@ def main(
     ] = None,
     out: Annotated[Path, typer.Option(help="JSON file for the figures.")] = OUT / "video_memory.json",
 ) -> None:
-    """Makes videos, extracts each in a process, and reports how much memory that took."""
+    """Make videos, extract each in a new process, and report the memory of these processes."""
     peaks, rows = {}, {}
     with tempfile.TemporaryDirectory(prefix="video-memory-") as name:
         for length in minutes or (1, 30):
             folder = Path(name) / str(length)
             folder.mkdir()
-            write_video(folder / "film.mp4", length, width=320, height=240)
+            write_video(folder / "noise.mp4", length, width=320, height=240)
             rows[length], peak = measure(WORKER, folder, Path(name) / f"out-{length}")
             peaks[length] = round(peak, 1)
             print(f"{length} minutes, {rows[length]} rows: {peaks[length]} MB", flush=True)

@@ -1,4 +1,4 @@
-"""Python code or a noisy video in; how much memory a process takes that works on it out."""
+"""Python code in; the peak memory of a process that runs it out. Also writes noisy videos for such code."""
 
 import subprocess
 import sys

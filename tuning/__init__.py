@@ -2,7 +2,7 @@
 
 search        the command that runs a sweep
 report        the command that writes the pages of sweeps in MLflow
-spec          what a sweep is asked for (the command's options)
+spec          the options of search and report
 spaces        which fields a sweep varies: the paper's tables, and spaces of users
 sweep         a sweep from its spec to its results: opening it, concluding it
 runner        running a sweep's trials with Ray Tune
@@ -15,5 +15,5 @@ results       tables and the page of a sweep
 plots         the picture of a sweep
 """
 
-# Before anything in this package imports ray: sets the environment variables that ray reads when it is imported.
+# This must be imported before ray: it sets the environment variables that ray reads when it is imported.
 import glot.training.ray_session  # noqa: F401

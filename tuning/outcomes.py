@@ -15,7 +15,7 @@ FINISHED, STOPPED, FAILED = "finished", "stopped early", "failed"
 class Attempt:
     """A trial: a point of the space, trained with one seed."""
 
-    number: int  # of the point, from 0
+    number: int  # number of the point, from 0
     point: dict[str, Value]
     seed: int
 
@@ -26,7 +26,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a trial ended. ``metrics``: of its best epoch on the validation split, val_pa_mpjpe and so on."""
+    """How a trial ended. ``metrics`` are those of its best epoch on the validation split: val_pa_mpjpe and so on."""
 
     number: int
     point: dict[str, Value]
@@ -49,5 +49,5 @@ def outcomes(out: Path) -> list[Outcome]:
 
 
 def write_outcome(outcome: Outcome, out: Path) -> None:
-    """Notes in the trial's folder that it is over."""
+    """Writes the outcome into the trial's folder. From then on, the trial is over."""
     write_whole(outcome.attempt.folder(out) / OUTCOME, (json.dumps(asdict(outcome), indent=1) + "\n").encode())

@@ -1,7 +1,7 @@
 """Which points a sweep tries: all of a grid, or points that Optuna draws one by one. Kept in an Optuna study in a file.
 
-Which points come does not depend on how often the sweep was started: a point is in the file before it is tried, and a
-draw is seeded by the number of the point.
+The points do not depend on how often the sweep was started: a point is in the file before it is tried, and the seed of
+a draw depends on the number of the point.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ from tuning.spaces import Axis, Space, Value
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 POINT, SAME = "point", "same_as"  # attributes in the study: a grid's point; the earlier point that a draw repeats
-MOST_REPEATS = 20  # draws in a row that repeat earlier points, after which a search has no new points
+MOST_REPEATS = 20  # after this many draws in a row that repeat earlier points, a search ends
 
 
 def distribution(axis: Axis) -> BaseDistribution:
@@ -29,7 +29,7 @@ def distribution(axis: Axis) -> BaseDistribution:
 
 
 class Points:
-    """The points of a sweep. ``count``: how many a random or bayesian search draws; a grid has its own number."""
+    """The points of a sweep. ``count`` points are drawn in a random or bayesian search; a grid ignores ``count``."""
 
     def __init__(self, file: Path, space: Space, *, search: str, count: int, seed: int) -> None:
         self.search, self.seed = search, seed
@@ -37,16 +37,17 @@ class Points:
         self.distributions = {axis.field: distribution(axis) for axis in space.axes}
         self.count = count
         if search == "grid":
-            # Not as parameters: Optuna refuses other values for a field later, and --resume may add some.
+            # A grid's points are no Optuna parameters: Optuna refuses new values of a field later, and --resume may add
+            # some.
             self.distributions = {}
-            known = [trial.user_attrs[POINT] for trial in self.study.get_trials(deepcopy=False)]
-            new = [point for point in space.grid() if point not in known]
+            stored = [trial.user_attrs[POINT] for trial in self.study.get_trials(deepcopy=False)]
+            new = [point for point in space.grid() if point not in stored]
             for point in new:
                 self.study.enqueue_trial({}, user_attrs={POINT: point})
-            self.count = len(known) + len(new)
+            self.count = len(stored) + len(new)
 
     def given(self) -> dict[int, dict[str, Value]]:
-        """The points given out so far, by number."""
+        """The points handed out so far, by number."""
         return {
             trial.number: dict(trial.user_attrs.get(POINT, trial.params))
             for trial in self.study.get_trials(deepcopy=False)
@@ -54,7 +55,7 @@ class Points:
         }
 
     def unfinished(self) -> set[int]:
-        """The numbers of the points given out whose error is not known yet."""
+        """The numbers of the points that were handed out and have no recorded error yet."""
         return {trial.number for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))}
 
     def new(self) -> tuple[int, dict[str, Value]] | None:
@@ -73,7 +74,7 @@ class Points:
             same = next((number for number, earlier in given.items() if earlier == point), None)
             if same is None:
                 return trial.number, point
-            # Training the point again would give the same error, so the study is given the known one.
+            # Training the point again would give the same error, so the study gets the earlier error.
             trial.set_user_attr(SAME, same)
             value = self.study.get_trials(deepcopy=False)[same].value
             self.study.tell(trial, value, state=TrialState.FAIL if value is None else TrialState.COMPLETE)

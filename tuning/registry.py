@@ -1,4 +1,4 @@
-"""A sweep in MLflow: its results, its trials' runs and its best model are written there, and read from there."""
+"""A sweep in MLflow: writes its results, its trials' runs and its best model there, and reads sweeps from there."""
 
 import json
 from pathlib import Path
@@ -41,7 +41,7 @@ def write_results(sweep: Sweep, folder: Path) -> None:
 def attach(run: mlflow_runs.Run, sweep: Sweep, out: Path) -> None:
     """Adds a sweep's results to its run in MLflow: page, picture, and a table that MLflow shows as a table."""
     write_results(sweep, out)
-    # In the form of MLflow's log_table. That function itself would append to the table of an earlier start.
+    # The same form as by MLflow's log_table, which would append to the table of an earlier start.
     write_whole(out / SHOWN_TABLE, json.dumps(results.plain_table(sweep)).encode())
     for name in (PAGE, PICTURE, TABLE, SHOWN_TABLE):
         run.artifact(out / name)
@@ -54,7 +54,7 @@ def attach(run: mlflow_runs.Run, sweep: Sweep, out: Path) -> None:
 
 
 def close_children(uri: str, parent: str, sweep: Sweep, out: Path) -> None:
-    """Sets the final status of the trials' runs. A trial that a scheduler stopped could not do it itself."""
+    """Sets the final status of the trials' runs. A trial that a scheduler stopped cannot set it itself."""
     try:
         status = {run.info.run_id: run.info.status for run in children(uri, parent)}
         for outcome in sweep.outcomes:
@@ -68,7 +68,7 @@ def close_children(uri: str, parent: str, sweep: Sweep, out: Path) -> None:
             mlflow_runs.Run(uri, run_id).close("KILLED")  # an unfinished trial; its next start reopens the run
     except MlflowException as error:
         print(
-            f"warning: MLflow did not take the trials' ends ({str(error).splitlines()[0]}); --resume sends them again"
+            f"warning: MLflow did not accept the trials' ends ({str(error).splitlines()[0]}); --resume sends them again"
         )
 
 
@@ -86,10 +86,10 @@ def register(run: mlflow_runs.Run, sweep: Sweep, out: Path, *, uri: str) -> None
     try:
         try:
             client.create_registered_model(name)
-        except MlflowException:  # it exists: from an earlier sweep, or one that runs at the same time
+        except MlflowException:  # it exists, from another sweep
             client.get_registered_model(name)
         versions = client.search_model_versions(f"name = '{name}'", max_results=PAGE_SIZE)
-        version = next((one for one in versions if one.run_id == run_id), None)
+        version = next((each for each in versions if each.run_id == run_id), None)
         if version is None:
             folder = best.attempt.folder(out) / "best"
             client.log_artifacts(run_id, str(folder), "best")
@@ -100,11 +100,11 @@ def register(run: mlflow_runs.Run, sweep: Sweep, out: Path, *, uri: str) -> None
         run.tags({"best_model": f"{name}, version {version.version}"})
         print(f"best: {sweep.space.label(best.point)}, seed {best.seed}: model {name}, version {version.version}")
     except (MlflowException, OSError) as error:
-        print(f"warning: MLflow did not take the best model ({str(error).splitlines()[0]})")
+        print(f"warning: MLflow did not accept the best model ({str(error).splitlines()[0]})")
 
 
 def children(uri: str, parent: str) -> list[Run]:
-    """The runs of a sweep's trials, oldest first. ``parent``: the id of the sweep's run."""
+    """The runs of a sweep's trials, oldest first. ``parent`` is the id of the sweep's run."""
     client = MlflowClient(uri)
     found: list[Run] = []
     token = None
@@ -123,7 +123,7 @@ def children(uri: str, parent: str) -> list[Run]:
 
 
 def sweeps(uri: str, experiment: str) -> list[Run]:
-    """The runs of all sweeps of an experiment, newest first; InputError where there is none."""
+    """The runs of all sweeps of an experiment, newest first. InputError if there is none."""
     client = MlflowClient(uri)
     try:
         found = client.get_experiment_by_name(experiment)
@@ -131,21 +131,21 @@ def sweeps(uri: str, experiment: str) -> list[Run]:
     except MlflowException as error:
         raise InputError(f"--mlflow {uri}: no MLflow store answers there ({str(error).splitlines()[0]})") from None
     if not runs:
-        names = ", ".join(one.name for one in client.search_experiments())
-        raise InputError(f"--experiment {experiment}: has no sweep at {uri}; the experiments there are {names}")
+        names = ", ".join(each.name for each in client.search_experiments())
+        raise InputError(f"--experiment {experiment}: has no sweep at {uri}; its experiments are {names}")
     return list(runs)
 
 
 def newest_sweeps(uri: str, experiment: str, chosen: str = "") -> dict[str, Run]:
     """The newest sweep of every space in an experiment, by the name of the space; or only the ``chosen`` one, by the
-    name of its space or the id of its run. Raises InputError where there is none."""
+    name of its space or the id of its run. Raises InputError if there is none."""
     found = sweeps(uri, experiment)
     newest = {run.info.run_name.removesuffix(" sweep"): run for run in reversed(found)}
     if not chosen:
         return newest
     run = newest.get(chosen) or next((run for run in found if run.info.run_id == chosen), None)
     if run is None:
-        raise InputError(f"--sweep {chosen}: there is no such sweep; there is {', '.join(newest)}")
+        raise InputError(f"--sweep {chosen}: there is no such sweep; choose one of {', '.join(newest)}")
     return {chosen: run}
 
 
@@ -165,7 +165,7 @@ def read_sweep(uri: str, run: Run) -> Sweep:
 
 
 def _outcome(run: Run, number: int, space: Space) -> Outcome | None:
-    """How the trial of a run ended; None while it is unfinished. ``number``: of the trial in the sweep."""
+    """How the trial of a run ended; None while it is unfinished. ``number`` is the trial's number in the sweep."""
     kind = run.data.tags.get(OUTCOME_TAG) or (FINISHED if run.info.status == "FINISHED" else None)
     if kind is None:
         return None

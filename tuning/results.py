@@ -17,7 +17,7 @@ from glot.scoring.metric_names import METRICS
 from tuning.outcomes import FAILED, FINISHED, STOPPED, Outcome
 from tuning.spaces import Axis, Errors, Space, Value, shown
 
-BEST = "pa_mpjpe"  # the metric that trials are compared by
+BEST = "pa_mpjpe"  # the metric by which trials are compared
 TABLE_WIDTH = 150  # characters, unless $COLUMNS gives another width
 
 
@@ -49,8 +49,8 @@ class Sweep:
 
     space: Space
     outcomes: Sequence[Outcome]
-    data: str  # what the errors are of, in words
-    about: dict[str, str]  # more about the sweep: recipe, settings, features, …
+    data: str  # the data of the errors, in words
+    about: dict[str, str]  # further facts about the sweep: recipe, settings, features, …
 
     def rows(self) -> list[Row]:
         """A row for each point, sorted by the axes: numbers by value, words in the order of the axis."""
@@ -63,7 +63,7 @@ class Sweep:
             errors = {metric: [trial.metrics[f"val_{metric}"] for trial in done] for metric in METRICS}
             others = [trial for trial in trials if trial.outcome != FINISHED]
             notes = "; ".join(
-                f"seed {one.seed} {one.outcome} {one.reason.split(';')[0][:80]}".strip() for one in others
+                f"seed {trial.seed} {trial.outcome} {trial.reason.split(';')[0][:80]}".strip() for trial in others
             )
             rows.append(Row(trials[0].point, errors, self.space.row(trials[0].point), notes))
         return sorted(rows, key=lambda row: [_order(axis, row.point[axis.field]) for axis in self.space.axes])
@@ -141,15 +141,15 @@ def csv_table(sweep: Sweep) -> str:
 
 
 def markdown(sweep: Sweep, picture: str = "") -> str:
-    """The page of a sweep. ``picture``: the file of its picture, to link to."""
+    """The page of a sweep. ``picture`` is the file of its picture, for a link."""
     head, body = cells(sweep)
     lines = [f"# {sweep.title()}", "", f"{sweep.counts()}. Errors in mm (Accel in mm/frame²) on {sweep.data}."]
     if sweep.seeds() > 1:
         lines.append(f"Mean ± standard deviation over {sweep.seeds()} seeds.")
     if sweep.space.paper:
         lines.append(
-            f"The paper's ({sweep.space.table}) are on 3DPW's test split after its whole training: another dataset and "
-            "another budget. Compare the shapes of the curves, not the numbers."
+            f"The paper's errors ({sweep.space.table}) are on 3DPW's test split after its whole training: another "
+            "dataset and another budget. Compare the shapes of the curves, not the numbers."
         )
     lines += ["", "| " + " | ".join(head) + " |", "|" + "--:|" * len(head)]
     lines += ["| " + " | ".join(line) + " |" for line in body]
@@ -165,7 +165,7 @@ def markdown(sweep: Sweep, picture: str = "") -> str:
 
 
 def print_table(sweep: Sweep) -> None:
-    """Prints the table, beside the paper's."""
+    """Prints the table, with the paper's errors beside ours."""
     head, body = cells(sweep)
     paper = f" | paper: {sweep.space.table}, 3DPW (another dataset)" if sweep.space.paper else ""
     table = Table(title=f"{sweep.title()}: ours on {sweep.data}{paper}")
@@ -177,7 +177,7 @@ def print_table(sweep: Sweep) -> None:
 
 
 def _order(axis: Axis, value: Value) -> float:
-    """The key that rows are sorted by along an axis."""
+    """The key by which rows are sorted along an axis."""
     if not isinstance(value, str | bool):
         return float(value)
     return float(axis.values.index(value)) if value in axis.values else 0.0

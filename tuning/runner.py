@@ -22,20 +22,20 @@ from tuning.trial import TrialPlan, trial_function
 from tuning.trial_queue import TrialQueue
 
 TUNE_FILES = "tune"  # Tune's own files in a sweep's folder
-RESTARTS = 2  # of a trial whose process dies
+RESTARTS = 2  # how often a trial is restarted when its process dies
 
 
 def run_trials(plan: TrialPlan, points: Points) -> tuple[int, int]:
     """Runs the trials of a sweep that are not over.
 
-    Returns how many of them ended without a result more often than they are restarted, and how many are unfinished.
+    Returns the number of trials that ended without a result after all restarts, and the number of unfinished trials.
     """
     spec = plan.spec
     printer = outcome_printer(spec, over_before=len(outcomes(spec.sweep_folder)))
     queue = TrialQueue(points, spec.sweep_folder, seeds=spec.seeds, rehearse=spec.prune, report=printer)
     trials = queue.unfinished()
     if not trials:
-        print(f"{spec.sweep_folder}: all {len(queue.over)} trials are over, nothing to do (--fresh starts anew)")
+        print(f"{spec.sweep_folder}: all {len(queue.over)} trials are over, nothing to do (--fresh starts a new sweep)")
         return 0, 0
     connect(workers=spec.workers if not spec.gpus_per_trial else 1, gpus=math.ceil(spec.gpus_per_trial))
     at_once, plan = share_cluster(plan, trials)
@@ -54,7 +54,7 @@ def run_trials(plan: TrialPlan, points: Points) -> tuple[int, int]:
             name=f"tune-{uuid.uuid4().hex[:8]}",
             storage_path=str(spec.sweep_folder / TUNE_FILES),
             failure_config=tune.FailureConfig(max_failures=RESTARTS),
-            callbacks=[JsonLoggerCallback()],  # Tune reads its results from the files that this writes
+            callbacks=[JsonLoggerCallback()],  # Tune reads its results from the files that this callback writes
             verbose=0,
         ),
     )
@@ -63,7 +63,7 @@ def run_trials(plan: TrialPlan, points: Points) -> tuple[int, int]:
 
 
 def outcome_printer(spec: SearchSpec, *, over_before: int) -> Callable[[Outcome, int, int], None]:
-    """The function that prints a line for each outcome. ``over_before``: trials that were over before this start."""
+    """The function that prints a line for each outcome. ``over_before`` trials were over before this start."""
     begun = time.monotonic()
 
     def print_outcome(outcome: Outcome, over: int, total: int) -> None:
@@ -77,13 +77,13 @@ def outcome_printer(spec: SearchSpec, *, over_before: int) -> Callable[[Outcome,
 
 
 def scheduler(recipe: Recipe) -> TrialScheduler:
-    """ASHA: of the trials that reach a certain epoch, the best third go on."""
+    """ASHA: of the trials that reach a certain epoch, the best third continue."""
     first = recipe.first_eval_epoch + 1  # before this epoch no errors are known
     return ASHAScheduler(
         time_attr="epoch",
         metric=BEST_BY,
         mode="min",
-        # One epoch more than there are: a trial that reaches max_t is stopped, even while it saves its result.
+        # One more than the last epoch: a trial that reaches max_t is stopped, even while it saves its result.
         max_t=recipe.epochs + 1,
         grace_period=min(max(first, math.ceil(recipe.epochs / 3)), recipe.epochs),
         reduction_factor=3,
@@ -93,7 +93,7 @@ def scheduler(recipe: Recipe) -> TrialScheduler:
 def share_cluster(plan: TrialPlan, trials: int) -> tuple[int, TrialPlan]:
     """How many of the ``trials`` run at a time, and the plan with a trial's share of the cores.
 
-    Raises InputError where the cluster cannot hold one trial.
+    Raises InputError if the cluster cannot hold one trial.
     """
     spec = plan.spec
     nodes = [node["Resources"] for node in alive_nodes()]
@@ -101,7 +101,7 @@ def share_cluster(plan: TrialPlan, trials: int) -> tuple[int, TrialPlan]:
     cluster = f"{cores:.0f} CPU cores and {gpus:.0f} GPUs on {len(nodes)} node{'s' if len(nodes) > 1 else ''}"
     fit, needs = slots(spec, nodes)
     if not fit:
-        raise InputError(f"a trial needs {needs}, and the cluster has {cluster}: ask for less a trial")
+        raise InputError(f"a trial needs {needs}, and the cluster has {cluster}; give a trial fewer of them")
     at_once = min(spec.concurrent or fit, fit, trials)
     if spec.workers == 1 and not spec.gpus_per_trial:
         smallest = min(int(n["CPU"]) for n in nodes if n.get("CPU", 0) >= 1)

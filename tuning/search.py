@@ -36,9 +36,9 @@ def main(spec: SearchSpec) -> int:
     print(f"MLflow: {ui_command(spec.tracking_uri)}")
     if not end.unfinished:
         return 0
-    lost = f" ({end.lost} of them ended {RESTARTS + 1} times without a result: see their {out}/trials/*/log.txt)"
+    lost = f" ({end.lost} of them ended {RESTARTS + 1} times without a result: see {out}/trials/*/log.txt)"
     lost = lost if end.lost else ""
-    print(f"{end.unfinished} of the trials are unfinished{lost}; the same command with --resume goes on")
+    print(f"{end.unfinished} of the trials are unfinished{lost}; the same command with --resume continues them")
     return 1 if end.lost else INTERRUPTED
 
 

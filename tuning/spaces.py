@@ -1,4 +1,4 @@
-"""Which fields of a recipe a sweep varies, and their values: the paper's ablations, with its errors, and users' own.
+"""The fields of a recipe that a sweep varies, and their values: the paper's ablations with its errors, users' spaces.
 
 A point is one value for every field of a space: {"model.frames": 16, "model.nearby_frames": 4}.
 """
@@ -47,7 +47,7 @@ class Axis:
         if self.log and (self.step is not None or (self.low or 0) <= 0):
             raise InputError(f"axis {self.field}: a logarithmic range needs low above 0, and has no step")
         kinds = {type(value) for value in self.values}
-        if kinds == {int, float}:  # 0 beside 0.5 and 0.75 becomes 0.0, so that MLflow gives it back as it was
+        if kinds == {int, float}:  # 0 beside 0.5 and 0.75 becomes 0.0, so that MLflow returns the same value
             object.__setattr__(self, "values", tuple(float(value) for value in self.values))
 
     @property
@@ -73,7 +73,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Space:
-    """Axes that vary together. ``paper``: values in the order of the axes -> its errors on 3DPW's test split."""
+    """Axes that vary together. ``paper``: values in the order of the axes -> the paper's errors on 3DPW's test."""
 
     name: str
     axes: tuple[Axis, ...]
@@ -86,26 +86,26 @@ class Space:
         return [dict(zip(fields, row, strict=True)) for row in itertools.product(*(a.listed() for a in self.axes))]
 
     def row(self, point: Point) -> Errors | None:
-        """The paper's errors at a point; None where it has none."""
+        """The paper's errors at a point; None if it has none."""
         return self.paper.get(tuple(point[axis.field] for axis in self.axes))
 
     def label(self, point: Point) -> str:
-        """A point for people: frames=16, nearby_frames=4."""
+        """A point as text for people: frames=16, nearby_frames=4."""
         return ", ".join(f"{axis.name}={shown(point[axis.field])}" for axis in self.axes)
 
 
 def shown(value: Value) -> str:
-    """A value for people."""
+    """A value as text for people."""
     return f"{value:.4g}" if isinstance(value, float) else setting_text(value)
 
 
 def setting_text(value: Value) -> str:
-    """A value as --set takes it."""
+    """A value as text for --set."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def settings_of(point: Point) -> list[str]:
-    """A point as --set takes it."""
+    """A point as texts for --set."""
     return [f"{name}={setting_text(value)}" for name, value in point.items()]
 
 
@@ -182,7 +182,7 @@ SPACES = {
 
 
 def space_named(text: str) -> Space:
-    """The space of this name, or that of a .yaml or .py file. Raises InputError, which names the spaces.
+    """The space of this name, or the space in a .yaml or .py file. Raises InputError, which lists the names.
 
     A YAML file has a name and a list of axes, whose keys are those of ``Axis``. A Python file, which is run, sets
     SPACE to a ``Space``.

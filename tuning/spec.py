@@ -1,6 +1,6 @@
-"""What a sweep is asked for: SearchSpec, the options of ``tuning.search``; ReportSpec, those of ``tuning.report``.
+"""The options of ``tuning.search`` (SearchSpec) and of ``tuning.report`` (ReportSpec).
 
-Light: no torch, no Ray, no MLflow is imported here.
+Imports neither torch nor Ray nor MLflow.
 """
 
 from dataclasses import dataclass, field, replace
@@ -23,9 +23,9 @@ SEARCHES = ("grid", "random", "bayesian")
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSpec:
-    """A sweep: what to vary, how to search, what a trial may use, and where its files go.
+    """A sweep: the space, the search, the resources of a trial, and the folder of the files.
 
-    Raises InputError for a value that cannot be right, also where a recipe of the sweep is not valid.
+    Raises InputError for an invalid value, and for a value that makes an invalid recipe.
     """
 
     features: FeaturesOption = field(default_factory=features_folder)
@@ -56,13 +56,14 @@ class SearchSpec:
     ] = 0
     seeds: Annotated[int, typer.Option(min=1, help="Training runs of each point, with the seeds 1, 2, …")] = 1
     prune: Annotated[
-        bool, typer.Option("--prune", help="Stop early the trials that are worse than others at the same epoch (ASHA).")
+        bool, typer.Option("--prune", help="Stop trials early that are worse than others at the same epoch (ASHA).")
     ] = False
     recipe: Annotated[
         str, typer.Option(help=f"Recipe of every trial, apart from the fields that vary: {', '.join(RECIPES)}.")
     ] = "open_sample"
     settings: Annotated[
-        tuple[str, ...], typer.Option("--set", help="field=value of the recipe, for every trial; may be repeated.")
+        tuple[str, ...],
+        typer.Option("--set", help="Set a field of the recipe for every trial: field=value. May be repeated."),
     ] = ()
     body: BodyOption = None
     mlflow: Annotated[str, typer.Option(show_default="sqlite in OUT/../mlflow.db", help="MLflow tracking URI.")] = ""
@@ -71,15 +72,17 @@ class SearchSpec:
     gpus_per_trial: Annotated[
         float,
         typer.Option(
-            min=0, help="GPUs of each trial: a fraction of one (0.5: two trials share it), or a whole number (DDP)."
+            min=0, help="GPUs of each trial: a fraction of one (0.5: two trials share one), or a whole number (DDP)."
         ),
     ] = 0.0
-    concurrent: Annotated[int, typer.Option(min=0, help="Trials at a time; 0: as many as fit.")] = 0
+    concurrent: Annotated[int, typer.Option(min=0, help="Number of trials at a time. 0: as many as fit.")] = 0
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the unfinished sweep in OUT; start one if there is none.")
     ] = False
-    fresh: Annotated[bool, typer.Option("--fresh", help="Delete what an earlier sweep left in OUT, and start.")] = False
-    swept: Space = field(init=False, repr=False)  # the space, with --values
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the files of an earlier sweep in OUT, and start.")] = (
+        False
+    )
+    swept: Space = field(init=False, repr=False)  # the space, with the values of --values
 
     def __post_init__(self) -> None:
         check_common_options(self)
@@ -121,7 +124,7 @@ class SearchSpec:
             raise InputError(f"--search {self.search}: give the number of points with --trials")
 
     def _check_recipes(self) -> None:
-        """InputError where a value of an axis does not make a valid recipe. The other axes keep their first value."""
+        """InputError if a value of an axis makes an invalid recipe. The other axes have their first value."""
         ends: list[tuple[Any, ...]] = [axis.values or (axis.low, axis.high) for axis in self.swept.axes]
         first = {axis.field: values[0] for axis, values in zip(self.swept.axes, ends, strict=True)}
         for axis, values in zip(self.swept.axes, ends, strict=True):
@@ -166,7 +169,7 @@ class SearchSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportSpec:
-    """Which sweeps of an MLflow store to write pages of, and where to."""
+    """The sweeps in an MLflow store whose pages are written, and the folder for the pages."""
 
     mlflow: Annotated[
         str,
@@ -180,7 +183,8 @@ class ReportSpec:
     sweep: Annotated[
         str,
         typer.Option(
-            show_default="all", help="Only this sweep: the name of a space (its newest sweep), or the id of a run."
+            show_default="all",
+            help="Write only this sweep: the name of a space (its newest sweep), or the id of a run.",
         ),
     ] = ""
 

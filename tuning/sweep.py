@@ -1,7 +1,7 @@
 """A sweep from its spec to its results: open the folder and the MLflow run, run the trials, conclude.
 
-OUT/sweep.json says what the sweep is, OUT/study.db which points it tries, OUT/trials/ has a folder for each trial. A
-sweep that was interrupted continues from these.
+OUT/sweep.json has the options of the sweep, OUT/study.db its points, and OUT/trials/ a folder for each trial. An
+interrupted sweep continues from these.
 """
 
 import json
@@ -26,7 +26,7 @@ from tuning.spec import SearchSpec
 from tuning.trial import TrialPlan
 
 SWEEP, STUDY = "sweep.json", "study.db"
-SEED = 1  # of the points that are drawn
+SEED = 1  # seed for the points that are drawn
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class OpenSweep:
     state: dict[str, Any]
     run: mlflow_runs.Run
     points: Points
-    data: str  # what the errors are of, in words
+    data: str  # the data of the errors, in words
 
     @property
     def out(self) -> Path:
@@ -50,8 +50,8 @@ class SweepEnd:
     """How a start of a sweep ended."""
 
     results: Sweep
-    unfinished: int  # trials
-    lost: int  # those of them that ended without a result more often than they are restarted
+    unfinished: int  # number of unfinished trials
+    lost: int  # number of these that ended without a result after all restarts
 
 
 def run_sweep(spec: SearchSpec) -> SweepEnd:
@@ -68,7 +68,7 @@ def run_sweep(spec: SearchSpec) -> SweepEnd:
 
 
 def open_sweep(spec: SearchSpec) -> OpenSweep:
-    """Claims the sweep's folder and opens its run in MLflow. Raises InputError where the folder holds another sweep."""
+    """Claims the sweep's folder and opens its run in MLflow. Raises InputError if the folder holds another sweep."""
     lineage = feature_lineage(spec.chosen_recipe, spec.features)
     body = body_for(spec.body, lineage["body"])
     spec = spec.absolute(body)
@@ -83,7 +83,7 @@ def open_sweep(spec: SearchSpec) -> OpenSweep:
         required=("identity", "key"),
         resume=spec.resume,
     )
-    state = {**state, "status": RUNNING}  # a finished sweep may be asked for more values or seeds
+    state = {**state, "status": RUNNING}  # a finished sweep may get more values or seeds
     write_state(out / SWEEP, state)
     run_id = mlflow_runs.open_run(
         uri,
@@ -107,7 +107,7 @@ def open_sweep(spec: SearchSpec) -> OpenSweep:
 
 
 def identity(spec: SearchSpec, lineage: dict[str, Any]) -> dict[str, Any]:
-    """What makes a sweep in the same folder a different one. A grid may get more values later."""
+    """The values that must be the same to continue a sweep in its folder. A grid may get more values later."""
     axes = spec.swept.axes
     return {
         "space": [axis.field for axis in axes] if spec.search == "grid" else _plain([asdict(axis) for axis in axes]),
@@ -123,9 +123,9 @@ def identity(spec: SearchSpec, lineage: dict[str, Any]) -> dict[str, Any]:
 
 
 def conclude(sweep: OpenSweep, status: str) -> Sweep:
-    """Puts a sweep's results into its folder and into MLflow, and removes what no trial needs any more.
+    """Puts a sweep's results into its folder and into MLflow, and removes files that no trial needs any more.
 
-    ``status`` (FINISHED, KILLED, FAILED) is that of the sweep's run; a finished sweep's best model is registered.
+    The sweep's run ends with ``status`` (FINISHED, KILLED, FAILED). The best model of a finished sweep is registered.
     """
     spec, out, run, uri = sweep.spec, sweep.out, sweep.run, sweep.spec.tracking_uri
     about = {
@@ -150,10 +150,10 @@ def conclude(sweep: OpenSweep, status: str) -> Sweep:
 
 
 def data_of(recipe: Recipe, lineage: dict[str, Any]) -> str:
-    """What the errors are of, in words."""
+    """The data of the errors, in words."""
     return f"{recipe.data.validation[0]}, validation split" + (", open body" if lineage["body"]["open"] else "")
 
 
 def _plain(values: Any) -> Any:
-    """The values as JSON gives them back."""
+    """The values as they are after a round trip through JSON."""
     return json.loads(json.dumps(values))

@@ -19,7 +19,7 @@ from tuning.spaces import settings_of
 from tuning.spec import SearchSpec
 
 LOG = "log.txt"
-# Cores of each DDP worker: the trial that waits for its workers needs a part of a core, too. With whole cores, two
+# Cores of each DDP worker. The trial that waits for its workers needs a part of a core, too: with whole cores, two
 # workers would never fit on two cores.
 CPU_SHARE = 0.95
 
@@ -30,10 +30,10 @@ class TrialPlan:
 
     spec: SearchSpec
     parent: str  # id of the sweep's run in MLflow
-    cpus: int = 1  # of a trial in one process
+    cpus: int = 1  # cores of a trial that trains in one process
 
     def train_spec(self, attempt: Attempt) -> TrainSpec:
-        """The training run of a trial. A trial that was started before continues."""
+        """The training run of a trial. It continues if the trial was started before."""
         spec = self.spec
         in_process = spec.workers == 1
         return TrainSpec(
@@ -55,13 +55,13 @@ class TrialPlan:
         return MlflowLabels(name=name, parent=self.parent, upload=False)
 
     def launcher(self, report: Callable[[dict[str, float]], None], epochs: int) -> Launcher:
-        """How a trial trains: in its own process, or with Ray Train's workers."""
+        """Trains a trial in the trial's own process, or with Ray Train's workers."""
         if self.spec.workers == 1:
             return ThisProcess(report, gpu=bool(self.spec.gpus_per_trial), threads=max(1, self.cpus))
         return RayWorkers(cpus_per_worker=CPU_SHARE, callbacks=[ReportEpochs(epochs)])
 
     def resources(self) -> dict[str, float]:
-        """What Tune reserves for a trial: next to nothing for one with several workers, which reserve their own."""
+        """The resources that Tune reserves for a trial. Several workers reserve their own; then this is little."""
         if self.spec.workers > 1:
             return {"CPU": 0.01}
         gpus = self.spec.gpus_per_trial
@@ -69,13 +69,13 @@ class TrialPlan:
 
 
 def trial_function(plan: TrialPlan) -> Callable[[dict[str, Any]], None]:
-    """The function that Tune starts with {"attempt": …, "rehearsal": …}. It reports every epoch, and how it ended."""
+    """The function that Tune starts with {"attempt": …, "rehearsal": …}. It reports every epoch and the outcome."""
 
     def trial(config: dict[str, Any]) -> None:
         attempt = Attempt(**config["attempt"])
         spec = plan.train_spec(attempt)
         epochs = spec.chosen_recipe.epochs
-        for row in read_epochs(spec.run_folder)[: epochs - 1]:  # of an earlier start, which this scheduler has not seen
+        for row in read_epochs(spec.run_folder)[: epochs - 1]:  # an earlier start's, new to this scheduler
             tune.report(epoch_report(row))
         if config["rehearsal"]:
             return
@@ -84,14 +84,14 @@ def trial_function(plan: TrialPlan) -> Callable[[dict[str, Any]], None]:
 
         def report(metrics: dict[str, float]) -> None:
             last.update(epoch_report(metrics))
-            # The last epoch is reported with the outcome: the trial cannot be stopped then.
+            # The last epoch is reported with the outcome, so that the trial cannot be stopped between both.
             if metrics["epoch"] < epochs:
                 tune.report(dict(last))
 
         with (spec.run_folder / LOG).open("a", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
             try:
                 fit(spec, plan.launcher(report, epochs), labels=plan.labels(attempt))
-            except InputError as error:  # concerns this trial alone, e.g. a loss that diverged; the others go on
+            except InputError as error:  # concerns this trial alone, e.g. a loss that diverged
                 print(f"error: {error}", file=log)
                 tune.report({**last, "outcome": FAILED, "reason": str(error)})
                 return
@@ -115,5 +115,5 @@ class ReportEpochs(TuneReportCallback):
 
 
 def epoch_report(metrics: dict[str, float]) -> dict[str, float]:
-    """What Tune receives of an epoch. One that was not validated has an infinite error."""
+    """The report of an epoch to Tune. An epoch without validation has an infinite error."""
     return {"epoch": int(metrics["epoch"]), BEST_BY: metrics.get(BEST_BY, math.inf)}

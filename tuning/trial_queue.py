@@ -1,4 +1,4 @@
-"""Points in, trials for Ray Tune out, one after the other; how each ended goes into its folder and into the study.
+"""Points in, trials for Ray Tune out, one by one; their outcomes go into the trials' folders and into the study.
 
 A sweep whose driver was killed continues from the study and the trials' folders, not from Tune's own state.
 """
@@ -18,10 +18,10 @@ from tuning.points import Points
 
 
 class TrialQueue(Searcher):
-    """Gives Tune one trial after the other, those that an earlier start left unfinished first, and records their ends.
+    """Hands trials to Tune one by one, unfinished trials of an earlier start first, and records their outcomes.
 
-    ``rehearse``: trials that are over are given out too, to report their epochs once more and end; so a scheduler that
-    has just been started learns what to compare with. ``report`` is called with every outcome, the number of trials
+    With ``rehearse``, trials that are over are handed out, too. They only report their epochs again, so that a new
+    scheduler knows the errors to compare with. ``report`` is called with every outcome, the number of trials
     that are over, and the number of all trials.
     """
 
@@ -30,9 +30,9 @@ class TrialQueue(Searcher):
     ) -> None:
         super().__init__()
         self.points, self.out, self.seeds, self.rehearse, self.report = points, out, seeds, rehearse, report
-        self.over = {(one.number, one.seed): one for one in outcomes(out) if one.seed in self._seeds()}
+        self.over = {(each.number, each.seed): each for each in outcomes(out) if each.seed in self._seeds()}
         self.lost: list[Attempt] = []  # trials of this start that ended without a result
-        self.running: dict[str, tuple[Attempt, float, bool]] = {}  # Tune's id -> trial, its start, whether a rehearsal
+        self.running: dict[str, tuple[Attempt, float, bool]] = {}  # Tune's id -> trial, start, rehearsal or not
         given = points.given()
         every = [Attempt(number, point, seed) for number, point in given.items() for seed in self._seeds()]
         self.queue = deque((attempt, True) for attempt in every if rehearse and self._key(attempt) in self.over)
@@ -45,7 +45,7 @@ class TrialQueue(Searcher):
         return self.points.count * self.seeds - len(self.over)
 
     def suggest(self, trial_id: str) -> Any:
-        """The next trial as Tune's config, or Tune's word for the end."""
+        """The next trial as Tune's config, or Searcher.FINISHED."""
         if not self.queue:
             new = self.points.new()
             if new is None:
@@ -56,7 +56,7 @@ class TrialQueue(Searcher):
         return {"attempt": asdict(attempt), "rehearsal": rehearsal}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Records how a trial ended. One whose process died too often for Tune to restart it stays unfinished."""
+        """Records how a trial ended. A trial whose process died after all restarts stays unfinished."""
         if trial_id not in self.running:
             return
         attempt, begun, rehearsal = self.running.pop(trial_id)
@@ -73,14 +73,14 @@ class TrialQueue(Searcher):
         self.report(outcome, len(self.over), self.points.count * self.seeds)
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: everything is in files already."""
+        """Does nothing, because everything is in files already."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles searchers to continue from, and a study's database cannot be pickled."""
+        """An empty state: Tune pickles searchers to continue from them, but a study's database cannot be pickled."""
         return {}
 
     def _outcome(self, attempt: Attempt, result: dict[str, Any], seconds: float) -> Outcome:
-        """How a trial ended, with the metrics of its best epoch. Without an outcome of its own it was stopped early."""
+        """How a trial ended, with the metrics of its best epoch. A trial without an outcome was stopped early."""
         epochs = read_epochs(attempt.folder(self.out))
         best = min(epochs, key=lambda row: row.get(BEST_BY, float("inf")), default={})
         kind = result.get("outcome", STOPPED)
@@ -98,7 +98,9 @@ class TrialQueue(Searcher):
         """Records a point's errors in the study, once the trials of all its seeds are over."""
         ended = [self.over.get((number, seed)) for seed in self._seeds()]
         if number in self.points.unfinished() and all(ended):
-            errors = [one.metrics[BEST_BY] for one in ended if one and one.outcome != FAILED and BEST_BY in one.metrics]
+            errors = [
+                each.metrics[BEST_BY] for each in ended if each and each.outcome != FAILED and BEST_BY in each.metrics
+            ]
             self.points.record(number, errors)
 
     def _seeds(self) -> range:

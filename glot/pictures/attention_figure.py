@@ -1,7 +1,7 @@
 """A model and the features of a track in; a figure of the global branch's attention out, as in the paper's Figure 6.
 
 T frames of a window, H heads. Maps are (T, T): a row is the frame that attends (the query), a column the frame that it
-attends to (the key).
+attends to (the key). Hidden frames are the frames that the model masks in training.
 """
 
 import io
@@ -20,7 +20,7 @@ from glot.models.glot import GLoT
 from glot.pictures.drawing import Picture
 from glot.pictures.track_pictures import ORANGE, TrackRenderer
 
-THUMB = 96  # px
+THUMB = 96  # px, width and height of a thumbnail
 HIDDEN = tuple(channel / 255 for channel in ORANGE)  # colour of the marks of hidden frames
 KINDS = ("visible", "hidden")  # every frame visible; some frames hidden, as in training
 
@@ -30,8 +30,8 @@ def track_maps(model: GLoT, features: NDArray[np.float32], row: int) -> dict[str
 
     Keys of the maps (H, T, T) are "window/visible/encoder 1", "mean/hidden/decoder 1", ... Besides them:
     "rows" (T,) of that window; "hidden" (T,), which of its frames were hidden (the same places in every window);
-    "windows", the number of windows in the mean. These are the windows that lie within the track; all windows, if the
-    track is shorter than one. The maps of a model without masking have no "hidden".
+    "windows", the number of windows in the mean. The mean is over the windows that lie within the track, or over all
+    windows if the track is shorter than a window. The maps of a model without masking have no "hidden".
     """
     frames = model.config.frames
     windows = evaluation_windows(len(features), frames)
@@ -59,7 +59,7 @@ def track_maps(model: GLoT, features: NDArray[np.float32], row: int) -> dict[str
 def picture(maps: dict[str, NDArray], track: TrackRenderer, *, title: str) -> bytes:
     """The .png: thumbnails of the window, below them its maps (mean of the heads) and the mean maps of the track.
 
-    ``maps`` as ``track_maps`` gives them.
+    ``maps`` is the result of ``track_maps``.
     """
     kinds = [kind for kind in KINDS if any(f"/{kind}/" in name for name in maps)]
     layers = [name.removeprefix("window/visible/") for name in maps if name.startswith("window/visible/")]
@@ -86,7 +86,7 @@ def picture(maps: dict[str, NDArray], track: TrackRenderer, *, title: str) -> by
             _heat_maps(axes, means, marked, ticks=ticks, label=label)
             if scope == "mean":
                 for axis in axes:
-                    axis.set_xlabel("looks at (from the middle)", fontsize=8)
+                    axis.set_xlabel("attended frame (from the middle)", fontsize=8)
             block.colorbar(axes[-1].images[0], ax=axes, fraction=0.03, pad=0.01).ax.tick_params(labelsize=7)
     out = io.BytesIO()
     figure.savefig(out, format="png")
@@ -114,7 +114,7 @@ def _heat_maps(
         axis.set_title(layer, fontsize=10)
         axis.set_xticks(places, ticks[::3], fontsize=7)
         axis.set_yticks(places, ticks[::3] if axis is axes[0] else [], fontsize=7)
-    axes[0].set_ylabel(f"{label}\nframe that looks", fontsize=9)
+    axes[0].set_ylabel(f"{label}\nattending frame", fontsize=9)
 
 
 def _heat_map(axis: Axes, values: NDArray, top: float, hidden: NDArray[np.bool_]) -> None:

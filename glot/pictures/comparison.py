@@ -1,7 +1,7 @@
 """A track before and after the local branch's correction in; both bodies side by side out, as in the paper's Figure 5.
 
-N frames of a track, V vertices, J = 14 joints. How far a correction moves something is measured in metres, after the
-pelvises of both bodies are put on each other.
+N frames of a track, V vertices, J = 14 joints. Movements by the correction are in metres, with the pelvises of both
+bodies at the same place.
 """
 
 from collections.abc import Iterator
@@ -19,8 +19,8 @@ from glot.pictures.track_pictures import ORANGE, TrackRenderer
 from glot.scoring.metrics import HIPS
 
 MOMENTS = 6
-PANEL = 256  # px, of the sheet
-LEFT, FOOT = 110, 44  # px, for the rows' names and the captions
+PANEL = 256  # px, width and height of a panel of the sheet
+LEFT, FOOT = 110, 44  # px: width of the rows' names, height of the captions
 VIDEO_HEIGHT = 400  # px
 BAR = 12  # px, height of the colour scale
 COLOURS = matplotlib.colormaps["turbo"]
@@ -29,7 +29,7 @@ NAMED = 0.6  # a joint is named when it moves at least this share of the largest
 
 @dataclass(frozen=True)
 class Comparison:
-    """One track, twice."""
+    """The bodies of one track before and after the correction."""
 
     before: TrackRenderer  # the global branch's bodies
     after: TrackRenderer  # the same frames, corrected
@@ -41,7 +41,7 @@ class Comparison:
         return float(np.ceil(self.moved.max() * 100) / 100) or 0.01
 
     def colours(self, i: int) -> NDArray[np.float32]:
-        """(V, 3) RGB 0-1 of the corrected body of frame i: blue where it was left alone, red where it moved most."""
+        """(V, 3) RGB 0-1 of the corrected body of frame i: blue where nothing moved, red where it moved most."""
         (before, hips), (after, new_hips) = self.before.posed(i), self.after.posed(i)
         shift = new_hips[list(HIPS)].mean(axis=0) - hips[list(HIPS)].mean(axis=0)
         distance = np.linalg.norm(after - before - shift, axis=-1)
@@ -55,7 +55,7 @@ class Comparison:
 
 
 def compare(before: TrackRenderer, after: TrackRenderer) -> Comparison:
-    """Two renderers of the same frames, whose ``params`` are the global branch's and the corrected ones."""
+    """Compares renderers of the same frames, with the global branch's ``params`` and with the corrected ones."""
     with torch.no_grad():
         joints = [track.body.joints14(track.params.rotmats, track.params.betas) for track in (before, after)]
     centred = [each - each[:, list(HIPS)].mean(dim=1, keepdim=True) for each in joints]
@@ -68,14 +68,14 @@ def joint_in_words(joint: str) -> str:
 
 
 def moments(comparison: Comparison) -> list[int]:
-    """Rows to show: of six stretches of equal length, the row in each whose joints the correction moves most."""
+    """Rows to show: in each of six stretches of equal length, the row whose joints the correction moves most."""
     total = comparison.moved.sum(axis=1)
     stretches = np.array_split(np.arange(len(total)), min(MOMENTS, len(total)))
     return [int(rows[total[rows].argmax()]) for rows in stretches]
 
 
 def sheet(comparison: Comparison, *, title: str) -> Picture:
-    """Moments from left to right; of each the crop, the body before and after the correction, and both sideways."""
+    """Moments from left to right. Each has the crop, the body before and after the correction, and both side views."""
     names = [
         [Line("input")],
         [Line("global"), Line("estimate", 20)],
@@ -110,7 +110,7 @@ def sheet(comparison: Comparison, *, title: str) -> Picture:
 
 
 def film(comparison: Comparison) -> Iterator[Picture]:
-    """Frames of the video: the body before, the corrected body coloured by how far it moved, and that sideways."""
+    """Frames of the video: the body before, the corrected body coloured by how far it moved, and its side view."""
     before, after = comparison.before, comparison.after
     for i in range(len(after)):
         picture, to_panel = after.full_picture(i, VIDEO_HEIGHT)

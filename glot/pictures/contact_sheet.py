@@ -1,7 +1,6 @@
 """Panels of one size in, a contact sheet out: the panels in a grid, with a title, names of the rows and captions.
 
-Panels are (H, W, 3) uint8. The order of the colours, RGB or BGR, is the caller's: nothing here depends on it but the
-colours of the text.
+Panels are (H, W, 3) uint8, RGB or BGR. Only the colours of the text depend on this order.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,9 +10,9 @@ import numpy as np
 
 from glot.pictures.drawing import INK, PAPER, Picture, write
 
-GAP = 4  # px, to the right of a panel and below it
-TOP = 34  # px, for the title
-MARGIN = 8  # px, left of the title and of the rows' names
+GAP = 4  # px, space to the right of a panel and below it
+TOP = 34  # px, height of the title
+MARGIN = 8  # px, space to the left of the title and of the rows' names
 
 
 class Line(NamedTuple):
@@ -37,7 +36,7 @@ def grid(panels: Sequence[Picture], *, columns: int) -> Picture:
 def place(
     sheet: Picture, panels: Iterable[Picture], *, columns: int, corner: tuple[int, int] = (0, 0), gap: int = 0
 ) -> None:
-    """Puts panels into ``sheet`` row by row, ``columns`` in a row. ``corner`` (x, y) is where the first one begins."""
+    """Puts panels into ``sheet`` row by row, ``columns`` in a row. ``corner`` (x, y) is where the first begins."""
     for number, panel in enumerate(panels):
         height, width = panel.shape[:2]
         x = corner[0] + number % columns * (width + gap)
@@ -62,8 +61,9 @@ def contact_sheet(
 ) -> Picture:
     """The sheet of ``columns``, each of which has one panel a row, from the top down.
 
-    ``names`` are the lines left of each row, ``captions`` those below each column. ``left`` and ``foot`` are the px
-    that they have. A sheet of fewer columns than ``fewest_columns`` is as wide as one of so many, for its title.
+    ``names`` are the lines left of each row, ``captions`` those below each column. ``left`` and ``foot`` are
+    the width and the height of these texts, px. The sheet is at least as wide as ``fewest_columns`` columns, so that
+    its title fits.
     """
     height, width = columns[0][0].shape[:2]
     across = max(len(columns), fewest_columns)

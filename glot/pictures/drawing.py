@@ -16,10 +16,10 @@ from glot.pictures.renderer import Scene
 Picture = NDArray[np.uint8]  # (H, W, 3) RGB
 
 INK, PAPER = (40, 40, 40), (245, 245, 245)
-BODY_COLOUR = (0.45, 0.62, 0.90)  # RGB 0-1, of a predicted body
-OPACITY = 0.9  # of a body over a picture
+BODY_COLOUR = (0.45, 0.62, 0.90)  # colour of a predicted body, RGB 0-1
+OPACITY = 0.9  # opacity of a body over a picture
 SIDE_VIEW_METRES = 2.3  # width and height of a side view
-SIDE_VIEW_DISTANCE = 60.0  # m from the camera to the body: so far that there is hardly any perspective
+SIDE_VIEW_DISTANCE = 60.0  # m from the camera to the body; so far away, there is hardly any perspective
 # The renderer's scenes have y up and z towards the viewer; bodies are in the camera's frame: y down, z away.
 TO_SCENE = np.diag([1.0, -1.0, -1.0, 1.0])
 SIDEWAYS = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])  # a view from the camera's right; y stays
@@ -57,7 +57,7 @@ def draw_body(
 def side_view(
     centred: NDArray, faces: NDArray, size: int, colours: NDArray[np.floating], *, raised: float = 0.0
 ) -> Picture:
-    """(size, size, 3): a body (vertices (V, 3) m about its pelvis, camera frame) from the camera's right.
+    """(size, size, 3): a body (vertices (V, 3) m from its pelvis, camera frame) from the camera's right.
 
     The pelvis is in the middle, or ``raised`` metres above it.
     """
@@ -67,7 +67,7 @@ def side_view(
 
 
 def sideways(centred: NDArray, size: int, *, raised: float = 0.0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Points (N, 3) m about the pelvis, as the camera of a ``side_view`` sees them, and its intrinsics (3, 3)."""
+    """Points (N, 3) m from the pelvis, as the camera of a ``side_view`` sees them, and its intrinsics (3, 3)."""
     focal = size / SIDE_VIEW_METRES * SIDE_VIEW_DISTANCE
     intrinsics = np.array([[focal, 0, size / 2], [0, focal, size / 2], [0, 0, 1]])
     return centred @ SIDEWAYS.T + [0, -raised, SIDE_VIEW_DISTANCE], intrinsics
@@ -79,9 +79,9 @@ def write(picture: Picture, text: str, at: tuple[int, int], *, colour: tuple = I
 
 
 def write_video(path: Path, frames: Iterator[Picture], *, fps: float) -> None:
-    """H.264 in an .mp4 that players and browsers open. The file appears under its name when it is complete.
+    """Writes an .mp4 (H.264) that players and browsers open. The file appears under its name when it is complete.
 
-    InputError where PyAV was built without an H.264 encoder.
+    InputError if PyAV was built without an H.264 encoder.
     """
     import av  # here, so that modules that only draw do not need it
 

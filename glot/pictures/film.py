@@ -18,9 +18,9 @@ from glot.motion.person_motion import Motion, vertices
 from glot.pictures.contact_sheet import place
 from glot.pictures.drawing import PAPER, Picture, draw_body, side_view, write
 
-TALLEST = 720  # px, of the film
+TALLEST = 720  # px, largest height of the film
 BLOCK = 16  # frames whose bodies are posed together, which is several times faster than one by one
-GOLDEN = 0.618  # steps of the golden ratio give different hues, however many there are
+GOLDEN = 0.618  # with steps of the golden ratio, any number of hues are different
 
 
 def colour_of(number: int) -> NDArray[np.float64]:
@@ -28,8 +28,8 @@ def colour_of(number: int) -> NDArray[np.float64]:
     return np.array(colorsys.hsv_to_rgb((0.6 + GOLDEN * number) % 1, 0.5, 0.92))
 
 
-class Actor:
-    """One person of the film. The motion is read from its .parquet file block by block, as far as it is needed."""
+class FilmedPerson:
+    """One person of the film. The motion is read from its .parquet file block by block, when it is needed."""
 
     def __init__(self, path: Path, body: Body, colour: NDArray[np.floating]) -> None:
         self.motion = StoredMotion(path)
@@ -38,7 +38,7 @@ class Actor:
         self._poses: list[Pose] = []
 
     def pose(self, frame: int) -> "Pose | None":
-        """The body in a frame of the video; None where the person is not in it."""
+        """The body in a frame of the video; None if the person is not in it."""
         row = int(np.searchsorted(self.motion.frames, frame))
         if row == len(self.motion) or self.motion.frames[row] != frame:
             return None
@@ -59,7 +59,7 @@ class Pose(NamedTuple):
 
 
 def poses(motion: Motion, body: Body) -> list[Pose]:
-    """The body in each frame of a (short) motion."""
+    """The body in each frame of a short motion."""
     meshes = vertices(motion, body)
     return [
         Pose(motion.person, mesh, joints[0], motion.intrinsics)
@@ -73,28 +73,28 @@ def film(pictures: Iterable[tuple[int, Picture]], files: list[tuple[range, Path]
     ``pictures`` are frame numbers, rising, and RGB pictures. ``files`` are, for each person, the range from the first
     to the last frame, and the motion's .parquet file.
     """
-    actors: dict[int, Actor] = {}
+    people: dict[int, FilmedPerson] = {}
     for frame, picture in pictures:
         for number, (frames, path) in enumerate(files):
-            if frame in frames and number not in actors:
-                actors[number] = Actor(path, body, colour_of(number))
-            elif frame not in frames and number in actors:
-                actors.pop(number).motion.close()
-        yield _frame(frame, picture, actors, body)
+            if frame in frames and number not in people:
+                people[number] = FilmedPerson(path, body, colour_of(number))
+            elif frame not in frames and number in people:
+                people.pop(number).motion.close()
+        yield _frame(frame, picture, people, body)
 
 
-def _frame(frame: int, picture: Picture, actors: dict[int, Actor], body: Body) -> Picture:
+def _frame(frame: int, picture: Picture, people: dict[int, FilmedPerson], body: Body) -> Picture:
     height, width = picture.shape[:2]
     scale = min(1.0, TALLEST / height)
     tall, wide = (max(round(scale * side) // 2 * 2, 2) for side in (height, width))
     left: Picture = cv2.resize(picture, (wide, tall), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-    cast = [(actor, pose) for _, actor in sorted(actors.items()) if (pose := actor.pose(frame)) is not None]
+    shown = [(person, pose) for _, person in sorted(people.items()) if (pose := person.pose(frame)) is not None]
     to_film = np.diag([wide / width, tall / height, 1.0])
-    for actor, pose in sorted(cast, key=lambda one: -one[1].pelvis[2]):
-        left = draw_body(left, pose.vertices, body.faces, to_film @ pose.intrinsics, actor.colour)
+    for person, pose in sorted(shown, key=lambda pair: -pair[1].pelvis[2]):
+        left = draw_body(left, pose.vertices, body.faces, to_film @ pose.intrinsics, person.colour)
     right = np.full((tall, tall, 3), PAPER, np.uint8)
-    columns = int(np.ceil(np.sqrt(len(cast)))) if cast else 1
-    place(right, (_sideways(pose, actor.colour, tall // columns, body) for actor, pose in cast), columns=columns)
+    columns = int(np.ceil(np.sqrt(len(shown)))) if shown else 1
+    place(right, (_sideways(pose, person.colour, tall // columns, body) for person, pose in shown), columns=columns)
     write(right, f"frame {frame}", (8, 20), scale=0.5)
     return np.concatenate([left, right], axis=1)
 

@@ -16,13 +16,13 @@ from glot.pictures.contact_sheet import Line, contact_sheet
 from glot.pictures.drawing import BODY_COLOUR, Picture, draw_body, side_view
 
 COLUMNS = 6
-PANEL = 256  # px
-LEFT, FOOT = 96, 22  # px, for the rows' names and the captions
+PANEL = 256  # px, width and height of a panel
+LEFT, FOOT = 96, 22  # px: width of the rows' names, height of the captions
 COLOUR = np.array(BODY_COLOUR)
 
 
 def moments(count: int, columns: int = COLUMNS) -> NDArray[np.intp]:
-    """Rows that the sheet of a motion of ``count`` frames shows: evenly spread, all of them if there are few."""
+    """Rows that the sheet shows of a motion of ``count`` frames: evenly spread, or all rows if there are few."""
     return np.unique(np.linspace(0, count - 1, min(columns, count)).round().astype(np.intp))
 
 

@@ -13,7 +13,7 @@ EDGE = 1e-4  # barycentric slack, so that float32 rounding leaves no cracks betw
 
 @dataclass
 class Hits:
-    """What the camera sees, one row a covered pixel."""
+    """What the camera sees: one row for each covered pixel."""
 
     pixel: np.ndarray  # (n,) flat index
     triangle: np.ndarray  # (n,)
@@ -27,15 +27,16 @@ class Hits:
 
 
 def rasterize(pixels: np.ndarray, depth: np.ndarray, faces: np.ndarray, width: int, height: int) -> Hits:
-    """pixels (V, 2), depth (V,) m, faces (F, 3) -> the nearest of the faces that look at the camera, pixel by pixel.
+    """pixels (V, 2), depth (V,) m, faces (F, 3) -> the nearest of the faces towards the camera, pixel by pixel.
 
-    Where two triangles are at the very same depth (on a shared edge), the later one counts.
+    If two triangles have exactly the same depth (on a shared edge), the later triangle counts.
     """
     a, b, c = (pixels[faces[:, k]] for k in range(3))
     doubled_area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
     low = np.ceil(np.minimum(np.minimum(a, b), c)).clip(0, None)
     high = np.floor(np.maximum(np.maximum(a, b), c)).clip(None, [width - 1, height - 1])
-    # Outside is counter-clockwise with y up, so with y down a face that looks at us has a negative area.
+    # Seen from outside, faces are counter-clockwise with y up. So with y down, faces towards the camera have negative
+    # areas.
     seen = (doubled_area < -1e-9) & (high >= low).all(1) & (depth[faces] > NEAR).all(1)
     which = np.flatnonzero(seen)
     low = low[which].astype(np.int64)
@@ -72,7 +73,7 @@ def _weight_planes(
 
 
 def _pixels_of_boxes(span: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """span (n, 2: width, height px of boxes) -> of all pixels of all boxes: the box, and x and y in it."""
+    """span (n, 2: width, height px of boxes) -> for each pixel of each box: the box, and x and y in the box."""
     count = span[:, 0] * span[:, 1]
     owner = np.repeat(np.arange(len(span)), count)
     ends = np.cumsum(count)
@@ -82,8 +83,8 @@ def _pixels_of_boxes(span: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 def _nearest(pixel: np.ndarray, nearness: np.ndarray, pixels: int) -> np.ndarray:
-    """Of candidates (flat pixel and nearness each), the rows that win their pixel, in the order of the pixels."""
-    assert nearness.dtype == np.float32  # the comparison below must be of equal types
+    """Candidates (flat pixel, nearness) -> the row of the nearest candidate at each pixel, in the order of pixels."""
+    assert nearness.dtype == np.float32  # the comparison below needs equal types
     nearest = np.zeros(pixels, dtype=np.float32)
     np.maximum.at(nearest, pixel, nearness)
     winners = np.flatnonzero(nearness == nearest[pixel])

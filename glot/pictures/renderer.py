@@ -20,11 +20,11 @@ class Mesh:
     vertices: np.ndarray  # (V, 3) m, world
     faces: np.ndarray  # (F, 3)
     colours: np.ndarray  # (V, 3) 0-1
-    face_to_vertex: sparse.csr_matrix  # (V, F), adds up the faces round each vertex
+    face_to_vertex: sparse.csr_matrix  # (V, F), adds up the faces around each vertex
     casts_shadow: bool = True
 
     def normals(self) -> np.ndarray:
-        """(V, 3) unit vertex normals: the mean of the faces round a vertex, weighted by their area."""
+        """(V, 3) unit vertex normals: the mean of the faces around a vertex, weighted by their area."""
         a, b, c = (self.vertices[self.faces[:, k]] for k in range(3))
         normals = self.face_to_vertex @ np.cross(b - a, c - a)
         return normals / (np.linalg.norm(normals, axis=1, keepdims=True) + 1e-12)
@@ -32,7 +32,7 @@ class Mesh:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """``image`` (H, W, 3) uint8 RGB; ``labels`` (H, W) the mesh seen, by order of adding, -1 none; ``depth`` (H, W)."""
+    """``image`` (H, W, 3) uint8 RGB; ``labels`` (H, W) the number of the mesh, -1 without; ``depth`` (H, W)."""
 
     image: np.ndarray
     labels: np.ndarray
@@ -40,7 +40,7 @@ class Snapshot:
 
 
 class Scene:
-    """Named meshes before one camera. ``supersample`` 2 gives smooth edges for about 2.5 times the time."""
+    """Named meshes in front of one camera. ``supersample`` 2 gives smooth edges for about 2.5 times the time."""
 
     def __init__(self, width: int, height: int, *, supersample: int = 1) -> None:
         self.width, self.height, self.supersample = width, height, supersample
@@ -54,12 +54,12 @@ class Scene:
         self._meshes: dict[str, Mesh] = {}
 
     def set_camera(self, intrinsics: np.ndarray, world_to_camera: np.ndarray) -> None:
-        """K (3, 3) in pixels and a rigid (4, 4), metres."""
+        """Sets K (3, 3), pixels, and the rigid transform (4, 4) from world to camera, metres."""
         self.intrinsics = np.asarray(intrinsics, dtype=np.float64)
         self.world_to_camera = np.asarray(world_to_camera, dtype=np.float64)
 
     def set_background(self, image: np.ndarray) -> None:
-        """(H, W, 3) uint8 RGB that meshes are drawn over, or one colour (3,); only seen without ``surroundings``."""
+        """Sets the picture behind the meshes: (H, W, 3) uint8 RGB, or a colour (3,). ``surroundings`` replace it."""
         self.background = np.broadcast_to(np.asarray(image, dtype=np.uint8), (self.height, self.width, 3))
 
     def set_mesh(
@@ -77,7 +77,7 @@ class Scene:
         self._meshes[name] = Mesh(np.asarray(vertices, dtype=np.float32), faces, colours, face_to_vertex, casts_shadow)
 
     def update_mesh(self, name: str, vertices: np.ndarray) -> None:
-        """Moves the vertices of a mesh; cheap, nothing is rebuilt."""
+        """Moves the vertices of a mesh. This is fast, because nothing else is computed again."""
         self._meshes[name].vertices = np.asarray(vertices, dtype=np.float32)
 
     def remove_mesh(self, name: str) -> None:

@@ -32,7 +32,7 @@ class Rendered:
     """What ``render`` drew."""
 
     track: str
-    why: str  # this track was chosen
+    why: str  # the reason why this track was chosen
     error: str  # its mean PA-MPJPE in mm, e.g. "41.3"; "" without ground truth
     files: list[Path]
 
@@ -46,7 +46,7 @@ class Subject:
     body: Body
     model: GLoT
     track: Track
-    why: str  # this track was chosen
+    why: str  # the reason why this track was chosen
     truth: Truth
 
     @property
@@ -63,7 +63,7 @@ class Subject:
 
 
 def render(spec: RenderSpec) -> Rendered:
-    """Draws what ``spec`` asks for and writes it to ``spec.out``. InputError where something is missing or unfit."""
+    """Draws what ``spec`` asks for and writes it to ``spec.out``. InputError for missing or wrong files."""
     subject = open_subject(spec)
     drawn = subject.renderer()
     errors = errors_of(drawn, subject.model)
@@ -94,7 +94,7 @@ def open_subject(spec: RenderSpec) -> Subject:
     check_body(saved, store.manifest, body)
     model = saved.model
     if spec.compare and model.correction is None:
-        raise InputError("--compare: this model has the global branch only (model.modules=gmm), nothing corrects it")
+        raise InputError("--compare: the model has the global branch only (model.modules=gmm), so it has no correction")
     if spec.track:
         track, why = store.track(spec.track), "chosen"
     else:
@@ -115,7 +115,7 @@ def median_track(predict: Predictor, store: FeatureStore, body: Body, frames: in
 
 
 def errors_of(drawn: TrackRenderer, model: GLoT) -> dict[int, float]:
-    """Frame index -> PA-MPJPE in mm, of the frames that have a ground truth."""
+    """Frame index -> PA-MPJPE in mm, for the frames that have a ground truth."""
     if not drawn.truth.scored.any():
         return {}
     scored = score(drawn.params, drawn.truth, drawn.body, frames=model.config.frames)["corrected"]

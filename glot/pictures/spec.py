@@ -21,7 +21,7 @@ def default_out() -> Path:
 class RenderSpec:
     """Which track of which features is drawn, with which model, and where the pictures go.
 
-    Raises InputError for a value that cannot be right. ``check_places`` looks for the files.
+    Raises InputError for an invalid value. ``check_places`` looks for the files.
     """
 
     checkpoint: Annotated[
@@ -46,12 +46,12 @@ class RenderSpec:
     split: Annotated[str, typer.Option(help="Split of the dataset.")] = "test"
     track: Annotated[str, typer.Option(help="Track to draw.", show_default="the one of median PA-MPJPE")] = ""
     body: BodyOption = None
-    max_frames: Annotated[int, typer.Option(min=1, help="Number of frames after which the video stops.")] = 600
+    max_frames: Annotated[int, typer.Option(min=1, help="Largest number of frames in the video.")] = 600
     attention: Annotated[
-        bool, typer.Option("--attention", help="Draw which frames the global branch attends to instead.")
+        bool, typer.Option("--attention", help="Instead, draw which frames the global branch attends to.")
     ] = False
     compare: Annotated[
-        bool, typer.Option("--compare", help="Draw the bodies before and after the local branch's correction instead.")
+        bool, typer.Option("--compare", help="Instead, draw the bodies before and after the local branch's correction.")
     ] = False
     frame: Annotated[
         int | None,
@@ -92,17 +92,15 @@ class RenderSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class ViewSpec:
-    """Whose bodies the viewer shows, over which video, and the address of its page."""
+    """The bodies and the video that the viewer shows, and the address of its page."""
 
     results: Annotated[Path, typer.Argument(help="Folder of one video's results, or one person's .npz or .parquet.")]
-    video: Annotated[Path | None, typer.Option(help="The video; only the bodies are shown when left out.")] = None
-    body: Annotated[Path | None, typer.Option(help="SMPL file or folder; the open body when left out.")] = None
+    video: Annotated[Path | None, typer.Option(help="The video. Without it, only the bodies are shown.")] = None
+    body: Annotated[Path | None, typer.Option(help="SMPL file or folder. Without it, the open body is used.")] = None
     host: Annotated[
         str, typer.Option(help="Address that the page is served at; 0.0.0.0 lets others in the network see it.")
     ] = "127.0.0.1"
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the page; the next free one if it is taken.")] = (
-        8080
-    )
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the page, or the next free port.")] = 8080
 
     def __post_init__(self) -> None:
         if not self.results.exists():

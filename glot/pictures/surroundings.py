@@ -12,8 +12,8 @@ import numpy as np
 
 PANORAMA_UP, PANORAMA_DOWN = np.deg2rad(60.0), np.deg2rad(-30.0)
 PANORAMA_STEP = 8  # px: directions vary slowly, so every 8th pixel is computed and the rest interpolated
-LOWEST_EYE = 0.02  # m above the floor; from lower no floor is drawn
-SHADOW_CELL = 0.025  # metres of the ground's shadow map
+LOWEST_EYE = 0.02  # m above the floor; for a lower camera, no floor is drawn
+SHADOW_CELL = 0.025  # metres, width of a cell of the floor's shadow map
 WARP = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
 
 
@@ -27,26 +27,26 @@ class Light:
     sky: tuple[float, float, float] = (0.38, 0.40, 0.43)
     ground: tuple[float, float, float] = (0.22, 0.20, 0.18)
     gloss: float = 0.06
-    shadow: float = 0.45  # share of the ground's brightness that the key light's shadow takes
+    shadow: float = 0.45  # share of the ground's brightness that the key light's shadow removes
 
 
 @dataclass(frozen=True)
 class Surroundings:
     """A textured floor at y = 0 and a far panorama.
 
-    ``floor`` (h, h, 3) uint8 RGB covers ``floor_size`` metres round the origin and is repeated beyond; ``panorama``
-    (h, w, 3) runs once round (left to right as one turns right), from 60 degrees up (top row) to 30 degrees down.
+    ``floor`` (h, h, 3) uint8 RGB covers ``floor_size`` metres around the origin and is repeated beyond; ``panorama``
+    (h, w, 3) covers one full turn to the right (from left to right), from 60 degrees up (top row) to 30 degrees down.
     """
 
     floor: np.ndarray
     panorama: np.ndarray
     floor_size: float = 24.0
-    fade: float = 25.0  # metres after which the floor has mostly melted into the panorama
+    fade: float = 25.0  # metres to the distance where most of the floor has faded into the panorama
 
 
 @dataclass(frozen=True)
 class View:
-    """What a picture is taken with: its size in px, K (3, 3) in px, and a rigid (4, 4) from world to camera, metres."""
+    """The camera of a picture: the size in px, K (3, 3) in px, and a rigid (4, 4) from world to camera, metres."""
 
     width: int
     height: int
@@ -60,14 +60,14 @@ class View:
 
     @property
     def to_rays(self) -> np.ndarray:
-        """(3, 3): (u, v, 1) px -> direction in the world, of which one unit goes one metre deep."""
+        """(3, 3): (u, v, 1) px -> direction in the world, of depth 1."""
         return self.world_to_camera[:3, :3].T @ np.linalg.inv(self.intrinsics)
 
 
 def backdrop(
     view: View, around: Surroundings, light: Light, *, casting: Iterable[tuple[np.ndarray, np.ndarray]]
 ) -> np.ndarray:
-    """(H, W, 3) uint8 RGB: panorama and floor. ``casting``: vertices (V, 3) m and faces (F, 3) of what has a shadow."""
+    """(H, W, 3) uint8 RGB: panorama and floor. ``casting``: vertices (V, 3) m and faces (F, 3) that cast shadows."""
     eye, to_rays = view.eye, view.to_rays
     panorama = _panorama(view, around.panorama, to_rays)
     if eye[1] < LOWEST_EYE:
@@ -115,7 +115,7 @@ def _panorama(view: View, panorama: np.ndarray, to_rays: np.ndarray) -> np.ndarr
 def _shadow(
     light: Light, casting: Iterable[tuple[np.ndarray, np.ndarray]], to_floor: np.ndarray, shape: tuple[int, int]
 ) -> np.ndarray:
-    """(H, W) float32 in 0-1 that the floor's colour is multiplied with: each mesh laid flat along the key light.
+    """(H, W) float32 in 0-1, factors of the floor's colour: each mesh is projected onto the floor along the key light.
 
     ``to_floor`` (3, 3) maps pixels to points of the floor; ``shape`` is (W, H).
     """
@@ -133,12 +133,12 @@ def _shadow(
 
 
 def _footprint(flat: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A mesh laid flat (V, 2: x, z m) -> the cells of the floor under it (h, w) 0-1, and (x, z) m of the first cell."""
+    """A mesh projected onto the floor (V, 2: x, z m) -> its floor cells (h, w) 0-1, and (x, z) m of the first cell."""
     low = flat.min(0) - 0.4
     cells = np.round((flat - low) / SHADOW_CELL).astype(np.int64)
     size = np.minimum(cells.max(0) + 17, 800)
     mask = np.zeros((size[1], size[0]), dtype=np.float32)
-    if len(faces) > 2000:  # so fine that its vertices alone leave no holes
+    if len(faces) > 2000:  # a mesh so fine that its vertices alone leave no holes
         inside = (cells < size).all(1)
         mask[cells[inside, 1], cells[inside, 0]] = 1
         mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((7, 7), np.uint8))

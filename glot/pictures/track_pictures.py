@@ -1,6 +1,6 @@
 """A track of a feature set, its predicted bodies and its truth in; the bodies over its pictures and from the side out.
 
-N frames of a track, V vertices. Bodies are drawn over the full picture; the crop's camera is carried over to it.
+N frames of a track, V vertices. Bodies are drawn over the full picture, with the crop's camera converted to it.
 """
 
 from pathlib import Path
@@ -27,8 +27,8 @@ from glot.scoring.metrics import HIPS
 from glot.scoring.track_errors import Truth
 
 PREDICTED, TRUE = BODY_COLOUR, (0.80, 0.72, 0.55)  # colours of bodies, RGB 0-1
-ORANGE = (225, 110, 20)  # of the true joints in side views
-RAISED = 0.05  # m above the middle of a side view: where its pelvis is
+ORANGE = (225, 110, 20)  # colour of the true joints in side views, RGB
+RAISED = 0.05  # m from the middle of a side view up to the pelvis
 BLOCK = 16  # frames whose bodies are posed together, which is several times faster than one by one
 
 
@@ -41,10 +41,10 @@ class TrackRenderer:
         rows = truth.rows
         self.body, self.params, self.truth = body, params, truth
         self.frame_index = truth.frame_index
-        self.fps = float(store.fps[rows[0]]) / usual_step(self.frame_index)  # of the rows
+        self.fps = float(store.fps[rows[0]]) / usual_step(self.frame_index)  # rows a second
         self.boxes, self.scales = store.bbox[rows], store.crop_scale[rows]
         self.pictures = Pictures(root, images)
-        self._blocks: dict[bool, tuple[int, NDArray, NDArray]] = {}  # is it the truth -> block, vertices, joints
+        self._blocks: dict[bool, tuple[int, NDArray, NDArray]] = {}  # true body? -> block, vertices, joints
         self.true_cam: torch.Tensor | None = None
         if truth.smpl is not None:
             with torch.no_grad():
@@ -56,7 +56,7 @@ class TrackRenderer:
         return len(self.frame_index)
 
     def posed(self, i: int, *, true: bool = False) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Vertices (V, 3) and the 14 joints (14, 3) of frame i: metres, about the body's origin, camera frame."""
+        """Vertices (V, 3) and the 14 joints (14, 3) of frame i: metres from the body's origin, camera frame."""
         number, vertices, joints = self._blocks.get(true, (-1, np.empty(0), np.empty(0)))
         if number != i // BLOCK:
             params = self.truth.smpl if true else self.params
@@ -92,13 +92,13 @@ class TrackRenderer:
     ) -> Picture:
         """The body of frame i over ``panel``, a view of the picture; ``to_panel`` (2, 3) maps its px to the panel's.
 
-        ``colours`` (V, 3), RGB 0-1, instead of the one colour of a predicted or true body.
+        ``colours`` (V, 3), RGB 0-1, replace the one colour of a predicted or true body.
         """
         cams = self.true_cam if true else self.params.cam
         assert cams is not None
         height, width = self.pictures.size
         side = float(self.boxes[i, 2] * self.scales[i])
-        focal = FOCAL_LENGTH * side / CROP_SIZE  # that of the crop, so that the body looks the same in the full picture
+        focal = FOCAL_LENGTH * side / CROP_SIZE  # the crop's, so that the body looks the same in the full picture
         box = torch.tensor([[self.boxes[i, 0], self.boxes[i, 1], side]])
         transl = full_image_translation(cams[i : i + 1], box, width=width, height=height, focal=focal)[0].numpy()
         intrinsics = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
@@ -111,7 +111,7 @@ class TrackRenderer:
         )
 
     def side_view(self, i: int, size: int, *, colours: NDArray[np.floating] | None = None) -> Picture:
-        """The predicted body of frame i from the camera's right; the true joints as orange bones, pelvis on pelvis.
+        """The predicted body of frame i from the camera's right, with the true joints as orange bones at its pelvis.
 
         ``colours`` (V, 3) as in ``overlay``.
         """
@@ -134,16 +134,16 @@ class TrackRenderer:
 def fit_cam(joints: NDArray, keypoints: NDArray) -> NDArray[np.float64]:
     """Weak-perspective cameras (N, 3: s, tx, ty) that bring joints (N, J, 3) m onto keypoints (N, J, 3) in crop units.
 
-    For the ground truth, which comes without such a camera. Least squares of s (x + tx) and s (y + ty) over the joints
+    For the ground truth, which has no such camera. Least squares of s (x + tx) and s (y + ty) over the joints
     whose confidence is above 0. A frame with fewer than two such joints takes the camera of the nearest frame with two.
     InputError if no frame has two.
     """
     cams = np.full((len(joints), 3), np.nan)
-    for i, (xyz, known) in enumerate(zip(joints, keypoints, strict=True)):
-        seen = known[:, 2] > 0
+    for i, (xyz, points) in enumerate(zip(joints, keypoints, strict=True)):
+        seen = points[:, 2] > 0
         if seen.sum() < 2:
             continue
-        xy, target, count = xyz[seen, :2].astype(np.float64), known[seen, :2], int(seen.sum())
+        xy, target, count = xyz[seen, :2].astype(np.float64), points[seen, :2], int(seen.sum())
         system = np.zeros((2 * count, 3))
         system[:count, 0], system[:count, 1] = xy[:, 0], 1
         system[count:, 0], system[count:, 2] = xy[:, 1], 1

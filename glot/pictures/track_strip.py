@@ -9,13 +9,13 @@ from glot.pictures.drawing import Picture, write
 from glot.pictures.track_pictures import ORANGE, TrackRenderer
 
 MOMENTS = 6
-PANEL = 256  # px, of the strip
-LEFT, FOOT = 110, 22  # px, for the rows' names and the captions
+PANEL = 256  # px, width and height of a panel of the strip
+LEFT, FOOT = 110, 22  # px: width of the rows' names, height of the captions
 VIDEO_HEIGHT = 400  # px
 
 
 def strip(track: TrackRenderer, *, title: str) -> Picture:
-    """The contact strip: moments from left to right; of each the crop, the bodies over it, and the side view."""
+    """The contact strip: moments from left to right. Each has the crop, the bodies over it, and the side view."""
     has_truth = track.true_cam is not None
     names = ["input", "prediction", *(["ground truth"] if has_truth else []), "side view"]
     lines = [[Line(name)] for name in names]

@@ -21,7 +21,7 @@ from glot.pictures.viewer_scene import BodyScene
 if TYPE_CHECKING:
     import viser
 
-FRAME_RATES = (0.25, 0.5, 1.0, 2.0)  # of the video's
+SPEEDS = (0.25, 0.5, 1.0, 2.0)  # 1.0 is the frame rate of the video
 TICK = 0.015  # seconds between two readings of the page's controls
 VIEWS = ("as filmed", "from the side")
 
@@ -34,7 +34,7 @@ def view(spec: ViewSpec) -> None:
     video = open_video(spec.video, motions[0]) if spec.video else None
     viewer = Viewer(motions, load_body(spec.body), video, host=spec.host, port=spec.port)
     people = "1 person" if len(motions) == 1 else f"{len(motions)} people"
-    print(f"{people}, frames {viewer.first} to {viewer.last}: open {viewer.url} (Ctrl-C ends it)", flush=True)
+    print(f"{people}, frames {viewer.first} to {viewer.last}: open {viewer.url} (Ctrl-C ends the viewer)", flush=True)
     with suppress(KeyboardInterrupt):
         viewer.run()
     viewer.close()
@@ -42,7 +42,7 @@ def view(spec: ViewSpec) -> None:
 
 @dataclass(frozen=True)
 class Controls:
-    """What the controls of the page are set to."""
+    """The state of the page's controls."""
 
     frame: int
     playing: bool
@@ -52,7 +52,7 @@ class Controls:
 
 
 class Viewer:
-    """A page at ``url``. ``run`` draws what its controls ask for, in the thread that calls it."""
+    """A page at ``url``. ``run`` draws what its controls select, in the thread that calls ``run``."""
 
     def __init__(
         self,
@@ -84,15 +84,15 @@ class Viewer:
             self.draw(self.played(self.controls(), time.monotonic()))
 
     def played(self, controls: Controls, now: float) -> Controls:
-        """While the video plays: moves the slider to the frame that is due at ``now`` (s).
+        """While the video plays, moves the slider to the frame of the time ``now`` (s).
 
-        Where drawing takes longer than a frame lasts, frames are left out.
+        If drawing takes longer than a frame lasts, frames are skipped.
         """
         drawn = self.drawn
         if not controls.playing or drawn is None:
             return controls
         if not drawn.playing or (drawn.frame, drawn.speed) != (controls.frame, controls.speed):
-            self.play_start = now, controls.frame  # play was just switched on, or somebody moved the slider
+            self.play_start = now, controls.frame  # play was just switched on, or the slider was moved
         start, frame = self.play_start
         passed = int((now - start) * self.fps * controls.speed + 1e-6)
         frame = self.first + (frame - self.first + passed) % (self.last - self.first + 1)
@@ -107,7 +107,7 @@ class Viewer:
             self.video.close()
 
     def controls(self) -> Controls:
-        """What the page asks for now."""
+        """The current state of the page's controls."""
         return Controls(
             frame=int(self.slider.value),
             playing=bool(self.play.value),
@@ -117,7 +117,7 @@ class Viewer:
         )
 
     def draw(self, controls: Controls) -> None:
-        """Changes the scene to what ``controls`` ask for. What it shows already is not computed again."""
+        """Changes the scene to what ``controls`` select. Unchanged parts are not computed again."""
         before, self.drawn = self.drawn, controls
         moved = before is None or before.frame != controls.frame
         with self.server.atomic():
@@ -134,9 +134,9 @@ class Viewer:
         last = max(self.last, self.first + 1)  # a slider needs two different ends
         self.slider = gui.add_slider("frame", min=self.first, max=last, step=1, initial_value=self.first)
         self.play = gui.add_checkbox("play", False)
-        self.speed = gui.add_dropdown("speed", [str(rate) for rate in FRAME_RATES], initial_value="1.0")
+        self.speed = gui.add_dropdown("speed", [str(rate) for rate in SPEEDS], initial_value="1.0")
         self.picture = gui.add_checkbox("picture", True, visible=self.video is not None)
-        views = gui.add_button_group("look", VIEWS)
+        views = gui.add_button_group("view", VIEWS)
         self.people = [
             gui.add_checkbox(f"person {motion.person}", True, hint=f"{len(motion)} frames") for motion in motions
         ]
@@ -154,7 +154,7 @@ class Viewer:
 def read_motions(results: Path) -> list[Motion]:
     """The motions in a file or a folder, each person once (.npz before .parquet).
 
-    InputError where there is none, or where they are not of one video.
+    InputError if there is no motion, or if the motions are not from one video.
     """
     files = [results]
     if results.is_dir():

@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 COLOURS = (  # RGB, one person after the other
     (115, 158, 230), (236, 160, 90), (120, 190, 120), (214, 112, 128), (160, 130, 210), (110, 190, 200), (205, 185, 90),
 )  # fmt: skip
-SCREEN_WIDTH = 960  # px at most, of the picture that is sent to the browser
+SCREEN_WIDTH = 960  # px, largest width of the picture that is sent to the browser
 BEHIND = 0.8  # metres from the person farthest away to the screen
 MARGIN = 1.05  # the view as filmed is this many times as wide as the picture
 
 
 class BodyScene:
-    """One mesh a person, and a screen if there is a video. A body is posed only when it is shown."""
+    """One mesh for each person, and a screen if there is a video. A body is posed only when it is shown."""
 
     def __init__(self, scene: "viser.SceneApi", motions: list[Motion], body: Body, video: SeekableVideo | None) -> None:
         self.motions, self.body, self.video = motions, body, video
-        one = motions[0]
-        self.size, self.focal = (one.width, one.height), one.focal
+        first_motion = motions[0]
+        self.size, self.focal = (first_motion.width, first_motion.height), first_motion.focal
         depths = np.concatenate([motion.joints3d[..., 2].max(axis=1) for motion in motions])
-        self.depth = float(depths.max()) + BEHIND  # m, of the screen
+        self.depth = float(depths.max()) + BEHIND  # depth of the screen, m
         first = min(int(motion.frames[0]) for motion in motions)
         _add_light(scene)
         self.screen = self._add_screen(scene, first)
@@ -50,7 +50,7 @@ class BodyScene:
         ]
 
     def show_bodies(self, frame: int, people: tuple[bool, ...]) -> None:
-        """Poses the bodies of ``frame``; hides who is not in it, and who is not wanted (``people``, in order)."""
+        """Poses the bodies of ``frame``; hides people who are not in it, or False in ``people``."""
         for motion, mesh, wanted in zip(self.motions, self.meshes, people, strict=True):
             row = int(np.searchsorted(motion.frames, frame))
             present = row < len(motion) and motion.frames[row] == frame
@@ -99,12 +99,12 @@ class BodyScene:
         )
 
     def _middle(self, frame: int) -> NDArray[np.float32]:
-        """(3,) m, the mean pelvis of the people in ``frame``; of everybody in their first frames, if it is empty."""
+        """(3,) m, the mean pelvis of the people in ``frame``; without any, of all people in their first frames."""
         present = np.concatenate([motion.joints3d[motion.frames == frame, 0] for motion in self.motions])
         return (present if len(present) else np.stack([motion.joints3d[0, 0] for motion in self.motions])).mean(axis=0)
 
     def _picture(self, frame: int) -> NDArray[np.uint8]:
-        """(h, w, 3) RGB of the video; grey where it cannot be read."""
+        """(h, w, 3) RGB, the video's picture of ``frame``; grey if it cannot be read."""
         width, height = self.size
         assert self.video is not None
         try:

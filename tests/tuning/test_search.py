@@ -103,7 +103,7 @@ def test_a_sweep_is_one_parent_with_a_child_for_every_value_and_seed(
     assert {key: more[key] for key in errors} == errors and len(more) == 6
     with pytest.raises(InputError, match="holds a sweep with .*lr=0.1"):
         search(features, out, uri, *QUICK, "lr=0.1", values="0,0.5", resume=True)
-    with pytest.raises(InputError, match="--sweep colour: .*there is mask_ratio"):
+    with pytest.raises(InputError, match="--sweep colour: .*choose one of mask_ratio"):
         report.main(ReportSpec(mlflow=uri, out=tmp_path / "report", sweep="colour"))
 
 
@@ -278,4 +278,4 @@ def test_two_sweeps_at_once_into_one_server_and_what_a_browser_shows(
         view.goto(f"{server}/#/experiments/{experiment}/runs/{parents['mask_ratio'].info.run_id}")
         for value in ("0.25", "0.5"):
             view.get_by_text(f"mask_ratio={value}, seed 1").first.wait_for(timeout=60_000)
-        view.get_by_text("The paper's (Table 4)").first.wait_for(timeout=60_000)
+        view.get_by_text("The paper's errors (Table 4)").first.wait_for(timeout=60_000)

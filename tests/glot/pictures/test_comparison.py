@@ -1,4 +1,4 @@
-"""Movement by the correction is measured with the pelvises on each other, and coloured where it is."""
+"""Movement by the correction is measured with both pelvises at one place, and coloured where it is."""
 
 from dataclasses import replace
 

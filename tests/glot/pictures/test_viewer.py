@@ -76,7 +76,7 @@ def screenshot(tab: Page) -> np.ndarray:
 
 
 def until(tab: Page, true: Callable[[np.ndarray], bool], what: str) -> None:
-    """Waits for a screenshot (H, W, 3: RGB) of which ``true`` holds; ``what`` it should show is for the message."""
+    """Waits for a screenshot (H, W, 3: RGB) of which ``true`` holds; ``what`` is for the error message."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         if true(screenshot(tab)):
