@@ -19,13 +19,13 @@ from glot.errors import InputError
 
 Item = TypeVar("Item")
 
-PLAIN_SECONDS = 10.0  # without a terminal: at most one progress line in this many seconds
+PLAIN_SECONDS = 10.0  # shortest time between two progress lines where there is no terminal
 
 
 def run(main: Callable[..., Any]) -> NoReturn:
     """Runs ``main`` as a command and exits with its code.
 
-    0: done. 1: done, but not all of it could be. 2: the user's mistake (a message, no trace). 130: interrupted.
+    0: done. 1: partly done, some items failed. 2: the user's mistake (a message, no trace). 130: interrupted.
 
     ``main`` takes options as typed parameters, or one dataclass whose fields are the options (see ``with_options``).
     It may return an int to choose the exit code itself.
@@ -40,7 +40,7 @@ def run(main: Callable[..., Any]) -> NoReturn:
     except typer.Abort:
         sys.exit(130)
     except Exception as error:
-        # click's own usage errors know how to print themselves; anything else is our bug and keeps its trace.
+        # click's usage errors have a method that prints them. Any other exception is our bug and keeps its trace.
         if hasattr(error, "show") and hasattr(error, "exit_code"):
             error.show()
             sys.exit(error.exit_code)
@@ -49,11 +49,11 @@ def run(main: Callable[..., Any]) -> NoReturn:
 
 
 def with_options(main: Callable[..., Any]) -> Callable[..., Any]:
-    """``main(spec)`` of a dataclass as the function that typer reads: one parameter for each field, in their order.
+    """The function that typer reads for a ``main(spec)``: it has one parameter for each field of the spec's dataclass.
 
     A field is annotated as a typer parameter: ``out: Annotated[Path, typer.Option(help="...")] = Path("x")``. Fields
-    with ``init=False`` are no options. The dataclass checks its values when it is built (``__post_init__``), so a
-    mistake is reported before ``main`` begins. A ``main`` with plain parameters is returned as it is.
+    with ``init=False`` are not options. The dataclass checks its values when it is built (``__post_init__``), so a
+    mistake is reported before ``main`` begins. A ``main`` with plain parameters is returned unchanged.
     """
     parameters = list(inspect.signature(main).parameters.values())
     hints = get_type_hints(main, include_extras=True)
@@ -86,7 +86,7 @@ def with_options(main: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _annotation(kind: Any) -> Any:
-    """What typer reads: an option that may be repeated is a list there, and a tuple in a spec."""
+    """The annotation that typer reads. A repeatable option is a tuple in a spec, and a list for typer."""
     if get_origin(kind) is Annotated:
         plain, *extras = get_args(kind)
         return Annotated[(_annotation(plain), *extras)]

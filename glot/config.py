@@ -11,7 +11,7 @@ from glot.errors import InputError
 class ModelConfig:
     """GLoT's architecture (paper section 3; sizes from the official release)."""
 
-    feature_size: int = 2048  # numbers of a feature; a run takes it from its feature sets
+    feature_size: int = 2048  # numbers in a feature; a run takes this size from its feature sets
     frames: int = 16  # T, Table 11
     nearby_frames: int = 4  # w: the local branch sees T//2-w ... T//2+w, Table 7
     mask_ratio: float = 0.5  # Table 4
@@ -20,21 +20,21 @@ class ModelConfig:
     modules: str = "gmm+lpc"  # "gmm+lpc" | "gmm" (global branch only), Table 3
     detach_global: bool = True  # HSCR sees the global estimate without its gradient, Table 8
     positions: str = "learned"  # "learned" | "sine", Table 9
-    # The official HSCR slices the global pose at offset j instead of 6*j, so joint j sees dims j..j+5 and only 29 of
-    # the 144 are ever used. Published checkpoints contain that; "paper" gives every joint its own 6D rotation.
+    # "official": the global pose is sliced at offset j instead of 6*j, so joint j sees the numbers j..j+5, and only 29
+    # of the 144 numbers are used. Published checkpoints need it. "paper": every joint sees its own 6D rotation.
     hscr_global_pose: str = "paper"  # "paper" | "official"
-    # The paper supervises the middle frame of the local branch, the official code the middle three (published: 3).
+    # Frames of the local branch with a loss: the paper has the middle frame, the official code the middle three frames.
     local_supervised_frames: int = 3
-    width: int = 512  # of the tokens of the global branch's encoder
-    depth: int = 2  # layers of that encoder
-    heads: int = 8  # of every attention layer
+    width: int = 512  # width of the tokens of the global branch's encoder
+    depth: int = 2  # layers of the global branch's encoder
+    heads: int = 8  # heads of every attention layer
     decoder_width: int = 256
     decoder_depth: int = 1
     local_width: int = 256
     local_depth: int = 3
     mlp_ratio: int = 4  # width of a transformer's hidden layer / width of its tokens
     hidden: int = 1024  # width of the hidden layers of both regressors
-    iterations: int = 3  # of the iterative regressor
+    iterations: int = 3  # iterations of the iterative regressor
     dropout: float = 0.1
     drop_path: float = 0.2
     regressor_dropout: float = 0.5
@@ -65,7 +65,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the loss terms (official configs), and two choices about the official velocity loss."""
+    """Weights of the loss terms (official configs), and options of the velocity terms."""
 
     keypoints2d: float = 300.0
     joints3d: float = 300.0
@@ -74,9 +74,10 @@ class LossConfig:
     velocity2d: float = 10.0
     velocity3d: float = 100.0
     use_accel: bool = False  # second instead of first differences
-    # Official: the mean over all frames, times the mean of the mask. "masked": each frame times its own mask.
+    # "masked": each frame is weighted by its mask. "official": the mean over all frames times the mean of the mask.
     velocity3d_mask: str = "masked"  # "masked" | "official"
-    # Official: joints are not centred at the root, although 3DPW has translations and the other sets are centred.
+    # "centred": joints are centred at the root. "official": joints are not centred, although the joints of 3DPW include
+    # translations and the joints of the other sets do not.
     velocity3d_root: str = "centred"  # "centred" | "official"
 
     def __post_init__(self) -> None:
@@ -91,18 +92,18 @@ class DataConfig:
     sets_2d: tuple[str, ...] = ()
     sets_3d: tuple[str, ...] = ("3dpw",)
     no_smpl: tuple[str, ...] = ()  # sets whose SMPL parameters are not used as targets
-    validation: tuple[str, ...] = ("3dpw",)  # epochs are compared by the first; the others are logged
-    batch_size: int = 64  # windows of a step, over all workers
+    validation: tuple[str, ...] = ("3dpw",)  # epochs are compared by the first set; the other sets are only logged
+    batch_size: int = 64  # windows of a step, of all workers together
     fraction_2d: float = 0.6  # int(64 * 0.6) = 38 windows of 2D sets and 26 of 3D sets
     stride: int = 16  # frames from one training window of a track to the next; 16 = no overlap
-    # Standard deviation of the noise that training adds to features (those of the open weights deviate by about 0.5).
-    # The official code adds none (0). On the open sample it has not helped.
+    # Standard deviation of the noise that training adds to features. (Features of the open weights have a standard
+    # deviation of about 0.5.) 0: no noise, as in the official code. Noise did not help on the open sample.
     feature_noise: float = 0.0
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides what a run trains. ``seed`` fixes initialisation, sampling and masking."""
+    """Everything that decides what a run trains. ``seed`` fixes initialisation, sampling and masking."""
 
     name: str
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -112,11 +113,11 @@ class Recipe:
     steps_per_epoch: int = 1000
     lr: float = 1e-4  # maximum of the schedule, which starts and ends at a tenth of it
     weight_decay: float = 0.0
-    clip_norm: float = 0.0  # largest norm of the gradient; longer ones are scaled down. 0, as officially: no limit
+    clip_norm: float = 0.0  # largest norm of the gradient, which is scaled down to it. 0: no limit, as officially
     warmup_epochs: int = 5
-    first_eval_epoch: int = 25  # counted from 0: 25 means that the 26th epoch is the first one that is validated
-    # Shrinkage of the whitening that the first layers start from (glot.models.whitening): the larger, the weaker the
-    # whitening. 0, as officially: none.
+    first_eval_epoch: int = 25  # counted from 0: with 25, the 26th epoch is the first that is validated
+    # Shrinkage of the whitening that the first layers start from (glot.models.whitening); a larger value makes the
+    # whitening weaker. 0: no whitening, as in the official code.
     whiten: float = 0.0
     seed: int = 1
     # The next three change how a step is computed, not what it computes.
@@ -160,7 +161,7 @@ def table1_h36m_mpii3d() -> Recipe:
 
 
 def table2_3dpw() -> Recipe:
-    """Table 2: 3DPW evaluated without having been trained on."""
+    """Table 2: evaluated on 3DPW, which is not among the training sets."""
     base = table1_h36m_mpii3d()
     return replace(
         base,
@@ -191,14 +192,14 @@ def open_start() -> Recipe:
 
 
 def open_video() -> Recipe:
-    """How the shipped model for real videos was trained, on BlazePose's features: half the paper's width, its depth."""
+    """How the shipped model for real videos was trained, on BlazePose's features; half as wide as the paper's model."""
     base = open_start()
     model = replace(base.model, width=256, decoder_width=256, local_width=256, mlp_ratio=2, hidden=512, drop_path=0.1)
     return replace(
         base,
         name="open_video",
         model=model,
-        data=replace(base.data, feature_noise=0.03),  # 4 px of the crop, 8 mm: as accurate as landmarks of real people
+        data=replace(base.data, feature_noise=0.03),  # 4 px of the crop, 8 mm: BlazePose's error on real people
         epochs=60,
         lr=4e-4,
         warmup_epochs=3,
@@ -207,7 +208,7 @@ def open_video() -> Recipe:
 
 
 def open_sample() -> Recipe:
-    """For the rendered sample, laid out as 3DPW is: minutes on two CPU cores. Not comparable with the paper."""
+    """For the rendered sample, which has 3DPW's layout: minutes on two CPU cores. Not comparable with the paper."""
     return Recipe(
         "open_sample",
         data=DataConfig(batch_size=32, stride=1),
@@ -225,7 +226,7 @@ RECIPES = {
     for recipe in (open_sample, open_start, open_video, table1_3dpw, table1_h36m_mpii3d, table2_3dpw)
 }
 OPEN_RECIPES = ("open_sample", "open_start", "open_video")  # train on rendered people, which everybody can make
-BLAZEPOSE_RECIPES = ("open_video",)  # for features of BlazePose; the others are for those of a ResNet-50
+BLAZEPOSE_RECIPES = ("open_video",)  # for features of BlazePose; the other recipes are for features of a ResNet-50
 
 
 def recipe_named(name: str, settings: Sequence[str] = ()) -> Recipe:
@@ -250,7 +251,7 @@ def to_dict(recipe: Recipe) -> dict[str, Any]:
 
 
 def from_dict(values: dict[str, Any]) -> Recipe:
-    """The inverse of ``to_dict``. Raises InputError for unknown or missing fields; none is given a default silently."""
+    """The inverse of ``to_dict``. Raises InputError for unknown or missing fields; no field gets its default."""
     return _build(Recipe, values, "recipe")
 
 

@@ -2,7 +2,7 @@
 
 
 class InputError(ValueError):
-    """A user's mistake, said in one line that names the thing and the remedy.
+    """A user's mistake. The message names what is wrong and the remedy, in one line.
 
     Commands print it as ``error: ...`` and exit with code 2, without a stack trace (see ``glot.cli.run``).
     """

@@ -1,6 +1,6 @@
 """Where a command looks when an option is left out: data/, body/, features/ and runs/ in $GLOT_HOME.
 
-$GLOT_HOME is the current folder when it is not set. What is missing there is said in one message, with the commands
+If GLOT_HOME is not set, it is the current folder. One message names everything that is missing there, with the commands
 that make it.
 """
 
@@ -36,17 +36,17 @@ def runs_folder() -> Path:
 
 
 def body_folder() -> Path | None:
-    """body/ where it holds SMPL; None, which stands for the open body, where it does not."""
+    """body/ if it holds SMPL, else None, which stands for the open body."""
     folder = home() / "body"
     return folder if any((folder / name).is_file() for name in BODY_FILES) else None
 
 
 def body_for(given: Path | None, made_with: Mapping[str, Any]) -> Path | None:
-    """The body model for features that were made with ``made_with`` = {open, ...} of their manifest.
+    """The body model for features. ``made_with`` = {open, ...}, the body of their manifest.
 
-    - ``given`` (--body), where there is one;
-    - None, which stands for the open body, for features that were made with it;
-    - else body/ in the home folder, or None where there is no SMPL in it.
+    - ``given`` (--body), if it is not None;
+    - None, which stands for the open body, for features that were made with the open body;
+    - else body/ in the home folder, or None if there is no SMPL in it.
     """
     if given is not None or made_with.get("open"):
         return given
@@ -54,7 +54,7 @@ def body_for(given: Path | None, made_with: Mapping[str, Any]) -> Path | None:
 
 
 def missing_error(things: Sequence[tuple[str, str]]) -> InputError:
-    """The one error for everything that is missing: (what is missing, the command that makes it) each."""
+    """One error for all missing ``things``: pairs of what is missing and the command that makes it."""
     lines = [f"{what}\n    {command}" for what, command in things]
     if len(lines) == 1:
         return InputError(lines[0])
@@ -66,7 +66,7 @@ def missing_error(things: Sequence[tuple[str, str]]) -> InputError:
 def check_job_paths(paths: Mapping[str, Path | None]) -> None:
     """InputError in a Ray job where one of ``paths`` (option -> path) is relative, naming all of them.
 
-    A submitted job runs in a copy of the folder it was submitted from, which is thrown away.
+    A submitted job runs in a copy of the folder that it was submitted from, and the copy is deleted afterwards.
     """
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
         return
@@ -74,7 +74,7 @@ def check_job_paths(paths: Mapping[str, Path | None]) -> None:
     if relative:
         environment = json.dumps({"env_vars": {"GLOT_HOME": "/a/folder/all/nodes/see"}})
         raise InputError(
-            f"{', '.join(relative)}: must be absolute in a Ray job, which runs in a copy of your folder that is thrown "
-            f"away. Give absolute paths, or a home for all of them:\n"
+            f"{', '.join(relative)}: must be absolute in a Ray job, which runs in a temporary copy of your folder. "
+            f"Give absolute paths, or set GLOT_HOME for all of them:\n"
             f"    ray job submit --runtime-env-json '{environment}' ..."
         )

@@ -1,7 +1,7 @@
 """Where feature sets are kept: a folder that this machine sees, or an object store's URI such as s3://bucket/features.
 
-Both are used as paths. What differs is here: how a file appears only when it is complete, and how Parquet is opened. An
-object store shows a file only when it is complete. In a folder, a finished temporary file is renamed.
+Both are used as paths. They differ in two things, which are here. Parquet is opened in another way. And a file must
+appear only when it is complete: an object store does that itself; in a folder, a finished temporary file is renamed.
 """
 
 import hashlib
@@ -19,12 +19,16 @@ from upath import UPath
 from glot.errors import InputError
 
 BLOCK_BYTES = 1 << 20
+# Scheme of a URI -> the package that reads it.
 EXTRAS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
 
 
 def location(text: str | Path) -> Path:
-    """The place that an option names. Credentials and endpoints of object stores come from the environment, as their
-    own tools have them (AWS_PROFILE, AWS_ENDPOINT_URL, ...). InputError for a scheme that nothing here can read."""
+    """The folder or URI that an option names.
+
+    Credentials and endpoints of object stores come from the environment variables that the stores' own tools read
+    (AWS_PROFILE, AWS_ENDPOINT_URL, ...). InputError for a scheme that cannot be read.
+    """
     if "://" not in str(text):
         return Path(text)
     scheme = str(text).partition("://")[0]
@@ -43,14 +47,14 @@ def is_remote(path: Path) -> bool:
 
 
 def cache_folder() -> Path:
-    """Where copies are kept that can be made again: $GLOT_CACHE, or glot below $XDG_CACHE_HOME, or below ~/.cache."""
+    """The folder of files that can be made again: $GLOT_CACHE, else glot below $XDG_CACHE_HOME or ~/.cache."""
     if named := os.environ.get("GLOT_CACHE"):
         return Path(named).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "glot"
 
 
 def file_hash(path: Path) -> str:
-    """16 hex digits of the SHA-256 of a file; a block of it is in memory at a time."""
+    """16 hex digits of the SHA-256 of a file, which is read block by block."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(BLOCK_BYTES):
@@ -64,7 +68,7 @@ def temporary_of(path: Path) -> Path:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file that is there either whole or as it was before."""
+    """Writes a file in one step: nobody sees a part of ``content``, and a failure leaves the file as it was before."""
     if is_remote(path):
         path.write_bytes(content)
         return
@@ -74,7 +78,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def move_in(local: Path, target: Path) -> None:
-    """Puts a finished local file in its place; into a folder of the same file system by a rename."""
+    """Moves a finished local file to ``target``: a rename in the same file system, or an upload to an object store."""
     if is_remote(target):
         cast(Any, target).fs.put_file(str(local), cast(Any, target).path)
         local.unlink()
@@ -84,7 +88,8 @@ def move_in(local: Path, target: Path) -> None:
 
 @contextmanager
 def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
-    """The Parquet file at ``path``; of a remote one, what is asked for is fetched. pa.ArrowInvalid if it is none."""
+    """The Parquet file at ``path``. Of a remote file, only the parts that are read are fetched. pa.ArrowInvalid if it
+    is not a Parquet file."""
     if is_remote(path):
         with path.open("rb") as file, pq.ParquetFile(pa.PythonFile(file, "r")) as opened:
             yield opened

@@ -1,4 +1,4 @@
-"""Whether the Ray cluster can hold a run: joining it, its resources, and which files its nodes see."""
+"""Whether a Ray cluster can hold a run: joining the cluster, its resources, and which files its nodes see."""
 
 import os
 import time
@@ -16,11 +16,11 @@ from glot.location import is_remote, temporary_of
 
 NODE_SECONDS = 60.0  # how long to wait for a lost node to come back
 ANSWER_SECONDS = 15.0  # a node that has not answered after this is lost
-LOOK_SECONDS = 60.0  # for a node to say which files it sees
+LOOK_SECONDS = 60.0  # how long a node may take to report which files it sees
 
 
 def connect(*, workers: int, gpus: int) -> None:
-    """Joins or starts a Ray with room for the workers; InputError where this machine lacks the GPUs."""
+    """Joins a Ray cluster, or starts Ray with enough cores for the workers; InputError where GPUs are lacking."""
     present = torch.cuda.device_count()
     if not os.environ.get("RAY_ADDRESS") and gpus > present:  # checked first, because Ray takes seconds to start
         raise InputError(

@@ -36,7 +36,7 @@ def plot(epochs: list[dict[str, float]], path: Path) -> None:
     for term in terms:
         branch, _, kind = term.rpartition("/")
         style: dict = {"color": "black", "linewidth": 2}
-        if branch:  # the colour is that of the term, the line style that of the branch
+        if branch:  # the colour shows the term, the line style shows the branch
             style = {"color": f"C{kinds.index(kind)}", "linestyle": "--" if branch == "local" else "-"}
         left.plot(numbers, [row.get(f"{LOSS}{term}") for row in epochs], label=term, **style)
     for name in names:

@@ -1,10 +1,11 @@
-"""A training run from its spec to its results: ``fit`` is prepare, launch, publish.
+"""A training run from its spec to its results. ``fit`` has four stages:
 
-prepare    everything that can be checked before a worker starts; the folder and the MLflow run are opened
-launch     the workers run until they have ended (glot.training.workers)
-publish    metrics and curves of the run into its folder and into MLflow
+prepare          checks everything that can be checked before a worker starts; opens the folder and the MLflow run
+launch           runs the workers until they have ended (glot.training.workers)
+conclude         marks the run as finished
+record_results   writes metrics and curves of the run into its folder and into MLflow
 
-Each stage reads what the earlier ones left in the run's folder, so each can be run again.
+Each stage reads the files that earlier stages left in the run's folder, so a stage can be repeated.
 """
 
 import json
@@ -55,23 +56,23 @@ class PreparedRun:
 
     spec: TrainSpec
     labels: MlflowLabels
-    recipe: Recipe  # with the size of the features
-    lineage: dict[str, Any]  # what the features were made with
+    recipe: Recipe  # the recipe with the feature size of its feature sets
+    lineage: dict[str, Any]  # what the features were made with (glot.training.feature_sets)
     features: Path
     out: Path
     body: Path | None
     start: Path | None
     stop_at: float = math.inf  # seconds since 1970
-    run_id: str = ""  # of MLflow
+    run_id: str = ""  # id of the MLflow run; "": nothing is logged
 
 
 def fit(spec: TrainSpec, launcher: Launcher | None = None, *, labels: MlflowLabels | None = None) -> dict[str, float]:
     """Trains a recipe and returns the metrics of its best epoch; the run's folder gets best/, last/ and epochs.json.
 
-    Started again with the same folder it goes on at its last checkpoint, or returns at once when it is finished.
-    ``launcher`` decides where the workers run (default: Ray Train's workers; Ray must be running then), ``labels`` how
-    the run appears in MLflow. Raises Unfinished when ``spec.max_seconds`` are over, InputError for inputs that do not
-    fit together.
+    If the folder holds an unfinished run, the run continues from its last checkpoint (with ``spec.resume``). If the run
+    in the folder is finished, its metrics are returned at once. ``launcher`` decides where the workers run (default:
+    Ray Train's workers; Ray must be running). ``labels`` decides how the run appears in MLflow. Raises Unfinished when
+    ``spec.max_seconds`` are over, InputError for inputs that do not fit together.
     """
     launcher, labels = launcher or RayWorkers(), labels or MlflowLabels()
     run = prepare(spec, launcher, labels)
@@ -87,7 +88,7 @@ def fit(spec: TrainSpec, launcher: Launcher | None = None, *, labels: MlflowLabe
         status = "KILLED"
         raise
     finally:
-        publish(run, status)
+        record_results(run, status)
     return metrics
 
 
@@ -106,8 +107,10 @@ def prepare(spec: TrainSpec, launcher: Launcher, labels: MlflowLabels) -> Prepar
 
 
 def check_inputs(spec: TrainSpec, labels: MlflowLabels) -> PreparedRun:
-    """InputError unless features, body and starting weights fit together. Also builds the model once, so that a recipe
-    that no worker could build ends here."""
+    """InputError unless features, body and starting weights fit together.
+
+    It also builds the model once, so that a recipe whose model cannot be built is refused before workers start.
+    """
     features, recipe = spec.features.resolve(), spec.chosen_recipe
     lineage = feature_lineage(recipe, features)
     recipe = replace(recipe, model=replace(recipe.model, feature_size=lineage["backbone"]["feature_size"]))
@@ -132,7 +135,7 @@ def check_inputs(spec: TrainSpec, labels: MlflowLabels) -> PreparedRun:
 
 
 def new_state(run: PreparedRun) -> dict[str, Any]:
-    """The state of a run that begins, as run.json stores it."""
+    """The state of a new run, as run.json stores it."""
     start = run.start
     return {
         "recipe": json.loads(json.dumps(config.to_dict(run.recipe))),
@@ -176,7 +179,7 @@ def conclude(run: PreparedRun) -> dict[str, float]:
     return metrics
 
 
-def publish(run: PreparedRun, status: str) -> None:
+def record_results(run: PreparedRun, status: str) -> None:
     """Writes the curves of the run, and ends its MLflow run with a status: FINISHED, KILLED or FAILED."""
     if epochs := read_epochs(run.out):
         curves.write_table(epochs, run.out / "epochs.csv")

@@ -1,6 +1,6 @@
 """A recipe in; the feature sets that it reads, and what they were made with, out.
 
-All feature sets that are missing are named in one message, with the commands that make them.
+One message names all missing feature sets, with the commands that make them.
 """
 
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Feature sets and a recipe in, checkpoints and metrics out: what each worker of a training run does. No Ray here.
 
-A run that is continued at a step goes on as if it had not stopped (glot.training.stepper says why).
+A run that is continued takes the same steps as a run that was never stopped (glot.training.stepper says why).
 """
 
 import math
@@ -29,13 +29,13 @@ from glot.training.step_checkpoints import newest_step, resume
 from glot.training.stepper import Stepper, mean_over_workers
 from glot.training.writer import Writer
 
-WINDOWS_NAMED = 4  # windows of a batch that an error message names
+WINDOWS_NAMED = 4  # an error message names at most this many windows of a batch
 
 
 def first_model(recipe: Recipe, body: Body, *, spin_regressor: Path | None = None, start: Path | None = None) -> GLoT:
-    """The model that training starts from; every worker builds the same one.
+    """The model that training starts from; every worker builds the same model.
 
-    ``start``: a checkpoint whose weights it takes over; InputError if they are not of the recipe's architecture.
+    ``start``: a checkpoint whose weights the model gets; InputError if they do not fit the recipe's architecture.
     """
     torch.manual_seed(recipe.seed)
     mean = (body.mean_pose.cpu(), body.mean_shape.cpu(), body.mean_cam.cpu())
@@ -58,9 +58,9 @@ def train(
 ) -> None:
     """Trains until the recipe's last step or until ``worker.stop_at``, from the last checkpoint of an earlier start.
 
-    Writes ``out``/steps and ``out``/best, and ``out``/last at the end. ``wrap(model, **options)`` makes the model a DDP
-    model; ``report`` is called with the metrics of every epoch on rank 0, with {} on the others. Raises InputError
-    where the loss is no longer finite, naming the batch.
+    Writes ``out``/steps and ``out``/best, and ``out``/last at the end. ``wrap(model, **options)`` makes a DDP model of
+    the model. ``report`` is called after every epoch, with its metrics on rank 0 and with {} on other ranks. Raises
+    InputError naming windows of the batch where the loss is not finite.
     """
     recipe = worker.recipe
     torch.set_num_threads(worker.threads)
@@ -103,7 +103,7 @@ def train(
 def start_or_resume(
     worker: WorkerSpec, body: Body, stores: dict[str, FeatureStore], device: torch.device, *, quiet: bool
 ) -> tuple[GLoT, torch.optim.Optimizer, dict[str, Any]]:
-    """Model and optimiser of a new run, or as the last checkpoint has them, with its progress ({} for a new run)."""
+    """Model, optimiser and progress: those of the last checkpoint, or new ones with progress {} if there is none."""
     recipe = worker.recipe
     model = first_model(recipe, body, spin_regressor=worker.spin_regressor, start=worker.start).to(device)
     if recipe.whiten and worker.start is None and not newest_step(worker.out):  # a checkpoint's weights replace these
@@ -113,10 +113,10 @@ def start_or_resume(
 
 
 def wrapped(model: GLoT, recipe: Recipe, wrap: Callable[..., nn.Module] | None) -> nn.Module:
-    """The model as it is trained: a DDP model if there is ``wrap``, and compiled if the recipe says so."""
+    """The model that is called in training: a DDP model if ``wrap`` is given, and compiled if the recipe says so."""
     trained: nn.Module = model
     if wrap is not None:
-        # When nothing is masked the mask token gets no gradient, and DDP would wait for it.
+        # Without masking, DDP looks for parameters that get no gradient, so that it does not wait for them.
         trained = wrap(model, find_unused_parameters=recipe.model.mask_ratio == 0)
     if recipe.compile:
         trained = torch.compile(trained)  # type: ignore[assignment]
@@ -152,6 +152,6 @@ def divergence_message(values: dict[str, float], sampler: Sampler, step: int, ou
     named = "; ".join(window for window, _ in windows[:WINDOWS_NAMED])
     return (
         f"the loss is {values['loss']} at step {step + 1} ({terms}), its data is all finite: {named} and "
-        f"{max(len(windows) - WINDOWS_NAMED, 0)} more windows; the run diverged. Start it anew in another folder with "
-        f"a lower lr or a clip_norm; {out} keeps its last checkpoint"
+        f"{max(len(windows) - WINDOWS_NAMED, 0)} more windows; the run diverged. Start a new run in another folder "
+        f"with a lower lr or a clip_norm; the last checkpoint stays in {out}"
     )

@@ -1,8 +1,8 @@
 """Runs in MLflow: the driver prepares the store and opens runs, rank 0 logs into them.
 
-A store that does not answer costs a warning, never a run. The default store is an sqlite file, whose schema the driver
-creates: several processes that open a new file at the same time corrupt it. A run is found again by its ``glot.key``
-tag, so that a restarted job continues in it.
+A store that does not answer causes a warning; training continues. The default store is an sqlite file. The driver
+creates its schema, because several processes that open a new file at the same time corrupt it. A run is found again by
+its tag ``glot.key``, so that a restarted job continues in the same run.
 """
 
 import json
@@ -29,14 +29,14 @@ from mlflow.exceptions import MlflowException
 from glot.errors import InputError
 
 KEY_TAG, PARENT_TAG = "glot.key", "mlflow.parentRunId"
-KIND = {"mlflow.experimentKind": "custom_model_development"}  # its page in MLflow opens with the runs
-RETRY_SECONDS = 60.0  # between two attempts when the store does not answer
-MOST_POINTS = 1000  # that MLflow takes in one request
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # MLflow then opens the experiment's page with its runs
+RETRY_SECONDS = 60.0  # time between two attempts when the store does not answer
+MOST_POINTS = 1000  # largest number of points that MLflow takes in one request
 Point = tuple[str, float, int, int]  # name, value, ms since 1970, step
 
 
 def prepare(uri: str, experiment: str) -> str:
-    """The id of the experiment. It and the store's schema are created if they are missing. For the driver only.
+    """The id of the experiment. The experiment and the store's schema are created if missing. For the driver only.
 
     Raises InputError where no store answers, or the experiment was deleted.
     """
@@ -86,16 +86,17 @@ def open_run(
 
 
 class Run:
-    """Writes into one run. When the store does not answer, one warning is printed and points wait in the file ``spool``
-    until the store takes them, in this process or in the next one with this file.
+    """Writes into one MLflow run.
 
-    ``resumed``: an earlier start may have logged some of the coming steps; these are not logged twice.
+    When the store does not answer, one warning is printed, and points wait in the file ``spool`` until the store takes
+    them, from this process or from a later one with the same file. ``resumed``: an earlier start may have logged some
+    of the coming steps; they are not logged twice.
     """
 
     def __init__(self, uri: str, run_id: str, *, spool: Path | None = None, resumed: bool = False) -> None:
         self.run_id, self.lost = run_id, 0
         self._client, self._spool, self._resumed = MlflowClient(uri), spool, resumed
-        self._logged: dict[str, set[int]] = {}  # steps that the store has, by metric, looked up once
+        self._logged: dict[str, set[int]] = {}  # name of a metric -> steps that the store has; looked up once
         self._try_again, self._warned = 0.0, False
 
     def metrics(self, values: Mapping[str, float], *, step: int) -> None:
@@ -109,7 +110,7 @@ class Run:
         if self._waiting():
             self._send([])
 
-    def running(self) -> None:
+    def mark_running(self) -> None:
         """Sets the run's status to RUNNING."""
         self._try("status", lambda: self._client.update_run(self.run_id, status="RUNNING"))
 
@@ -155,7 +156,7 @@ class Run:
             self._spool.unlink(missing_ok=True)
 
     def _due(self, points: list[Point]) -> list[Point]:
-        """The points that the store does not have, each step of a metric once."""
+        """The points that the store does not have; of several points with the same metric and step, the first."""
         if not self._resumed:
             return points
         due: dict[tuple[str, int], Point] = {}

@@ -1,4 +1,4 @@
-"""Which MLflow store a command logs into, and the command that shows it. Imports nothing of MLflow."""
+"""Which MLflow store a command logs into, and the command that shows the store. Does not import MLflow."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,10 @@ def default_uri(folder: Path) -> str:
 
 
 def chosen_uri(given: str, out: Path) -> str:
-    """The store for --mlflow ``given`` of a run in the folder ``out``: beside ``out`` when left out, "" for none."""
+    """The store of a run in the folder ``out``. ``given``: the value of --mlflow; "" means a store beside ``out``.
+
+    "" is returned for --mlflow none.
+    """
     return "" if given == NONE else given or default_uri(out.resolve().parent)
 
 

@@ -1,15 +1,15 @@
-"""The progress of a training run in; lines for people out."""
+"""The progress of a training run in; printed lines out."""
 
 import math
 import time
 
 from glot.config import Recipe
 
-REPORT_SECONDS = 20.0  # between two lines within an epoch
+REPORT_SECONDS = 20.0  # shortest time between two lines within an epoch
 
 
 class ProgressLines:
-    """Prints how far a run has come, and about how long the rest takes. ``first``: the step that it starts at."""
+    """Prints how far a run has come, and about how long the rest takes. ``first``: steps done by earlier starts."""
 
     def __init__(self, recipe: Recipe, first: int) -> None:
         self.recipe, self.first = recipe, first
@@ -26,8 +26,8 @@ class ProgressLines:
     def report(self, done: int, *, loss: float, rate: float, best: float, error: float = math.inf) -> None:
         """Prints a line after ``done`` steps.
 
-        ``rate``: windows/s; ``best``, ``error``: PA-MPJPE (mm) of the best epoch and of the epoch that has just ended;
-        not shown where infinite.
+        ``rate``: windows/s. ``best`` and ``error``: PA-MPJPE (mm) of the best epoch and of the epoch that has just
+        ended; an infinite value is not printed.
         """
         now = time.monotonic()
         self.last_reported = now

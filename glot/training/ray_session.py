@@ -1,6 +1,6 @@
 """Joins the Ray cluster of RAY_ADDRESS, or starts Ray on this machine, in the same way for every command.
 
-Importing this module sets the environment variables that ray reads when it is imported. It imports neither.
+Importing this module sets the environment variables that ray reads when ray is imported. Only ``connect`` imports ray.
 """
 
 import logging
@@ -25,11 +25,12 @@ OBJECT_STORE_BYTES = 200_000_000  # enough: commands send only names and counts 
 def connect(*, cpus: int | None = None, training: bool = False) -> bool:
     """Connects this process to Ray. Returns False if it was connected already, else True.
 
-    With RAY_ADDRESS set (a submitted job has it) that cluster is joined; RAY_AUTH_MODE must then be the cluster's.
-    Otherwise a new Ray is started on this machine; one that somebody else runs here is not joined. ``cpus``: the cores
-    that the new Ray offers (None: all). ``training``: workers' output is printed by this process, and a new Ray runs
-    the dashboard's state service, without which Ray Train warns whenever it looks at its controller. Raises InputError
+    If RAY_ADDRESS is set, as in a submitted job, the cluster there is joined; RAY_AUTH_MODE must have the same value as
+    on the cluster. Otherwise a new Ray is started on this machine, even if another Ray runs here. Raises InputError
     where the cluster does not answer.
+
+    ``cpus``: the cores that a new Ray offers (None: all). ``training``: this process prints the workers' output, and a
+    new Ray runs the dashboard's state service, because Ray Train prints warnings without the service.
     """
     import ray
 
@@ -50,7 +51,7 @@ def connect(*, cpus: int | None = None, training: bool = False) -> bool:
 
 
 def _answers(address: str) -> None:
-    """OSError at once if nothing listens at host:port; Ray would try for minutes. Other addresses are not tested."""
+    """OSError at once if nothing listens at host:port, where Ray would try for minutes. Only host:port is tested."""
     host, _, port = address.rpartition(":")
     if host and "/" not in address and port.isdecimal():
         socket.create_connection((host, int(port)), timeout=10).close()

@@ -29,9 +29,11 @@ def claim(
     """Claims the folder of ``file`` for a run: returns the state that ``file`` holds, or else writes ``state`` and
     returns it.
 
-    ``what`` is "run" or "sweep", for messages. Runs that differ in an entry called in ``identity`` are different runs.
-    Raises InputError when the folder holds a different run, an unfinished one without ``resume``, or a file that is not
-    readable or lacks one of the ``required`` entries.
+    ``what`` is "run" or "sweep", for messages. Runs that differ in an entry named in ``identity`` are different runs.
+    Raises InputError when
+    - the folder holds a different run;
+    - the folder holds an unfinished run, without ``resume``;
+    - ``file`` is not readable or lacks one of the ``required`` entries.
     """
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +85,7 @@ def read_epochs(folder: Path) -> list[dict[str, float]]:
 def first_difference(old: Any, new: Any, where: str) -> str:
     """ "field = old value, now new value" for the first field that differs; "" if none does.
 
-    ``where`` is the name of the values; the sections "recipe" and "identity" are not named.
+    ``where`` is the name of the values. Names of fields are given without their section "recipe" or "identity".
     """
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):

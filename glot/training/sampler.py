@@ -1,8 +1,9 @@
 """Feature stores and the number of a step in, the step's batch out: 2D and 3D sets mixed as the recipe says.
 
-A stream is an endless concatenation of shuffled passes over the windows of its sets, addressed by position, so the
-number of a step alone decides its windows. Rank r of ``world`` takes every ``world``-th of them, from the r-th on.
-Ranks never overlap, and a run can be continued at any step without repeating the steps before it.
+A stream is an endless sequence of windows: shuffled passes over the windows of its sets, one after the other. Any
+position can be read directly, so the number of a step alone decides its windows. Rank r of ``world`` ranks takes the
+windows r, r + world, r + 2 world, ... of a step. No two ranks take the same window, and a run can be continued at any
+step without repeating the steps before it.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,8 +22,9 @@ from glot.features.windows import training_windows
 from glot.human.rotation import axis_angle_to_rotmat
 from glot.models.losses import Targets
 
-NOISE, DISTURBANCE = 7, 8  # parts of seeds; different from those of the streams
-LASTING = np.float32(0.8)  # weight of the part of a window's disturbance that all its frames share
+# Mask noise decides which frames are hidden; feature noise is added to features.
+MASK_NOISE, FEATURE_NOISE = 7, 8  # parts of their seeds; the streams have 0 and 1 in this place
+SHARED = np.float32(0.8)  # weight of the feature noise that all frames of a window have in common
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,12 @@ class WindowSet:
 
     store: FeatureStore
     starts: np.ndarray  # (n,) first row of every window
-    is_3d: bool  # whether its joints3d are used as targets
-    use_smpl: bool  # whether its pose and betas are
+    is_3d: bool  # whether joints3d are used as targets
+    use_smpl: bool  # whether pose and betas are used as targets
 
 
 class Stream:
-    """Endless shuffled windows. Datasets occur in proportion to their windows, as in the official loader."""
+    """An endless sequence of shuffled windows. A set with more windows occurs more often, as in the official loader."""
 
     def __init__(self, sets: Sequence[WindowSet], *, seed: int, stream: int) -> None:
         self.sets = list(sets)
@@ -53,29 +55,29 @@ class Stream:
     def take(self, positions: np.ndarray) -> list[tuple[WindowSet, np.ndarray, np.ndarray]]:
         """(set, first rows, positions) of the windows at these positions, grouped by set, in order within a set.
 
-        Where a pass ends within a batch, the rest of the batch comes from the next pass: the batches of all steps and
-        ranks have one size. The official loader's last batch of a pass is smaller.
+        Where a pass ends within a batch, the rest of the batch comes from the next pass, so all batches have the same
+        size. In the official loader, the last batch of a pass is smaller.
         """
         windows = np.array([self._order(int(p) // len(self))[int(p) % len(self)] for p in positions], dtype=np.int64)
         owner = np.searchsorted(self._bounds, windows, side="right") - 1
         picked = []
         for i, window_set in enumerate(self.sets):
-            mine = owner == i
-            if mine.any():
-                picked.append((window_set, window_set.starts[windows[mine] - self._bounds[i]], positions[mine]))
+            of_set = owner == i
+            if of_set.any():
+                picked.append((window_set, window_set.starts[windows[of_set] - self._bounds[i]], positions[of_set]))
         return picked
 
 
 class Batch(NamedTuple):
-    """A worker's share of a step: 2D items first, then 3D items."""
+    """A worker's share of a step: windows of 2D sets first, then windows of 3D sets."""
 
     features: Tensor  # (B, T, F)
     targets: Targets
-    noise: Tensor  # (B, T) uniform in [0, 1): decides which frames are hidden; the same for a window on any rank
+    mask_noise: Tensor  # (B, T) uniform in [0, 1): decides which frames are hidden; does not depend on the rank
 
 
 class Sampler:
-    """The batches of a run, as one rank gets them. ``parts``: how many parts it processes its share in.
+    """One rank's share of the batches of a run. ``parts``: in how many parts the rank processes its share.
 
     Raises InputError where a batch has too few windows for the workers, or no track has enough frames.
     """
@@ -92,7 +94,7 @@ class Sampler:
         parts: int = 1,
     ) -> None:
         self.frames, self.seed, self.rank, self.world, self.parts = frames, seed, rank, world, parts
-        self.feature_noise = config.feature_noise
+        self.feature_noise = config.feature_noise  # standard deviation
         count_2d = int(config.batch_size * config.fraction_2d) if config.sets_2d else 0
         self.counts = (count_2d, config.batch_size - count_2d)
         if any(0 < count < world * parts for count in self.counts):
@@ -130,25 +132,26 @@ class Sampler:
     def batch(self, step: int, part: int = 0) -> Batch:
         """One part of this rank's share of the batch of a step (0-based)."""
         first, every = self.rank * self.parts + part, self.world * self.parts
-        loaded, noise, disturbance = [], [], []
+        loaded, mask_noise, feature_noise = [], [], []
         for kind, (stream, count) in enumerate(zip(self.streams, self.counts, strict=True)):
             if not count:
                 continue
             mine = np.arange(step * count, (step + 1) * count)[first::every]
-            of_step = np.random.default_rng([self.seed, NOISE, kind, step]).random((count, self.frames), np.float32)
+            generator = np.random.default_rng([self.seed, MASK_NOISE, kind, step])
+            of_step = generator.random((count, self.frames), np.float32)
             for window_set, starts, positions in stream.take(mine):
                 loaded.append((window_set, window_set.store.batch(starts, self.frames)))
-                noise.append(of_step[positions - step * count])
+                mask_noise.append(of_step[positions - step * count])
                 if self.feature_noise:
                     size = window_set.store.features.shape[1]
-                    disturbance.append(np.stack([self._disturbance(kind, int(p), size) for p in positions]))
+                    feature_noise.append(np.stack([self._unit_feature_noise(kind, int(p), size) for p in positions]))
 
         def gather(column: str) -> Tensor:
             return torch.from_numpy(np.concatenate([batch[column] for _, batch in loaded])).float()
 
         def flag(column: str, used: Callable[[WindowSet], bool]) -> Tensor:
             # A frame that its source marks as not valid (3DPW: campose_valid = 0) has a wrong orientation. The official
-            # loader supervises such frames; we do not.
+            # loader uses its labels; this one does not.
             return torch.from_numpy(
                 np.concatenate([batch[column] & batch["valid"] & used(s) for s, batch in loaded])
             ).float()
@@ -165,8 +168,8 @@ class Sampler:
         )
         features = gather("features")
         if self.feature_noise:
-            features += self.feature_noise * torch.from_numpy(np.concatenate(disturbance))
-        return Batch(features, targets, torch.from_numpy(np.concatenate(noise)))
+            features += self.feature_noise * torch.from_numpy(np.concatenate(feature_noise))
+        return Batch(features, targets, torch.from_numpy(np.concatenate(mask_noise)))
 
     def describe(self, step: int) -> list[tuple[str, bool]]:
         """(window in words, whether all its numbers are finite) for every window of a step's batch on all ranks."""
@@ -187,13 +190,13 @@ class Sampler:
                     windows.append((name, bool(finite[i])))
         return windows
 
-    def _disturbance(self, kind: int, position: int, size: int) -> np.ndarray:
-        """Noise (T, F) of unit variance for the window at a position of a stream.
+    def _unit_feature_noise(self, kind: int, position: int, size: int) -> np.ndarray:
+        """Feature noise (T, F) of unit variance for the window at a position of a stream.
 
-        Most of it is the same in all frames of the window, as errors of features are; the model could average
-        independent noise away.
+        Most of the noise is the same in all frames of the window, as real errors of features are. The model could
+        average out noise that is independent from frame to frame.
         """
-        values = np.random.default_rng([self.seed, DISTURBANCE, kind, position]).standard_normal(
+        values = np.random.default_rng([self.seed, FEATURE_NOISE, kind, position]).standard_normal(
             (self.frames + 1, size), np.float32
         )
-        return LASTING * values[:1] + np.sqrt(1 - LASTING**2, dtype=np.float32) * values[1:]
+        return SHARED * values[:1] + np.sqrt(1 - SHARED**2, dtype=np.float32) * values[1:]

@@ -1,6 +1,6 @@
-"""What a training run is asked for (TrainSpec, the options of ``glot.train_ray``) and what each worker is given.
+"""What a training run has to do (TrainSpec, the options of ``glot.train_ray``) and what each worker is given.
 
-Light: no torch, no Ray, no MLflow is imported here.
+Nothing here imports torch, Ray or MLflow.
 """
 
 import os
@@ -27,8 +27,8 @@ ExperimentOption = Annotated[str, typer.Option(help="MLflow experiment.")]
 class TrainSpec:
     """A training run: what to train, on which features, with how many workers, and where its files go.
 
-    Raises InputError for a value that cannot be right. Whether files that it names fit together is checked later, by
-    ``check_places`` and by ``glot.training.driver.prepare``.
+    Raises InputError for a value that cannot be right. ``check_places`` checks that the feature sets are there;
+    ``glot.training.driver.prepare`` checks that all files fit together.
     """
 
     features: FeaturesOption = field(default_factory=features_folder)
@@ -73,8 +73,9 @@ class TrainSpec:
         float,
         typer.Option(
             min=0,
-            help=f"Stop after the first step that ends later than this, with a checkpoint and exit code {CONTINUE}; 0: "
-            "no limit. Set it some minutes below the time limit of the job, so that there is time to save.",
+            help="Stop with a checkpoint after this time, when the current step has ended; the exit code is then "
+            f"{CONTINUE}. 0: no limit. Set it some minutes below the time limit of the job, so that there is time to "
+            "save.",
         ),
     ] = 0.0
 
@@ -111,7 +112,7 @@ class TrainSpec:
 
     @property
     def cpus_per_worker(self) -> int:
-        """Cores of this machine that each worker may use; one beside a GPU."""
+        """CPU cores of this machine that each worker may use; one core for a worker with a GPU."""
         return 1 if self.gpus else max(1, (os.cpu_count() or 1) // self.worker_count)
 
     @property
@@ -149,9 +150,9 @@ def check_common_options(spec: Any) -> None:
 
 @dataclass(frozen=True)
 class MlflowLabels:
-    """How a run appears in MLflow, where that differs from a run of the command."""
+    """How a run appears in MLflow. The defaults are those of ``glot.train_ray``."""
 
-    name: str = ""  # "": the name of its folder
+    name: str = ""  # "": the name of the run's folder
     parent: str = ""  # id of the run that it is nested under
     upload: bool = True  # whether the best checkpoint is copied into MLflow
 
@@ -168,7 +169,7 @@ class WorkerSpec:
     spin_regressor: Path | None = None
     start: Path | None = None  # checkpoint whose weights training starts from
     mlflow_uri: str = ""
-    run_id: str = ""  # of MLflow; "": nothing is logged
+    run_id: str = ""  # id of the MLflow run; "": nothing is logged
     threads: int = 1
-    save_every: int = 0  # steps; 0: after every epoch
+    save_every: int = 0  # steps between checkpoints; 0: after every epoch
     stop_at: float = float("inf")  # seconds since 1970, by the clock of rank 0

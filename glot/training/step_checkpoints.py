@@ -13,7 +13,7 @@ from glot.errors import InputError
 from glot.models.checkpoint import load_training_state, save_checkpoint, save_training_state
 from glot.models.glot import GLoT
 
-KEPT = 2  # the one before the newest is for the case that the newest cannot be read
+KEPT = 2  # the older checkpoint is used where the newest cannot be read
 
 
 def steps_folder(out: Path) -> Path:
@@ -64,8 +64,8 @@ def save_step(
 def resume(out: Path, *, model: GLoT, optimiser: torch.optim.Optimizer, quiet: bool = False) -> dict[str, Any]:
     """Loads the newest readable checkpoint into model and optimiser and returns its progress; {} without a checkpoint.
 
-    A damaged checkpoint is skipped, with a warning unless ``quiet``. Raises InputError if all are damaged: whether to
-    start over is for the user to decide.
+    A damaged checkpoint is skipped, with a warning unless ``quiet``. Raises InputError if all are damaged, because the
+    user has to decide whether to start over.
     """
     steps = saved_steps(out)
     for step in steps:

@@ -1,7 +1,7 @@
 """A batch in, an optimiser step out: forward, loss, backward, step, on one worker of a run.
 
-A step is determined by its number: its dropout, its learning rate, and (glot.training.sampler) its windows and which of
-their frames are hidden. A step that is computed again gives the same result.
+The number of a step decides its dropout, its learning rate, its windows and their hidden frames (the last two in
+glot.training.sampler). A step that is computed again gives the same result.
 """
 
 import math
@@ -23,7 +23,7 @@ from glot.training.sampler import Batch
 def learning_rate(recipe: Recipe, epoch: int) -> float:
     """Rate of an epoch (0-based): linear from a tenth to the maximum over the warm-up, then a cosine back to a tenth.
 
-    It is the rate for the batch of all workers together (``data.batch_size``), and is not scaled by their number.
+    It is for the batch of all workers together (``data.batch_size``), and does not depend on their number.
     """
     low, span, warmup = recipe.lr / 10, recipe.lr * 9 / 10, recipe.warmup_epochs
     if epoch < warmup:
@@ -61,17 +61,18 @@ class Stepper:
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.recipe, step // self.recipe.steps_per_epoch)
         self.trained.train()
-        moved = [(p.features.to(self.device), p.targets.to(self.device), p.noise.to(self.device)) for p in parts]
-        counts = mean_over_workers(torch.stack([self._counts(targets, noise) for _, targets, noise in moved]).mean(0))
+        moved = [(p.features.to(self.device), p.targets.to(self.device), p.mask_noise.to(self.device)) for p in parts]
+        part_counts = torch.stack([self._counts(targets, mask_noise) for _, targets, mask_noise in moved])
+        counts = mean_over_workers(part_counts.mean(0))
         self.optimiser.zero_grad(set_to_none=True)
         values: list[Tensor] = []
         names: list[str] = []
-        for number, (features, targets, noise) in enumerate(moved, 1):
+        for number, (features, targets, mask_noise) in enumerate(moved, 1):
             # DDP averages the gradients of the workers once a step, with the last part.
             no_sync: Any = nullcontext if number == len(moved) else getattr(self.trained, "no_sync", nullcontext)
             with no_sync():
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
-                    output = self.trained(features, noise)
+                    output = self.trained(features, mask_noise)
                 loss, terms = glot_loss(output, targets, body=self.body, config=self.recipe.loss, counts=counts)
                 (loss / len(moved)).backward()
             values.append(torch.stack([loss.detach(), *terms.values()]))
@@ -83,9 +84,9 @@ class Stepper:
         *means, stopping = mean_over_workers(torch.cat([torch.stack(values).mean(0), flag])).tolist()
         return dict(zip(names, means, strict=True)) | {"gradient_norm": float(norm)}, stopping > 0
 
-    def _counts(self, targets: Targets, noise: Tensor) -> Tensor:
-        """The frames that the loss terms of a part are means over (glot.models.losses.frame_counts)."""
-        motion = self.model.motion
-        mask = motion.choose(noise)[1] if motion.kept < self.recipe.model.frames else torch.zeros_like(noise).bool()
+    def _counts(self, targets: Targets, mask_noise: Tensor) -> Tensor:
+        """The numbers of frames that the loss terms of a part are means over (glot.models.losses.frame_counts)."""
+        motion, masks = self.model.motion, self.model.motion.kept < self.recipe.model.frames
+        mask = motion.choose(mask_noise)[1] if masks else torch.zeros_like(mask_noise).bool()
         local = self.recipe.model.local_supervised_frames if self.model.correction is not None else 0
         return frame_counts(targets, mask, local_frames=local)

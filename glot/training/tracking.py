@@ -1,4 +1,4 @@
-"""The MLflow run of a training run: opened before its workers start, given its results when they have ended."""
+"""The MLflow run of a training run: it is opened before the workers start, and gets the results after they end."""
 
 import uuid
 from pathlib import Path
@@ -14,19 +14,19 @@ CURVES = ("epochs.csv", "epochs.png")
 
 
 def open_run(spec: TrainSpec, labels: MlflowLabels, recipe: Recipe, state: dict[str, Any], out: Path) -> str:
-    """The id of the MLflow run of the folder ``out``: the one that its ``state`` names, or a new one, which is noted
-    there. "" where nothing is logged.
+    """The id of the MLflow run of the folder ``out``; "" where nothing is logged.
 
-    When the store does not answer, a run that exists goes on without it; a new one ends with an InputError.
+    It is the run that ``state`` names, or a new run, whose id is added to the state. When the store does not answer, a
+    run that ``state`` names continues without the store; a new run ends with an InputError.
     """
     uri = spec.tracking_uri
     if not uri:
         return ""
     known = state.get("mlflow", {})
     if known.get("uri") == uri:
-        mlflow_runs.Run(uri, known["run_id"]).running()
+        mlflow_runs.Run(uri, known["run_id"]).mark_running()
         return known["run_id"]
-    if "key" not in state:  # not made from the folder's name: a run started over in the same folder is another run
+    if "key" not in state:  # a random key, because a run that is started over in the same folder is another run
         state = {**state, "key": uuid.uuid4().hex[:16]}
         write_state(out / STATE, state)
     tags = {f"features.{name}": value for name, value in state["features"]["sets"].items()}

@@ -1,7 +1,7 @@
-"""Two ways to launch the workers of a prepared run: with Ray Train, or as the one worker that is this process.
+"""Two ways to launch the workers of a prepared run: with Ray Train, or with this process as the only worker.
 
-``glot.training.driver.fit`` is given one of the two. Both run glot.training.loop, which saves its progress in the run's
-folder, so that a launch can be repeated and goes on at the last checkpoint.
+``glot.training.driver.fit`` takes one of the two. Both run glot.training.loop, which saves its progress in the run's
+folder, so a launch can be repeated and continues from the last checkpoint.
 """
 
 import logging
@@ -26,7 +26,7 @@ from glot.training.loop import train
 from glot.training.spec import TrainSpec, WorkerSpec
 from glot.training.step_checkpoints import newest_step
 
-TRIES = 3  # failures in a row without a new checkpoint, before a run is given up
+TRIES = 3  # a run is given up after this many failures in a row without a new checkpoint
 RAY_FILES = "ray"  # Ray Train's own files in a run's folder
 REASON_LENGTH = 160  # characters of the reason why a worker was lost
 
@@ -39,18 +39,18 @@ class Launcher(Protocol):
         """CPU threads of each worker."""
 
     def check_resources(self, spec: TrainSpec) -> None:
-        """InputError when there can never be enough resources for the run's workers."""
+        """InputError when the resources can never be enough for the run's workers."""
 
     def check_nodes(self, spec: TrainSpec, features: Path, out: Path) -> None:
         """InputError when a worker would not see the features or the run's folder (absolute paths)."""
 
     def run(self, spec: TrainSpec, worker: WorkerSpec) -> None:
-        """Returns when all workers have ended. ``worker`` is what each of them is given."""
+        """Runs the workers, and returns when all have ended. Each worker gets the same ``worker`` spec."""
 
 
 @dataclass(frozen=True)
 class ThisProcess:
-    """One worker: this process, which already holds the core or the GPU that it needs. Starts at once, without Ray."""
+    """This process is the only worker. It already holds the core or the GPU that it needs, and starts without Ray."""
 
     report: Callable[[dict[str, float]], None]  # called with the metrics of every epoch
     gpu: bool = False
@@ -86,20 +86,20 @@ class RayWorkers:
         check_resources(workers=spec.worker_count, gpus=spec.gpus, cpus_per_worker=self.cpus_per_worker)
 
     def check_nodes(self, spec: TrainSpec, features: Path, out: Path) -> None:
-        """InputError when a node does not see the files; prints how a step is shared between the workers."""
+        """InputError when a node does not see the files. Prints how many windows of a step each worker takes."""
         check_nodes(features, out)
         recipe = spec.chosen_recipe
         print(
-            f"{recipe.data.batch_size} windows a step, {recipe.data.batch_size / spec.worker_count:g} a worker; lr up "
-            f"to {recipe.lr:g}, for the whole batch and not scaled by workers",
+            f"{recipe.data.batch_size} windows per step, {recipe.data.batch_size / spec.worker_count:g} per worker; lr "
+            f"up to {recipe.lr:g} for the whole batch, with any number of workers",
             flush=True,
         )
 
     def run(self, spec: TrainSpec, worker: WorkerSpec) -> None:
-        """Runs the workers until they have ended; workers that die are started again at the last checkpoint.
+        """Runs the workers until they have ended. Workers that die are started again from the last checkpoint.
 
-        A run goes on with fewer workers where a node does not come back. Their number does not change the optimisation:
-        the windows of a step are shared by the workers that there are.
+        Where a node does not come back, the run continues with fewer workers. This does not change the optimisation,
+        because the remaining workers share the same windows of a step.
         """
         wanted = slots = spec.worker_count
         tries = TRIES
@@ -116,7 +116,7 @@ class RayWorkers:
                 slots = available_slots(wanted, gpus=bool(spec.gpus), cpus_per_worker=self.cpus_per_worker)
                 if not slots:
                     raise InputError(
-                        f"{worker.out}: no node is left to train on; --resume goes on when there is one"
+                        f"{worker.out}: no node is left to train on; continue with --resume when there is one"
                     ) from None
                 print(
                     f"warning: a worker was lost ({reason}); {slots} of {wanted} continue after step "
@@ -136,7 +136,7 @@ class RayWorkers:
                 resources_per_worker=None if spec.gpus else {"CPU": self.cpus_per_worker},
             ),
             run_config=ray.train.RunConfig(
-                name=f"ray-{uuid.uuid4().hex[:8]}",  # Ray would resume a run of a name that it knows
+                name=f"ray-{uuid.uuid4().hex[:8]}",  # a new name, because Ray resumes a run whose name it knows
                 storage_path=str(worker.out / RAY_FILES),
                 callbacks=list(self.callbacks),
                 # Otherwise every report is printed twice in full. (Type checkers see an older Ray Train's signature.)
@@ -146,7 +146,7 @@ class RayWorkers:
 
 
 def ray_worker(settings: dict[str, Any]) -> None:
-    """What Ray Train runs on every worker. ``settings``: {"worker": WorkerSpec}."""
+    """The function that Ray Train runs on every worker. ``settings``: {"worker": WorkerSpec}."""
     context = ray.train.get_context()
     logging.disable(logging.INFO)  # in this process; otherwise Ray Train prints the metrics of every report
 
@@ -164,7 +164,7 @@ def ray_worker(settings: dict[str, Any]) -> None:
 
 
 def reason_of(error: Exception) -> str:
-    """Why workers ended, in one line. If one of them raised an InputError, that is raised instead."""
+    """Why workers ended, in one line. If a worker raised an InputError, this function raises the same error."""
     reasons = []
     for failure in getattr(error, "worker_failures", {}).values():
         cause = getattr(failure, "_base_exc", failure)  # Ray wraps what a worker raised

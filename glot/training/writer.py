@@ -1,4 +1,4 @@
-"""Values of steps in; lines, points in MLflow, epochs.json and checkpoints out. Only rank 0 of a run writes."""
+"""Values of steps in; printed lines, points in MLflow, epochs.json and checkpoints out. Only rank 0 has a writer."""
 
 import json
 import math
@@ -24,7 +24,7 @@ LOG_EVERY = 10  # steps between two points of the loss curve
 
 
 class Writer:
-    """Rank 0's record of a run. ``progress``: what an earlier start of the run saved with its last checkpoint."""
+    """Rank 0's record of a run. ``progress``: the values that an earlier start saved with its last checkpoint."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Writer:
         self.lines = ProgressLines(worker.recipe, self.done)
 
     def step(self, step: int, values: dict[str, float], *, waited: float, seconds: float) -> None:
-        """Records the values of a step (0-based). ``waited``: seconds of its ``seconds`` that its data took."""
+        """Records the values of a step (0-based). ``waited``: the part of ``seconds`` spent waiting for its data."""
         self.done = step + 1
         for name, value in (values | {"waited": waited, "seconds": seconds}).items():
             self.sums[name] = self.sums.get(name, 0.0) + value
@@ -60,7 +60,7 @@ class Writer:
             self.lines.report(self.done, loss=values["loss"], rate=rate, best=self.best)
 
     def epoch(self, done: int) -> dict[str, float]:
-        """The metrics of the epoch that ends after ``done`` steps, saved: means over its steps, and validation."""
+        """Saves and returns the metrics of the epoch that ends after ``done`` steps: means over steps, validation."""
         metrics = self._means(done) | self._validate(done // self.recipe.steps_per_epoch)
         finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
         self.history.append(finite | {"step": done})
@@ -94,14 +94,14 @@ class Writer:
         )
 
     def end(self) -> None:
-        """Writes the last checkpoint if all steps are done, and sends what MLflow has not taken yet."""
+        """Writes the checkpoint ``last`` if all steps are done, and sends the points that MLflow does not have yet."""
         if self.done == self.lines.total and self.history:
             self._checkpoint("last", self.history[-1], self.done)
         if self.run:
             self.run.flush()
 
     def _means(self, done: int) -> dict[str, float]:
-        """Means over the steps of the epoch that ends after ``done`` steps; its rates."""
+        """Means over the steps of the epoch that ends after ``done`` steps; its learning rate and its speed."""
         count, epoch = self.recipe.steps_per_epoch, done // self.recipe.steps_per_epoch
         waited, seconds = self.sums.pop("waited"), self.sums.pop("seconds")
         metrics = {f"train_{name}": value / count for name, value in self.sums.items()}
@@ -133,7 +133,7 @@ class Writer:
         )
 
     def _body_entry(self) -> dict[str, Any]:
-        """The body as a checkpoint names it."""
+        """The entry ``body`` of a checkpoint."""
         body = self.body
         return {
             "name": "open" if body.is_open else str(self.worker.body),

@@ -198,7 +198,7 @@ def test_order_of_windows_does_not_matter(body: Body) -> None:
 
 
 def test_unknown_frames_do_not_enter_a_velocity(body: Body) -> None:
-    """The official loss takes the difference to an unknown next frame; ours does not."""
+    """The official loss uses the difference to a next frame without a label; ours does not."""
     output, targets = prediction(hidden=False), random_targets(B, T)
     targets.w_3d[:, 4] = 0
     before, official = loss_of(output, targets, body), loss_of(output, targets, body, OFFICIAL)

@@ -1,4 +1,4 @@
-"""What the first layers make of features when training starts, and that it is only the start that changes."""
+"""What the first layers compute from features when training starts; nothing but the start changes."""
 
 import pytest
 import torch

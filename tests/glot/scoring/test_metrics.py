@@ -1,4 +1,4 @@
-"""Laws of the errors (zero for the truth, what they are blind to) and the official code's stored values."""
+"""Laws of the errors (zero for the truth, what they do not depend on) and the official code's stored values."""
 
 import numpy as np
 import pytest

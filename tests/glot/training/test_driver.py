@@ -17,7 +17,7 @@ from glot.config import Recipe, recipe_named
 from glot.errors import InputError
 from glot.human.body import load_body
 from glot.models.checkpoint import load_checkpoint
-from glot.training.driver import conclude, fit, launch, prepare, publish
+from glot.training.driver import conclude, fit, launch, prepare, record_results
 from glot.training.feature_sets import feature_lineage
 from glot.training.mlflow_store import default_uri
 from glot.training.spec import MlflowLabels, TrainSpec
@@ -120,7 +120,7 @@ def test_a_run_in_this_process_needs_no_ray_and_its_stages_can_be_repeated(featu
     assert conclude(run) == metrics
     client = MlflowClient(uri)
     for _ in range(2):
-        publish(run, "FINISHED")
+        record_results(run, "FINISHED")
         (logged,) = client.search_runs([client.get_experiment_by_name("glot").experiment_id])
         assert logged.info.status == "FINISHED" and logged.info.run_name == "in this process"
         assert logged.data.metrics["best_val_pa_mpjpe"] == metrics["val_pa_mpjpe"]

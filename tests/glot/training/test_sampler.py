@@ -1,4 +1,4 @@
-"""The batches of a run do not depend on the number of workers, and can be had from any step on."""
+"""The batches of a run do not depend on the number of workers, and can be read from any step on."""
 
 from pathlib import Path
 
@@ -44,11 +44,11 @@ def test_ranks_share_a_batch_without_overlap(stores: dict[str, FeatureStore], wo
 @pytest.mark.parametrize("world", [2, 4])
 def test_a_window_hides_the_same_frames_on_every_rank(stores: dict[str, FeatureStore], world: int) -> None:
     def noise_of(batches: list[Batch]) -> dict[tuple[float, ...], list[float]]:
-        """The noise of each window, by its features."""
+        """The mask noise of each window, by its features."""
         return {
             tuple(window.flatten().tolist()): noise.tolist()
             for batch in batches
-            for window, noise in zip(batch.features, batch.noise, strict=True)
+            for window, noise in zip(batch.features, batch.mask_noise, strict=True)
         }
 
     whole = noise_of([sampler(stores).batch(5)])
@@ -78,7 +78,7 @@ def test_the_same_step_gives_the_same_batch_and_another_another(stores: dict[str
     one, again = sampler(stores), sampler(stores)
     for step in (0, 5):
         assert torch.equal(one.batch(step)[0], again.batch(step)[0])
-    again.batch(17)  # having been elsewhere changes nothing
+    again.batch(17)  # batches of other steps in between change nothing
     assert torch.equal(one.batch(6)[0], again.batch(6)[0])
     assert not torch.equal(one.batch(0)[0], one.batch(1)[0])
     assert not torch.equal(one.batch(0)[0], sampler(stores, seed=4).batch(0)[0])

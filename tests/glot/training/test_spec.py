@@ -112,7 +112,7 @@ def test_only_what_is_missing_is_named_and_only_what_is_needed_is_to_be_run(
     (tmp_path / "data" / "sample").mkdir(parents=True)
     other = tmp_path / "my features"
     write_feature_set(other / "3dpw" / "train", tracks=[20])
-    (other / "3dpw" / "validation").mkdir()  # begun, not finished: it has no manifest
+    (other / "3dpw" / "validation").mkdir()  # a set that is not finished has no manifest
     with pytest.raises(InputError) as error:
         check_sets(recipe_named("open_video"), other)
     message = str(error.value)
