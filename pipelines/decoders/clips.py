@@ -65,7 +65,7 @@ def pictures_source(root: Path, folder: str, is_picture: Callable[[str], object]
 
 
 def unit_of_pictures(root: Path, file: Path, images: str) -> Unit:
-    """The unit of an annotation ``file`` and of ``images``, a folder of .jpg files below ``root`` that may be missing."""
+    """The unit of an annotation ``file`` and of ``images``, a folder of .jpg files below ``root``, which may be missing."""
     annotation = file.relative_to(root).as_posix()
     pictures = pictures_source(root, images, lambda name: name.endswith(".jpg"))
     return Unit(file.stem, annotation, images, pictures["files"], (file_source(root, annotation), pictures))

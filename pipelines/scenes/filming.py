@@ -1,4 +1,4 @@
-"""Posed people and a random generator in, pictures with exact labels out: sequences, or single renders for pretraining."""
+"""Posed people and a random generator in, pictures with exact labels out: sequences, or renders for pretraining."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

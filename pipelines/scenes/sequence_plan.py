@@ -49,8 +49,7 @@ def split_clips(names: list[str], *, seed: int) -> dict[str, tuple[str, ...]]:
 
 
 def plan_sequences(settings: SampleSettings, names: list[str]) -> list[PlannedSequence]:
-    """The sequences of a sample, divided about 70/10/20 between the splits. Within a split, they begin with its clips in
-    turn."""
+    """The sequences of a sample, about 70/10/20 % in the splits. A split's sequences begin with its clips in turn."""
     clips = split_clips(names, seed=settings.seed)
     total = settings.sequences
     counts = {"test": max(1, round(0.2 * total)), "validation": max(1, round(0.1 * total)) if total > 2 else 0}

@@ -73,7 +73,7 @@ def test_a_good_set_is_fine(good: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 
 def change(column: str, edit: Callable[[list], Any]) -> Callable[[Path], None]:
-    """Edits a column of the first part as a list of Python values, the manifest fitting the new file."""
+    """Edits a column of the first part, a list of Python values. The manifest is changed to fit the new file."""
 
     def apply(folder: Path) -> None:
         path = folder / "part-a.parquet"
@@ -211,7 +211,7 @@ def test_the_page_shows_what_is_in_a_set(good: Path, capsys: pytest.CaptureFixtu
         assert words in page, words
 
 
-def test_the_page_shows_occluders_skipped_frames_and_what_is_as_published(
+def test_the_page_shows_occluders_skipped_frames_and_reference_preprocessing(
     good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(good, tmp_path / "set")
@@ -247,9 +247,7 @@ def test_a_reference_set_may_have_its_missing_joints_elsewhere(good: Path, tmp_p
         assert check(folder) == code
 
 
-def test_a_part_of_3dpw_is_told_from_the_whole_and_what_is_missing_is_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_missing_sequences_and_people_of_3dpw_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_sequence(tmp_path / "3dpw", "downtown_bar_00", frames=20)
     write_sequence(tmp_path / "3dpw", "downtown_bus_00", frames=20, people=1)
     page = page_of(capsys, extract(tmp_path / "3dpw", tmp_path / "set"))
@@ -258,7 +256,7 @@ def test_a_part_of_3dpw_is_told_from_the_whole_and_what_is_missing_is_named(
     assert "published 34,561" in page and "35,515" in page
     assert "explained by 22 sequences that are not in the set: downtown_arguing_00, downtown_cafe_00" in page
     assert "explained by downtown_bus_00: 1 of its 2 people" in page
-    # Of a first person's 20 frames two are not vouched for and two show too few joints: 16 + 20 + 16.
+    # A first person has 20 frames: in two the camera is not valid, in two too few joints are visible. 16 + 20 + 16.
     assert "evaluated rows                52" in page
 
 

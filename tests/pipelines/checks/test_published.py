@@ -1,4 +1,4 @@
-"""Counts beside the published ones: equal, fewer with an explanation, or more than there can be."""
+"""Counts compared with published counts: equal, fewer with an explanation, or too many."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ def test_the_lists_agree_with_the_figures() -> None:
         assert 0 <= figure.low <= figure.high
 
 
-def test_a_whole_set_has_all_that_is_published() -> None:
+def test_a_whole_set_has_the_published_counts() -> None:
     text = lines(manifest("3dpw", "test"), whole("test"), sequences=24, tracks=37, evaluated_rows=34_561)
     assert "34,561   published 34,561 (TCMR" in text
     assert not any(word in text for word in ("fewer", "too many", "explain"))
@@ -66,7 +66,7 @@ def test_too_many_are_reported() -> None:
     assert "too many" not in lines(manifest("mpi_inf_3dhp", "test"), valid_rows=2_929)
 
 
-def test_splits_nobody_published_and_other_sets_in_3dpws_layout_compare_with_nothing() -> None:
+def test_unpublished_splits_and_other_sets_in_3dpws_layout_are_not_compared() -> None:
     assert lines(manifest("video", "all")) == "no figures are published for this split"
     assert "none of 3DPW's sequences" in lines(manifest("3dpw", "test"), {"walk_00_0"}, tracks=1)
 

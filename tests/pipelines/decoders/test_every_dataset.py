@@ -58,14 +58,14 @@ def extract(name: str, root: Path) -> Path:
     features = root / "features"
     if not (features / name).is_dir():
         WRITERS[name](root / name)
-        skips = name == "mpi_inf_3dhp"  # seven of its eight cameras are not there
+        skips = name == "mpi_inf_3dhp"  # the files of seven of its eight cameras are missing
         spec = ExtractSpec(dataset=name, root=root / name, out=features, workers=2, allow_skips=skips)
         assert main(spec) == 0
     return features
 
 
 @pytest.mark.usefixtures("local_ray")
-@pytest.mark.parametrize("name", sorted(DATASETS.keys() - {"video"}))  # which has no labels
+@pytest.mark.parametrize("name", sorted(DATASETS.keys() - {"video"}))  # "video" has no labels
 def test_from_files_to_a_training_step(name: str, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     features = extract(name, root)
     assert check_features.main(CheckSpec(folder=features / name)) == 0, capsys.readouterr().out

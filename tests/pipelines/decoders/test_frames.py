@@ -121,7 +121,7 @@ def packets_of(path: Path) -> list[tuple[int, int]]:
 
 
 def numbers_read(path: Path, wanted: int = 24, *, threads: int = 1) -> tuple[list[int], str]:
-    """What the pictures that can be had show, and why there are no more; each must be the one asked for."""
+    """The numbers that the readable pictures show, in order, and the reason why reading ended early."""
     video, seen = Video(path, threads=threads), []
     with closing(video):
         for number in range(wanted):
@@ -133,7 +133,7 @@ def numbers_read(path: Path, wanted: int = 24, *, threads: int = 1) -> tuple[lis
 
 
 def reorders(codec: str, options: dict[str, str]) -> bool:
-    """B-frames: the pictures before a damage cannot all be had."""
+    """Whether the video has B-frames; then some pictures before a damaged place cannot be decoded either."""
     return options.get("bf", "2" if codec == "libx264" else "0") != "0"
 
 
@@ -142,7 +142,7 @@ CODECS = [("mjpeg", {}), ("mpeg4", {}), ("mpeg4", {"bf": "2"}), ("libx264", {"bf
 
 @pytest.mark.parametrize(("codec", "options"), CODECS, ids=lambda value: str(value))
 @pytest.mark.parametrize("ending", [".avi", ".mp4", ".mkv"])
-def test_pictures_of_a_video_are_those_asked_for(
+def test_pictures_of_a_video_have_the_requested_numbers(
     tmp_path: Path, codec: str, options: dict[str, str], ending: str
 ) -> None:
     path = write_video(tmp_path / f"a{ending}", codec=codec, options=options)
@@ -177,10 +177,10 @@ def test_after_damage_no_picture_is_taken_for_another(
     content = bytearray(path.read_bytes())
     if harm == "picture":
         content[start : start + size] = np.random.default_rng(1).bytes(size)
-    elif harm == "half a picture":  # decoders paint over it, unless told not to
+    elif harm == "half a picture":  # by default, decoders fill in the lost half
         content[start + size // 2 : start + size] = np.random.default_rng(1).bytes(size - size // 2)
     else:
-        content[start - 8 : start - 4] = b"JUNK"  # the reader jumps over it without a word
+        content[start - 8 : start - 4] = b"JUNK"  # the reader skips it without a message
     path.write_bytes(content)
     seen, reason = numbers_read(path, threads=threads)
     assert seen == list(range(len(seen))) and f"damaged after {len(seen)} frames" in reason
@@ -188,7 +188,7 @@ def test_after_damage_no_picture_is_taken_for_another(
     assert len(seen) == 16 or (10 <= len(seen) < 16 and (threads > 1 or reorders(codec, options)))
 
 
-def test_a_video_that_is_none_is_reported(tmp_path: Path) -> None:
+def test_a_file_that_is_no_video_is_reported(tmp_path: Path) -> None:
     (tmp_path / "text.avi").write_text("#EXTM3U\n#EXTINF:1,\n/etc/hostname\n")  # FFmpeg would follow a playlist
     write_video(tmp_path / "film.mp4").rename(tmp_path / "film.avi")
     for name, reason in (("gone.avi", "No such file"), ("text.avi", "not a readable"), ("film.avi", "not a readable")):
@@ -196,7 +196,7 @@ def test_a_video_that_is_none_is_reported(tmp_path: Path) -> None:
             Video(tmp_path / name)
 
 
-def film_clips(clips: list[Clip]) -> list[Clip]:
+def video_clips(clips: list[Clip]) -> list[Clip]:
     """Person 0 in a.avi and person 1 in b.avi, at the same times."""
     return [
         replace(clip, image=[f"{name}.avi#{frame}" for frame in clip.frame_index])
@@ -226,7 +226,7 @@ def test_crops_come_from_videos_one_after_the_other(
     first, second = (write_video(tmp_path / f"{name}.avi") for name in "ab")
     start, _ = packets_of(second)[7]
     second.write_bytes(second.read_bytes()[:start])
-    films = film_clips(clips)
+    films = video_clips(clips)
     seen = list(read_crops(tmp_path, films, threads=3, ahead=2))
     assert [frame.image for frame in seen] == [*films[0].image, *films[1].image]
     assert opened == ["a.avi", "b.avi"] and not now
@@ -240,7 +240,7 @@ def test_crops_come_from_videos_one_after_the_other(
 
 def test_a_video_that_cannot_be_opened_costs_its_frames_and_is_tried_once(tmp_path: Path, clips: list[Clip]) -> None:
     write_video(tmp_path / "a.avi")
-    seen = list(read_crops(tmp_path, film_clips(clips)))
+    seen = list(read_crops(tmp_path, video_clips(clips)))
     assert {frame.reason for frame in seen} == {"", "No such file or directory"}
     assert sum(not frame.reason for frame in seen) == len(clips[0])
 

@@ -44,7 +44,7 @@ def decoded(root: Path, body: Body, preprocessing: str = "corrected", split: str
 
 
 def world(root: Path) -> np.ndarray:
-    """(N, 17, 3) mm as the file has it."""
+    """(N, 17, 3) mm, the joints as they are in the file."""
     frames = json.loads(annotations(root, 1, "joint_3d").read_text())["2"]["1"]
     return np.array([frames[str(i)] for i in range(len(frames))], np.float64)
 
@@ -234,7 +234,7 @@ def test_fits_in_the_world_frame_below_cameras_are_rotated(root: Path, body: Bod
         decoded(root, body)
 
 
-def test_fits_of_somebody_else_are_not_used(root: Path, body: Body) -> None:
+def test_fits_of_another_person_are_not_used(root: Path, body: Body) -> None:
     def upside_down(d: dict) -> None:
         for fit in d["2"]["1"].values():
             turned = Rotation.from_euler("y", 180, degrees=True) * Rotation.from_rotvec(fit["pose"][:3])
@@ -310,7 +310,7 @@ def test_broken_joints_are_refused(root: Path, body: Body, change: Any, reason: 
         decoded(root, body)
 
 
-def test_a_joint_that_is_not_a_number_is_that_joints_affair(root: Path, body: Body) -> None:
+def test_a_joint_that_is_not_a_number_costs_only_that_joint(root: Path, body: Body) -> None:
     knee, hip = list(RELEASE).index("R_Knee"), list(RELEASE).index("L_Hip")
     edit(root, "joint_3d", lambda d: d["2"]["1"]["4"].__setitem__(knee, [float("nan"), 1.0, 2.0]))
     edit(root, "joint_3d", lambda d: d["2"]["1"]["6"].__setitem__(hip, [None] * 3))
@@ -338,7 +338,7 @@ def test_a_frame_without_a_pelvis_has_no_3d(root: Path, body: Body) -> None:
         assert clip.keypoints2d[2, :, 2].sum() == 10
 
 
-def test_labels_and_pictures_without_each_other_are_counted(root: Path, body: Body) -> None:
+def test_labels_without_pictures_and_pictures_without_labels_are_counted(root: Path, body: Body) -> None:
     pixels = by_hand(root)[1]
     edit(root, "joint_3d", lambda d: d["2"]["1"].update({str(i): d["2"]["1"]["0"] for i in (24, 25, 26)}))
     edit(root, "joint_3d", lambda d: [d["2"]["1"].pop(str(i)) for i in (4, 5)] and None)

@@ -56,7 +56,7 @@ def test_units_are_the_eight_cameras_of_each_sequence_in_order(tmp_path: Path) -
     units = find_units(tmp_path, "train")
     assert [unit.name for unit in units[::8]] == ["S2_Seq1_video_0", "S2_Seq2_video_0", "S10_Seq1_video_0"]
     assert [unit.frames for unit in units[:10]] == [3, 3, 0, 0, 0, 0, 0, 0, 4, 4]
-    assert len({unit.annotation for unit in units}) == len(units) == 24  # the manifest keeps counts by it
+    assert len({unit.annotation for unit in units}) == len(units) == 24  # the manifest stores counts under this name
     assert all(Unit.from_json(unit.to_json()) == unit for unit in units)
     film = tmp_path / "S2/Seq2/imageSequence/video_0.avi"
     assert units[8].sources[1] == {"path": "S2/Seq2/imageSequence/video_0.avi", "bytes": film.stat().st_size}
@@ -92,7 +92,7 @@ def test_the_box_is_around_the_17_joints_only(tmp_path: Path, body: Body) -> Non
     assert np.allclose(clip.bbox[:, 2], 1.1 * (high - low).max(1)) and np.array_equal(clip.bbox[:, 2], clip.bbox[:, 3])
 
 
-def test_a_reference_run_has_missing_joints_at_minus_the_pelvis(tmp_path: Path, body: Body) -> None:
+def test_reference_has_missing_joints_at_minus_the_pelvis(tmp_path: Path, body: Body) -> None:
     write_sequence(tmp_path, cameras=(0,))
     clip = clips_of(tmp_path, body, "reference").clips[0]
     hip = person(24, ["hip"])[1] / 1000
@@ -168,7 +168,7 @@ def test_a_camera_without_pictures_or_without_labels_is_reported(tmp_path: Path,
         clips_of(tmp_path, body)
 
 
-def test_every_frame_left_out_ends_a_segment_and_numbers_are_the_videos_own(tmp_path: Path, body: Body) -> None:
+def test_every_frame_left_out_ends_a_segment_and_each_video_numbers_its_segments(tmp_path: Path, body: Body) -> None:
     data = annotations(42)
     outside(data, 0, [0, 20, 21])
     outside(data, 1, [0, 30])
@@ -184,7 +184,7 @@ def test_every_frame_left_out_ends_a_segment_and_numbers_are_the_videos_own(tmp_
     assert counts["segments_under_16_frames"] == 1
 
 
-def test_reference_segments_go_on_from_the_last_stored_name(tmp_path: Path, body: Body) -> None:
+def test_reference_segments_continue_from_the_last_stored_name(tmp_path: Path, body: Body) -> None:
     data = annotations(42)
     outside(data, 0, [20, 21])
     outside(data, 1, [0, 1, 30])
@@ -201,7 +201,7 @@ def test_reference_segments_go_on_from_the_last_stored_name(tmp_path: Path, body
     ]
 
 
-def test_a_reference_run_whose_very_first_frame_is_left_out_goes_on(tmp_path: Path, body: Body) -> None:
+def test_reference_continues_if_the_very_first_frame_is_left_out(tmp_path: Path, body: Body) -> None:
     data = annotations(42)
     outside(data, 0, [0, 5])
     write_sequence(tmp_path, frames=40, cameras=(0,), data=data)
@@ -222,7 +222,7 @@ def test_the_picture_ends_before_its_width(tmp_path: Path, body: Body) -> None:
     assert rows_of(clips_of(tmp_path, body).clips) == [[0, 1], [3], [5]]
 
 
-def test_of_50_fps_every_second_frame_is_kept(tmp_path: Path, body: Body) -> None:
+def test_every_second_frame_of_50_fps_videos_is_kept(tmp_path: Path, body: Body) -> None:
     data = annotations(42)
     outside(data, 0, [7, 12])  # 7 is not read
     write_sequence(tmp_path, sequence=2, frames=40, cameras=(0,), data=data)
@@ -235,7 +235,7 @@ def test_of_50_fps_every_second_frame_is_kept(tmp_path: Path, body: Body) -> Non
     assert rows_of(clips_of(tmp_path, body, "reference").clips) == [[*range(7)], [*range(8, 12)], [*range(13, 40)]]
 
 
-def test_rows_that_are_no_numbers_or_nobody_are_left_out_and_counted(tmp_path: Path, body: Body) -> None:
+def test_rows_without_numbers_or_without_a_person_are_left_out_and_counted(tmp_path: Path, body: Body) -> None:
     data = annotations(26)
     data["annot2"][0, 0][3, 2 * TRAIN_ORDER.index("neck")] = np.nan
     data["annot2"][0, 0][4, 2 * TRAIN_ORDER.index("neck")] = np.inf
@@ -275,7 +275,7 @@ def test_the_test_split_is_matlab_7_3_scored_against_the_universal_skeleton(tmp_
     assert clip.track_id == "subj5_seg0"
 
 
-def test_frames_that_do_not_count_are_kept_and_say_so(tmp_path: Path, body: Body) -> None:
+def test_frames_that_are_not_valid_are_kept_and_marked(tmp_path: Path, body: Body) -> None:
     write_test(tmp_path)
     for preprocessing in ("corrected", "reference"):
         clip = clips_of(tmp_path, body, preprocessing, split="test").clips[0]
@@ -314,7 +314,9 @@ def test_pictures_of_another_size_than_labelled_are_refused(tmp_path: Path, body
         clips_of(tmp_path, body)
 
 
-def test_an_unreadable_picture_does_not_hide_the_size_but_all_do(tmp_path: Path, body: Body) -> None:
+def test_the_size_is_that_of_the_first_readable_picture_and_without_any_it_is_an_error(
+    tmp_path: Path, body: Body
+) -> None:
     folder = write_sequence(tmp_path, frames=3, cameras=(0,))
     pictures = sorted((folder / "video_0").iterdir())
     pictures[0].write_bytes(b"")

@@ -90,7 +90,7 @@ def test_boxes_are_around_what_is_visible(root: Path, body: Body) -> None:
         low, high = joints.min(0), joints.max(0)
         assert np.allclose(clip.bbox[frame], [*(low + high) / 2, *[(high - low).max()] * 2])
     assert np.allclose(reference.bbox[2], clip.bbox[2])
-    assert reference.bbox[4, 2] > 200  # the hidden ankles, which are far off
+    assert reference.bbox[4, 2] > 200  # the hidden ankles, which are far away
     assert not clip.keypoints2d[4, [SPIN49.index("lankle"), SPIN49.index("rankle")], 2].any()
 
 

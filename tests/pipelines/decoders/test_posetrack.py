@@ -37,7 +37,7 @@ def decoded(root: Path, body: Body, data: Any = None, *, preprocessing: str = "c
 
 
 def annotation(data: dict[str, Any], frame: int, track: int) -> dict[str, Any]:
-    """Of a labelled frame."""
+    """The annotation of a track in a labelled frame."""
     found = [a for a in data["annotations"] if a["image_id"] % 10_000 == frame and a["track_id"] == track]
     return found[0]
 
@@ -105,7 +105,7 @@ def test_order_in_the_file_does_not_matter(tmp_path: Path, body: Body) -> None:
     assert shuffled[1].image == usual[1].image and np.array_equal(shuffled[1].keypoints2d, usual[1].keypoints2d)
 
 
-def test_ids_are_whole_numbers_of_any_size_and_zero_is_one(tmp_path: Path, body: Body) -> None:
+def test_ids_are_whole_numbers_of_any_size_including_zero(tmp_path: Path, body: Body) -> None:
     data = video(NAME)
     new = {image["id"]: 2**53 + 1 + i for i, image in enumerate(data["images"])}  # floats would merge neighbours
     new[data["images"][4]["id"]] = 0

@@ -107,7 +107,7 @@ def test_unpacked_lists_are_read_too() -> None:
     assert integers(data, Span(0, len(data))).tolist() == [5, 6]
 
 
-def test_bytes_that_are_no_message_are_malformed_and_reading_always_ends() -> None:
+def test_bytes_that_are_no_message_are_malformed_and_reading_them_ends() -> None:
     whole = Example()
     whole.features.feature["x"].float_list.value.extend(range(50))
     data = whole.SerializeToString()

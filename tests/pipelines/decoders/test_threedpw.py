@@ -163,7 +163,7 @@ def test_reference_boxes_are_late_by_the_frames_before_a_person_is_seen(tmp_path
     assert counts["rows_without_box"] == 0 and corrected[0].frame_index[0] == 7
     found = decode(tmp_path, unit, body, "reference")
     reference, counts = found.clips, found.counts
-    # The first 7 have an infinite box in the reference. Such rows contain nothing and would break every reader.
+    # The first 7 rows have an infinite box in the reference. Such rows would be useless and would break every reader.
     assert counts["rows_without_box"] == 7 and reference[0].frame_index.tolist() == list(range(14, 40))
     assert counts["person_frames"] == sum(
         counts[why] for why in ("rows", "rows_outside_visible", "rows_too_few_joints", "rows_without_box")

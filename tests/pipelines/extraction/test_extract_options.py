@@ -24,7 +24,7 @@ from pipelines.extraction.units import SplitJob, Tools, extract_unit
 from tests.fixtures.threedpw import write_sequence
 from tests.fixtures.voc import write_voc
 
-SIZE = 12 * 12 * 3  # of a feature: every 19th pixel of the crop
+SIZE = 12 * 12 * 3  # numbers in a feature: every 19th pixel of the crop
 
 
 def pixels(crops: np.ndarray) -> np.ndarray:

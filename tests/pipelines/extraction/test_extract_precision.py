@@ -1,4 +1,4 @@
-"""Extraction in int8: the change is printed, all sets of a folder share one network, never mixed with float32."""
+"""Extraction in int8: the change is printed, all sets of a folder share one network, and are not mixed with float32."""
 
 import json
 import os

@@ -1,4 +1,5 @@
-"""Videos through the whole job: rows of a plain loop; damage is named once; a file that kills workers is set aside."""
+"""Videos through the whole job: the rows of a plain loop; each damage is named once; a file that kills workers is set
+aside."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Importing feature files: numbers are in the right columns, features are unchanged, all that is lost is counted."""
+"""Importing feature files: numbers are in the right columns, features are unchanged, left-out rows are counted."""
 
 import json
 import os
@@ -135,7 +135,7 @@ def test_joints_that_were_not_measured_are_not_minus_the_pelvis(tmp_path: Path, 
     assert np.abs(rows["joints3d"][:, HIPS].mean(1)).max() < 1e-6
 
 
-def test_frames_without_a_fit_are_not_taught(tmp_path: Path) -> None:
+def test_frames_without_a_fit_have_no_smpl(tmp_path: Path) -> None:
     content = database("human36m")
     content["pose"][5:9], content["shape"][5:9] = 0, 0
     content["pose"][2, 7] = np.nan
@@ -149,13 +149,13 @@ def test_frames_without_a_fit_are_not_taught(tmp_path: Path) -> None:
     assert not imported(tmp_path / "nosmpl", "human36m", content)["has_smpl"].any()
 
 
-def test_what_2d_sets_cannot_teach(tmp_path: Path) -> None:
+def test_2d_sets_have_no_3d_and_no_smpl(tmp_path: Path) -> None:
     rows = imported(tmp_path, "penn_action", database("penn_action"))
     assert not rows["has_3d"].any() and not rows["has_smpl"].any() and rows["valid"].all()
     assert not rows["joints3d_valid"].any()
 
 
-def test_mpi_frames_that_do_not_count_are_marked(tmp_path: Path) -> None:
+def test_mpi_frames_that_are_not_valid_are_marked(tmp_path: Path) -> None:
     content = database("mpi_inf_3dhp", "test")
     rows = imported(tmp_path, "mpi_inf_3dhp", content, "test")
     assert np.array_equal(rows["valid"], content["valid_i"][:, 0] == 1) and not rows["valid"].all()
@@ -227,9 +227,9 @@ def test_tracks_longer_than_a_piece_and_sets_of_several_parts(tmp_path: Path, mo
 
 def test_names_that_come_back_and_time_that_goes_back_make_new_tracks(tmp_path: Path) -> None:
     content = database("3dpw", tracks=(20, 20, 20, 20))
-    content["vid_name"][40:60] = content["vid_name"][0]  # not behind the first, where the published code would put it
+    content["vid_name"][40:60] = content["vid_name"][0]  # a new track; the published code adds it to the first
     content["vid_name"][60:] = content["vid_name"][20]
-    content["frame_id"][70:80] = np.arange(10)  # and this one starts anew without a new name
+    content["frame_id"][70:80] = np.arange(10)  # frames start again at 0 without a new name
     rows = imported(tmp_path, "3dpw", content)
     expected = ["walk_00_0"] * 20 + ["walk_01_0"] * 20 + ["walk_00_0~2"] * 20 + ["walk_01_0~2"] * 10
     assert rows["track_id"] == [*expected, *["walk_01_0~3"] * 10]
@@ -237,7 +237,7 @@ def test_names_that_come_back_and_time_that_goes_back_make_new_tracks(tmp_path: 
     assert counts["tracks_of_a_name_used_before"] == 3 and counts["tracks_cut_where_time_goes_back"] == 1
 
 
-def test_neighbours_are_told_apart_at_the_edge_of_a_block_of_names(
+def test_neighbouring_tracks_are_separate_at_the_edge_of_a_block_of_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipelines.imports.feature_dbs.TEXT_ROWS", 7)
@@ -313,7 +313,7 @@ def test_old_types_are_read_where_nothing_is_lost(tmp_path: Path) -> None:
         ({"features": None}, "no features in it, so it is not a feature file of 3dpw"),
         ({"vid_name": None, "bbox": None}, "no vid_name, bbox in it"),
         ({"pose": np.zeros((43, 72), np.float32)}, r"pose has shape \(43, 72\), but features has 44 rows"),
-        ({"joints2D": np.zeros((44, 25, 3))}, r"joints2D has shape \(25, 3\) a row, 3dpw has \(49, 3\) or \(14, 3\)"),
+        ({"joints2D": np.zeros((44, 25, 3))}, r"joints2D has shape \(25, 3\) per row, 3dpw has \(49, 3\) or \(14, 3\)"),
         ({"shape": np.zeros((44, 9))}, r"shape has shape \(9,\) per row, expected \(10,\)"),
         ({"bbox": np.array(["x"] * 44)}, "bbox holds <U1, not numbers"),
         ({"frame_id": np.array(["none"] * 44)}, "frame_id of row 0 is 'none', not the number of a frame"),
@@ -394,7 +394,7 @@ def test_a_second_run_changes_nothing_and_another_file_is_refused(tmp_path: Path
     assert (folder / MANIFEST).read_text() == manifest
 
 
-def test_an_import_that_stops_half_way_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_import_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importing, "PART_ROWS", 20)
     content = database("3dpw", tracks=(20, 20, 20))
     content["joints2D"][[2, 45], 5] = np.nan
@@ -422,7 +422,7 @@ def test_an_import_that_stops_half_way_goes_on(tmp_path: Path, monkeypatch: pyte
 def test_compressed_files_leave_nothing_behind(tmp_path: Path) -> None:
     content = database("posetrack")
     joblib.dump(content, tmp_path / "db.pt", compress=1)
-    (tmp_path / "out/posetrack/train/.uncompressed-old").mkdir(parents=True)  # of an import that was killed
+    (tmp_path / "out/posetrack/train/.uncompressed-old").mkdir(parents=True)  # left by an import that was killed
     assert run(tmp_path / "db.pt", tmp_path / "out", "posetrack") == 0
     assert rows_of(tmp_path / "out", "posetrack")["feature"].tobytes() == content["features"].tobytes()
     assert not list((tmp_path / "out").rglob(".uncompressed*"))

@@ -1,4 +1,4 @@
-"""joblib dumps: all that joblib writes can be read row by row, and nothing that a file asks for is executed."""
+"""joblib dumps: everything that joblib writes can be read row by row, and nothing in a file is executed."""
 
 import io
 import os
@@ -100,7 +100,7 @@ def test_arrays_stay_in_the_file(tmp_path: Path) -> None:
         rows = content["features"].rows(19_000, 19_100)
         _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert rows.sum() == 100 * 500 and peak < 2_000_000  # of 40 MB
+    assert rows.sum() == 100 * 500 and peak < 2_000_000  # bytes; the whole array has 40 MB
     assert content["frame"].rows(5, 6).tolist() == [5]
 
 

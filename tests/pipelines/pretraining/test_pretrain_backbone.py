@@ -1,4 +1,4 @@
-"""Pretraining: labels survive the cache and the mirror, runs and renders survive kill -9, weights survive export."""
+"""Pretraining: cache and mirror keep the labels, runs and renders continue after kill -9, export keeps the features."""
 
 import json
 import os
@@ -54,7 +54,7 @@ TINY = PretrainingRecipe(
     megapixels=5.5 * 2 * 32 * 32 / 1e6, stages=(CropStage(0.5, 32, 2), CropStage(1.0, 32, 2)), seed=3
 )  # six steps
 
-# As checkpoints have it that were made before the recipe was called PretrainingRecipe.
+# The recipe in checkpoints that were made before its class was called PretrainingRecipe.
 OLD_RECIPE = (
     '{"megapixels": 0.6, "stages": [[0.2, 64, 64], [0.65, 112, 32], [0.82, 160, 32], [1.0, 224, 32]], "start": "", '
     '"frozen": [], "precision": "float32", "learning_rate": 0.001, "warmup": 0.02, "decay_from": 0.35, '
@@ -160,7 +160,7 @@ def test_loss_is_zero_for_the_truth_and_grows_with_every_error(cache: Path) -> N
         assert sum(float(term) for term in pose_loss(worse, target).values()) > 1e-5, name
 
 
-def test_heatmap_loss_is_zero_at_the_joint_and_that_of_a_guess_for_a_flat_map() -> None:
+def test_heatmap_loss_is_zero_at_the_joint_and_that_of_chance_for_a_flat_map() -> None:
     sharp = torch.full((1, 1, 4, 6), -40.0)
     sharp[0, 0, 1, 2] = 40.0
     centre = torch.tensor([[[2.5 / 6 * 2 - 1, 1.5 / 4 * 2 - 1]]])
@@ -217,7 +217,7 @@ def test_bfloat16_takes_nearly_the_same_step(cache: Path, tmp_path: Path) -> Non
 
 
 def _finish(out: Path, cache: Path, *, save_every: float = 1e9) -> list[float]:
-    """Runs (on) to the end of the tiny recipe in this process; the loss of every step in the log, in order."""
+    """Starts or continues the tiny recipe in this process; returns the loss of every step in the log, in order."""
     out.mkdir(exist_ok=True)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -241,7 +241,7 @@ _finish(Path({out!r}), Path({cache!r}), save_every=0)
 """
 
 
-def test_a_killed_training_goes_on_to_the_same_losses(cache: Path, tmp_path: Path) -> None:
+def test_a_killed_training_continues_with_the_same_losses(cache: Path, tmp_path: Path) -> None:
     whole = _finish(tmp_path / "whole", cache)
     assert len(whole) == 6
     out = tmp_path / "killed"
@@ -274,7 +274,7 @@ fill_cache(Path({out!r}), 400, source, seed=5, shard=4)
 """
 
 
-def test_killed_rendering_leaves_whole_shards_and_goes_on(
+def test_killed_rendering_leaves_whole_shards_and_continues(
     cache: Path, clips: dict[str, MotionClip], tmp_path: Path
 ) -> None:
     out = tmp_path / "renders"
@@ -408,7 +408,7 @@ def test_a_run_from_other_weights_keeps_the_first_layers_and_trains_the_others(c
             assert torch.equal(value, before[name]) == is_kept, name
 
 
-def test_features_are_scaled_to_one_spread_exactly(cache: Path) -> None:
+def test_features_are_scaled_exactly_to_one_standard_deviation(cache: Path) -> None:
     torch.manual_seed(0)
     trunk = PoseNet().trunk
     found = Renders(cache, images=8)

@@ -1,4 +1,4 @@
-"""pipelines/scenes: the genuine layout of 3DPW, labels that fit the pictures; nothing unfinished looks whole."""
+"""pipelines/scenes: the layout of 3DPW, labels that fit the pictures, and no unfinished file that looks whole."""
 
 import hashlib
 import json
@@ -80,7 +80,7 @@ def project(points: np.ndarray, record: dict, frame: int) -> tuple[np.ndarray, n
 
 
 def posed(body: Body, record: dict, person: int) -> tuple[np.ndarray, np.ndarray]:
-    """SMPL(pose, betas) + trans: 49 joints and 24 SMPL joints, world, from nothing but the file."""
+    """49 joints and 24 SMPL joints in the world frame, computed from the file alone: SMPL(pose, betas) + trans."""
     poses = record["poses"][person].reshape(-1, 3)
     rotmats = torch.tensor(Rotation.from_rotvec(poses).as_matrix().reshape(-1, 24, 3, 3), dtype=torch.float32)
     betas = torch.tensor(record["betas"][person], dtype=torch.float32).expand(len(rotmats), 10)
@@ -297,7 +297,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path, motions: dict[str
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_killed_in_the_middle_it_leaves_nothing_that_looks_whole_and_goes_on(
+def test_a_killed_command_leaves_no_unfinished_file_that_looks_whole_and_continues(
     sample: Path, tmp_path: Path, motions: dict[str, MotionClip]
 ) -> None:
     out = tmp_path / "sample"
@@ -318,7 +318,7 @@ def test_killed_in_the_middle_it_leaves_nothing_that_looks_whole_and_goes_on(
     for file in (out / "sequenceFiles").rglob("*.pkl"):
         frames = len(load_pickle(file)["img_frame_ids"])
         assert len(list((out / "imageFiles" / file.stem).iterdir())) == frames
-    # In other processes than the sample's.
+    # Rendered in several processes; the sample was rendered in one.
     build_sample(out, settings(motions), RenderSource(None, motions), workers=2)
     for file in sample.rglob("*.pkl"):
         assert (out / file.relative_to(sample)).read_bytes() == file.read_bytes()
