@@ -20,7 +20,7 @@ from glot.errors import InputError
 from glot.features.schema import read_manifest
 
 ROW_BYTES = 2048 * 4 + 49 * 3 * 4 + 14 * 3 * 8 + 72 * 4 + 10 * 4 + 4 * 8 + 8 + 8 + 4 * (20 + 68)
-TRACK_ROWS = 700  # rows of a track. The first track has half of all rows instead: a long track is the worst case
+TRACK_ROWS = 700  # rows of each track except the first, which has half of all rows (long tracks are the worst case)
 IMPORT = """
 import atexit, sys
 atexit.register(lambda: report(0))

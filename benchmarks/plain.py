@@ -65,7 +65,7 @@ class PlainBody:
         """(B, 49, 3)."""
         vertices, joints = self.vertices(rotmats, betas)
         extra = torch.einsum("bvc,jv->bjc", vertices, self.body.regressors[:-17])
-        return torch.cat((joints, vertices[:, self.body.picked], extra), dim=1)[:, self.body.from54]
+        return torch.cat((joints, vertices[:, self.body.vertex_joints], extra), dim=1)[:, self.body.from54]
 
     def joints14(self, rotmats: Tensor, betas: Tensor) -> Tensor:
         """(B, 14, 3)."""

@@ -1,4 +1,4 @@
-"""Python code in; the peak memory of a process that runs it out. Also writes noisy videos for such code."""
+"""Measures the peak memory of a process that runs given Python code, and writes noisy videos for such code."""
 
 import subprocess
 import sys

@@ -28,7 +28,7 @@ def main(spec: TrainSpec) -> int:
     try:
         metrics = fit(spec, RayWorkers(cpus_per_worker=spec.cpus_per_worker))
     except Unfinished as stopped:
-        print(f"{stopped}; the same command with --resume goes on")
+        print(f"{stopped}; the same command with --resume continues it")
         return CONTINUE
     errors = "  ".join(
         f"{name.removeprefix('val_')} {value:.1f}" for name, value in metrics.items() if name.startswith("val_")

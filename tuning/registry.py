@@ -41,7 +41,7 @@ def write_results(sweep: Sweep, folder: Path) -> None:
 def attach(run: mlflow_runs.Run, sweep: Sweep, out: Path) -> None:
     """Adds a sweep's results to its run in MLflow: page, picture, and a table that MLflow shows as a table."""
     write_results(sweep, out)
-    # The same form as by MLflow's log_table, which would append to the table of an earlier start.
+    # In the form that MLflow's log_table writes. log_table itself would append to the table of an earlier start.
     write_whole(out / SHOWN_TABLE, json.dumps(results.plain_table(sweep)).encode())
     for name in (PAGE, PICTURE, TABLE, SHOWN_TABLE):
         run.artifact(out / name)

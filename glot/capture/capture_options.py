@@ -36,7 +36,7 @@ class CaptureOptions:
         str, typer.Option(help="The network that makes features of the crops: blazepose or resnet50.")
     ] = "blazepose"
     weights: Annotated[
-        Path | None, typer.Option(help="Weights for resnet50. Published checkpoints need those of SPIN.")
+        Path | None, typer.Option(help="Weights for resnet50. Published checkpoints need SPIN's weights.")
     ] = None
     detector_weights: Annotated[
         Path | None,
@@ -94,7 +94,7 @@ class CaptureOptions:
                 raise InputError(f"--{option.replace('_', '-')} {path}: there is no such file or folder")
 
     def absolute(self) -> "CaptureOptions":
-        """These options alone, without those of a subclass, and with absolute paths, for workers elsewhere."""
+        """Only these options, without the options of a subclass, with absolute paths: for workers in other folders."""
         options = {option.name: getattr(self, option.name) for option in fields(CaptureOptions)}
         for name, value in options.items():
             if isinstance(value, Path) and value != OPEN:

@@ -16,7 +16,9 @@ from glot.motion.person_motion import Motion, make_motion, with_bodies
 
 MIN_CUTOFF, BETA = 1.0, 4.0  # Hz, Hz per rad/s
 LEVER = 0.5  # length of a limb, m: when it turns at 1 rad/s, its end moves at this many m/s
-SPEED_CUTOFF = 1.0  # Hz, of the low pass over the speed that sets the cutoff, because jitter has no lasting speed
+SPEED_CUTOFF = (
+    1.0  # Hz, cutoff of the low pass for the speed, so that jitter, which has no lasting speed, changes it little
+)
 
 
 class Smoother:

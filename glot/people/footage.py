@@ -32,7 +32,7 @@ class Footage:
         self.frames, self.damage = 0, ""
 
     def pictures(self, what: str) -> Iterator[NDArray[np.uint8]]:
-        """(H, W, 3) BGR, upright, one after the other as far as they can be decoded; ``what`` names the progress."""
+        """(H, W, 3) BGR, upright, one after the other as far as they can be decoded; ``what`` labels the progress."""
         yield from cli.progress(self._pictures(), total=self.timeline.frames, what=what)
 
     def _pictures(self) -> Iterator[NDArray[np.uint8]]:

@@ -24,7 +24,7 @@ LANDMARKS = {
 LANDMARK_NAMES = tuple(LANDMARKS)
 CROP_SCALE = 1.25  # side of the crop for the landmark network / side of the box, as in mediapipe
 PRESENT = 0.5  # landmarks count if the presence is at least this
-LEAST_PRESENT = 0.5  # share of the frames of a track in which a person must be present
+LEAST_PRESENT = 0.5  # a track is kept if a person is present in at least this share of its frames
 # A track is cut so that it begins and ends with SURE_SECONDS in which the presence is at least SURE. (While a person
 # comes into the picture, the landmarks are guesses.)
 SURE, SURE_SECONDS = 0.8, 0.3

@@ -27,7 +27,7 @@ class FrameBoxes(NamedTuple):
 
 
 def read_tracks(video: str, tracks: Path) -> dict[str, FrameBoxes]:
-    """The boxes of a video's people, by their names. InputError where there is no file in one of the two formats.
+    """The boxes of a video's people, by their names. InputError if there is no file in one of the two formats.
 
     JSON: {"person": {"frames": [0, 1, ...], "bbox": [[left, top, width, height], ...]}}, frames counted from 0; or an
     object with one such object for each video, under the video's path below the root. Text: the MOT challenge's lines,

@@ -9,7 +9,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-# A video is read in the format of its suffix. Left to guess, FFmpeg would follow a playlist to other files and hosts.
+# A video is read in the format of its suffix. If FFmpeg guessed it, a playlist could lead to other files and hosts.
 VIDEOS = {".avi": "avi", ".mp4": "mov", ".m4v": "mov", ".mov": "mov", ".mkv": "matroska", ".webm": "matroska"}
 REORDERED = 32  # pictures; codecs store a picture at most 16 places away from its place in time
 NOMINAL_FPS = 30.0  # assumed for a video that does not give its frame rate
@@ -20,7 +20,7 @@ class Unreadable(Exception):
 
 
 def video_frame(image: str) -> tuple[str, int] | None:
-    """("walk.avi", 12) of "walk.avi#12", which is picture 12 (from 0) of the video; None for the path of a picture."""
+    """("walk.avi", 12) for "walk.avi#12", picture 12 (from 0) of the video. None for the path of a picture."""
     name, _, number = image.rpartition("#")
     return (name, int(number)) if number.isdecimal() and Path(name).suffix.lower() in VIDEOS else None
 
@@ -133,7 +133,7 @@ class Video:
         self.pictures = self._decode()
 
     def read(self, number: int) -> NDArray[np.uint8]:
-        """Picture ``number`` (0-based), not before the one read last, upright: (H, W, 3) BGR. Raises Unreadable."""
+        """Picture ``number`` (0-based), not before the last one read, upright: (H, W, 3) BGR. Raises Unreadable."""
         assert number >= self.number
         while self.number < number and not self.ended:
             try:

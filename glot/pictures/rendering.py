@@ -55,7 +55,7 @@ class Subject:
         return self.store.features[self.truth.rows]
 
     def renderer(self, *, corrected: bool = True) -> TrackRenderer:
-        """Draws the bodies of the whole model, or those of its global branch alone."""
+        """A renderer for the bodies of the whole model, or of its global branch alone."""
         images = images_of(self.store, self.track)
         shown = [images[row - self.track.start] for row in self.truth.rows]
         params = predict_track(self.model, self.features, local=corrected)

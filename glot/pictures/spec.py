@@ -44,7 +44,7 @@ class RenderSpec:
     ] = field(default_factory=default_out)
     dataset: Annotated[str, typer.Option(help="Dataset of the features.")] = "3dpw"
     split: Annotated[str, typer.Option(help="Split of the dataset.")] = "test"
-    track: Annotated[str, typer.Option(help="Track to draw.", show_default="the one of median PA-MPJPE")] = ""
+    track: Annotated[str, typer.Option(help="Track to draw.", show_default="the track of median PA-MPJPE")] = ""
     body: BodyOption = None
     max_frames: Annotated[int, typer.Option(min=1, help="Largest number of frames in the video.")] = 600
     attention: Annotated[

@@ -41,7 +41,7 @@ class Surroundings:
     floor: np.ndarray
     panorama: np.ndarray
     floor_size: float = 24.0
-    fade: float = 25.0  # metres to the distance where most of the floor has faded into the panorama
+    fade: float = 25.0  # distance in metres at which most of the floor has faded into the panorama
 
 
 @dataclass(frozen=True)

@@ -167,7 +167,7 @@ def read_motions(results: Path) -> list[Motion]:
             )
     motions = [read_motion(path) for path in files]
     if len({(motion.width, motion.height, motion.focal, motion.fps) for motion in motions}) > 1:
-        raise InputError(f"{results}: holds people of videos of several sizes; view those of one video at a time")
+        raise InputError(f"{results}: holds people from videos of several sizes; view one video at a time")
     return motions
 
 

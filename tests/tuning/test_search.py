@@ -204,7 +204,7 @@ LONG = [*SMALL, "epochs=6"]
 
 
 @pytest.mark.slow
-def test_a_trial_whose_node_is_lost_goes_on_at_another(features: Path, tmp_path: Path) -> None:
+def test_a_trial_whose_node_is_lost_continues_on_another(features: Path, tmp_path: Path) -> None:
     """Two trials on two nodes with one core each; one node is killed."""
     uri = default_uri(tmp_path)
     code = LOST_NODE.format(out=str(tmp_path / "sweep"), features=str(features), uri=uri)

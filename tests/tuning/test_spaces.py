@@ -1,4 +1,4 @@
-"""Spaces: those of the paper's tables, whose points are valid recipes, and those in users' files."""
+"""Spaces of the paper's tables, whose points are valid recipes, and spaces in users' files."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The fit moves limbs to the landmarks, and no farther or less smoothly than that needs."""
+"""The fit moves limbs to the landmarks, and changes nothing else."""
 
 from functools import partial
 from typing import Any
@@ -57,7 +57,7 @@ def joints(motion: Motion, rotmats: np.ndarray, body: Body) -> np.ndarray:
         return body.smpl_joints(torch.from_numpy(rotmats).float(), torch.from_numpy(motion.betas)).numpy()
 
 
-def test_a_right_pose_is_left_alone(body: Body, true: Motion) -> None:
+def test_a_right_pose_is_not_changed(body: Body, true: Motion) -> None:
     turns, places = fitted(true, true.rotmats, landmarks_of(true, body), body)
     np.testing.assert_allclose(turns, true.rotmats, atol=5e-3)
     np.testing.assert_allclose(places, true.transl, atol=5e-3)

@@ -19,7 +19,7 @@ def body() -> Body:
     return load_body()
 
 
-def test_a_person_who_stands_still_is_left_alone(body: Body) -> None:
+def test_a_person_who_stands_still_is_not_changed(body: Body) -> None:
     one = moving(body, frames=[5])
     still = moving(body, frames=range(12))
     still = with_bodies(
@@ -120,7 +120,7 @@ def test_gaps_are_filled_on_the_shortest_arc(body: Body) -> None:
     np.testing.assert_allclose(full.bbox[full.frames == 7][0], motion.bbox[3] + [4, 0, 0, 0])
 
 
-def test_a_motion_without_gaps_is_left_as_it_is(body: Body) -> None:
+def test_a_motion_without_gaps_is_not_changed(body: Body) -> None:
     motion = moving(body, frames=range(3))
     assert fill_gaps(motion, body) is motion
 

@@ -27,7 +27,7 @@ from tests.fixtures.motion import moving
 from tests.fixtures.places import ROOT
 from tests.fixtures.video import write_film
 
-WIDTH, HEIGHT = 960, 560  # of the page
+WIDTH, HEIGHT = 960, 560  # size of the page, px
 FRAMES = (*range(8), *range(12, 20))  # a person who is out of sight in between
 PATIENCE = 60.0  # seconds; WebGL runs in software, perhaps on a busy machine
 

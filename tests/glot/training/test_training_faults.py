@@ -225,7 +225,7 @@ def history_of(uri: str) -> dict[str, list[tuple[int, float]]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_killed_worker_and_a_killed_driver_change_nothing(
+def test_a_killed_worker_and_a_killed_driver_do_not_change_the_result(
     features: Path, uninterrupted: Callable[[int], Path], tmp_path: Path, workers: int
 ) -> None:
     """Both are killed with SIGKILL at random steps; then the same command runs with --resume."""
@@ -268,7 +268,7 @@ def test_a_run_that_is_out_of_time_is_continued(
         [*run, "--max-seconds", "0.1"], env=environment, capture_output=True, text=True, timeout=240, cwd=tmp_path
     )
     assert stopped.returncode == 75, stopped.stderr
-    assert "stopped after step 1 of 48; the same command with --resume goes on" in stopped.stdout
+    assert "stopped after step 1 of 48; the same command with --resume continues it" in stopped.stdout
     assert saved_steps(out) == [1] and not (out / "best").exists()
     ended = subprocess.run(run, env=environment, capture_output=True, text=True, timeout=240, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
