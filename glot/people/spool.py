@@ -1,6 +1,6 @@
 """Rows of numbers in any order in; the same rows, by track and row number, out.
 
-More rows than IN_MEMORY wait on disk, so that memory does not grow with the length of a video.
+Rows of more than IN_MEMORY bytes wait on disk, so that memory does not grow with the length of a video.
 """
 
 import tempfile
