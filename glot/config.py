@@ -21,7 +21,7 @@ class ModelConfig:
     detach_global: bool = True  # HSCR sees the global estimate without its gradient, Table 8
     positions: str = "learned"  # "learned" | "sine", Table 9
     # "official": the global pose is sliced at offset j instead of 6*j, so joint j sees the numbers j..j+5, and only 29
-    # of the 144 numbers are used. Published checkpoints need it. "paper": every joint sees its own 6D rotation.
+    # of the 144 numbers are used. Published checkpoints need this. "paper": every joint sees its own 6D rotation.
     hscr_global_pose: str = "paper"  # "paper" | "official"
     # Frames of the local branch with a loss: the paper has the middle frame, the official code the middle three frames.
     local_supervised_frames: int = 3

@@ -79,8 +79,8 @@ class FeatureStore:
         """Windows of ``frames`` rows from each of ``window_starts`` (B,): new arrays of shape (B, T, ...).
 
         ``features`` (B, T, F). ``keypoints2d`` (B, T, 49, 3): x and y in [-1, 1] over the crop that the feature was
-        made from, and the confidence. (The official code uses a crop scale of 1.2 for all 2D targets, even where the
-        features have another one.) The columns LABELS as they are stored. ValueError for a window that does not fit
+        made from, and the confidence. (The official code uses a crop scale of 1.2 for all 2D targets, even where
+        features have another scale.) The columns LABELS as they are stored. ValueError for a window that does not fit
         into the store.
         """
         starts = np.asarray(window_starts, np.int64)

@@ -78,11 +78,11 @@ class Body(nn.Module):
     rest_template: Tensor
     rest_basis: Tensor
     regressors: Tensor
-    picked: Tensor
+    vertex_joints: Tensor
     from54: Tensor
     from_h36m: Tensor
     order49: Tensor
-    above: Tensor
+    parent_index: Tensor
     by_level: Tensor
     from_levels: Tensor
 
@@ -104,7 +104,7 @@ class Body(nn.Module):
         self._keep_points(arrays, poses)
 
     def _keep_skeleton(self) -> None:
-        keep_index(self, "above", SMPL_PARENTS[1:])
+        keep_index(self, "parent_index", SMPL_PARENTS[1:])
         in_order = sum(LEVELS, [])
         keep_index(self, "by_level", [joint - 1 for joint in in_order[1:]])
         keep_index(self, "from_levels", np.argsort(in_order))
@@ -123,7 +123,7 @@ class Body(nn.Module):
         keep(self, "rest_template", to_rest @ template)
         keep(self, "rest_basis", rest_basis.reshape(BETAS, -1))
         keep(self, "regressors", np.concatenate((arrays["J_regressor_extra"], arrays["J_regressor_h36m"])))
-        keep_index(self, "picked", arrays["vertex_joint_ids"])
+        keep_index(self, "vertex_joints", arrays["vertex_joint_ids"])
         keep_index(self, "from54", SPIN49_FROM_54)
         keep_index(self, "from_h36m", H36M_TO_COMMON14)
 
@@ -162,7 +162,7 @@ class Body(nn.Module):
         vertices = (blended[..., :9].unflatten(-1, (3, 3)) @ shaped[..., None]).squeeze(-1) + blended[..., 9:]
         regressed = self.regressors @ vertices
         extra, h36m = regressed[:, :-17], regressed[:, -17:]
-        all54 = torch.cat((places, vertices[:, self.picked], extra), dim=1)
+        all54 = torch.cat((places, vertices[:, self.vertex_joints], extra), dim=1)
         return BodyOutput(vertices, places, all54[:, self.from54], h36m[:, self.from_h36m])
 
     def joints(self, rotmats: Tensor, betas: Tensor) -> Tensor:
@@ -192,7 +192,7 @@ class Body(nn.Module):
     def _pose(self, rotmats: Tensor, betas: Tensor) -> Posed:
         """The posed skeleton, computed one level of the kinematic tree at a time."""
         rest = self._rest_joints(betas)
-        bones = rest[:, 1:] - rest[:, self.above]
+        bones = rest[:, 1:] - rest[:, self.parent_index]
         relative = torch.cat((rotmats[:, 1:], bones[..., None]), dim=-1)  # (B, 23, 3, 4): rotation and bone
         rotations, places = [rotmats[:, :1]], [rest[:, :1]]
         sizes = [len(level) for level in LEVELS[1:]]

@@ -69,8 +69,8 @@ def global_maps(model: GLoT, windows: Tensor, hidden: NDArray[np.bool_] | None =
     """Windows (B, T, F) -> the maps of the global encoder and decoder: "encoder 1", ..., "decoder 1", ... (B, H, T, T).
 
     ``hidden`` (T,): frames to hide as in training, the same in every window. The encoder does not get these frames:
-    their rows and columns are NaN in its maps. Everything else is as in evaluation. InputError unless the number of
-    hidden frames is that of the model's training.
+    their rows and columns are NaN in its maps. Everything else is as in evaluation. InputError unless as
+    many frames are hidden as in the model's training.
     """
     frames = model.config.frames
     mask_noise = None

@@ -202,7 +202,7 @@ def _official_body(body: Body) -> dict[str, Tensor]:
         "parents": torch.tensor([-1, *body.parents[1:]]),
         "lbs_weights": body.weights,
         "J_regressor_extra": body.regressors[:-17],
-        "vertex_joint_selector.extra_joints_idxs": body.picked,
+        "vertex_joint_selector.extra_joints_idxs": body.vertex_joints,
     }
 
 

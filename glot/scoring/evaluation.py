@@ -24,7 +24,7 @@ from glot.models.smpl_params import SMPLParams
 from glot.scoring.metric_names import METRICS
 from glot.scoring.track_errors import score, track_truth
 
-# Features (N, F) of a track -> the bodies of its N frames in order, or only their joints (N, J, 3), those of the truth.
+# Features (N, F) of a track -> the bodies of its N frames in order, or only the truth's joints of them (N, J, 3).
 Predictor = Callable[[NDArray[np.float32]], SMPLParams | NDArray[np.float64]]
 
 

@@ -1,6 +1,6 @@
 """Features and joints in; a linear map from features to joints out. It measures how much of the pose one frame shows.
 
-N frames, F feature size, J joints. A video model adds as much as its errors are smaller than those of this probe.
+N frames, F feature size, J joints. Where a video model has smaller errors, the difference comes from the other frames.
 """
 
 import numpy as np

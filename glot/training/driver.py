@@ -77,7 +77,7 @@ def fit(spec: TrainSpec, launcher: Launcher | None = None, *, labels: MlflowLabe
     launcher, labels = launcher or RayWorkers(), labels or MlflowLabels()
     run = prepare(spec, launcher, labels)
     if is_finished(run):
-        print(f"{run.out}: already trained, nothing to do (--fresh trains it anew)")
+        print(f"{run.out}: already trained, nothing to do (--fresh trains it again)")
         return read_state(run.out)["metrics"]
     status = "FAILED"
     try:

@@ -43,7 +43,7 @@ def connect(*, cpus: int | None = None, training: bool = False) -> bool:
             ray.init(**quiet)
         except OSError as error:
             why = str(error).splitlines()[0]
-            raise InputError(f"RAY_ADDRESS {address}: {why}; is it up, is RAY_AUTH_MODE set as it is there?") from None
+            raise InputError(f"RAY_ADDRESS {address}: {why}; is it running, with this RAY_AUTH_MODE?") from None
     else:
         print("starting a local Ray", flush=True)
         ray.init("local", num_cpus=cpus, include_dashboard=training, object_store_memory=OBJECT_STORE_BYTES, **quiet)

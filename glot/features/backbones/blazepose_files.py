@@ -83,7 +83,7 @@ def _extracted(wheel: Path) -> dict[str, bytes]:
         raise InputError(f"{wheel.name}: arrived damaged ({error}); try again, or {_by_hand()}") from None
     for name, wanted in SHA256.items():
         if hashlib.sha256(found.get(name, b"")).hexdigest() != wanted:
-            raise InputError(f"{wheel.name}: its {name} is not the one this program knows; {_by_hand()}")
+            raise InputError(f"{wheel.name}: its {name} is not the file that this program knows; {_by_hand()}")
     return found
 
 

@@ -99,7 +99,7 @@ def test_the_rows_are_those_of_a_folder_and_a_second_run_adds_none(
     assert ended.returncode == 2 and "started with crop" in ended.stderr
 
 
-def test_what_reads_sets_reads_them_there(
+def test_readers_of_sets_read_them_there(
     both: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, remote, local = both

@@ -137,7 +137,7 @@ def test_a_copy_with_a_cut_file_is_built_again(tmp_path: Path) -> None:
     np.testing.assert_array_equal(FeatureStore.open(tmp_path / "set", cache=tmp_path / "cache").features, features)
 
 
-def test_cache_is_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_decides_the_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_feature_set(tmp_path / "set", tracks=[20])
     monkeypatch.setenv("GLOT_CACHE", str(tmp_path / "elsewhere"))
     assert FeatureStore.open(tmp_path / "set").copy.parent == tmp_path / "elsewhere"

@@ -106,7 +106,7 @@ def test_equals_smplx(tmp_path: Path, suffix: str) -> None:
         expected, found = theirs(**arguments, pose2rot=False), ours(rotmats, betas)
     torch.testing.assert_close(found.vertices, expected.vertices, rtol=0, atol=1e-5)
     torch.testing.assert_close(found.smpl_joints, expected.joints[:, :24], rtol=0, atol=1e-5)
-    torch.testing.assert_close(found.vertices[:, ours.picked], expected.joints[:, 24:], rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.vertices[:, ours.vertex_joints], expected.joints[:, 24:], rtol=0, atol=1e-5)
     np.testing.assert_array_equal(ours.faces, theirs.faces.astype(np.int64))
     assert ours.parents[1:] == tuple(theirs.parents[1:].tolist())
 

@@ -29,7 +29,7 @@ def test_outside_the_image_is_black() -> None:
     assert not crop[:, :110].any() and (crop[20:200, 114:] == 200).all()
 
 
-def test_normalise_is_imagenets() -> None:
+def test_normalise_uses_imagenets_mean_and_deviation() -> None:
     crops = np.zeros((2, CROP_SIZE, CROP_SIZE, 3), np.uint8)
     crops[1] = 255
     values = normalise(torch.from_numpy(crops))

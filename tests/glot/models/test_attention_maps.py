@@ -79,7 +79,7 @@ def test_masked_maps_are_those_of_training_on_the_grid_of_frames() -> None:
     assert np.isnan(maps["encoder 1"][..., hidden]).all()
 
 
-def test_hidden_frames_have_no_say_in_masked_maps_and_dropout_is_off() -> None:
+def test_hidden_frames_do_not_change_masked_maps_and_dropout_is_off() -> None:
     model, windows = small_model(SMALL).train(), features()
     hidden = hidden_frames(model)
     changed = windows.clone()

@@ -76,7 +76,7 @@ def test_official_size() -> None:
     assert sum(parameter.numel() for parameter in model.parameters()) == 16_743_948 - dead
 
 
-def test_evaluation_is_deterministic_and_samples_do_not_touch() -> None:
+def test_evaluation_is_deterministic_and_samples_are_independent() -> None:
     model, x = small_model().eval(), features()
     with torch.no_grad():
         whole, again, alone = model(x), model(x), model(x[1:2])
@@ -217,7 +217,7 @@ def test_training_starts_at_the_mean_body(settings: dict) -> None:
         assert (params.cam - mean.cam).abs().max() < 0.2  # a scale near 0 makes the 2D loss explode
 
 
-def test_sine_positions_are_fixed_and_tell_frames_apart() -> None:
+def test_sine_positions_are_fixed_and_differ_by_frame() -> None:
     model = small_model(replace(SMALL, positions="sine"))
     assert not [name for name, _ in model.named_parameters() if "positions" in name]
     vectors = model.motion.positions.vectors[0]
@@ -240,7 +240,7 @@ def test_autocast_gives_nearly_the_same() -> None:
     torch.testing.assert_close(rough.betas, exact.betas, rtol=0, atol=0.15)
 
 
-def test_a_model_is_its_seed() -> None:
+def test_the_seed_decides_the_initial_weights() -> None:
     one, two = small_model(seed=4).state_dict(), small_model(seed=4).state_dict()
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert isinstance(small_model(), GLoT)

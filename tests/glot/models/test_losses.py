@@ -66,7 +66,7 @@ def test_a_perfect_prediction_costs_nothing(body: Body, base: LossConfig, use_ac
         assert total == pytest.approx(0, abs=1e-6) and terms.keys() == TERMS
 
 
-def test_every_term_notices_its_own_error(body: Body) -> None:
+def test_every_term_measures_its_own_error(body: Body) -> None:
     """An error in one quantity raises exactly the terms that measure it."""
     whole = params(T, 1)
     middle = SMPLParams(*(values[:, T // 2 - 1 : T // 2 + 2] for values in whole))

@@ -159,7 +159,7 @@ def test_a_model_written_in_the_official_layout_is_read_back_and_computes_the_sa
     ],
     ids=str,
 )
-def test_what_the_official_code_cannot_compute_is_not_exported(body: Body, changes: dict) -> None:
+def test_models_that_the_official_code_does_not_have_are_not_exported(body: Body, changes: dict) -> None:
     (name, value), config = *changes.items(), replace(ModelConfig(hscr_global_pose="official"), **changes)
     with pytest.raises(InputError, match=f"no model with {name}={value}"):
         to_official(small_model(config), body)

@@ -22,7 +22,7 @@ from tests.fixtures.small_model import small_model
 from tests.glot.models.test_checkpoint import save
 
 
-def test_it_is_of_the_shipped_backbone_and_body() -> None:
+def test_the_shipped_model_is_for_the_shipped_backbone_and_body() -> None:
     shipped = load_model(Path("open"))
     assert shipped.info["features"]["backbone"]["hash"] == load_backbone().hash
     assert shipped.info["body"]["hash"] == load_body().file_hash and shipped.info["body"]["open"]
@@ -31,7 +31,7 @@ def test_it_is_of_the_shipped_backbone_and_body() -> None:
     assert sum(path.stat().st_size for path in OPEN_MODEL.iterdir()) < 50e6
 
 
-def test_the_one_for_videos_is_of_blazepose_and_small() -> None:
+def test_the_model_for_videos_is_small_and_for_blazepose() -> None:
     shipped = load_model(Path("open"), "blazepose")
     backbone = shipped.info["features"]["backbone"]
     assert backbone["name"] == "blazepose" and backbone["hash"] == features_hash()
@@ -41,7 +41,7 @@ def test_the_one_for_videos_is_of_blazepose_and_small() -> None:
     assert sum(path.stat().st_size for path in OPEN_MODELS["blazepose"].iterdir()) < 15e6
 
 
-def test_a_published_checkpoint_is_half_as_large_and_hardly_another(tmp_path: Path) -> None:
+def test_a_published_checkpoint_is_half_as_large_and_predicts_nearly_the_same(tmp_path: Path) -> None:
     model = small_model()
     save(tmp_path / "full", model)
     publish.main(PublishSpec(checkpoint=tmp_path / "full", out=tmp_path / "half"))

@@ -68,7 +68,7 @@ def test_tracks_shorter_than_a_window_are_skipped(tmp_path: Path, body: Body) ->
     assert result.metrics["mpjpe"] < 1e-3
 
 
-def test_frames_weigh_alike_whatever_their_track(tmp_path: Path, body: Body) -> None:
+def test_all_frames_have_the_same_weight_in_any_track(tmp_path: Path, body: Body) -> None:
     store = opened(tmp_path, body, tracks=[20, 60])
     shift = torch.tensor([0.0, 0.3])  # radians of a wrong left elbow, by track
 

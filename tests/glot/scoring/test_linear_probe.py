@@ -53,7 +53,7 @@ def test_a_constant_feature_does_no_harm(joints: dict[str, np.ndarray]) -> None:
     assert probe(features, joints)["pa_mm"] < 1
 
 
-def test_ridge_of_no_strength_is_least_squares_and_of_great_strength_the_mean() -> None:
+def test_ridge_without_strength_is_least_squares_and_with_a_large_one_the_mean() -> None:
     rng = np.random.default_rng(3)
     x, y = rng.standard_normal((50, 8)) * 3 + 5, rng.standard_normal((50, 4)) + 7
     (weights, bias), (flat, level) = ridge(x, y, strengths=np.array([1e-9, 1e12]))

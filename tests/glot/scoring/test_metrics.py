@@ -28,7 +28,7 @@ def test_known_values() -> None:
     np.testing.assert_allclose(accel_error(jerk, TRUTH), [0, 0, 0.01, 0.02, 0.01, 0, 0], atol=1e-12)
 
 
-def test_pa_is_blind_to_similarities_mpjpe_to_translations_mpvpe_to_nothing() -> None:
+def test_pa_ignores_similarities_mpjpe_translations_mpvpe_nothing() -> None:
     turns = Rotation.random(9, rng=3).as_matrix()
     moved = 1.7 * np.einsum("nij,nkj->nki", turns, NOISY) + RNG.normal(size=(9, 1, 3))
     np.testing.assert_allclose(pa_mpjpe(moved, TRUTH), pa_mpjpe(NOISY, TRUTH), atol=1e-12)

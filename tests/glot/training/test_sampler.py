@@ -59,14 +59,14 @@ def test_a_window_hides_the_same_frames_on_every_rank(stores: dict[str, FeatureS
     assert all(whole[window] != other[window] for window in whole.keys() & other.keys())
 
 
-def test_the_mixture_is_the_recipes(stores: dict[str, FeatureStore]) -> None:
+def test_sets_are_mixed_as_the_recipe_says(stores: dict[str, FeatureStore]) -> None:
     targets = sampler(stores).batch(0).targets
     assert targets.is_3d.tolist() == [False] * 12 + [True] * 8  # int(20 * 0.6) windows of 2D sets come first
     assert not targets.w_3d[:12].any() and not targets.w_smpl[:12].any()
     assert targets.w_3d[12:].any()
 
 
-def test_unvouched_frames_and_unwanted_fits_do_not_supervise(stores: dict[str, FeatureStore]) -> None:
+def test_invalid_frames_and_unused_fits_do_not_supervise(stores: dict[str, FeatureStore]) -> None:
     only_two = DataConfig(sets_3d=("two",), no_smpl=("two",), batch_size=6, stride=1)
     targets = Sampler(stores, only_two, frames=FRAMES, seed=0).batch(0).targets
     assert not targets.w_smpl.any()
@@ -74,7 +74,7 @@ def test_unvouched_frames_and_unwanted_fits_do_not_supervise(stores: dict[str, F
     assert 0 < share < 1  # the fixture calls a fifth of its frames invalid
 
 
-def test_the_same_step_gives_the_same_batch_and_another_another(stores: dict[str, FeatureStore]) -> None:
+def test_a_step_always_gives_the_same_batch_and_steps_differ(stores: dict[str, FeatureStore]) -> None:
     one, again = sampler(stores), sampler(stores)
     for step in (0, 5):
         assert torch.equal(one.batch(step)[0], again.batch(step)[0])

@@ -74,7 +74,7 @@ def test_half_precision_is_read_and_is_other_weights(
     assert next(loaded.module.parameters()).dtype == torch.float32
 
 
-def test_the_fast_form_computes_the_plain_features(torchvision_file: Path) -> None:
+def test_the_fast_network_computes_the_plain_features(torchvision_file: Path) -> None:
     loaded = load_backbone(weights=torchvision_file)
     crops = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), np.uint8)
     with torch.no_grad():
@@ -98,7 +98,7 @@ def test_bfloat16_is_near_and_deviation_measures_by_how_much(torchvision_file: P
     assert next(loaded.module.parameters()).dtype == torch.float32, "the plain form was left alone"
 
 
-def test_int8_is_in_the_neighbourhood_and_always_the_same(torchvision_file: Path) -> None:
+def test_int8_is_near_and_always_the_same(torchvision_file: Path) -> None:
     loaded = load_backbone(weights=torchvision_file)
     coarse = np.random.default_rng(0).integers(0, 256, (12, 9, 9, 3), np.uint8)
     crops = np.stack([cv2.resize(picture, (224, 224), interpolation=cv2.INTER_CUBIC) for picture in coarse])
@@ -133,7 +133,7 @@ class Evil:
         return os.mkdir, (str(Path("evil-was-run").absolute()),)
 
 
-def test_what_is_not_such_weights_is_refused_in_one_line(
+def test_files_without_such_weights_are_refused_in_one_line(
     network: torch.nn.Module, torchvision_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

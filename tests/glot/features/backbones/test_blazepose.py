@@ -93,12 +93,12 @@ def test_a_wheel_with_other_networks_is_refused(tmp_path: Path, monkeypatch: pyt
         wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         for name in SHA256:
             wheel.writestr(f"mediapipe/modules/{name}", "something else")
-    with pytest.raises(InputError, match="is not the one this program knows"):
+    with pytest.raises(InputError, match="is not the file that this program knows"):
         network_file(LANDMARK_FILE)
     assert not list((tmp_path / "cache").iterdir())
 
 
-def test_the_network_cut_down_says_what_the_whole_one_says(networks: None) -> None:
+def test_the_cut_down_network_gives_the_outputs_of_the_whole(networks: None) -> None:
     crop = cv2.resize(np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8), (LANDMARK_SIZE, LANDMARK_SIZE))
     whole = Interpreter(model_content=network_file(LANDMARK_FILE), num_threads=1)
     whole.allocate_tensors()
@@ -168,13 +168,13 @@ def test_anchors_and_tiles_cover_the_picture() -> None:
         assert covered.all()
 
 
-def test_of_boxes_on_each_other_the_surest_stays() -> None:
+def test_of_overlapping_boxes_the_best_is_kept() -> None:
     boxes = np.array([[0, 0, 100, 100], [5, 5, 100, 100], [300, 0, 50, 50], [90, 0, 100, 100]], float)
     assert suppressed(boxes, np.array([0.7, 0.9, 0.8, 0.6])).tolist() == [1, 2, 3]
     assert suppressed(boxes[:0], np.zeros(0)).tolist() == []
 
 
-def test_what_is_for_a_resnet_is_refused(networks: None, sample: Path, tmp_path: Path) -> None:
+def test_options_of_a_resnet_are_refused(networks: None, sample: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="brings its own"):
         load_backbone("blazepose", tmp_path / "weights.pth")
     for precision in ("int8", "bfloat16"):
