@@ -23,7 +23,7 @@ class ModelConfig:
     # "official": the global pose is sliced at offset j instead of 6*j, so joint j sees the numbers j..j+5, and only 29
     # of the 144 numbers are used. Published checkpoints need this. "paper": every joint sees its own 6D rotation.
     hscr_global_pose: str = "paper"  # "paper" | "official"
-    # Frames of the local branch with a loss: the paper has the middle frame, the official code the middle three frames.
+    # How many middle frames the local branch predicts and is trained on: 1 in the paper, 3 in the official code.
     local_supervised_frames: int = 3
     width: int = 512  # width of the tokens of the global branch's encoder
     depth: int = 2  # layers of the global branch's encoder

@@ -2,7 +2,7 @@
 
 prepare          checks everything that can be checked before a worker starts; opens the folder and the MLflow run
 launch           runs the workers until they have ended (glot.training.workers)
-conclude         marks the run as finished
+conclude         marks the run as finished, and deletes the checkpoints that it could be continued from
 record_results   writes metrics and curves of the run into its folder and into MLflow
 
 Each stage reads the files that earlier stages left in the run's folder, so a stage can be repeated.

@@ -86,7 +86,8 @@ class Stepper:
 
     def _counts(self, targets: Targets, mask_noise: Tensor) -> Tensor:
         """The numbers of frames that the loss terms of a part are means over (glot.models.losses.frame_counts)."""
-        motion, masks = self.model.motion, self.model.motion.kept < self.recipe.model.frames
-        mask = motion.choose(mask_noise)[1] if masks else torch.zeros_like(mask_noise).bool()
+        motion = self.model.motion
+        masking = motion.kept < self.recipe.model.frames
+        mask = motion.choose(mask_noise)[1] if masking else torch.zeros_like(mask_noise).bool()
         local = self.recipe.model.local_supervised_frames if self.model.correction is not None else 0
         return frame_counts(targets, mask, local_frames=local)

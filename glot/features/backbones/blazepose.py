@@ -45,7 +45,7 @@ class Detections(NamedTuple):
 class LandmarkOutput(NamedTuple):
     """What the landmark network finds in N crops of 256 px.
 
-    ``landmarks``: x, y and z in px of the crop. z is the depth behind the hips, negative towards the camera.
+    ``landmarks``: x, y and z in px of the crop. z is the depth relative to the hips, negative towards the camera.
     """
 
     landmarks: NDArray[np.float32]  # (N, 33, 3)
