@@ -65,7 +65,10 @@ def pictures_source(root: Path, folder: str, is_picture: Callable[[str], object]
 
 
 def unit_of_pictures(root: Path, file: Path, images: str) -> Unit:
-    """The unit of an annotation ``file`` and of ``images``, a folder of .jpg files below ``root``, which may be missing."""
+    """The unit of an annotation ``file`` and of the .jpg files in the folder ``images``, which may be missing.
+
+    ``images`` is a path below ``root``.
+    """
     annotation = file.relative_to(root).as_posix()
     pictures = pictures_source(root, images, lambda name: name.endswith(".jpg"))
     return Unit(file.stem, annotation, images, pictures["files"], (file_source(root, annotation), pictures))
@@ -90,7 +93,7 @@ class Clip:
     has_3d: NDArray[np.bool_]  # (N,)
     has_smpl: NDArray[np.bool_]  # (N,)
     valid: NDArray[np.bool_]  # (N,)
-    # Crop scale of the features where it differs from that of the 2D targets (only with reference preprocessing).
+    # Crop scale of the features if it differs from crop_scale (only with reference preprocessing).
     feature_scale: float | None = None
 
     def __post_init__(self) -> None:

@@ -89,7 +89,7 @@ def unit_of(root: Path, source: Source) -> Unit:
 def find_pictures(root: Path, source: Source) -> Pictures:
     """The pictures of a video, from its folder or from the video file.
 
-    InputError where there are none, where two have the same number, or where their size is not that of the labels.
+    InputError if there are no pictures, if two have the same number, or if the labels are for pictures of another size.
     """
     path = root / source.images
     if path.is_file():

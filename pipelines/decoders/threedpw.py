@@ -61,7 +61,7 @@ def decode(root: Path, unit: Unit, body: Body, preprocessing: str) -> Decoded:
     confidence above 0.3.
     keypoints2d: these 12 joints in slots 25-36; confidence 1 where the source has more than 0.3, otherwise 0.
     pose: the root rotated into the camera frame, R_camera R_root.
-    betas: those of the gendered body, as in all published work.
+    betas: the parameters of the gendered body, as in all published work.
     joints3d: the 49 joints of the neutral body with this pose and these betas, metres, camera frame, relative to the
     pelvis, which is the mean of the hips (slots 27 and 28).
     valid: 3DPW's campose_valid. Where the camera's matrix is no rotation, has_3d and has_smpl are false too.

@@ -55,7 +55,7 @@ def write_part(
         move_in(temporary, path)
     finally:
         if writer is not None and writer.is_open:
-            with suppress(OSError):  # on a full disk, closing fails too; the first error is the one to report
+            with suppress(OSError):  # on a full disk, closing fails as well; the first error is raised
                 writer.close()
         temporary.unlink(missing_ok=True)
     return {"name": path.name, "rows": rows, "tracks": tracks, "bytes": size}

@@ -35,7 +35,7 @@ class ExtractSpec:
         Path | None,
         typer.Option(
             show_default="$GLOT_HOME/data/DATASET",
-            help="The dataset's folder. For 3dpw: the one that contains imageFiles/ and sequenceFiles/.",
+            help="The dataset's folder. For 3dpw: the folder that contains imageFiles/ and sequenceFiles/.",
         ),
     ] = None
     out: Annotated[

@@ -55,7 +55,7 @@ class Tools(NamedTuple):
     body: Body
     occlusion: Occlusion | None = None
     threads: int = 1  # number of threads that read pictures
-    report: Callable[[int, int], None] = lambda frames, skipped: None  # called with numbers of frames, as they are done
+    report: Callable[[int, int], None] = lambda frames, skipped: None  # called with numbers of finished frames
 
 
 def extract_unit(job: SplitJob, unit: Unit, tools: Tools) -> Record:

@@ -1,4 +1,4 @@
-"""A joblib dump in, its content out; arrays stay in the file until rows are asked for. Nothing is executed.
+"""A joblib dump in, its content out; arrays stay in the file until their rows are read. Nothing is executed.
 
 joblib writes a pickle in which each array is a small description, followed by the array's bytes. joblib itself would
 read all of it into memory and execute what the pickle asks for, so the pickle is read by glot.human.safe_pickle. The

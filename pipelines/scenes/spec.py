@@ -43,7 +43,7 @@ class MakeSampleSpec:
         float,
         typer.Option(
             help="Largest height of a standing person, as a share of the picture's height; above 1, people are cut "
-            "off. Only for sequences with one person; sequences with two people ignore it.",
+            "off. It is ignored in sequences with two people.",
             min=0.5,
         ),
     ] = LARGEST_PERSON

@@ -34,7 +34,7 @@ from pipelines import predict_videos
 from tests.fixtures import synthetic_body
 from tests.fixtures.people import RATE, SIZE, pictures, write_pictures
 from tests.fixtures.places import ROOT
-from tests.fixtures.video import write_film
+from tests.fixtures.video import write_video
 
 FRAMES = 8
 SMALL = ModelConfig(
@@ -145,7 +145,7 @@ def test_a_video_of_one_picture_is_one_body(tmp_path: Path, checkpoint: Path) ->
 def test_a_video_without_people_is_reported(
     tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_film(tmp_path / "empty.mp4")
+    write_video(tmp_path / "empty.mp4")
     assert predict(tmp_path / "empty.mp4", out=tmp_path / "out", checkpoint=checkpoint) == 1
     assert "nobody found in 12 frames" in capsys.readouterr().out
     assert [path.name for path in (tmp_path / "out" / "empty").iterdir()] == ["summary.json"]
@@ -271,7 +271,7 @@ def test_many_videos_at_once_give_the_same_as_one_after_the_other(
         (films / name).parent.mkdir(parents=True, exist_ok=True)
         (films / name).write_bytes(walk.read_bytes())
     (films / "bad.avi").write_text("no video")
-    write_film(films / "empty.mp4")
+    write_video(films / "empty.mp4")
     options: dict[str, Any] = {"checkpoint": checkpoint, "film": False}
     assert predict_many(root=films, out=tmp_path / "out", workers=2, **options) == 1
     assert predict(walk, out=tmp_path / "alone", **options) == 0

@@ -8,7 +8,7 @@ import pytest
 
 from glot.people.seeking import SeekableVideo
 from glot.people.video import Unreadable, Video
-from tests.fixtures.video import write_film
+from tests.fixtures.video import write_video
 
 
 def every_picture(path: Path, count: int) -> list[np.ndarray]:
@@ -29,7 +29,7 @@ def every_picture(path: Path, count: int) -> list[np.ndarray]:
     ],
 )
 def test_pictures_in_any_order_are_the_same_as_read_forwards(tmp_path: Path, name: str, settings: dict) -> None:
-    path = write_film(tmp_path / name, frames=90, **settings)
+    path = write_video(tmp_path / name, frames=90, **settings)
     expected = every_picture(path, 90)
     video = SeekableVideo(path)
     assert len(video) == 90
@@ -58,7 +58,7 @@ def test_files_that_are_no_videos_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_cut_video_gives_the_pictures_before_the_cut(tmp_path: Path) -> None:
-    whole = write_film(tmp_path / "whole.mkv", frames=90, codec="libx264")
+    whole = write_video(tmp_path / "whole.mkv", frames=90, codec="libx264")
     expected = every_picture(whole, 10)
     cut = tmp_path / "cut.mkv"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])

@@ -16,7 +16,7 @@ from glot.people.video import Unreadable, Video, estimated_frames, read_timeline
 from pipelines.decoders.clips import Clip, Decoded
 from pipelines.decoders.frames import read_crops
 from pipelines.decoders.video_dataset import FrameNames, find_units, video_decoder
-from tests.fixtures.video import write_film
+from tests.fixtures.video import write_video
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def decoded(root: Path, body: Body, tracks: Path | None = None) -> list[Decoded]
 def test_colour_depths_and_containers_give_the_same_pictures(
     tmp_path: Path, codec: str, pixels: str, ending: str
 ) -> None:
-    path = write_film(tmp_path / f"a{ending}", codec=codec, pixels=pixels)
+    path = write_video(tmp_path / f"a{ending}", codec=codec, pixels=pixels)
     timeline = read_timeline(path)
     assert timeline == (12, 25.0, True, 64, 48)
     assert estimated_frames(path) == 12
@@ -58,7 +58,7 @@ def test_colour_depths_and_containers_give_the_same_pictures(
 
 @pytest.mark.parametrize("turned", [90, -90, 180])
 def test_pictures_filmed_sideways_are_turned_upright(tmp_path: Path, turned: int) -> None:
-    path = write_film(tmp_path / "phone.mp4", turned=turned)
+    path = write_video(tmp_path / "phone.mp4", turned=turned)
     capture = cv2.VideoCapture(str(path))  # turns pictures upright itself
     with closing(Video(path)) as video:
         ours = video.read(0)
@@ -70,15 +70,15 @@ def test_pictures_filmed_sideways_are_turned_upright(tmp_path: Path, turned: int
 
 
 def test_a_varying_frame_rate_is_noticed_and_counted(tmp_path: Path, body: Body) -> None:
-    write_film(tmp_path / "even.mkv", codec="libx264", ticks=list(range(0, 48, 4)))
-    write_film(tmp_path / "uneven.mkv", codec="libx264", ticks=[0, 4, 8, 12, 30, 34, 38, 42, 46, 90, 94, 98])
+    write_video(tmp_path / "even.mkv", codec="libx264", ticks=list(range(0, 48, 4)))
+    write_video(tmp_path / "uneven.mkv", codec="libx264", ticks=[0, 4, 8, 12, 30, 34, 38, 42, 46, 90, 94, 98])
     even, uneven = decoded(tmp_path, body)
     assert (even.counts["uneven_rate"], uneven.counts["uneven_rate"]) == (0, 1)
     assert uneven.clips[0].frame_index.tolist() == list(range(12))
 
 
 def test_without_boxes_the_whole_picture_is_one_person(tmp_path: Path, body: Body) -> None:
-    write_film(tmp_path / "deep" / "walk.mp4")
+    write_video(tmp_path / "deep" / "walk.mp4")
     (found,) = decoded(tmp_path, body)
     (clip,) = found.clips
     assert list(clip.image[:2]) == ["deep/walk.mp4#0", "deep/walk.mp4#1"] and len(clip) == 12 and clip.fps == 25
@@ -94,7 +94,7 @@ def boxes_json(path: Path, people: dict) -> Path:
 
 def test_boxes_are_read_from_json_and_from_the_mot_challenges_text(tmp_path: Path, body: Body) -> None:
     root = tmp_path / "videos"
-    write_film(root / "walk.mp4")
+    write_video(root / "walk.mp4")
     people = {
         "3": {"frames": [2, 3, 5], "bbox": [[10, 10, 20, 30], [11, 10, 20, 30], [12, 10, 22, 8]]},
         "7": {"frames": [0], "bbox": [[0, 0, 5, 5]]},
@@ -122,7 +122,7 @@ def test_boxes_are_read_from_json_and_from_the_mot_challenges_text(tmp_path: Pat
 
 
 def test_boxes_without_size_or_beyond_the_end_are_left_out_and_counted(tmp_path: Path, body: Body) -> None:
-    write_film(tmp_path / "walk.mp4")
+    write_video(tmp_path / "walk.mp4")
     boxes = [[1, 1, 9, 9], [1, 1, 0, 9], [1, 1, float("nan"), 9], [1, 1, 9, 9], [1, 1, 1e9, 9]]
     tracks = boxes_json(tmp_path / "b.json", {"a": {"frames": [0, 1, 2, 12, 4], "bbox": boxes}})
     (found,) = decoded(tmp_path, body, tracks)
@@ -144,7 +144,7 @@ def test_boxes_without_size_or_beyond_the_end_are_left_out_and_counted(tmp_path:
     ],
 )
 def test_files_without_boxes_are_refused_with_the_reason(tmp_path: Path, body: Body, content: str, reason: str) -> None:
-    write_film(tmp_path / "walk.mp4")
+    write_video(tmp_path / "walk.mp4")
     (tmp_path / "b.json").write_text(content)
     with pytest.raises(InputError, match=reason):
         decoded(tmp_path, body, tmp_path / "b.json")
@@ -155,8 +155,8 @@ def test_files_without_boxes_are_refused_with_the_reason(tmp_path: Path, body: B
 
 def test_roots_and_tracks_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    film = write_film(tmp_path / "films" / "a.mp4")
-    write_film(tmp_path / "films" / "b.mp4")
+    film = write_video(tmp_path / "films" / "a.mp4")
+    write_video(tmp_path / "films" / "b.mp4")
     (tmp_path / "mot.txt").write_text("1,1,1,1,9,9\n")
     for root, tracks, reason in (
         (tmp_path / "gone", None, "no such folder"),
@@ -178,7 +178,7 @@ def write_sound(path: Path) -> None:
 
 
 def test_unreadable_videos_are_units_that_fail_with_the_reason(tmp_path: Path, body: Body) -> None:
-    whole = write_film(tmp_path / "a.mp4").read_bytes()
+    whole = write_video(tmp_path / "a.mp4").read_bytes()
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "empty.mkv").write_bytes(b"")
     (tmp_path / "text.avi").write_text("#EXTM3U\n/etc/hostname\n")
@@ -194,7 +194,7 @@ def test_unreadable_videos_are_units_that_fail_with_the_reason(tmp_path: Path, b
 def test_units_of_any_name_have_different_files(tmp_path: Path) -> None:
     deep = "/".join(["a long name of a folder"] * 8)
     for name in ("a/b.mp4", "a%2Fb.mp4", "a b.mp4", f"{deep}/1.mp4", f"{deep}/2.mp4"):
-        write_film(tmp_path / name, frames=1)
+        write_video(tmp_path / name, frames=1)
     names = [unit.name for unit in find_units(tmp_path, "test")]
     assert len(set(names)) == 5 and not any("/" in name for name in names) and max(map(len, names)) < 200
 
@@ -202,14 +202,14 @@ def test_units_of_any_name_have_different_files(tmp_path: Path) -> None:
 def test_names_of_frames_and_labels_of_a_long_video_take_no_memory(tmp_path: Path, body: Body) -> None:
     names = FrameNames("a.mp4", np.arange(10))
     assert names[3] == "a.mp4#3" and list(names[8:]) == ["a.mp4#8", "a.mp4#9"] and len(names) == 10
-    write_film(tmp_path / "a.mp4")
+    write_video(tmp_path / "a.mp4")
     (clip,) = decoded(tmp_path, body)[0].clips
     assert isinstance(clip, Clip) and clip.joints3d.strides == (0, 0, 0) and clip.keypoints2d.strides == (0, 0, 0)
     assert list(clip.take(np.array([2, 4])).image) == ["a.mp4#2", "a.mp4#4"]
 
 
 def test_a_video_cut_while_it_is_read_ends_with_the_place(tmp_path: Path) -> None:
-    path = write_film(tmp_path / "a.mkv", frames=40, size=(320, 240))
+    path = write_video(tmp_path / "a.mkv", frames=40, size=(320, 240))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     timeline = read_timeline(path)
     with closing(Video(path)) as video, pytest.raises(Unreadable, match=r"(ends|damaged) after \d+ frames"):

@@ -25,7 +25,7 @@ from glot.pictures.viewer import Viewer, open_video, read_motions, view
 from tests.fixtures.browser import page
 from tests.fixtures.motion import moving
 from tests.fixtures.places import ROOT
-from tests.fixtures.video import write_film
+from tests.fixtures.video import write_video
 
 WIDTH, HEIGHT = 960, 560  # size of the page, px
 FRAMES = (*range(8), *range(12, 20))  # a person who is out of sight in between
@@ -45,7 +45,7 @@ def motions(body: Body) -> list[Motion]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, motions: list[Motion]) -> Path:
     path = tmp_path_factory.mktemp("view")
-    write_film(path / "walk.mp4", frames=24, size=(640, 360), codec="libx264")
+    write_video(path / "walk.mp4", frames=24, size=(640, 360), codec="libx264")
     (path / "people").mkdir()
     write_motion([motions[0]], path / "people" / "1.npz")
     write_motion([motions[0]], path / "people" / "1.parquet")  # the same person
@@ -223,7 +223,7 @@ def test_mistakes_are_reported(
     with pytest.raises(InputError, match="of several sizes"):
         read_motions(tmp_path)
     with pytest.raises(InputError, match="pictures are 64 x 48, the results are of 640 x 360"):
-        open_video(write_film(tmp_path / "other.mp4"), motions[0])
+        open_video(write_video(tmp_path / "other.mp4"), motions[0])
     (tmp_path / "broken.mp4").write_bytes(b"not a video")
     with pytest.raises(InputError, match="--video .*broken.mp4: not a readable video"):
         open_video(tmp_path / "broken.mp4", motions[0])

@@ -22,7 +22,7 @@ from pipelines.extract_features import main
 from pipelines.extraction.ledger import RECORDS
 from pipelines.extraction.spec import ExtractSpec
 from pipelines.extraction.tries import MOST_TRIES
-from tests.fixtures.video import write_film
+from tests.fixtures.video import write_video
 
 torch.set_num_threads(1)
 
@@ -42,8 +42,8 @@ def found(out: Path) -> Manifest:
 
 def test_people_in_videos_have_the_features_of_a_plain_loop(tmp_path: Path) -> None:
     root = tmp_path / "films"
-    write_film(root / "a.mp4", frames=11)
-    write_film(root / "deep" / "b.mkv", codec="libx264", frames=5)
+    write_video(root / "a.mp4", frames=11)
+    write_video(root / "deep" / "b.mkv", codec="libx264", frames=5)
     people = {
         "a.mp4": {
             "1": {"frames": [0, 1, 2, 9], "bbox": [[4, 4, 20, 30]] * 4},
@@ -73,8 +73,8 @@ def test_people_in_videos_have_the_features_of_a_plain_loop(tmp_path: Path) -> N
 
 def test_broken_videos_are_named_once_and_the_others_are_extracted(tmp_path: Path) -> None:
     root = tmp_path / "films"
-    write_film(root / "a.mp4")
-    whole = write_film(root / "cut.mkv", frames=40, size=(320, 240)).read_bytes()
+    write_video(root / "a.mp4")
+    whole = write_video(root / "cut.mkv", frames=40, size=(320, 240)).read_bytes()
     (root / "cut.mkv").write_bytes(whole[: len(whole) // 2])
     (root / "text.avi").write_text("no video")
     assert run(root, tmp_path / "out") == 1
@@ -88,9 +88,9 @@ def test_broken_videos_are_named_once_and_the_others_are_extracted(tmp_path: Pat
 @pytest.mark.slow
 def test_a_file_that_kills_its_worker_is_set_aside_after_some_tries(tmp_path: Path) -> None:
     root = tmp_path / "films"
-    write_film(root / "poison.mp4", frames=400)
+    write_video(root / "poison.mp4", frames=400)
     for name in "abc":
-        write_film(root / f"{name}.mp4", frames=6)
+        write_video(root / f"{name}.mp4", frames=6)
     records, killed, ended = tmp_path / "out" / "video" / "test" / RECORDS, set[Path](), threading.Event()
 
     def kill() -> None:
