@@ -157,7 +157,7 @@ class ExtractSpec:
             raise InputError(f"--precision {self.precision}: there is {', '.join(PRECISIONS)}")
         check_backbone(self.backbone, weights=self.weights, precision=self.precision)
         if self.workers < 0:
-            raise InputError(f"--workers {self.workers}: give 1 or more, or 0 for one for each GPU or CPU core")
+            raise InputError(f"--workers {self.workers}: give 1 or more; 0 means one for each GPU or CPU core")
         if self.batch_size < 1:
             raise InputError(f"--batch-size {self.batch_size}: give 1 or more")
         if self.seed < 0:
