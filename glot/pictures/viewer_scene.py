@@ -23,6 +23,9 @@ COLOURS = (  # RGB, one person after the other
 )  # fmt: skip
 SCREEN_WIDTH = 960  # px, largest width of the picture that is sent to the browser
 BEHIND = 0.8  # metres from the person farthest away to the screen
+# Share of the way to the screen at which the drawn rays of its corners start. A line that starts at the camera covers
+# the whole view as filmed: some renderers stretch its end without limit.
+RAY_START = 0.05
 MARGIN = 1.05  # the view as filmed is this many times as wide as the picture
 
 
@@ -84,7 +87,8 @@ class BodyScene:
         width, height = self.size
         corner = np.array([width / 2 / self.focal, height / 2 / self.focal, 1.0]) * self.depth
         corners = corner * np.array([[-1, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1]])
-        edges = [(np.zeros(3), each) for each in corners] + list(zip(corners, np.roll(corners, 1, axis=0), strict=True))
+        rays = [(RAY_START * each, each) for each in corners]
+        edges = rays + list(zip(corners, np.roll(corners, 1, axis=0), strict=True))
         scene.add_line_segments("/camera", np.array(edges, np.float32), colors=(150, 150, 150))
         if self.video is None:
             return None
