@@ -212,7 +212,7 @@ def test_smpl_spins_weights_and_a_published_checkpoint(tmp_path: Path, walk: Pat
             np.testing.assert_allclose(motion.rotmats, np.tile(mean, (FRAMES, 1, 1, 1)), atol=0.05)
         crops = motion.crop_boxes
         assert (np.abs(motion.keypoints2d[:, 0] - crops[:, :2]) < 0.25 * crops[:, 2:]).all()
-    with pytest.raises(InputError, match="give its files with --body"):
+    with pytest.raises(InputError, match="give SMPL's files with --body"):
         predict(walk, out=tmp_path / "open", **files, backbone="resnet50")
 
 
