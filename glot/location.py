@@ -5,6 +5,7 @@ appear only when it is complete: an object store does that itself; in a folder, 
 """
 
 import hashlib
+import json
 import os
 import socket
 from collections.abc import Iterator
@@ -75,6 +76,11 @@ def write_whole(path: Path, content: bytes) -> None:
     temporary = temporary_of(path)
     temporary.write_bytes(content)
     os.replace(temporary, path)
+
+
+def write_json(path: Path, content: Any, *, indent: int | None = 1, sort_keys: bool = False) -> None:
+    """Writes ``content`` as a JSON file that is there either whole or as it was before."""
+    write_whole(path, (json.dumps(content, indent=indent, sort_keys=sort_keys) + "\n").encode())
 
 
 def move_in(local: Path, target: Path) -> None:

@@ -20,8 +20,9 @@ from rich.table import Table
 
 from glot import cli
 from glot.errors import InputError
+from glot.features.dataset_folders import SAMPLE_FILE
 from glot.home import runs_folder
-from glot.location import write_whole
+from glot.location import write_json
 from glot.scoring.metric_names import METRICS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -69,7 +70,7 @@ def stages(out: Path, *, workers: int) -> list[Stage]:
             "sample",
             "render people who move by real motion capture, in 3DPW's layout",
             ["pipelines/make_sample.py", "--out", str(data)],
-            data / "sample.json",
+            data / SAMPLE_FILE,
         ),
         Stage(
             "extract",
@@ -140,7 +141,7 @@ def run_stage(stage: Stage, record: Path) -> float:
         )
     seconds = time.monotonic() - start
     done[stage.name] = {"command": stage.command, "seconds": round(seconds, 1)}
-    _write_json(record, done)
+    write_json(record, done)
     print(f"   {seconds:.0f} s", flush=True)
     return seconds
 
@@ -192,12 +193,8 @@ def main(spec: DemoSpec) -> None:
     for stage in stages(out, workers=spec.workers):
         seconds[stage.name] = run_stage(stage, out / "stages.json")
     summary = summarise(out, seconds)
-    _write_json(out / "summary.json", summary)
+    write_json(out / "summary.json", summary)
     show(summary, out)
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    write_whole(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def command() -> None:

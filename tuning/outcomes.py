@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from glot.location import write_whole
+from glot.location import write_json
 from tuning.spaces import Value
 
 OUTCOME = "outcome.json"
@@ -50,4 +50,4 @@ def outcomes(out: Path) -> list[Outcome]:
 
 def write_outcome(outcome: Outcome, out: Path) -> None:
     """Writes the outcome into the trial's folder. From then on, the trial is over."""
-    write_whole(outcome.attempt.folder(out) / OUTCOME, (json.dumps(asdict(outcome), indent=1) + "\n").encode())
+    write_json(outcome.attempt.folder(out) / OUTCOME, asdict(outcome))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from glot.errors import InputError
-from glot.location import temporary_of, write_whole
+from glot.location import temporary_of, write_json
 
 SUMMARY = "summary.json"
 BODIES, NOBODY = "bodies", "nobody"  # outcomes
@@ -37,7 +37,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:
     """Writes the summary of a video's results."""
-    write_whole(folder / SUMMARY, (json.dumps(summary, indent=1) + "\n").encode())
+    write_json(folder / SUMMARY, summary)
 
 
 def done_before(folder: Path, settings: dict[str, Any]) -> dict[str, Any] | None:

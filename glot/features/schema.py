@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import ArrayLike
 
 from glot.errors import InputError
-from glot.location import open_parquet, write_whole
+from glot.location import open_parquet, write_json
 
 SCHEMA_VERSION = 1
 KEYPOINTS = 49  # SPIN's order, glot.human.joints.SPIN49
@@ -85,7 +85,7 @@ class Manifest:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Writes the manifest in one step. It comes last: a folder without one is not a feature set."""
-    write_whole(folder / MANIFEST, (json.dumps(asdict(manifest), indent=1, sort_keys=True) + "\n").encode())
+    write_json(folder / MANIFEST, asdict(manifest), sort_keys=True)
 
 
 def read_manifest(folder: Path) -> Manifest:

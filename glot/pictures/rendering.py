@@ -1,7 +1,6 @@
 """A RenderSpec in; pictures (.png), videos (.mp4) and numbers (.npz) of one track's predicted bodies out."""
 
 import io
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from glot.errors import InputError
 from glot.features.store import FeatureStore, Track
 from glot.home import body_for
 from glot.human.body import Body, load_body
-from glot.location import write_whole
+from glot.location import write_json, write_whole
 from glot.models.glot import GLoT
 from glot.models.inference import load_model_for, predict_track
 from glot.pictures import attention_figure, comparison, track_strip
@@ -140,7 +139,7 @@ def write_strip(
         "png": files[0].name,
         "mp4": files[1].name,
     }
-    write_whole(path.with_name("render.json"), (json.dumps(report, indent=1) + "\n").encode())
+    write_json(path.with_name("render.json"), report)
     return files
 
 

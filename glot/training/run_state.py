@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from glot.errors import InputError
-from glot.location import write_whole
+from glot.location import write_json
 
 STATE, EPOCHS, SPOOL = "run.json", "epochs.json", "mlflow_unsent.jsonl"
 BEST_BY = "val_pa_mpjpe"  # the metric by which epochs and trials are compared; lower is better
@@ -67,7 +67,7 @@ def remove(folder: Path, names: Sequence[str]) -> None:
 
 def write_state(file: Path, state: dict[str, Any]) -> None:
     """Replaces the state in ``file`` in one step."""
-    write_whole(file, (json.dumps(state, indent=1) + "\n").encode())
+    write_json(file, state)
 
 
 def read_state(folder: Path) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Values of steps in; printed lines, points in MLflow, epochs.json and checkpoints out. Only rank 0 has a writer."""
 
-import json
 import math
 from typing import Any
 
@@ -8,7 +7,7 @@ import torch
 
 from glot.features.store import FeatureStore
 from glot.human.body import Body
-from glot.location import write_whole
+from glot.location import write_json
 from glot.models.checkpoint import save_checkpoint
 from glot.models.glot import GLoT
 from glot.scoring.evaluation import evaluate_split
@@ -67,7 +66,7 @@ class Writer:
         if metrics[BEST_BY] < self.best or not (self.worker.out / "best").exists():
             self.best = metrics[BEST_BY]
             self._checkpoint("best", finite, done)
-        write_whole(self.worker.out / EPOCHS, (json.dumps(self.history, indent=1) + "\n").encode())
+        write_json(self.worker.out / EPOCHS, self.history)
         self.lines.report(
             self.done,
             loss=metrics["train_loss"],

@@ -22,6 +22,7 @@ class Ingredients:
     spec: DatasetSpec
     decoder: Decoder
     backbone: Backbone
+    backbone_hash: str  # of the weights, and of the int8 network if there is one
     body: Body
     occlusion: Occlusion | None
     int8_network: Path | None
@@ -29,7 +30,6 @@ class Ingredients:
     def settings(self, split: str) -> dict[str, Any]:
         """What a split is made with. Two runs may share a folder only if their settings are equal."""
         spec, backbone, body = self.spec, self.backbone, self.body
-        network = self.int8_network.read_bytes() if self.int8_network else b""
         crop = {
             "size": backbone.crop_size,
             "scale": self.decoder.crop_scale,
@@ -47,7 +47,7 @@ class Ingredients:
             "backbone": {
                 "name": backbone.name,
                 "weights": backbone.weights_name,
-                "hash": hash_of(backbone, network),
+                "hash": self.backbone_hash,
                 "feature_size": backbone.feature_size,
                 "precision": spec.precision,
             },
@@ -66,10 +66,11 @@ def load_ingredients(spec: DatasetSpec, decoder: Decoder, units: Sequence[Unit])
     occlusion = load_occlusion(spec)
     if occlusion:
         say(f"occluders: {len(occlusion.objects)} objects of {spec.occluders}, pasted per {occlusion.per}")
-    backbone, body, network = load_backbone(spec.backbone, spec.weights), load_body(spec.body), None
+    backbone, body = load_backbone(spec.backbone, spec.weights), load_body(spec.body)
+    network, content = None, b""
     if spec.precision != "float32":
         crops = sample_crops(decoder, spec.root, units, body)
         network = int8_network(backbone, crops, spec.out) if spec.precision == "int8" else None
         content = network.read_bytes() if network else b""
         say(describe_deviation(backbone, crops, precision=spec.precision, network=content))
-    return Ingredients(spec, decoder, backbone, body, occlusion, network)
+    return Ingredients(spec, decoder, backbone, hash_of(backbone, content), body, occlusion, network)

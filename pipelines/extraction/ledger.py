@@ -13,7 +13,7 @@ from typing import Any
 
 from glot.errors import InputError
 from glot.features.schema import MANIFEST, SCHEMA_VERSION
-from glot.location import write_whole
+from glot.location import write_json
 from pipelines.decoders.clips import Unit
 from pipelines.extraction.lease import hold
 
@@ -34,7 +34,7 @@ class Record:
 
 def write_record(folder: Path, record: Record) -> None:
     """Marks the record's unit as done."""
-    _write_json(folder / RECORDS / f"{record.unit}.json", asdict(record))
+    write_json(folder / RECORDS / f"{record.unit}.json", asdict(record))
 
 
 def note_of(folder: Path, unit: Unit, run: str) -> Path:
@@ -91,7 +91,7 @@ def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
     path = folder / RECORDS / SETTINGS
     settings = {**settings, "schema_version": SCHEMA_VERSION}
     if not path.is_file():
-        _write_json(path, settings)
+        write_json(path, settings)
         return
     try:
         before = json.loads(path.read_text())
@@ -118,7 +118,3 @@ def _differences(old: Any, new: Any) -> tuple[str, str]:
     keys = [key for key in new if old.get(key) != new[key]]
     old_text, new_text = (", ".join(f"{key} {value.get(key)}" for key in keys) for value in (old, new))
     return old_text, new_text
-
-
-def _write_json(path: Path, content: Any) -> None:
-    write_whole(path, (json.dumps(content, indent=1) + "\n").encode())

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from glot.errors import InputError
-from glot.location import write_whole
+from glot.location import write_json
 
 
 def read_settings(file: Path, folder: Path) -> dict[str, Any]:
@@ -50,4 +50,4 @@ def check_unused(folder: Path, *, what: str) -> None:
 
 
 def write_settings(file: Path, settings: Mapping[str, Any], *, indent: int | None = None) -> None:
-    write_whole(file, (json.dumps(settings, indent=indent) + "\n").encode())
+    write_json(file, settings, indent=indent)

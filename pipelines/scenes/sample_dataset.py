@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from glot import cli
+from glot.features.dataset_folders import SAMPLE_FILE
 from glot.human.body import load_body
 from glot.location import write_whole
 from pipelines.motions.mocap import load_motions
@@ -83,15 +84,15 @@ def build_sample(
     shutil.rmtree(out / UNFINISHED, ignore_errors=True)
     splits = split_clips(names, seed=settings.seed)
     content = _as_json(settings) | {"clips": splits, "names": [sequence.name for sequence in planned]}
-    write_settings(out / "sample.json", content, indent=2)
+    write_settings(out / SAMPLE_FILE, content, indent=2)
     return planned
 
 
 def _is_finished(out: Path, settings: SampleSettings) -> bool:
     """Whether ``out`` holds the finished sample of these settings. Raises InputError if it holds another one."""
-    if not (out / "sample.json").is_file():
+    if not (out / SAMPLE_FILE).is_file():
         return False
-    found = read_settings(out / "sample.json", out)
+    found = read_settings(out / SAMPLE_FILE, out)
     check_settings(out, found, _as_json(settings), what="a sample", earlier=EARLIER_SETTINGS)
     return True
 
