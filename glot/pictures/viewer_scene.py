@@ -24,8 +24,8 @@ COLOURS = (  # RGB, one person after the other
 SCREEN_WIDTH = 960  # px, largest width of the picture that is sent to the browser
 BEHIND = 0.8  # metres from the person farthest away to the screen
 # Share of the way to the screen at which the drawn rays of its corners start. A line that starts at the camera covers
-# the whole view as filmed: some renderers stretch its end without limit.
-RAY_START = 0.05
+# the whole view as filmed with some renderers; one that starts close to it has a thick end.
+RAY_START = 0.4
 MARGIN = 1.05  # the view as filmed is this many times as wide as the picture
 
 
