@@ -15,17 +15,19 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from glot.errors import InputError
+from glot.errors import InputError, NotNowError
 
 Item = TypeVar("Item")
 
+NOT_FINISHED = 75  # exit code: run the same command again later
 PLAIN_SECONDS = 10.0  # shortest time between two progress lines where there is no terminal
 
 
 def run(main: Callable[..., Any]) -> NoReturn:
     """Runs ``main`` as a command and exits with its code.
 
-    0: done. 1: partly done, some items failed. 2: the user's mistake (a message, no trace). 130: interrupted.
+    0: done. 1: partly done, some items failed. 2: the user's mistake (a message, no trace). 75: not finished, the same
+    command may succeed later (a message, no trace). 130: interrupted.
 
     ``main`` takes options as typed parameters, or one dataclass whose fields are the options (see ``with_options``).
     It may return an int to choose the exit code itself.
@@ -37,6 +39,9 @@ def run(main: Callable[..., Any]) -> NoReturn:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except NotNowError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(NOT_FINISHED)
     except typer.Abort:
         sys.exit(130)
     except Exception as error:

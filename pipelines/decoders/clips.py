@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,22 +15,33 @@ from glot.human.joints import SPIN49
 
 if TYPE_CHECKING:  # the body needs torch; options are checked without it
     from glot.human.body import Body
+    from glot.people.track_files import FrameBoxes
 
 PREPROCESSING = ("corrected", "reference")  # without the faults of the published features, or with them
 
 
 @dataclass(frozen=True)
 class Unit:
-    """The smallest piece of work. One worker does all of it; an interrupted unit is done again from its start.
+    """The smallest piece of work: a range of pictures of one source (a sequence or a video), with all of its people.
 
-    Usually a unit is one sequence with all of its people.
+    Its rows are those with ``start`` <= frame_index < ``stop``. Usually it is a whole source; a long one is cut into
+    ranges. One worker does all of a unit; an interrupted unit is done again.
     """
 
-    name: str  # unique in its split; also the name of a file
+    name: str  # of the source, unique in its split; also the start of its track ids
     annotation: str  # path of the annotation file, below the root
     images: str  # path of the folder of pictures or of the video, below the root
     frames: int  # number of pictures
     sources: tuple[dict[str, Any], ...]  # {path below the root, bytes, ...} of its files, so that changes are noticed
+    start: int = 0  # first picture of the range, 0-based
+    stop: int | None = None  # the picture after the range; None: to the end of the source
+    facts: dict[str, Any] = field(default_factory=dict)  # what was read in the source when it was planned
+    boxes: "Mapping[str, FrameBoxes] | None" = None  # {person: boxes in the range}, for videos with --tracks
+
+    @property
+    def key(self) -> str:
+        """Unique in the split; also the name of a file."""
+        return self.name if self.start == 0 and self.stop is None else f"{self.name}@{self.start:07d}"
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
