@@ -7,7 +7,7 @@ ingredients     what a set is made with: networks, body, occluders
 worker_pool     how many workers, the Ray Data job, the base of all workers
 worker          the worker that extracts units
 units           what is done with one unit: decode, crop, features, part
-parts           the Parquet file of a unit
+fragments       the Parquet file of a unit
 ledger          what became of each unit; the settings that a set was started with
 publishing      the manifest, written last
 lease           one run at a time in a folder

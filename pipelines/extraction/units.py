@@ -19,9 +19,9 @@ from pipelines.decoders.clips import Clip, Unit
 from pipelines.decoders.frames import read_crops
 from pipelines.decoders.registry import load_decoder
 from pipelines.extraction.datasets import DatasetSpec
+from pipelines.extraction.fragments import write_part
 from pipelines.extraction.ledger import Record
 from pipelines.extraction.occlusion import Occlusion
-from pipelines.extraction.parts import write_part
 from pipelines.extraction.reference import round_targets
 
 REPORT_FRAMES = 8  # number of frames between two reports of progress

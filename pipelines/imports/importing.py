@@ -21,9 +21,9 @@ from glot.human.body import load_body
 from glot.human.crop import CROP_SIZE, DEFAULT_CROP_SCALE
 from pipelines.decoders.clips import Clip, Unit
 from pipelines.decoders.dataset_facts import WINDOW
+from pipelines.extraction.fragments import write_part
 from pipelines.extraction.ledger import RECORDS, Record, finished, open_set, write_record
 from pipelines.extraction.messages import say, say_skipped
-from pipelines.extraction.parts import write_part
 from pipelines.extraction.publishing import finish_set
 from pipelines.extraction.reference import round_targets
 from pipelines.imports.feature_columns import open_columns

@@ -20,8 +20,8 @@ from pipelines.check_features import main
 from pipelines.checks.crop_sheet import draw
 from pipelines.checks.spec import CheckSpec
 from pipelines.decoders.threedpw import decode, find_units
+from pipelines.extraction.fragments import write_part
 from pipelines.extraction.ledger import Record, finished, open_set, write_record
-from pipelines.extraction.parts import write_part
 from pipelines.extraction.publishing import finish_set, sources_of
 from tests.fixtures.threedpw import write_sequence
 
