@@ -10,4 +10,9 @@ landmarks     tracks to 2D landmarks, and boxes around them
 boxes         2D joints or landmarks to smooth boxes
 spool         rows of numbers that wait on disk until they are needed
 crop_batches  crops of people to features, some crops at a time
+files         sources on a disk or in an object store, opened in one way
+source_cache  copies of remote sources on this machine's disk
+ranges        a long remote file, read by ranges
+versions      what tells one content of a source from another
+retries       what is done when a disk or a store fails
 """
