@@ -32,7 +32,7 @@ from glot.features.schema import read_table
 from glot.features.store import FeatureStore
 from glot.human.body import load_body
 from glot.human.crop import crop_image, normalise
-from glot.models.inference import OPEN_MODEL, load_model
+from glot.models.inference import load_model
 from glot.scoring.evaluation import evaluate_split
 from pipelines.extract_features import main as extract_features
 from pipelines.extraction.spec import ExtractSpec
@@ -146,7 +146,7 @@ def int8_errors(folder: Path, workers: int) -> dict[str, float]:
     """MPJPE of the shipped model on an open sample's test split, from features in float32 and in int8, mm."""
     body = load_body()
     make_sample(MakeSampleSpec(out=folder / "sample", sequences=SAMPLE, workers=workers))
-    model, errors = load_model(OPEN_MODEL).model, {}
+    model, errors = load_model(Path("open")).model, {}
     for precision in ("float32", "int8"):
         out = folder / precision
         options: dict[str, Any] = {"dataset": "3dpw", "root": folder / "sample", "out": out, "workers": workers}

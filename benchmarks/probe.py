@@ -12,13 +12,12 @@ import numpy as np
 import torch
 import typer
 from figures import OUT, write_figures
-from torch import nn
 
 from glot import cli
 from glot.errors import InputError
 from glot.features.backbones.backbone import Backbone, load_backbone
 from glot.features.backbones.extractor import Extractor
-from glot.features.backbones.resnet50 import OPEN_WEIGHTS, random_resnet50, trunk_hash
+from glot.features.backbones.names import RANDOM_WEIGHTS
 from glot.human.body import load_body
 from glot.human.rotation import axis_angle_to_rotmat
 from glot.scoring.linear_probe import LinearProbe
@@ -71,14 +70,6 @@ def errors(pred: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     }
 
 
-def random_backbone() -> Backbone:
-    """A ResNet-50 with torchvision's initial weights of seed 0."""
-    module = random_resnet50(seed=0)
-    module.fc = nn.Identity()
-    module.eval().requires_grad_(False)
-    return Backbone(module, "resnet50", "random-seed0", trunk_hash(module.state_dict()))
-
-
 def renders_of(counts: dict[str, int]) -> dict[str, Renders]:
     """Renders of the clips of each split; ``counts`` are their numbers."""
     clips = load_motions()
@@ -118,9 +109,7 @@ def main(
     missing = [path for path in weights or [] if not path.is_file()]
     if missing:
         raise InputError(f"--weights {missing[0]}: no such file")
-    backbones = {"random": random_backbone()}
-    if OPEN_WEIGHTS.is_file():
-        backbones["open"] = load_backbone()
+    backbones = {"random": load_backbone(weights=RANDOM_WEIGHTS), "open": load_backbone()}
     if blazepose:
         backbones["blazepose"] = load_backbone("blazepose")
     for path in weights or []:

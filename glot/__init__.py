@@ -18,6 +18,8 @@ config       recipes: what is trained, and how
 errors       the error for a user's mistake
 home         the folders that commands use by default
 location     folders and object stores; files that appear when they are complete
+shipped      the networks and the body that come with the project: where they are found
+code_version which version of the code runs
 
 Rooms. Each imports only those below it.
 

@@ -13,7 +13,7 @@ ROOMS = {
     "pipelines": ("pretraining", "scenes", "motions", "open_body", "checks", "imports", "extraction", "decoders"),
     "tuning": (),
 }
-BASE = {"glot.cli", "glot.config", "glot.errors", "glot.home", "glot.location"}
+BASE = {"glot.cli", "glot.code_version", "glot.config", "glot.errors", "glot.home", "glot.location", "glot.shipped"}
 WITH_RAY = ("pipelines", "tuning", "glot.training")
 FILES = sorted(path for package in ROOMS for path in (ROOT / package).rglob("*.py"))
 

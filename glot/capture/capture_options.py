@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from glot.errors import InputError
-from glot.features.backbones.names import check_backbone
+from glot.features.backbones.names import RANDOM_WEIGHTS, check_backbone, is_weights_file
 from glot.models.spec import OPEN_CHECKPOINT
 
 OPEN = Path(OPEN_CHECKPOINT)  # stands for the model that comes with the project
@@ -36,7 +36,7 @@ class CaptureOptions:
         str, typer.Option(help="The network that makes features of the crops: blazepose or resnet50.")
     ] = "blazepose"
     weights: Annotated[
-        Path | None, typer.Option(help="Weights for resnet50. Published checkpoints need SPIN's weights.")
+        Path | None, typer.Option(help="Weights for resnet50, or 'random'. Published checkpoints need SPIN's weights.")
     ] = None
     detector_weights: Annotated[
         Path | None,
@@ -90,6 +90,8 @@ class CaptureOptions:
             )
         for option in ("body", "weights", "detector_weights", "tracks"):
             path = getattr(self, option)
+            if option == "weights" and not is_weights_file(path):
+                continue
             if path is not None and not path.exists():
                 raise InputError(f"--{option.replace('_', '-')} {path}: there is no such file or folder")
 
@@ -97,6 +99,6 @@ class CaptureOptions:
         """Only these options, without the options of a subclass, with absolute paths: for workers in other folders."""
         options = {option.name: getattr(self, option.name) for option in fields(CaptureOptions)}
         for name, value in options.items():
-            if isinstance(value, Path) and value != OPEN:
+            if isinstance(value, Path) and value not in (OPEN, RANDOM_WEIGHTS):
                 options[name] = value.absolute()
         return CaptureOptions(**options)

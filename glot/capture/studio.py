@@ -65,13 +65,7 @@ class Studio:
 
     def _manifest(self) -> Manifest:
         """The manifest that a feature set made with this backbone would have."""
-        backbone = {
-            "name": self.backbone.name,
-            "weights": self.backbone.weights_name,
-            "hash": self.backbone.hash,
-            "feature_size": self.backbone.feature_size,
-        }
-        return Manifest("video", "test", 0, 0, backbone, crop={}, body={}, parts=[])
+        return Manifest("video", "test", 0, 0, self.backbone.describe(), crop={}, body={}, parts=[])
 
     def _settings(self) -> dict[str, Any]:
         options = {option.name: getattr(self.options, option.name) for option in fields(CaptureOptions)}

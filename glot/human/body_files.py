@@ -14,8 +14,9 @@ import numpy as np
 from glot.errors import InputError
 from glot.human.joints import BETAS, JOINTS, SMPL_PARENTS, SMPL_VERTEX_JOINT_IDS
 from glot.human.safe_pickle import load_pickle
+from glot.shipped import ASSETS, shipped_file
 
-OPEN_BODY = Path(__file__).parents[1] / "assets" / "open_body.npz"
+OPEN_BODY = ASSETS / "open_body.npz"
 SMPL_VERTICES = 6890
 
 
@@ -36,7 +37,7 @@ def read_body_file(path: Path | None, *, gender: str = "neutral") -> BodyFile:
     extra regressors and mean parameters in side files, which must be in the same folder: J_regressor_extra.npy,
     J_regressor_h36m.npy, smpl_mean_params.npz. Raises InputError naming the file and what is wrong with it.
     """
-    file = _body_file(OPEN_BODY if path is None else Path(path), gender)
+    file = _body_file(shipped_file(OPEN_BODY.name) if path is None else Path(path), gender)
     values = load_pickle(file) if file.suffix == ".pkl" else _read_npz(file)
     if not isinstance(values, dict):
         raise InputError(f"{file}: holds a {type(values).__name__}, not the arrays of a body model")
@@ -46,7 +47,7 @@ def read_body_file(path: Path | None, *, gender: str = "neutral") -> BodyFile:
         raise InputError(f"{file}: its compact arrays do not fit together ({error}); fetch it again") from None
     sides = {} if "J_regressor_extra" in arrays else _add_side_files(arrays, file.parent)
     file_hash = _hash([file, *dict.fromkeys(sides.values())])
-    is_open = path is None or (OPEN_BODY.is_file() and file_hash == _hash([OPEN_BODY]))
+    is_open = path is None or file_hash == _hash([shipped_file(OPEN_BODY.name)])
     return BodyFile(_checked(arrays, file, sides), file.stem, file_hash, is_open)
 
 

@@ -19,18 +19,19 @@ from glot.models.official_files import load_official
 from glot.models.sliding import SlidingGLoT
 from glot.models.smpl_params import SMPLParams
 from glot.models.spec import is_open_checkpoint
+from glot.shipped import shipped_folder
 
-ASSETS = Path(__file__).parents[1] / "assets"
-OPEN_MODEL = ASSETS / "glot_open"  # trained by the project on features of the open ResNet-50
-OPEN_MODELS = {"resnet50": OPEN_MODEL, "blazepose": ASSETS / "glot_video"}  # by the backbone of their features
+# Models that come with the project, by the backbone of their features.
+OPEN_MODELS = {"resnet50": "glot_open", "blazepose": "glot_video"}
 
 
 def checkpoint_path(named: Path, backbone: str = "resnet50") -> Path:
     """The path of the checkpoint ``named`` in an option.
 
-    "open" is the checkpoint that comes with the project for features of ``backbone``.
+    "open" is the checkpoint that comes with the project for features of ``backbone``; InputError where its files are
+    missing (see ``glot.shipped``).
     """
-    return OPEN_MODELS.get(backbone, OPEN_MODEL) if is_open_checkpoint(named) else named
+    return shipped_folder(OPEN_MODELS.get(backbone, OPEN_MODELS["resnet50"])) if is_open_checkpoint(named) else named
 
 
 def load_model(path: Path, backbone: str = "resnet50") -> Checkpoint:

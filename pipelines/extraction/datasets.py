@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from glot.errors import InputError
+from glot.features.backbones.names import is_weights_file
 from glot.features.dataset_folders import MAKE_SAMPLE, SAMPLE, SAMPLE_DATASET, command_for, dataset_folder, is_sample
 from glot.home import body_folder, data_folder, home, missing_error
 from pipelines.decoders.registry import DATASETS
@@ -75,6 +76,8 @@ def _completed(spec: ExtractSpec, dataset: str, root: Path) -> DatasetSpec:
     if from_home:
         say(f"{dataset}: uses {' and '.join(from_home)} of $GLOT_HOME")
     options = {option.name: getattr(spec, option.name) for option in fields(spec)}
-    paths = {"root": root, "out": spec.out, "body": body, "weights": weights, "tracks": spec.tracks}
+    paths = {"root": root, "out": spec.out, "body": body, "tracks": spec.tracks}
+    if is_weights_file(weights):
+        paths["weights"] = weights
     absolute = {name: path and path.absolute() for name, path in paths.items()}
     return DatasetSpec(**{**options, "dataset": dataset, **absolute})

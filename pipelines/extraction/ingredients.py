@@ -45,10 +45,8 @@ class Ingredients:
             "dataset": spec.dataset,
             "split": split,
             "backbone": {
-                "name": backbone.name,
-                "weights": backbone.weights_name,
+                **backbone.describe(),
                 "hash": self.backbone_hash,
-                "feature_size": backbone.feature_size,
                 "precision": spec.precision,
             },
             "precision": spec.precision,  # repeated here, because two backbones are compared by their hashes only

@@ -1,11 +1,10 @@
 """The records of all units in, the manifest of a feature set out. The manifest is written last."""
 
-import subprocess
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from glot.code_version import code_version
 from glot.errors import InputError
 from glot.features.schema import Manifest, write_manifest
 from glot.location import open_parquet
@@ -69,17 +68,3 @@ def sources_of(units: Sequence[Unit], records: Mapping[str, Record]) -> list[dic
         next(entry for entry in entries if entry["path"] == unit.annotation).update(record.counts)
         sources += entries
     return sources
-
-
-def code_version() -> str:
-    """The package's version, and the commit if the package runs from a checkout."""
-    try:
-        release = version("glot")
-    except PackageNotFoundError:
-        release = "not installed"
-    try:
-        command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-        commit = subprocess.run(command, capture_output=True, text=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.TimeoutExpired):
-        commit = ""
-    return f"{release} ({commit})" if commit else release

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from glot.errors import InputError
-from glot.features.backbones.names import BACKBONES, PRECISIONS, check_backbone
+from glot.features.backbones.names import BACKBONES, PRECISIONS, check_backbone, is_weights_file
 from glot.home import check_job_paths, data_folder, features_folder
 from glot.location import location
 from pipelines.decoders.clips import PREPROCESSING
@@ -57,7 +57,8 @@ class ExtractSpec:
         Path | None,
         typer.Option(
             show_default="SPIN's in $GLOT_HOME/body, else the open ones",
-            help="Weights for resnet50: safetensors, a torchvision state dict, or SPIN's checkpoint.",
+            help="Weights for resnet50: safetensors, a torchvision state dict, or SPIN's checkpoint; or the word "
+            "random, for a random network to try the pipeline with.",
         ),
     ] = None
     body: Annotated[
@@ -178,7 +179,9 @@ class ExtractSpec:
             raise InputError(f"--root {self.root}: there is no such folder")
         if self.root is not None and not self.root.is_dir():
             raise InputError(f"--root {self.root}: is a file; give the folder that contains it")
-        files = {"--weights": self.weights, "--body": self.body, "--occluders": self.occluders, "--tracks": self.tracks}
+        files = {"--body": self.body, "--occluders": self.occluders, "--tracks": self.tracks}
+        if is_weights_file(self.weights):
+            files["--weights"] = self.weights
         for option, path in files.items():
             if path is not None and not path.exists():
                 raise InputError(f"{option} {path}: there is no such file or folder")

@@ -9,6 +9,7 @@ from pathlib import Path
 from glot.errors import InputError
 
 PRECISIONS = ("float32", "bfloat16", "int8")
+RANDOM_WEIGHTS = Path("random")  # as --weights: a random network, whose features are only good for trying the pipeline
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,11 @@ BACKBONES = {
     "resnet50": BackboneOptions(weights=True, precisions=PRECISIONS),
     "blazepose": BackboneOptions(weights=False, precisions=("float32",)),
 }
+
+
+def is_weights_file(weights: Path | None) -> bool:
+    """Whether --weights names a file: it was given, and is not the word ``random``."""
+    return weights is not None and weights != RANDOM_WEIGHTS
 
 
 def check_backbone(name: str, *, weights: Path | None = None, precision: str = "float32") -> None:

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 import torchvision
 from safetensors.torch import load_file
@@ -15,27 +16,29 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from glot.errors import InputError
+from glot.features.backbones.names import RANDOM_WEIGHTS
 from glot.human.safe_torch import load_torch
+from glot.shipped import shipped_file
 
-OPEN_WEIGHTS = Path(__file__).parents[2] / "assets" / "resnet50_open.safetensors"
+OPEN_WEIGHTS = "resnet50_open.safetensors"
+RANDOM_SEED = 0
 FEATURE_SIZE = 2048
 
 
 def load_resnet50(weights: Path | None) -> tuple[nn.Module, str]:
     """The trunk in evaluation mode, without gradients, and the name of its weights.
 
-    None is the open weights, or a random network of a fixed seed, "random-seed0", where there are none. InputError for
-    a file that does not hold the weights of a ResNet-50.
+    None is the open weights, RANDOM_WEIGHTS a random network of RANDOM_SEED. InputError for a file that does not hold
+    the weights of a ResNet-50, and where the open weights are missing (see ``glot.shipped``).
     """
-    if weights is None and OPEN_WEIGHTS.is_file():
-        weights = OPEN_WEIGHTS
-    if weights is None:
-        module, weights_name = random_resnet50(seed=0), "random-seed0"
+    if weights == RANDOM_WEIGHTS:
+        module = random_resnet50(seed=RANDOM_SEED)
     else:
-        module, weights_name = torchvision.models.resnet50(weights=None), Path(weights).name
-        _fill(module, _read_weights(Path(weights)), Path(weights))
+        weights = shipped_file(OPEN_WEIGHTS) if weights is None else Path(weights)
+        module = torchvision.models.resnet50(weights=None)
+        _fill(module, _read_weights(weights), weights)
     module.fc = nn.Identity()
-    return module.eval().requires_grad_(False), weights_name
+    return module.eval().requires_grad_(False), weights.name
 
 
 def trunk_hash(state: Mapping[str, Tensor]) -> str:
@@ -69,10 +72,20 @@ def _is_trunk(key: str) -> bool:
 
 
 def random_resnet50(*, seed: int) -> nn.Module:
-    """A network with torchvision's initial weights. The random state of the caller does not change."""
+    """A network with random weights: the same on every machine, of the spread that torchvision's initial weights have.
+
+    torchvision's own are normally distributed, and PyTorch draws those differently with and without AVX2, so that the
+    workers of one job could have different networks. The random state of the caller does not change.
+    """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return torchvision.models.resnet50(weights=None)
+        module = torchvision.models.resnet50(weights=None)
+    generator = np.random.default_rng(seed)
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            fan_out = part.out_channels * part.kernel_size[0] * part.kernel_size[1]
+            drawn = generator.random(part.weight.shape, dtype=np.float32) * 2 - 1
+            part.weight.data = torch.from_numpy(drawn * np.float32((6 / fan_out) ** 0.5))
+    return module
 
 
 def _read_weights(path: Path) -> Mapping[str, Tensor]:

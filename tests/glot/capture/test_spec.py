@@ -12,6 +12,7 @@ import pytest
 from glot.capture.capture_options import CaptureOptions
 from glot.capture.spec import PredictSpec, PredictVideosSpec
 from glot.errors import InputError
+from glot.features.backbones.names import RANDOM_WEIGHTS
 from tests.fixtures.places import ROOT
 
 HEAVY = {"torch", "cv2", "scipy", "av", "ray", "torchvision", "onnxruntime"}
@@ -59,6 +60,8 @@ def test_workers_get_the_shared_options_with_absolute_paths(tmp_path: Path, monk
     options = PredictVideosSpec(root=tmp_path, tracks=Path("boxes"), bvh=True).absolute()
     assert type(options) is CaptureOptions
     assert options == CaptureOptions(tracks=tmp_path / "boxes", bvh=True)  # the checkpoint "open" is not a path
+    random = PredictVideosSpec(root=tmp_path, backbone="resnet50", weights=RANDOM_WEIGHTS).absolute()
+    assert random.weights == RANDOM_WEIGHTS
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from glot.features.backbones.backbone import load_backbone
 from glot.features.backbones.blazepose import FEATURES, features_hash
 from glot.human.body import load_body
 from glot.models.checkpoint import load_checkpoint
-from glot.models.inference import OPEN_MODEL, OPEN_MODELS, load_model
+from glot.models.inference import checkpoint_path, load_model
 from glot.models.spec import PublishSpec
 from glot.training.curves import plot, write_table
 from tests.fixtures.small_model import small_model
@@ -28,7 +28,7 @@ def test_the_shipped_model_is_for_the_shipped_backbone_and_body() -> None:
     assert shipped.info["body"]["hash"] == load_body().file_hash and shipped.info["body"]["open"]
     assert shipped.recipe.model == open_start().model
     assert all(bool(torch.isfinite(values).all()) for values in shipped.model.state_dict().values())
-    assert sum(path.stat().st_size for path in OPEN_MODEL.iterdir()) < 50e6
+    assert sum(path.stat().st_size for path in checkpoint_path(Path("open")).iterdir()) < 50e6
 
 
 def test_the_model_for_videos_is_small_and_for_blazepose() -> None:
@@ -38,7 +38,7 @@ def test_the_model_for_videos_is_small_and_for_blazepose() -> None:
     assert shipped.info["body"]["hash"] == load_body().file_hash and shipped.info["body"]["open"]
     assert shipped.recipe.model == replace(open_video().model, feature_size=FEATURES)
     assert all(bool(torch.isfinite(values).all()) for values in shipped.model.state_dict().values())
-    assert sum(path.stat().st_size for path in OPEN_MODELS["blazepose"].iterdir()) < 15e6
+    assert sum(path.stat().st_size for path in checkpoint_path(Path("open"), "blazepose").iterdir()) < 15e6
 
 
 def test_a_published_checkpoint_is_half_as_large_and_predicts_nearly_the_same(tmp_path: Path) -> None:

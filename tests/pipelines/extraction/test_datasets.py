@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from glot.errors import InputError
+from glot.features.backbones.names import RANDOM_WEIGHTS
 from pipelines.decoders.registry import DATASETS
 from pipelines.extraction import job
-from pipelines.extraction.datasets import DatasetSpec, chosen_datasets
+from pipelines.extraction.datasets import SPIN_WEIGHTS, DatasetSpec, chosen_datasets
 from pipelines.extraction.spec import ExtractSpec
 from tests.fixtures.places import ROOT
 
@@ -41,6 +42,17 @@ def test_without_options_it_is_every_dataset_in_data(home: Path) -> None:
     assert chosen() == {name: home / "data" / name for name in ("human36m", "penn_action", "video")}
     (spec, *_) = chosen_datasets(ExtractSpec())
     assert spec.out == home / "features" and spec.split == "all" and spec.body is spec.weights is None
+
+
+def test_random_weights_are_a_word_and_no_file(home: Path) -> None:
+    (home / "data" / "video").mkdir(parents=True)
+    write(home / "body" / SPIN_WEIGHTS)
+    (asked,) = chosen_datasets(ExtractSpec(weights=Path("random")))
+    assert asked.weights == RANDOM_WEIGHTS, "neither a path of this folder nor SPIN's"
+    with pytest.raises(InputError, match="--weights randomly: there is no such file"):
+        ExtractSpec(weights=Path("randomly"))
+    with pytest.raises(InputError, match="--weights random: are for resnet50"):
+        ExtractSpec(weights=Path("random"), backbone="blazepose")
 
 
 def test_the_rendered_sample_is_3dpw_only_where_there_is_no_3dpw(

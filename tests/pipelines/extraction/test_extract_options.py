@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from glot.errors import InputError
+from glot.features.backbones.names import RANDOM_WEIGHTS
 from glot.human.body import Body, load_body
 from glot.human.crop import CROP_SIZE, keypoints_to_crop
 from pipelines.decoders.clips import Unit
@@ -70,6 +71,12 @@ def settings_of(root: Path, **options: Any) -> dict[str, Any]:
     """What the training split is made with."""
     spec = DatasetSpec(dataset="3dpw", root=root, split="train", **options)
     return load_ingredients(spec, THREEDPW, []).settings("train")
+
+
+def test_the_settings_name_random_weights_with_seed_and_hash(root: Path) -> None:
+    backbone, plain = (settings_of(root, weights=RANDOM_WEIGHTS)["backbone"], settings_of(root)["backbone"])
+    assert (backbone["weights"], backbone["seed"]) == ("random", 0) and len(backbone["hash"]) == 16
+    assert backbone["hash"] != plain["hash"] and "seed" not in plain
 
 
 def occlusion(voc: Path, per: str, seed: int = 0) -> Occlusion:

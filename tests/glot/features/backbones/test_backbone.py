@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -11,12 +13,17 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
+from glot import shipped
 from glot.errors import InputError
-from glot.features.backbones import resnet50
 from glot.features.backbones.backbone import load_backbone
 from glot.features.backbones.extractor import Extractor, deviation, onnx_of
+from glot.features.backbones.names import RANDOM_WEIGHTS
 from glot.features.backbones.onnx_network import quantised
 from glot.human.crop import normalise
+from glot.shipped import ASSETS
+from tests.fixtures.places import ROOT
+
+RANDOM_HASH = "b4b986ee3479c4bd"  # of --weights random, on every machine
 
 
 @pytest.fixture(scope="module")
@@ -112,19 +119,45 @@ def test_int8_is_near_and_always_the_same(torchvision_file: Path) -> None:
         Extractor(loaded, device="cuda", precision="int8", network=made)
 
 
-def test_without_weights_the_network_is_random_but_always_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resnet50, "OPEN_WEIGHTS", Path("/nowhere"))
+def test_the_random_network_is_asked_for_by_name_and_always_the_same() -> None:
     before = torch.random.get_rng_state()
-    first, second = load_backbone(), load_backbone()
-    assert first.weights_name == "random-seed0" and first.hash == second.hash
+    first, second = load_backbone(weights=RANDOM_WEIGHTS), load_backbone(weights=RANDOM_WEIGHTS)
     assert torch.equal(before, torch.random.get_rng_state())
+    assert first.hash == second.hash == RANDOM_HASH
+    described = {"name": "resnet50", "weights": "random", "hash": RANDOM_HASH, "feature_size": 2048, "seed": 0}
+    assert first.describe() == described
+    assert load_backbone().hash != first.hash and "seed" not in load_backbone().describe()
 
 
-def test_the_open_weights_are_taken_when_they_are_there(
-    network: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    save_file(network.state_dict(), tmp_path / "resnet50_open.safetensors")
-    monkeypatch.setattr(resnet50, "OPEN_WEIGHTS", tmp_path / "resnet50_open.safetensors")
+def test_the_random_network_is_the_same_on_processors_without_avx() -> None:
+    code = (
+        "import torch; from glot.features.backbones.backbone import load_backbone\n"
+        "from glot.features.backbones.names import RANDOM_WEIGHTS\n"
+        "print(torch.backends.cpu.get_cpu_capability(), load_backbone(weights=RANDOM_WEIGHTS).hash)"
+    )
+    environment = {**os.environ, "ATEN_CPU_CAPABILITY": "default", "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert ended.stdout.split() == ["DEFAULT", RANDOM_HASH], ended.stderr
+
+
+def test_the_random_network_passes_signals_on() -> None:
+    """Features vary from crop to crop, so that a pipeline tried with them is tried with numbers that mean something."""
+    crops = np.random.default_rng(0).integers(0, 256, (4, 224, 224, 3), np.uint8)
+    crops[1] //= 3
+    features = Extractor(load_backbone(weights=RANDOM_WEIGHTS))(crops)
+    assert np.isfinite(features).all() and 1e-3 < features.std() < 1e3
+    assert np.abs(features[0] - features[1]).max() > 1e-2
+
+
+def test_without_the_open_weights_no_random_network_steps_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shipped, "ASSETS", tmp_path / "assets")
+    monkeypatch.setattr(shipped, "distributions", lambda name: [])
+    monkeypatch.setenv("GLOT_HOME", str(tmp_path))
+    monkeypatch.delenv("GLOT_WEIGHTS_URL", raising=False)
+    with pytest.raises(InputError, match="resnet50_open.safetensors: this file of the project is missing; looked in"):
+        load_backbone()
+    (tmp_path / "body").mkdir()
+    (tmp_path / "body" / "resnet50_open.safetensors").symlink_to(ASSETS / "resnet50_open.safetensors")
     assert load_backbone().weights_name == "resnet50_open.safetensors"
 
 
