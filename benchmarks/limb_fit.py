@@ -50,7 +50,7 @@ def main(
         rows, count = truth.rows, len(truth.rows)
         line = Timeline(count, float(store.fps[rows[0]]), True, size, size)
         side = store.bbox[rows, 2] * store.crop_scale[rows]
-        landmarks = landmarks_of(store.features[rows], store.bbox[rows, :2], side)
+        landmarks = landmarks_of(store.features_of(rows), store.bbox[rows, :2], side)
         with Spool([count], landmarks[0].size) as spool:
             for row, values in enumerate(landmarks):
                 spool.put(0, row, values.ravel())
@@ -58,7 +58,7 @@ def main(
             person = Person("1", np.arange(count), store.bbox[rows], one > 0, one, spool, 0, 0)
             for fit in FITS:
                 make = Reconstruction(model, body, line, fit=fit)
-                motion = joined(list(make(person, lambda chosen, these=rows: store.features[these[chosen]])))
+                motion = joined(list(make(person, lambda chosen, these=rows: store.features_of(these[chosen]))))
                 params = SMPLParams(*map(torch.from_numpy, (motion.rotmats, motion.betas, motion.cam)))
                 found = score(params, truth, body, frames=model.config.frames)["corrected"]
                 for name in NAMES:

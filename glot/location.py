@@ -1,7 +1,8 @@
 """Where feature sets are kept: a folder that this machine sees, or an object store's URI such as s3://bucket/features.
 
-Both are used as paths. They differ in two things, which are here. Parquet is opened in another way. And a file must
-appear only when it is complete: an object store does that itself; in a folder, a finished temporary file is renamed.
+Both are used as paths. They differ in what is here. A file must appear only when it is complete: an object store does
+that itself; in a folder, a finished temporary file is renamed. And each request to a store costs milliseconds and
+money, so a listing gives sizes and ETags of a thousand files at once, and a file is read without asking for its size.
 """
 
 import hashlib
@@ -9,9 +10,10 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -68,6 +70,62 @@ def temporary_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}")
 
 
+class Entry(NamedTuple):
+    """A file in a listing. The ``stamp`` changes when the file is written again."""
+
+    bytes: int
+    stamp: int | str  # its time of change in ns in a folder on disk, its ETag in an object store
+
+
+def list_folder(folder: Path, pattern: str = "*", *, recursive: bool = False) -> dict[str, Entry]:
+    """The files in ``folder`` by name, sorted, whose name matches ``pattern``; {} where there is no such folder.
+
+    ``recursive``: the files in all folders below it too, by their path below ``folder`` ("a/b.mp4"); the pattern is
+    for the last name of the path. An object store is asked once for each 1,000 files. OSError where it cannot be read.
+    """
+    found = _listed_store(folder, recursive) if is_remote(folder) else _listed_disk(folder, "", recursive)
+    return {name: entry for name, entry in sorted(found) if fnmatchcase(name.rpartition("/")[2], pattern)}
+
+
+def _listed_store(folder: Path, recursive: bool) -> Iterator[tuple[str, Entry]]:
+    place = cast(Any, folder)
+    try:
+        found = place.fs.find(place.path, detail=True).values() if recursive else place.fs.ls(place.path, detail=True)
+    except FileNotFoundError:
+        return
+    start = place.fs._strip_protocol(place.path).rstrip("/") + "/"
+    for info in found:
+        name = info["name"].removeprefix(start)
+        # Some tools mark a folder with an empty object whose name ends with a slash.
+        if info["type"] == "file" and name and not name.endswith("/"):
+            # Each store has its own name for the tag; those without a tag have a time.
+            tag = next((info[key] for key in ("ETag", "etag", "LastModified", "created", "mtime") if info.get(key)), "")
+            yield name, Entry(info["size"], str(tag).strip('"'))
+
+
+def _listed_disk(folder: Path, above: str, recursive: bool) -> Iterator[tuple[str, Entry]]:
+    try:
+        entries = os.scandir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    with entries:
+        for entry in entries:
+            if recursive and entry.is_dir():
+                yield from _listed_disk(Path(entry.path), f"{above}{entry.name}/", recursive)
+            elif entry.is_file():
+                with suppress(FileNotFoundError):  # removed or renamed since
+                    stat = entry.stat()
+                    yield above + entry.name, Entry(stat.st_size, stat.st_mtime_ns)
+
+
+def read_whole(path: Path) -> bytes:
+    """The content of a file, with one request where it is in an object store."""
+    if not is_remote(path):
+        return path.read_bytes()
+    place = cast(Any, path)
+    return bytes(place.fs.cat_file(place.path, max_concurrency=1))  # s3fs asks for the size before reads in pieces
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Writes a file in one step: nobody sees a part of ``content``, and a failure leaves the file as it was before."""
     if is_remote(path):
@@ -93,11 +151,19 @@ def move_in(local: Path, target: Path) -> None:
 
 
 @contextmanager
-def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
-    """The Parquet file at ``path``. Of a remote file, only the parts that are read are fetched. pa.ArrowInvalid if it
-    is not a Parquet file."""
+def open_parquet(path: Path, *, size: int | None = None) -> Iterator[pq.ParquetFile]:
+    """The Parquet file at ``path``. Of a remote file, only the parts that are read are fetched.
+
+    ``size``: its bytes where a listing has told them; a store need not be asked then. pa.ArrowInvalid if it is not a
+    Parquet file.
+    """
     if is_remote(path):
-        with path.open("rb") as file, pq.ParquetFile(pa.PythonFile(file, "r")) as opened:
+        place = cast(Any, path)
+        # Arrow knows which bytes it needs, and asks for neighbouring columns at once. A cache would read more.
+        with (
+            place.fs.open(place.path, "rb", size=size, cache_type="none") as file,
+            pq.ParquetFile(pa.PythonFile(file, "r"), pre_buffer=True) as opened,
+        ):
             yield opened
     else:
         with pq.ParquetFile(path) as opened:

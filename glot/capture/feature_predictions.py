@@ -42,7 +42,7 @@ def predict_features(spec: PredictSpec) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         with pq.ParquetWriter(temporary, PREDICTIONS) as writer:
             for track in cli.progress(tracks, total=len(tracks), what="predicting"):
-                params = predict_track(model, store.features[track.rows], batch_size=spec.batch_size)
+                params = predict_track(model, store.features_of(track.rows), batch_size=spec.batch_size)
                 columns: dict[str, Any] = {
                     "track_id": [track.track_id] * (track.stop - track.start),
                     "frame_index": store.frame_index[track.rows],

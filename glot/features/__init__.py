@@ -2,6 +2,7 @@
 
 schema           the contract: columns of a feature set, its manifest
 store            a feature set as memory-mapped arrays; batches of windows
+layout           which rows of the parts belong to which track, and where they go in the copy
 local_copy       a machine's copy of a feature set, which ``store`` maps into memory
 dataset_folders  the datasets in $GLOT_HOME/data, and the commands that make them
 options          command options for feature sets, and the message where a set is missing

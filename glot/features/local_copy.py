@@ -1,7 +1,7 @@
 """A feature set of Parquet parts in, a folder with one .npy file per column out: the copy that training reads.
 
-The copy is a cache: its folder may be deleted at any time. Every machine builds its copy once, with only a few batches
-of rows in RAM.
+The copy has the features in the type that the set has, and the rows of each track together. It is a cache: its folder
+may be deleted at any time. Every machine builds its copy once, with only a few batches of rows in RAM.
 """
 
 import fcntl
@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -22,12 +22,12 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from glot.cli import progress
-from glot.errors import InputError
-from glot.features.schema import KEYPOINTS, Manifest, open_part, parts, schema
+from glot.errors import InputError, NotNowError, is_passing
+from glot.features.layout import Layout, Piece, batches, layout_of
+from glot.features.schema import KEYPOINTS, Manifest, Part, parts
 
 LAYOUT = 1  # version of the copy; part of its folder's name
 INDEX = "index.json"
-ROWS_AT_ONCE = 2048  # bounds memory while building: 17 MB of features
 
 # Column -> (dtype, shape of a row); the features are added with the size they have. Strings stay in Parquet.
 Columns = dict[str, tuple[type, tuple[int, ...]]]
@@ -47,29 +47,16 @@ COLUMNS: Columns = {
 }
 
 
-class Track(NamedTuple):
-    """Rows [start, stop) of the copy belong to one person, in time order."""
-
-    track_id: str
-    start: int
-    stop: int
-
-    @property
-    def rows(self) -> slice:
-        """The rows as an index."""
-        return slice(self.start, self.stop)
-
-
 def local_copy(folder: Path, manifest: Manifest, cache: Path) -> Path:
     """The folder below ``cache`` with the copy of the feature set in ``folder``; built if it is not there.
 
     Any number of processes may ask for the same copy at once: one builds it, the others wait. InputError where the
-    feature set is damaged, or the copy cannot be kept.
+    feature set is damaged, or the copy does not fit. NotNowError where a disk or a store fails meanwhile.
     """
     files = parts(folder, manifest)
-    # The manifest's key changes with the content of the set, the parts' times when the same set is made again.
-    stamp = "".join(f"{path.name} {path.stat().st_mtime_ns}\n" for path in files)
-    name = f"{manifest.key}-{hashlib.sha256(stamp.encode()).hexdigest()[:8]}-{LAYOUT}"
+    # The manifest's key changes with the content of the set, the parts' stamps when the same set is made again.
+    stamps = "".join(f"{part.path.name} {part.stamp}\n" for part in files)
+    name = f"{manifest.key}-{hashlib.sha256(stamps.encode()).hexdigest()[:8]}-{LAYOUT}"
     target = cache / name
     if _whole(target):
         return target
@@ -83,13 +70,14 @@ def local_copy(folder: Path, manifest: Manifest, cache: Path) -> Path:
                 building = cache / f".{name}.building-{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
                 try:
                     _build(files, manifest, building)
+                    if parts(folder, manifest) != files:
+                        raise NotNowError(f"{folder}: was written while it was copied; try again later")
                     _put_in_place(building, target)
                 finally:
                     shutil.rmtree(building, ignore_errors=True)
-    except OSError as error:
-        raise InputError(
-            f"{cache}: the local copy of {folder} cannot be kept there ({error}); set GLOT_CACHE"
-        ) from error
+    except OSError as error:  # of the cache: errors of the feature set have their own kinds
+        kind = NotNowError if is_passing(error) else InputError
+        raise kind(f"{cache}: the local copy of {folder} cannot be kept there ({error}); set GLOT_CACHE") from error
     return target
 
 
@@ -122,16 +110,22 @@ def _whole(copy: Path) -> bool:
         return False
 
 
-def _build(files: list[Path], manifest: Manifest, building: Path) -> None:
-    """Streams the parts into the folder ``building``: one .npy file per column, and the index."""
-    feature_size = manifest.backbone["feature_size"]
-    columns: Columns = {**COLUMNS, "feature": (np.float32, (feature_size,))}
+def _build(files: list[Part], manifest: Manifest, building: Path) -> None:
+    """Copies the parts into the folder ``building``: one .npy file per column, and the index."""
+    feature = (np.dtype(manifest.feature_dtype).type, (manifest.backbone["feature_size"],))
+    columns: Columns = {**COLUMNS, "feature": feature}
+    layout = layout_of(files, manifest.row_schema)
+    if layout.rows != manifest.rows or len(layout.tracks) != manifest.tracks:
+        raise InputError(
+            f"{files[0].path.parent if files else building}: {layout.rows} rows of {len(layout.tracks)} tracks, but "
+            f"the manifest has {manifest.rows} of {manifest.tracks}; extract the features again"
+        )
     building.mkdir()
     _check_free(building, manifest.rows, columns)
     outputs: dict[str, BinaryIO] = {}
     try:
         for name, (dtype, shape) in columns.items():
-            outputs[name] = (building / f"{name}.npy").open("wb")
+            outputs[name] = (building / f"{name}.npy").open("wb", buffering=0)
             header = {
                 "descr": npy.dtype_to_descr(np.dtype(dtype)),
                 "fortran_order": False,
@@ -139,21 +133,15 @@ def _build(files: list[Path], manifest: Manifest, building: Path) -> None:
             }
             npy.write_array_header_1_0(outputs[name], header)
         what = f"local copy of {manifest.dataset}/{manifest.split}"
-        tracks = _copy_rows(progress(files, total=len(files), what=what), columns, outputs)
+        rows = _rows(progress(files, total=len(files), what=what), manifest.row_schema, columns)
+        _write_rows(rows, layout, outputs)
         for output in outputs.values():
-            output.flush()
             os.fsync(output.fileno())
     finally:
         for output in outputs.values():
             output.close()
-    rows = tracks[-1].stop if tracks else 0
-    if rows != manifest.rows or len(tracks) != manifest.tracks:
-        raise InputError(
-            f"{files[0].parent if files else building}: {rows} rows of {len(tracks)} tracks, but the manifest has "
-            f"{manifest.rows} of {manifest.tracks}; extract the features again"
-        )
     index = {
-        "tracks": tracks,
+        "tracks": layout.tracks,
         "bytes": {f"{name}.npy": (building / f"{name}.npy").stat().st_size for name in columns},
     }
     with (building / INDEX).open("w") as handle:
@@ -172,38 +160,44 @@ def _check_free(folder: Path, rows: int, columns: Columns) -> None:
         )
 
 
-def _copy_rows(files: Iterable[Path], columns: Columns, outputs: dict[str, BinaryIO]) -> list[Track]:
-    """Appends every row to the outputs; returns the tracks, which must be contiguous and in time order."""
-    (feature_size,) = columns["feature"][1]
-    expected = schema(feature_size)
-    tracks: list[Track] = []
-    seen: set[str] = set()
-    row, last_frame = 0, -1
-    for path in files:
-        for batch in _batches(path, expected, ["track_id", *columns]):
-            for name, (dtype, shape) in columns.items():
-                values = _to_numpy(batch.column(name), dtype, shape)
-                if name == "feature" and not np.isfinite(values).all():
-                    bad = row + int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
-                    raise InputError(f"{path}: features of row {bad} of the set are not finite; extract them again")
-                values.tofile(outputs[name])
-            frames = batch.column("frame_index").to_pylist()
-            for track_id, frame in zip(batch.column("track_id").to_pylist(), frames, strict=True):
-                if not tracks or tracks[-1].track_id != track_id:
-                    if track_id in seen:
-                        raise InputError(f"{path}: the rows of track {track_id} are not together; extract them again")
-                    seen.add(track_id)
-                    tracks.append(Track(track_id, row, row))
-                elif frame <= last_frame:
-                    raise InputError(f"{path}: track {track_id} is not in time order at frame {frame}; extract again")
-                row, last_frame = row + 1, frame
-                tracks[-1] = tracks[-1]._replace(stop=row)
-    return tracks
+# The rows of a batch: column -> (N, ...).
+Rows = dict[str, NDArray[Any]]
 
 
-def _batches(path: Path, expected: pa.Schema, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    with open_part(path, expected) as file:
-        yield from file.iter_batches(batch_size=ROWS_AT_ONCE, columns=columns)
+def _rows(files: Iterable[Part], expected: pa.Schema, columns: Columns) -> Iterator[Rows]:
+    """All rows of the set in order, a few at a time. InputError where a feature is not finite."""
+    row = 0
+    for part in files:
+        for batch in batches(part, expected, list(columns)):
+            values = {name: _to_numpy(batch.column(name), *kind) for name, kind in columns.items()}
+            if not np.isfinite(values["feature"]).all():
+                bad = row + int(np.flatnonzero(~np.isfinite(values["feature"]).all(axis=1))[0])
+                raise InputError(f"{part.path}: features of row {bad} of the set are not finite; extract them again")
+            yield values
+            row += len(batch)
+
+
+def _write_rows(found: Iterable[Rows], layout: Layout, outputs: dict[str, BinaryIO]) -> None:
+    """Writes each row to its place in the outputs, behind what they hold."""
+    first = {name: output.tell() for name, output in outputs.items()}
+    pieces = iter(layout.pieces)
+    piece = Piece(0, 0)
+    for values in found:
+        done, rows = 0, len(values["feature"])
+        while done < rows:
+            piece = piece if piece.rows else next(pieces)
+            count = min(piece.rows, rows - done)
+            for name, column in values.items():
+                block = column[done : done + count]
+                _write_at(outputs[name], block, first[name] + piece.start * (column.nbytes // rows))
+            done, piece = done + count, Piece(piece.rows - count, piece.start + count)
+
+
+def _write_at(output: BinaryIO, block: NDArray[Any], place: int) -> None:
+    view = block.data.cast("B")
+    while view:  # a write may take less than it was given
+        written = os.pwrite(output.fileno(), view, place)
+        view, place = view[written:], place + written
 
 
 def _to_numpy(column: pa.Array, dtype: type, shape: tuple[int, ...]) -> NDArray[Any]:

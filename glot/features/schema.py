@@ -1,32 +1,40 @@
 """The data contract between pipelines/ and glot/: a feature set is a folder of Parquet parts with a manifest.json.
 
 ``features/<dataset>/<split>/part-*.parquet`` hold one row per frame of one person track. The rows of a track are
-contiguous, in time order and in one part. The manifest says what is in the set, what made it, and what was skipped.
+contiguous and in time order within a part; since version 2 they may go on in later parts, with later frames. The
+manifest says what is in the set, what made it, and what was skipped.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike
 
-from glot.errors import InputError
-from glot.location import open_parquet, write_json
+from glot.errors import InputError, NotNowError, is_passing
+from glot.location import Entry, list_folder, open_parquet, read_whole, write_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # of new sets: tracks go on in later parts, and features may be float16
+READABLE = (1, SCHEMA_VERSION)
 KEYPOINTS = 49  # SPIN's order, glot.human.joints.SPIN49
 MANIFEST = "manifest.json"
 
 
-def schema(feature_size: int = 2048) -> pa.Schema:
-    """Arrow schema of a row. Plain (nested) fixed-size lists: pyarrow, DuckDB and Polars keep their shapes."""
+DTYPES = {"float32": pa.float32(), "float16": pa.float16()}  # of the features
+
+
+def schema(feature_size: int = 2048, dtype: str = "float32") -> pa.Schema:
+    """Arrow schema of a row, with features of ``dtype`` (DTYPES).
+
+    Plain (nested) fixed-size lists: pyarrow, DuckDB and Polars keep their shapes.
+    """
 
     def vector(size: int) -> pa.DataType:
         return pa.list_(pa.float32(), size)
@@ -41,7 +49,7 @@ def schema(feature_size: int = 2048) -> pa.Schema:
             ("fps", pa.float32()),  # frames per second of the source, the frames that frame_index counts
             ("bbox", vector(4)),  # centre x, centre y, width, height: px, without the crop scale
             ("crop_scale", pa.float32()),  # the crop's side is crop_scale * width
-            ("feature", vector(feature_size)),
+            ("feature", pa.list_(DTYPES[dtype], feature_size)),
             ("keypoints2d", pa.list_(vector(3), KEYPOINTS)),  # x, y px of the image, confidence
             ("joints3d", pa.list_(vector(3), KEYPOINTS)),  # m, camera frame, relative to the source's own origin
             ("joints3d_valid", pa.list_(pa.bool_(), KEYPOINTS)),
@@ -59,8 +67,9 @@ def schema(feature_size: int = 2048) -> pa.Schema:
 class Manifest:
     """What a feature set holds and what it was made with.
 
-    ``backbone`` = {name, weights, hash, feature_size}; ``crop`` = the crop rule; ``body`` = {name, hash, open};
-    ``sources`` = [{path, bytes}]; ``skipped`` = [{what, reason, frames}].
+    ``backbone`` = {name, weights, hash, feature_size}, and dtype where the features are not float32; ``crop`` = the
+    crop rule; ``body`` = {name, hash, open}; ``sources`` = [{path, bytes}]; ``skipped`` = [{what, reason, frames}].
+    A part's ``tracks`` are those with rows in it, so a track that goes on in another part counts in both.
     """
 
     dataset: str
@@ -79,81 +88,140 @@ class Manifest:
     @property
     def key(self) -> str:
         """16 hex digits that change whenever the content of the set does; part of the names of local copies."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        text = json.dumps(vars(self), sort_keys=True)  # dataclasses.asdict takes a second for 100,000 sources
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def feature_dtype(self) -> str:
+        """The type of the stored features, a key of DTYPES."""
+        return str(self.backbone.get("dtype", "float32"))
+
+    @property
+    def row_schema(self) -> pa.Schema:
+        """The Arrow schema of the set's parts."""
+        return schema(self.backbone["feature_size"], self.feature_dtype)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Writes the manifest in one step. It comes last: a folder without one is not a feature set."""
-    write_json(folder / MANIFEST, asdict(manifest), sort_keys=True)
+    write_json(folder / MANIFEST, vars(manifest), sort_keys=True)
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of the feature set in ``folder``; InputError where there is none, or of another schema version."""
+    """The manifest of the feature set in ``folder``.
+
+    InputError where there is none, or of a schema version that this code does not know. NotNowError where it cannot
+    be read now.
+    """
     path = folder / MANIFEST
-    if not folder.is_dir():
-        raise InputError(f"{folder}: there is no such feature folder; make it with pipelines/extract_features.py")
-    if not path.is_file():
+    try:
+        content = read_whole(path)
+    except OSError as error:
+        if is_passing(error):
+            raise NotNowError(f"{path}: cannot be read now ({error}); try again later") from error
+        if not folder.is_dir():
+            raise InputError(
+                f"{folder}: there is no such feature folder; make it with pipelines/extract_features.py"
+            ) from None
         raise InputError(
             f"{folder}: no {MANIFEST} in it, so no finished feature set; run pipelines/extract_features.py again"
-        )
+        ) from None
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(content)
         version = values["schema_version"]
     except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
         raise InputError(f"{path}: not a manifest of this project; extract the features again") from None
-    if version != SCHEMA_VERSION:
+    if version not in READABLE:
+        known = " and ".join(map(str, READABLE))
         raise InputError(
-            f"{path}: schema version {version}, this code reads {SCHEMA_VERSION}; extract the features again"
+            f"{path}: schema version {version}, this code reads {known}; update this code, or extract the features "
+            "again"
         )
     try:
-        return Manifest(**values)
+        manifest = Manifest(**values)
     except TypeError as error:
         raise InputError(f"{path}: not a manifest of this project ({error}); extract the features again") from None
+    if manifest.feature_dtype not in DTYPES:
+        raise InputError(f"{path}: features of type {manifest.feature_dtype}, this code reads {', '.join(DTYPES)}")
+    return manifest
 
 
-def parts(folder: Path, manifest: Manifest) -> list[Path]:
-    """The files of the parts that the manifest lists; InputError where one is missing or has another size.
+class Part(NamedTuple):
+    """A file of a feature set."""
 
-    Other files in the folder are ignored.
+    path: Path
+    bytes: int
+    stamp: int | str  # changes when the file is written again, see glot.location.Entry
+
+
+def list_parts(folder: Path) -> dict[str, Entry]:
+    """The files part-*.parquet in ``folder``. NotNowError where the folder cannot be read now."""
+    try:
+        return list_folder(folder, "part-*.parquet")
+    except OSError as error:
+        raise NotNowError(f"{folder}: cannot be read now ({error}); try again later") from error
+
+
+def parts(folder: Path, manifest: Manifest, listed: Mapping[str, Entry] | None = None) -> list[Part]:
+    """The parts that the manifest lists; InputError where one is missing or has another size.
+
+    Other files in the folder are ignored. ``listed`` is ``list_parts(folder)`` where it is known already. An object
+    store is asked once for each 1,000 files in the folder.
     """
+    listed = list_parts(folder) if listed is None else listed
     found = []
     for part in manifest.parts:
-        path = folder / part["name"]
-        if not path.is_file() or path.stat().st_size != part["bytes"]:
-            raise InputError(f"{path}: missing or not of the size in the manifest; extract the features again")
-        found.append(path)
+        entry = listed.get(part["name"])
+        if entry is None or entry.bytes != part["bytes"]:
+            raise InputError(
+                f"{folder / part['name']}: missing or not of the size in the manifest; extract the features again"
+            )
+        found.append(Part(folder / part["name"], *entry))
     return found
 
 
 @contextmanager
-def open_part(path: Path, expected: pa.Schema) -> Iterator[pq.ParquetFile]:
-    """A part of a feature set; InputError where it is not readable or its columns are not those of ``expected``."""
+def open_part(part: Part, expected: pa.Schema) -> Iterator[pq.ParquetFile]:
+    """A part of a feature set, which the caller only reads.
+
+    InputError where it is not readable as Parquet or its columns are not those of ``expected``. NotNowError where the
+    disk or the store does not answer.
+    """
+    path = part.path
     try:
-        with open_parquet(path) as file:
+        with open_parquet(path, size=part.bytes) as file:
             if not file.schema_arrow.remove_metadata().equals(expected):
-                raise InputError(f"{path}: its columns are not those of schema version {SCHEMA_VERSION}; extract again")
+                raise InputError(f"{path}: its columns are not those of the manifest's schema version; extract again")
             yield file
     except pa.ArrowInvalid as error:
         raise InputError(f"{path}: not readable as Parquet ({error}); extract the features again") from None
+    except OSError as error:
+        # Arrow reports damage inside a file as an OSError, too, but without a number.
+        if error.errno is None or not is_passing(error):
+            raise InputError(f"{path}: not readable as Parquet ({error}); extract the features again") from None
+        raise NotNowError(f"{path}: cannot be read now ({error}); try again later") from error
 
 
 def read_table(folder: Path, columns: list[str] | None = None) -> pa.Table:
-    """All rows of a feature set in order, in RAM, with their schema checked. For training use glot.features.store."""
+    """All rows of a feature set, part after part, in RAM, with their schema checked.
+
+    A track that goes on in another part is not together in the table. For training use glot.features.store.
+    """
     manifest = read_manifest(folder)
-    expected = schema(manifest.backbone["feature_size"])
     tables = []
-    for path in parts(folder, manifest):
-        with open_part(path, expected) as file:
+    for part in parts(folder, manifest):
+        with open_part(part, manifest.row_schema) as file:
             tables.append(file.read(columns=columns))
-    names = columns or expected.names
-    return pa.concat_tables(tables) if tables else pa.schema([expected.field(n) for n in names]).empty_table()
+    if tables:
+        return pa.concat_tables(tables)
+    return pa.schema([manifest.row_schema.field(name) for name in columns or manifest.row_schema.names]).empty_table()
 
 
 def column(values: ArrayLike, kind: pa.DataType) -> pa.Array:
     """values (N, a, b, ...) as an Arrow column of type ``kind``: N nested fixed-size lists of the type's scalars.
 
-    A ``kind`` that is no fixed-size list, such as a plain number or a string, takes values (N,).
+    A ``kind`` that is no fixed-size list, such as a plain number or a string, takes values (N,). InputError for numbers
+    that are too large for float16.
     """
     scalar = kind
     while pa.types.is_fixed_size_list(scalar):
@@ -161,7 +229,11 @@ def column(values: ArrayLike, kind: pa.DataType) -> pa.Array:
     if scalar == kind:
         return pa.array(values, type=kind)
     array = np.asarray(values)
-    out = pa.array(np.ravel(array).astype(scalar.to_pandas_dtype(), copy=False), type=scalar)
+    with np.errstate(over="ignore"):
+        flat = np.ravel(array).astype(scalar.to_pandas_dtype(), copy=False)
+    if pa.types.is_float16(scalar) and (lost := np.isinf(flat) & np.isfinite(np.ravel(array))).any():
+        raise InputError(f"{np.abs(np.ravel(array)[lost]).max():g} does not fit into float16; use float32")
+    out = pa.array(flat, type=scalar)
     for size in reversed(array.shape[1:]):
         out = pa.FixedSizeListArray.from_arrays(out, size)
     return out

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glot.errors import InputError
-from glot.features.local_copy import COLUMNS, INDEX, Track, local_copy
+from glot.features.layout import Track
+from glot.features.local_copy import COLUMNS, INDEX, local_copy
 from glot.features.schema import Manifest, read_manifest
 from glot.human.crop import keypoints_to_crop
 from glot.location import cache_folder
@@ -28,7 +29,7 @@ class FeatureStore:
     Units are those of glot.features.schema: keypoints2d in px of the image, joints3d in metres, pose in rad.
     """
 
-    features: NDArray[np.float32]  # (N, F)
+    features: NDArray[np.floating]  # (N, F), float32 or float16 as in the set; ``features_of`` gives float32
     frame_index: NDArray[np.int32]  # (N,)
     fps: NDArray[np.float32]  # (N,)
     bbox: NDArray[np.float32]  # (N, 4) centre x, centre y, width, height
@@ -75,6 +76,10 @@ class FeatureStore:
         some = ", ".join(track.track_id for track in self.tracks[:5])
         raise InputError(f"track {track_id!r}: not in {self.folder}; there are {len(self.tracks)}, e.g. {some}")
 
+    def features_of(self, rows: Any) -> NDArray[np.float32]:
+        """(n, F) features of the rows that the index ``rows`` selects, for a model."""
+        return np.asarray(self.features[rows], np.float32)
+
     def batch(self, window_starts: NDArray[np.integer], frames: int) -> dict[str, NDArray[Any]]:
         """Windows of ``frames`` rows from each of ``window_starts`` (B,): new arrays of shape (B, T, ...).
 
@@ -101,17 +106,17 @@ class FeatureStore:
 
         Mapped pages would count as memory of the process, up to the size of the set, and clusters limit that memory.
         """
-        size = self.features.shape[1]
-        out = np.empty((len(starts), frames, size), np.float32)
+        out = np.empty((len(starts), frames, self.features.shape[1]), self.features.dtype)
+        row_bytes = self.features.shape[1] * self.features.itemsize
         first = os.fstat(self._file.fileno()).st_size - self.features.nbytes  # offset of the values, after the header
         for window, start in zip(out, starts.tolist(), strict=True):
-            view, place = window.data.cast("B"), first + start * size * 4
+            view, place = window.data.cast("B"), first + start * row_bytes
             while view:  # a read may return less than was asked for
                 got = os.preadv(self._file.fileno(), [view], place)
                 if not got:
                     raise OSError(f"{self._file.name}: was cut short while it was read")
                 view, place = view[got:], place + got
-        return out
+        return out.astype(np.float32, copy=False)
 
 
 def _windows(column: NDArray[Any], starts: NDArray[np.int64], frames: int) -> NDArray[Any]:

@@ -23,7 +23,7 @@ def whiten(model: GLoT, stores: list[FeatureStore], *, shrinkage: float, seed: i
     """
     rows = sum(len(store) for store in stores)
     step = max(1, -(-rows // FRAMES))
-    features = torch.from_numpy(np.concatenate([np.asarray(store.features[::step]) for store in stores]))
+    features = torch.from_numpy(np.concatenate([store.features_of(slice(None, None, step)) for store in stores]))
     mean = features.mean(0)
     centred = features - mean
     variances, directions = torch.linalg.eigh((centred.T @ centred / len(features)).double())

@@ -51,7 +51,7 @@ class Subject:
     @property
     def features(self) -> NDArray[np.float32]:
         """(N, F) of the frames that are drawn."""
-        return self.store.features[self.truth.rows]
+        return self.store.features_of(self.truth.rows)
 
     def renderer(self, *, corrected: bool = True) -> TrackRenderer:
         """A renderer for the bodies of the whole model, or of its global branch alone."""

@@ -12,14 +12,13 @@ import torch
 from numpy.typing import NDArray
 
 from glot.errors import InputError
-from glot.features.schema import parts
+from glot.features.schema import open_part, parts
 from glot.features.store import FeatureStore, Track
 from glot.features.windows import usual_step
 from glot.human.body import Body
 from glot.human.camera import CROP_SIZE, FOCAL_LENGTH, full_image_translation
 from glot.human.crop import crop_matrix, keypoints_to_crop
 from glot.human.joints import COMMON14, COMMON14_BONES
-from glot.location import open_parquet
 from glot.models.smpl_params import SMPLParams
 from glot.people.video import Unreadable, Videos, video_frame
 from glot.pictures.drawing import BODY_COLOUR, Picture, draw_body, side_view, sideways
@@ -191,10 +190,10 @@ class Pictures:
 
 
 def images_of(store: FeatureStore, track: Track) -> list[str]:
-    """The ``image`` column of a track's rows."""
+    """The ``image`` column of a track's rows, which may be in several parts."""
     found: list[str] = []
-    for path in parts(store.folder, store.manifest):
-        with open_parquet(path) as file:
+    for part in parts(store.folder, store.manifest):
+        with open_part(part, store.manifest.row_schema) as file:
             table = file.read(columns=["image", "track_id"])
         found += table.filter(pc.equal(table["track_id"], track.track_id))["image"].to_pylist()
     return found

@@ -57,4 +57,4 @@ def _labelled_frames(folder: Path, body: Body) -> tuple[NDArray, NDArray]:
         joints.append(centred(truth.joints, truth.pelvis)[truth.scored])
     if not sum(map(len, rows)):
         raise InputError(f"{folder}: --probe learns from ground truth, and no frame has any")
-    return store.features[np.concatenate(rows)], np.concatenate(joints)
+    return store.features_of(np.concatenate(rows)), np.concatenate(joints)

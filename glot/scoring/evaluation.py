@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from glot import cli
 from glot.errors import InputError
-from glot.features.schema import Manifest, parts
+from glot.features.schema import Manifest, open_part, parts
 from glot.features.store import FeatureStore
 from glot.features.windows import PROTOCOLS, check_protocol
 from glot.human.body import Body, require_body
-from glot.location import open_parquet
 from glot.models.checkpoint import Checkpoint
 from glot.models.glot import GLoT
 from glot.models.inference import predict_track
@@ -102,7 +101,7 @@ def evaluate_predictor(
         if len(truth.rows) < frames or not truth.scored.any():
             skipped.append(track.track_id)
             continue
-        prediction = predict(store.features[truth.rows])
+        prediction = predict(store.features_of(truth.rows))
         for protocol, found in score(
             prediction, truth, body, frames=frames, protocols=protocols, vertices=vertices
         ).items():
@@ -136,8 +135,8 @@ def _means(tracks: list[dict[str, Any]]) -> dict[str, float]:
 def genders_of(store: FeatureStore) -> dict[str, str]:
     """The gender that the dataset gives for each track's person, by track_id."""
     found: dict[str, str] = {}
-    for path in parts(store.folder, store.manifest):
-        with open_parquet(path) as file:
+    for part in parts(store.folder, store.manifest):
+        with open_part(part, store.manifest.row_schema) as file:
             columns = file.read(columns=["track_id", "gender"]).to_pydict()
         found.update(zip(columns["track_id"], columns["gender"], strict=True))
     return found

@@ -9,10 +9,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from glot.errors import InputError
-from glot.features.schema import Manifest, parts
+from glot.features.schema import Manifest, open_part, parts
 from glot.human.crop import CROP_SIZE, crop_matrix
 from glot.human.joints import COMMON14_BONES, SPIN49
-from glot.location import open_parquet
 from glot.pictures.contact_sheet import grid
 from glot.pictures.drawing import write
 from pipelines.decoders.clips import Clip, without_3d, without_smpl
@@ -62,8 +61,8 @@ def choose(folder: Path, manifest: Manifest) -> list[Clip]:
     wanted = np.unique(np.linspace(0, max(manifest.rows - 1, 0), COLUMNS * ROWS).round().astype(int))
     clips: list[Clip] = []
     start = 0
-    for path in parts(folder, manifest):
-        with open_parquet(path) as file:
+    for part in parts(folder, manifest):
+        with open_part(part, manifest.row_schema) as file:
             for group in range(file.metadata.num_row_groups):
                 stop = start + file.metadata.row_group(group).num_rows
                 if len(in_group := wanted[(wanted >= start) & (wanted < stop)]):

@@ -81,6 +81,7 @@ THREEDPW: dict[str, Mapping[str, int | None]] = {
         "office_phoneCall_00": 2, "outdoors_fencing_01": 1,
     },
 }  # fmt: skip
+NO_COUNTS = {"bytes", "files", "modified", "rows"}  # numbers in the entry of a source that say what file it is
 SHOWN_SEQUENCES = 6  # largest number of missing sequences that are printed
 
 
@@ -94,7 +95,7 @@ def compare(manifest: Manifest, found: Mapping[str, int], tracks: set[str]) -> l
         return ["no figures are published for this split"]
     lines, short = [], False
     known = THREEDPW.get(manifest.split, {}) if manifest.dataset == "3dpw" else {}
-    sequences = {track.rpartition("_")[0] for track in tracks}
+    sequences = {sequence_of(track, "3dpw") for track in tracks}
     if known and not sequences & set(known):
         return ["nothing to compare: none of 3DPW's sequences is in the set, so it is another dataset in 3DPW's layout"]
     for figure in figures:
@@ -112,7 +113,7 @@ def compare(manifest: Manifest, found: Mapping[str, int], tracks: set[str]) -> l
 def explain(manifest: Manifest, known: Mapping[str, int | None], tracks: set[str]) -> list[str]:
     """Lines about why a set may be smaller than published."""
     reasons = []
-    people = Counter(track.rpartition("_")[0] for track in tracks)
+    people = Counter(sequence_of(track, "3dpw") for track in tracks)
     if missing := [name for name in known if name not in people]:
         shown = ", ".join(missing[:SHOWN_SEQUENCES]) + (", ..." if len(missing) > SHOWN_SEQUENCES else "")
         reasons.append(f"explained by {len(missing)} sequences that are not in the set: {shown}")
@@ -127,11 +128,16 @@ def explain(manifest: Manifest, known: Mapping[str, int | None], tracks: set[str
     return reasons or ["nothing in the manifest explains the difference"]
 
 
+def sequence_of(track_id: str, dataset: str) -> str:
+    """The sequence or the file that a track is from. Decoders name tracks SEQUENCE_PERSON, or FILE-RECORD."""
+    return track_id.rpartition("-" if dataset == "insta_variety" else "_")[0]
+
+
 def decoder_counts(manifest: Manifest) -> Counter[str]:
-    """The decoder's counts, summed over all files of a set, except the numbers of rows and the sizes of files."""
+    """The decoder's counts, summed over all files of a set, without what describes the files (NO_COUNTS)."""
     counts: Counter[str] = Counter()
     for source in manifest.sources:
         for name, value in source.items():
-            if isinstance(value, int) and name not in ("bytes", "files", "rows"):
+            if isinstance(value, int) and name not in NO_COUNTS:
                 counts[name] += value
     return counts

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from glot.features.schema import Manifest, parts, schema
-from glot.location import open_parquet
+from glot.errors import InputError
+from glot.features.schema import Manifest, list_parts, open_part, parts
 from pipelines.checks.published import FIGURES
 from pipelines.checks.summary import Summary, numbers
 
@@ -24,28 +24,25 @@ WIDEST = 100.0  # m between two joints of a person; a larger number must be in m
 def check(folder: Path, manifest: Manifest, summary: Summary) -> list[str]:
     """What is wrong with a set, in sentences. Adds all of its rows to ``summary``.
 
-    One row group of one part is in memory at a time. InputError where a part is missing or has another size.
+    One row group of one part is in memory at a time. InputError where a part is missing or has another size,
+    NotNowError where a disk or a store does not answer.
     """
     problems: list[str] = []
-    expected = schema(manifest.backbone["feature_size"])
-    files = parts(folder, manifest)
-    if stray := sorted(path.name for path in set(folder.glob("part-*.parquet")) - set(files)):
+    listed = list_parts(folder)
+    files = parts(folder, manifest, listed)
+    if stray := sorted(listed.keys() - {file.path.name for file in files}):
         problems.append(
             f"{', '.join(stray)} not in the manifest; other readers would take the rows for a part of the set"
         )
     rows = 0
-    for path, part in zip(files, manifest.parts, strict=True):
+    for file, entry in zip(files, manifest.parts, strict=True):
         try:
-            with open_parquet(path) as file:
-                if file.schema_arrow.remove_metadata().equals(expected):
-                    rows += file.metadata.num_rows
-                    problems += check_part(file, path.name, part, manifest, summary)
-                else:
-                    problems.append(
-                        f"{path.name}: its columns are not those of schema version {manifest.schema_version}"
-                    )
-        except (pa.ArrowInvalid, OSError) as error:
-            problems.append(f"{path.name}: not readable as Parquet ({str(error).splitlines()[0]}); extract again")
+            with open_part(file, manifest.row_schema) as opened:
+                rows += opened.metadata.num_rows
+                summary.start_part()
+                problems += check_part(opened, file.path.name, entry, manifest, summary)
+        except InputError as error:
+            problems.append(str(error).removeprefix(f"{folder}/"))
     if rows != manifest.rows:
         problems.append(f"{rows} rows, but the manifest has {manifest.rows}")
     if len(summary.frames) != manifest.tracks:

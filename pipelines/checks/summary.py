@@ -10,22 +10,23 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from glot.features.layout import TrackOrder, runs
 from glot.features.schema import Manifest
 from glot.features.windows import training_windows, usual_step
 from glot.human.crop import keypoints_to_crop
 from glot.human.joints import SPIN49
-from pipelines.checks.published import compare, decoder_counts
+from pipelines.checks.published import compare, decoder_counts, sequence_of
 from pipelines.decoders.dataset_facts import WINDOW
 
 SHOWN_REASONS = 4  # for skipped frames
 
 
 class Summary:
-    """Counts of all rows. Also checks that the rows of a track lie together, in time order, each frame once."""
+    """Counts of all rows. Also checks that the rows of a track are together in each part and in time order."""
 
     def __init__(self) -> None:
         self.frames: dict[str, array[int]] = {}  # frame indices of each track
-        self.last = ""  # the track of the last row
+        self.order = TrackOrder()
         self.valid: Counter[str] = Counter()  # valid rows of each track
         self.counts: Counter[str] = Counter()
         self.genders: Counter[str] = Counter()
@@ -33,6 +34,10 @@ class Summary:
         self.scales: set[float] = set()
         self.sides: list[NDArray[np.float32]] = []
         self.seen = np.zeros(len(SPIN49), np.int64)  # rows in which each 2D joint is seen
+
+    def start_part(self) -> None:
+        """The next table is the first of a part."""
+        self.order.start_part()
 
     def add(self, table: pa.Table) -> Iterator[str]:
         """Counts the rows of a table; yields what is wrong with their order."""
@@ -55,21 +60,19 @@ class Summary:
         self.counts["confidences between"] += int(((keypoints[..., 2] > 0) & (keypoints[..., 2] < 1)).sum())
 
     def _add_frames(self, table: pa.Table) -> Iterator[str]:
-        for track, frame, valid in zip(*(table[name].to_pylist() for name in ("track_id", "frame_index", "valid")),
-                                       strict=True):  # fmt: skip
-            before = self.frames.get(track)
-            if before is not None and track != self.last:
-                yield f"rows of track {track} do not lie together"
-            elif before is not None and frame <= before[-1]:
-                yield f"track {track} goes from frame {before[-1]} to {frame}"
-            self.frames.setdefault(track, array("i")).append(frame)
-            self.valid[track] += bool(valid)
-            self.last = track
+        ids, frames, valid = (table[name].combine_chunks() for name in ("track_id", "frame_index", "valid"))
+        start = 0
+        for run, problem in runs(ids, frames):
+            yield from filter(None, (problem, self.order.add(run)))
+            mine = slice(start, start + run.rows)
+            self.frames.setdefault(run.track_id, array("i")).frombytes(frames[mine].to_numpy().tobytes())
+            self.valid[run.track_id] += valid[mine].true_count
+            start += run.rows
 
     def totals(self, manifest: Manifest) -> dict[str, int]:
         """The counts that are compared with published figures."""
         return {
-            "sequences": len(manifest.parts),
+            "sequences": len({sequence_of(track, manifest.dataset) for track in self.frames}),
             "tracks": len(self.frames),
             "rows": sum(map(len, self.frames.values())),
             "valid rows": self.valid.total(),

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from glot.errors import InputError
-from glot.features.schema import MANIFEST, Manifest, parts, read_manifest, read_table
+from glot.features.schema import MANIFEST, Manifest, open_part, parts, read_manifest, read_table, schema
 from glot.features.store import FeatureStore
-from glot.location import is_remote, location, open_parquet, write_whole
+from glot.location import is_remote, location, write_whole
 from pipelines.check_features import main as check
 from pipelines.checks.spec import CheckSpec
 from pipelines.extraction.lease import EXPIRE_SECONDS, hold
@@ -119,7 +119,7 @@ def test_a_set_is_whole_or_not_there(bucket: str) -> None:
     with pytest.raises(InputError, match="missing or not of the size"):
         parts(folder, manifest)
     write_whole(folder / "part-a.parquet", b"garbage")
-    with pytest.raises(Exception, match="Parquet"), open_parquet(parts(folder, manifest)[0]):
+    with pytest.raises(InputError, match="Parquet"), open_part(parts(folder, manifest)[0], schema()):
         pass
 
 

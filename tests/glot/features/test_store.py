@@ -24,13 +24,13 @@ OPEN = """
 import sys, time
 from pathlib import Path
 from glot.features import local_copy, store
-copied, batches = [], local_copy._batches
-def slow(path, *args):
-    copied.append(path)
-    for batch in batches(path, *args):
+copied, batches = [], local_copy.batches
+def slow(part, *args):
+    copied.append(part)
+    for batch in batches(part, *args):
         time.sleep(float(sys.argv[3]))
         yield batch
-local_copy._batches = slow
+local_copy.batches = slow
 print("ready", flush=True)
 opened = store.FeatureStore.open(Path(sys.argv[1]), cache=Path(sys.argv[2]))
 print(len(copied), len(opened), float(opened.features.astype("f8").sum()), flush=True)

@@ -136,7 +136,7 @@ BREAKS: dict[str, tuple[Callable[[Path], None], str]] = {
     "split": (change("split", put(0, "train")), "column split has 'train' near track a_0"),
     "order": (change("frame_index", lambda values: [values[1], values[0], *values[2:]]), "from frame 1 to 0"),
     "twice": (change("frame_index", put(1, 0)), "from frame 0 to 0"),
-    "contiguous": (change("track_id", put(2, "a_1")), "do not lie together"),
+    "contiguous": (change("track_id", put(2, "a_1")), "are not together"),
     "one row less": (
         lambda folder: rewrite(folder, pq.read_table(folder / "part-a.parquet")[:-1]),
         "19 rows, but the manifest has 20",
