@@ -93,7 +93,12 @@ def _tracks(footage: Footage, studio: Studio, name_in_tracks: str) -> tuple[list
     """The tracks from the detector or from --tracks, and the tracks that are too short."""
     if studio.options.tracks is None:
         return detect_tracks(footage, studio.detector)
-    return tracks_of_boxes(footage, read_tracks(name_in_tracks, studio.options.tracks))
+    boxes = read_tracks(name_in_tracks, studio.options.tracks)
+    if boxes.left_out:
+        print(
+            f"{name_in_tracks}: {boxes.left_out} boxes are no pedestrians by MOT's flag and class, left out", flush=True
+        )
+    return tracks_of_boxes(footage, boxes.people)
 
 
 def _write_results(folder: Path, footage: Footage, people: list[Person], studio: Studio, clock: Clock) -> list[str]:

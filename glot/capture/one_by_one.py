@@ -18,7 +18,7 @@ def predict_videos(spec: PredictSpec) -> int:
     root, out = spec.video, spec.result
     assert root is not None
     videos = find_videos(root)
-    check_tracks(videos, spec)
+    check_tracks(root, videos, spec)
     studio = Studio(spec)
     failed = []
     for name, path in videos.items():

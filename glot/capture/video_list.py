@@ -4,6 +4,7 @@ from pathlib import Path
 
 from glot.capture.capture_options import CaptureOptions
 from glot.errors import InputError
+from glot.people.track_files import iterate_tracks, match_tracks
 from glot.people.video import VIDEOS
 
 
@@ -34,8 +35,13 @@ def name_in_tracks(root: Path, video: Path) -> str:
     return video.name if root.is_file() else video.relative_to(root).as_posix()
 
 
-def check_tracks(videos: dict[str, Path], options: CaptureOptions) -> None:
-    """InputError if --tracks is a file about one video, and there are several."""
-    tracks = options.tracks
-    if tracks is not None and tracks.is_file() and tracks.suffix.lower() != ".json" and len(videos) > 1:
-        raise InputError(f"--tracks {tracks}: is about one video, but there are {len(videos)}; give a folder")
+def check_tracks(root: Path, videos: dict[str, Path], options: CaptureOptions) -> None:
+    """InputError if it is unclear which of the videos below ``root`` the boxes in --tracks belong to."""
+    if options.tracks is None:
+        return
+    names = [name_in_tracks(root, video) for video in videos.values()]
+    if len(names) > 1 and options.tracks.is_file():
+        for _ in iterate_tracks(names, options.tracks):  # the names in a file of many videos are known at its end
+            pass
+    else:
+        match_tracks(names, options.tracks)

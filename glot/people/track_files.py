@@ -1,96 +1,138 @@
-"""Files of boxes of a video's people, made by another program (JSON, or the MOT challenge's text), in; boxes out."""
+"""Files of boxes of people, made by another program (JSON, or the MOT challenge's text), in; boxes of videos out.
 
-import csv
-import json
-from pathlib import Path
-from typing import Any, NamedTuple
+``tracks`` is a JSON file of one video or of many; a MOT file of one video; or a folder with a file for each video. In a
+folder, the file of cam1/walk.mp4 is cam1/walk.mp4.json or cam1/walk.json, or, if no other video has that name,
+walk.mp4.json or walk.json. Instead of .json the ending may be .txt or .csv, for MOT's text.
+"""
 
-import numpy as np
-from numpy.typing import NDArray
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, cast
 
-from glot.errors import InputError
+from glot.errors import InputError, NotNowError, is_passing
+from glot.location import list_folder
+from glot.people.files import open_file
+from glot.people.frame_boxes import FrameBoxes, VideoBoxes
+from glot.people.json_tracks import iterate_json, some_of
+from glot.people.mot_files import read_mot
 
-MOT_COLUMNS = 6  # frame (from 1), id, left, top, width, height; what follows (confidence, ...) is not needed
-FARTHEST = 1e6  # px from the origin; boxes beyond it are mistakes
-TRACK_FILES = (".json", ".txt", ".csv")
-
-
-class FrameBoxes(NamedTuple):
-    """Where one person is, in some frames."""
-
-    frames: NDArray[np.int64]  # (n,) 0-based, rising
-    bbox: NDArray[np.float64]  # (n, 4) left, top, width, height: px
-
-    def with_size(self) -> NDArray[np.bool_]:
-        """(n,) whether a box has a width and a height above 0, and pixel values below FARTHEST."""
-        return np.asarray((self.bbox[:, 2:] > 0).all(1) & (np.abs(self.bbox) < FARTHEST).all(1))  # NaN fails, too
+__all__ = ["FrameBoxes", "VideoBoxes", "iterate_tracks", "match_tracks", "read_tracks"]
+JSON = ".json"
+TRACK_FILES = (JSON, ".txt", ".csv")
 
 
-def read_tracks(video: str, tracks: Path) -> dict[str, FrameBoxes]:
-    """The boxes of a video's people, by their names. InputError if there is no file in one of the two formats.
+def match_tracks(videos: Sequence[str], tracks: Path) -> dict[str, Path | InputError]:
+    """The file of each video's boxes, or that there is none. ``videos``: all of the set, paths below its root.
 
-    JSON: {"person": {"frames": [0, 1, ...], "bbox": [[left, top, width, height], ...]}}, frames counted from 0; or an
-    object with one such object for each video, under the video's path below the root. Text: the MOT challenge's lines,
-    frames counted from 1.
+    A folder is listed once. InputError if it is unclear which video a file belongs to, or if ``tracks`` is a MOT file
+    and there are several videos. Whether a JSON file is about several videos is seen when it is read.
     """
-    path = track_file(video, tracks)
-    if path is None:
-        raise InputError(f"{video}: {tracks} has no boxes for it; expected a file {Path(video).stem}.json or .txt")
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not readable as text ({error})") from None
-    try:
-        found = _from_json(json.loads(text), video) if path.suffix.lower() == ".json" else _from_mot(text)
-    except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
-        raise InputError(f"{path}: holds no boxes in JSON or in the MOT format ({error})") from None
-    if found is None:
-        raise InputError(f"{path}: has no boxes for {video}")
-    return found
-
-
-def track_file(video: str, tracks: Path) -> Path | None:
-    """The file of a video's boxes: ``tracks`` itself, or the file in that folder with the video's name, or None."""
+    if not tracks.exists():
+        raise InputError(f"--tracks {tracks}: there is no such file or folder")
     if tracks.is_file():
-        return tracks
-    bases = (tracks / Path(video).with_suffix(""), tracks / Path(video).stem)
-    names = [base.with_name(base.name + suffix) for base in bases for suffix in TRACK_FILES]
-    return next((name for name in names if name.is_file()), None)
+        if tracks.suffix.lower() != JSON and len(videos) > 1:
+            raise InputError(f"--tracks {tracks}: is about one video, but there are {len(videos)}; give a folder")
+        return dict.fromkeys(videos, tracks)
+    try:
+        files = list_folder(tracks, recursive=True)
+    except OSError as error:
+        raise _failure(error, tracks) from None
+    found = {video: next((name for name in _own(video) + _bare(video) if name in files), None) for video in videos}
+    _check_clear(found, tracks)
+    return {video: tracks / name if name else _without(video, tracks) for video, name in found.items()}
 
 
-def _from_json(content: Any, video: str) -> dict[str, FrameBoxes] | None:
-    if not isinstance(content, dict):
-        raise ValueError("the content is not an object with people")
-    people: Any = content
-    if not all(isinstance(value, dict) and "frames" in value for value in content.values()):
-        people = content.get(video, content.get(Path(video).name))
-        if people is None:
-            return None
-    return {str(person): _boxes(value["frames"], value["bbox"], person) for person, value in people.items()}
+def read_tracks(video: str, tracks: Path) -> VideoBoxes:
+    """The boxes of the people in one video. ``video``: its path below the root, as in ``match_tracks``.
+
+    InputError if there are none, or if the file is not in one of the formats.
+    """
+    path: Path | None = tracks
+    if not tracks.is_file():
+        paths = (tracks / name for name in _own(video) + _bare(video))
+        path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        raise _without(video, tracks)
+    boxes = _one(path, video)
+    if isinstance(boxes, InputError):
+        raise boxes
+    return boxes
 
 
-def _from_mot(text: str) -> dict[str, FrameBoxes]:
-    rows: dict[str, list[list[float]]] = {}
-    for number, row in enumerate(csv.reader(text.splitlines()), 1):
-        if not row:
+def iterate_tracks(videos: Sequence[str], tracks: Path) -> Iterator[tuple[str, VideoBoxes | InputError]]:
+    """Each of ``videos`` once, with its boxes, or with what is wrong with them; in any order.
+
+    ``videos`` are all videos of the set, paths below its root. A file is read once, and only one video is in memory.
+    InputError if the names of entries or files do not say which video they belong to, or if a file of many videos is
+    not readable to its end; NotNowError if a file cannot be read now.
+    """
+    files = match_tracks(videos, tracks)
+    if tracks.suffix.lower() != JSON or not tracks.is_file():
+        for video, path in files.items():
+            yield video, path if isinstance(path, InputError) else _one(path, video)
+        return
+    try:
+        with open_file(tracks) as file:
+            yield from iterate_json(cast(BinaryIO, file), tracks, videos)
+    except OSError as error:
+        raise _failure(error, tracks) from None
+
+
+def _one(path: Path, video: str) -> VideoBoxes | InputError:
+    """The boxes in a file that was chosen for one video."""
+    try:
+        with open_file(path) as file:
+            if path.suffix.lower() == JSON:
+                ((_, boxes),) = iterate_json(cast(BinaryIO, file), path, [video])
+                return boxes
+            return read_mot(file)
+    except InputError as error:
+        return error
+    except ValueError as error:
+        return InputError(f"{path}: holds no boxes of {video} in the MOT format ({error})")
+    except OSError as error:
+        if isinstance(failure := _failure(error, path), InputError):
+            return failure
+        raise failure from None
+
+
+def _own(video: str) -> list[str]:
+    """Names of files that belong to this video only, the best first."""
+    path = PurePosixPath(video)
+    return [str(base) + suffix for base in (path, path.with_suffix("")) for suffix in TRACK_FILES]
+
+
+def _bare(video: str) -> list[str]:
+    """Names of files at the top of the folder that belong to the video if no other has its name."""
+    return _own(PurePosixPath(video).name)
+
+
+def _check_clear(found: dict[str, str | None], tracks: Path) -> None:
+    """InputError if a file that was chosen for a video could be another video's."""
+    users, called = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
+    for video, name in found.items():
+        if name:
+            users[name].append(video)
+        path = PurePosixPath(video)
+        for bare in {path.name, path.stem}:
+            called[bare].append(video)
+    for video, name in found.items():
+        if name is None:
             continue
-        if len(row) < MOT_COLUMNS:
-            raise ValueError(f"line {number} has {len(row)} numbers, fewer than {MOT_COLUMNS}")
-        rows.setdefault(f"{float(row[1]):g}", []).append([float(row[0]) - 1, *map(float, row[2:MOT_COLUMNS])])
-    return {
-        person: _boxes([row[0] for row in values], [row[1:] for row in values], person)
-        for person, values in rows.items()
-    }
+        ending = PurePosixPath(name).suffix
+        fitting = users[name] if name in _own(video) else called[name.removesuffix(ending)]
+        if len(fitting) > 1:
+            raise InputError(
+                f"--tracks {tracks}: {name} could be for {some_of(fitting)}; call it by the path of its video below "
+                f"the root and with the video's ending, for example {video}{ending}"
+            )
 
 
-def _boxes(frames: Any, bbox: Any, person: str) -> FrameBoxes:
-    numbers, values = np.asarray(frames, np.float64).ravel(), np.asarray(bbox, np.float64)
-    if values.shape != (len(numbers), 4):
-        raise ValueError(f"person {person}: {len(numbers)} frames, boxes {values.shape}")
-    if not ((numbers >= 0) & (numbers < 2**31) & (numbers == np.floor(numbers))).all():
-        raise ValueError(f"person {person}: frames must be whole numbers from 0 on")
-    order = np.argsort(numbers, kind="stable")
-    rising, values = numbers[order].astype(np.int64), values[order]
-    if len(twice := np.flatnonzero(np.diff(rising) == 0)):
-        raise ValueError(f"person {person}: two boxes in frame {rising[twice[0]]}")
-    return FrameBoxes(rising, values)
+def _without(video: str, tracks: Path) -> InputError:
+    return InputError(f"{video}: {tracks} has no boxes for it; expected a file {video}{JSON} or .txt")
+
+
+def _failure(error: OSError, path: Path) -> Exception:
+    reason = error.strerror or str(error)
+    return NotNowError(f"{path}: {reason}") if is_passing(error) else InputError(f"{path}: {reason}")

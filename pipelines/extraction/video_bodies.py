@@ -30,7 +30,7 @@ def reconstruct_videos(spec: PredictVideosSpec) -> int:
     """Reconstructs the videos that have no results yet. Returns exit code 1 if some video has no bodies, else 0."""
     root, out = spec.videos.absolute(), spec.out.absolute()
     videos = find_videos(root)
-    check_tracks(videos, spec)
+    check_tracks(root, videos, spec)
     studio = Studio(spec.absolute())  # loaded here as well, so that a mistake is reported before any worker starts
     outcomes, missing = {}, {}
     for name, path in videos.items():

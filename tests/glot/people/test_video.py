@@ -123,7 +123,7 @@ def test_boxes_are_read_from_json_and_from_the_mot_challenges_text(tmp_path: Pat
 
 def test_boxes_without_size_or_beyond_the_end_are_left_out_and_counted(tmp_path: Path, body: Body) -> None:
     write_video(tmp_path / "walk.mp4")
-    boxes = [[1, 1, 9, 9], [1, 1, 0, 9], [1, 1, float("nan"), 9], [1, 1, 9, 9], [1, 1, 1e9, 9]]
+    boxes = [[1, 1, 9, 9], [1, 1, 0, 9], [1, 1, -2, 9], [1, 1, 9, 9], [1, 1, 1e9, 9]]
     tracks = boxes_json(tmp_path / "b.json", {"a": {"frames": [0, 1, 2, 12, 4], "bbox": boxes}})
     (found,) = decoded(tmp_path, body, tracks)
     assert found.clips[0].frame_index.tolist() == [0]
