@@ -7,9 +7,14 @@ ingredients     what a set is made with: networks, body, occluders
 worker_pool     how many workers, the Ray Data job, the base of all workers
 worker          the worker that extracts units
 units           what is done with one unit: decode, crop, features, part
-fragments       the Parquet file of a unit
+fragments       the Parquet file of a unit's rows
 ledger          what became of each unit; the settings that a set was started with
-publishing      the manifest, written last
+settings        the folder of a set: its settings, its files, one run at a time
+outcomes        what became of each unit
+packed          which units are in which part
+packing         units to parts, rows of units into a part
+manifest_entries  what the manifest says about sources and skipped frames
+publishing      parts, then the manifest, written last
 lease           one run at a time in a folder
 tries           how often workers began with a piece of work
 tally           counts from all workers, and the progress line

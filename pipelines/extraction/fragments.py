@@ -1,8 +1,10 @@
-"""Clips with their features in, one Parquet file out. The file appears only when it is whole."""
+"""Clips with their features in, one Parquet file of a unit's rows out. The file appears only when it is whole."""
 
+import hashlib
+import re
 import tempfile
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,51 +16,84 @@ from numpy.typing import NDArray
 from glot.features.schema import column, schema
 from glot.location import is_remote, move_in, temporary_of
 from pipelines.decoders.clips import Clip, Unit
+from pipelines.extraction.settings import RECORDS
 
+UNITS = "units"  # folder of the fragments, in RECORDS
 ROW_GROUP = 2048  # rows; a shorter track is one row group
 DICTIONARY_COLUMNS = ["dataset", "split", "track_id", "image", "gender"]  # columns of texts that repeat
+SHOWN_NAME = 80  # characters of a unit's id that its fragment's name shows
 
 
-def part_name(unit: Unit) -> str:
-    """The file name of a unit's part."""
-    return f"part-{unit.name}.parquet"
+def fragment_path(folder: Path, id: str) -> Path:
+    """The file of a unit's rows while they are in no part yet.
+
+    Every file system takes its name, whatever the id holds, with room for what ``temporary_of`` adds.
+    """
+    shown = re.sub(r"[^A-Za-z0-9._@-]", "-", id)[:SHOWN_NAME]
+    digest = hashlib.sha256(id.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return folder / RECORDS / UNITS / f"{shown}-{digest}.parquet"
 
 
-def write_part(
-    folder: Path, unit: Unit, pieces: Iterable[tuple[Clip, NDArray]], *, dataset: str, split: str
+def write_fragment(
+    path: Path, pieces: Iterable[tuple[Clip, NDArray]], *, dataset: str, split: str, dtype: str = "float32"
 ) -> dict[str, Any] | None:
     """Writes the rows of a unit from pieces: clips with their features (N, F). One piece is in memory at a time.
 
-    A track may come in several pieces that follow each other. Returns {name, rows, tracks, bytes}. Without any row, it
-    returns None and writes no file.
+    A track may come in several pieces that follow each other. ``dtype``, float32 or float16, is how features are kept.
+    Returns {name, rows, tracks, bytes}. Without any row, it returns None and writes no file.
     """
-    path = folder / part_name(unit)
-    # A part for an object store is written on this machine first.
-    temporary = temporary_of(Path(tempfile.gettempdir()) / path.name if is_remote(folder) else path)
     rows, tracks, last_track = 0, 0, None
-    writer: pq.ParquetWriter | None = None
-    try:
+    with written_whole(path) as file:
         for clip, features in pieces:
             if not len(clip):
                 continue
-            columns = schema(features.shape[1])
-            if writer is None:
-                writer = pq.ParquetWriter(temporary, columns, compression="zstd", use_dictionary=DICTIONARY_COLUMNS)
-            writer.write_table(_table(clip, features, columns, dataset, split), row_group_size=ROW_GROUP)
+            columns = schema(features.shape[1], dtype)
+            file.write(_table(clip, features, columns, dataset, split))
             rows += len(clip)
             tracks += clip.track_id != last_track
             last_track = clip.track_id
-        if writer is None:
-            return None
-        writer.close()
-        size = temporary.stat().st_size
-        move_in(temporary, path)
+    return {"name": path.name, "rows": rows, "tracks": tracks, "bytes": file.size} if rows else None
+
+
+class WholeFile:
+    """A Parquet file that is being written: a row group for every ROW_GROUP rows of each table."""
+
+    def __init__(self, temporary: Path) -> None:
+        self.temporary = temporary
+        self.writer: pq.ParquetWriter | None = None
+        self.size = 0  # bytes, once it is whole
+
+    def write(self, table: pa.Table) -> None:
+        if self.writer is None:
+            self.writer = pq.ParquetWriter(
+                self.temporary, table.schema, compression="zstd", use_dictionary=DICTIONARY_COLUMNS
+            )
+        self.writer.write_table(table, row_group_size=ROW_GROUP)
+
+    def note(self, texts: dict[str, str]) -> None:
+        """Adds texts to the footer."""
+        assert self.writer is not None
+        self.writer.add_key_value_metadata(texts)
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[WholeFile]:
+    """The file at ``path``, which appears when the block ends without an error and has written rows."""
+    # A file for an object store is written on this machine first.
+    temporary = temporary_of(Path(tempfile.gettempdir()) / path.name if is_remote(path) else path)
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    file = WholeFile(temporary)
+    try:
+        yield file
+        if file.writer is not None:
+            file.writer.close()
+            file.size = temporary.stat().st_size
+            move_in(temporary, path)
     finally:
-        if writer is not None and writer.is_open:
+        if file.writer is not None and file.writer.is_open:
             with suppress(OSError):  # on a full disk, closing fails as well; the first error is raised
-                writer.close()
+                file.writer.close()
         temporary.unlink(missing_ok=True)
-    return {"name": path.name, "rows": rows, "tracks": tracks, "bytes": size}
 
 
 def _table(clip: Clip, features: NDArray, columns: pa.Schema, dataset: str, split: str) -> pa.Table:
@@ -76,3 +111,10 @@ def _table(clip: Clip, features: NDArray, columns: pa.Schema, dataset: str, spli
     }
     values |= {field.name: getattr(clip, field.name) for field in columns if field.name not in values}
     return pa.table([column(values[field.name], field.type) for field in columns], schema=columns)
+
+
+def write_part(
+    folder: Path, unit: Unit, pieces: Iterable[tuple[Clip, NDArray]], *, dataset: str, split: str
+) -> dict[str, Any] | None:
+    """Writes the rows of a whole source as a part of its own; see ``write_fragment``."""
+    return write_fragment(folder / f"part-{unit.name}.parquet", pieces, dataset=dataset, split=split)

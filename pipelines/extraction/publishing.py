@@ -1,15 +1,176 @@
-"""The records of all units in, the manifest of a feature set out. The manifest is written last."""
+"""Outcomes of all units in; parts, packed.parquet and the manifest of a feature set out. The manifest is written last.
 
-from collections.abc import Mapping, Sequence
+Each step leaves a set that readers can use and that the next run can go on with: parts have new names, and what they
+replace is removed at the very end.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from glot.code_version import code_version
 from glot.errors import InputError
-from glot.features.schema import Manifest, write_manifest
-from glot.location import open_parquet
+from glot.features.schema import MANIFEST, Manifest, write_manifest
+from glot.location import open_parquet, read_whole
 from pipelines.decoders.clips import Unit
-from pipelines.extraction.ledger import RECORDS, Record
+from pipelines.extraction.fragments import UNITS
+from pipelines.extraction.ledger import Record
+from pipelines.extraction.manifest_entries import PlanUnit, skipped_entries, source_entries
+from pipelines.extraction.outcomes import DONE, Outcome, merge, remove
+from pipelines.extraction.packed import Packed, read_packed, write_packed
+from pipelines.extraction.packing import PackTask, UnitRows, plan_parts
+from pipelines.extraction.settings import RECORDS, list_set
+
+Runner = Callable[[list[PackTask]], Iterable[dict[str, Any]]]  # calls pack_part for each task, in any order
+
+
+def publish(
+    folder: Path,
+    settings: Mapping[str, Any],
+    units: Sequence[PlanUnit],
+    outcomes: Mapping[str, Outcome],
+    *,
+    run: Runner,
+    if_empty: str,
+    files: Mapping[str, int] | None = None,
+) -> Manifest:
+    """Packs the rows of finished units that are in no part yet, and writes the manifest of the set.
+
+    ``settings`` = {dataset, split, backbone, crop, body}; ``units``: all live units in the order of the plan;
+    ``outcomes``: all that ``read_outcomes`` finds; ``files``: ``list_set(folder)``, which is called where it is not
+    given. Units that are damaged, failed or not done are listed as skipped. Without any row, no manifest is written,
+    and InputError is raised. Its message begins with ``if_empty`` and has the first reason for skipping.
+    """
+    files = list_set(folder) if files is None else files
+    found = read_packed(folder, files)
+    packed = found.without(found.lost(files))
+    rows = _rows_of(units, outcomes, packed, files)
+    skipped = skipped_entries(units, outcomes, {unit.id for unit in rows})
+    if not rows:
+        first = f"; the first reason: {skipped[0]['what']}: {skipped[0]['reason']}" if skipped else ""
+        raise InputError(f"{if_empty}{first or ': nobody is visible in it'}")
+    kept, tasks = plan_parts(rows, packed, row_bytes=_row_bytes(settings))
+    written = list(run(tasks)) if tasks else []
+    packed = _ordered(_with(packed.without(set(packed.parts) - set(kept)), written), rows)
+    if packed != found:
+        write_packed(folder, packed)
+    current = {unit.id: outcomes[unit.id] for unit in units if unit.id in outcomes}
+    if len(current) < len(outcomes) or any(name.endswith(".jsonl") for name in files):
+        merge(folder, current, files)
+    manifest = _manifest(settings, packed, current.values())
+    manifest = replace(manifest, sources=source_entries(units, current), skipped=skipped)
+    if not _is_written(folder, files, manifest):
+        write_manifest(folder, manifest)
+    remove(folder, _strays(files, packed))
+    return manifest
+
+
+def lost_units(folder: Path, outcomes: Mapping[str, Outcome], files: Mapping[str, int] | None = None) -> set[str]:
+    """The ids of units that are done, but whose rows are nowhere or in a file of another size.
+
+    They are to be extracted again. ``files``: ``list_set(folder)``, which is called where it is not given.
+    """
+    files = list_set(folder) if files is None else files
+    packed = read_packed(folder, files)
+    packed_units = packed.without(packed.lost(files)).part_of()
+    lost = set()
+    for id, outcome in outcomes.items():
+        if outcome.kind == DONE and outcome.fragment and id not in packed_units and not _fragment(outcome, files):
+            lost.add(id)
+    return lost
+
+
+def _rows_of(
+    units: Sequence[PlanUnit], outcomes: Mapping[str, Outcome], packed: Packed, files: Mapping[str, int]
+) -> list[UnitRows]:
+    """Where the rows of the finished units are, in the order of the plan."""
+    part_of = packed.part_of()
+    rows = []
+    for unit in units:
+        outcome = outcomes.get(unit.id)
+        if outcome is None or outcome.kind != DONE or not outcome.fragment:
+            continue
+        file = part_of.get(unit.id) or _fragment(outcome, files)
+        if file:
+            rows.append(UnitRows(unit.id, unit.source, outcome.rows, outcome.fragment["bytes"], file))
+    return rows
+
+
+def _fragment(outcome: Outcome, files: Mapping[str, int]) -> str:
+    """The path of the unit's fragment below the set's folder; "" if it is not there as it was written."""
+    if not outcome.fragment:
+        return ""
+    name = f"{RECORDS}/{UNITS}/{outcome.fragment['name']}"
+    return name if files.get(name) == outcome.fragment["bytes"] else ""
+
+
+def _row_bytes(settings: Mapping[str, Any]) -> int:
+    """Bytes of the features in a row."""
+    backbone = settings["backbone"]
+    return int(backbone["feature_size"]) * np.dtype(backbone.get("dtype", "float32")).itemsize
+
+
+def _with(packed: Packed, written: Sequence[dict[str, Any]]) -> Packed:
+    """With the parts that were written now."""
+    if not written:
+        return packed
+    new = Packed.of(packed.publish + 1, written)
+    return Packed(new.publish, packed.parts | new.parts, packed.units | new.units)
+
+
+def _ordered(packed: Packed, rows: Sequence[UnitRows]) -> Packed:
+    """The parts in the order in which their first units are in the plan."""
+    place = {unit.id: number for number, unit in enumerate(rows)}
+    names = sorted(packed.parts, key=lambda name: min(place[id] for id, _ in packed.units[name]))
+    return Packed(packed.publish, {n: packed.parts[n] for n in names}, {n: packed.units[n] for n in names})
+
+
+def _manifest(settings: Mapping[str, Any], packed: Packed, outcomes: Iterable[Outcome]) -> Manifest:
+    parts = [{name: part[name] for name in ("name", "rows", "tracks", "bytes")} for part in packed.parts.values()]
+    return Manifest(
+        dataset=settings["dataset"],
+        split=settings["split"],
+        rows=sum(part["rows"] for part in parts),
+        tracks=sum(part["tracks"] for part in parts) - _counted_again(packed),
+        backbone=settings["backbone"],
+        crop=settings["crop"],
+        body=settings["body"],
+        parts=parts,
+        code_version=", ".join(sorted({outcome.code for outcome in outcomes if outcome.code})) or code_version(),
+    )
+
+
+def _counted_again(packed: Packed) -> int:
+    """How often the parts count a track that another part has counted."""
+    tracks: dict[str, list[str]] = {}
+    for part in packed.parts.values():
+        for source, names in part["split"].items():
+            tracks.setdefault(source, []).extend(names)
+    return sum(len(names) - len(set(names)) for names in tracks.values())
+
+
+def _is_written(folder: Path, files: Mapping[str, int], manifest: Manifest) -> bool:
+    if MANIFEST not in files:
+        return False
+    try:
+        return bool(json.loads(read_whole(folder / MANIFEST)) == vars(manifest))
+    except (FileNotFoundError, ValueError):
+        return False
+
+
+def _strays(files: Mapping[str, int], packed: Packed) -> list[str]:
+    """Files that the set does not need: all fragments, since they are packed or of no live unit, and replaced parts."""
+    strays = []
+    for name in files:
+        place, _, file = name.rpartition("/")
+        is_part = not place and file.startswith("part-") and file.endswith(".parquet")
+        if (is_part and file not in packed.parts) or place == f"{RECORDS}/{UNITS}":
+            strays.append(name)
+    return strays
 
 
 def finish_set(
