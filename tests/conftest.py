@@ -3,8 +3,12 @@
 import os
 import tempfile
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.fixtures.flaky_store import FlakyStore
 
 # Set before anything imports ray, mlflow or torch.
 os.environ["GLOT_CACHE"] = tempfile.mkdtemp(prefix="glot-test-cache-")
@@ -44,3 +48,14 @@ def networks() -> None:
         network_file(LANDMARK_FILE)
     except InputError as error:
         pytest.skip(f"the package index is out of reach: {error}")
+
+
+@pytest.fixture(scope="module")
+def flaky_store() -> "Iterator[FlakyStore]":
+    """An object store that counts its requests, and fails when it is told to: ``with flaky_store.failing(0.05)``."""
+    pytest.importorskip("moto")
+    pytest.importorskip("s3fs")
+    from tests.fixtures.flaky_store import running_store
+
+    with running_store() as store:
+        yield store

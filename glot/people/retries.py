@@ -20,8 +20,13 @@ TIME_LIMIT = 60.0  # s after which no new try begins: a store that does not answ
 
 Result = TypeVar("Result")
 
-# Packages that talk to stores. An error of theirs that is no OSError comes from the network, the store or its keys.
-STORE_PACKAGES = {"aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "msal", "requests", "urllib3"}
+# Packages that talk to stores -> the attribute of their errors with the HTTP status of the answer. An error of theirs
+# that is no OSError comes from the network, the store or its keys. (aiohttp's errors of a body that ends too early have
+# a "code" of 400, although the store never said so.)
+STORE_PACKAGES = {
+    "aiobotocore": "", "aiohttp": "status", "azure": "status_code", "botocore": "", "gcsfs": "code", "google": "code",
+    "msal": "", "urllib3": "",
+}  # fmt: skip
 STORE_ERRORS = (asyncio.TimeoutError, concurrent.futures.TimeoutError, http.client.HTTPException)
 GONE = {404, 410}
 CHANGED = {412, 416}  # If-Match fails; the range is behind the end
@@ -77,22 +82,26 @@ def may_pass_soon(error: Exception, name: object, *, remote: bool) -> bool:
 
 def is_of_store(error: BaseException) -> bool:
     """Whether an error that is no OSError comes from a store or the way to it."""
-    packages = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
-    return isinstance(error, STORE_ERRORS) or bool(packages & STORE_PACKAGES)
+    return isinstance(error, STORE_ERRORS) or bool(_packages(error) & STORE_PACKAGES.keys())
 
 
 def http_status(error: BaseException | None) -> int | None:
-    """The HTTP status in an error or in what caused it: botocore's, aiohttp's, azure's and gcsfs's."""
+    """The HTTP status of the answer that an error is about, or that its cause is about; None without an answer."""
     while error is not None:
         response = getattr(error, "response", None)
-        if isinstance(response, dict):
-            response = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        if is_of_store(error) or isinstance(response, int):
-            for found in (response, *(getattr(error, name, None) for name in ("status", "status_code", "code"))):
-                if isinstance(found, int | str) and str(found).isdecimal() and 400 <= int(found) < 600:
-                    return int(found)
+        if isinstance(response, dict):  # botocore
+            found = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        else:
+            attributes = (STORE_PACKAGES.get(package) for package in _packages(error))
+            found = next((getattr(error, name, None) for name in attributes if name), None)
+        if isinstance(found, int | str) and str(found).isdecimal():
+            return int(found)
         error = error.__cause__
     return None
+
+
+def _packages(error: BaseException) -> set[str]:
+    return {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
 
 
 def not_now(error: BaseException, name: object) -> NotNowError:
