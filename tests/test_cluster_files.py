@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -283,3 +284,48 @@ def test_workers_notice_that_the_time_of_a_slurm_job_is_nearly_over(tmp_path: Pa
         job.send_signal(signal.SIGUSR1)
         said = job.stdout.read()
     assert job.returncode == 75 and f"nice {os.nice(0)} left True" in said and "requeue 4714" in said, said
+
+
+UNITS = {
+    "million": 1e6,
+    "billion": 1e9,
+    "GB": 1e9,
+    "TB": 1e12,
+    "minute": 1 / 60,
+    "minutes": 1 / 60,
+    "hours": 1,
+    "days": 24,
+}
+
+
+def quantity(cell: str) -> float:
+    """The number that a cell begins with, in rows, hours, bytes or requests."""
+    number, unit = re.match(r"([\d.,]+) ?(\w*)", cell).groups()  # type: ignore[union-attr]
+    return float(number.replace(",", "")) * UNITS.get(unit, 1)
+
+
+def test_the_table_of_costs_follows_from_the_unit_costs() -> None:
+    text = (CLUSTER / "README.md").read_text()
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")
+    ]
+    unit = {row[0][1]: quantity(row[1]) for row in rows if re.match(r"\*\w\* ", row[0])}
+    table = {row[0]: [quantity(cell) for cell in row[2:]] for row in rows if len(row) == 5 and row[0]}
+    frames = 1800.0
+    work = {name: frames / unit[letter] / 3600 for name, letter in (("float32", "r"), ("int8", "i"), ("GPUs", "d"))}
+    of_a_video = {
+        "rows *N*": frames,
+        "core-hours, float32": work["float32"],
+        "core-hours, int8": work["int8"],
+        "core-hours beside GPUs": work["GPUs"],
+        "GPU-hours, 16 cores to a GPU": work["GPUs"] / 16,
+        "time on 64 cores, float32": work["float32"] / 64,
+        "time on 512 cores, int8": work["int8"] / 512,
+        "disk": frames * unit["b"],
+        "disk, float16": frames * unit["b"] / 2,
+        "requests to a store": unit["q"],
+        "requests of a run with nothing to do": unit["n"],
+    }
+    assert set(of_a_video) == set(table)
+    for name, cells in table.items():
+        assert cells == pytest.approx([of_a_video[name] * videos for videos in (1e3, 1e5, 1e6)], rel=0.08), name
