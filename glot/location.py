@@ -6,6 +6,7 @@ money, so a listing gives sizes and ETags of a thousand files at once, and a fil
 """
 
 import hashlib
+import io
 import json
 import os
 import socket
@@ -152,19 +153,46 @@ def move_in(local: Path, target: Path) -> None:
 
 @contextmanager
 def open_parquet(path: Path, *, size: int | None = None) -> Iterator[pq.ParquetFile]:
-    """The Parquet file at ``path``. Of a remote file, only the parts that are read are fetched.
+    """The Parquet file at ``path``; pa.ArrowInvalid if it is not one. Of a remote file, only what is read is fetched.
 
-    ``size``: its bytes where a listing has told them; a store need not be asked then. pa.ArrowInvalid if it is not a
-    Parquet file.
+    ``size``: its bytes where a listing has told them, so that the store need not be asked. All that a read of a remote
+    file needs is fetched at its start, neighbouring columns with one request: read long files by row groups.
     """
     if is_remote(path):
         place = cast(Any, path)
-        # Arrow knows which bytes it needs, and asks for neighbouring columns at once. A cache would read more.
-        with (
-            place.fs.open(place.path, "rb", size=size, cache_type="none") as file,
-            pq.ParquetFile(pa.PythonFile(file, "r"), pre_buffer=True) as opened,
-        ):
+        size = place.fs.info(place.path)["size"] if size is None else size
+        with pq.ParquetFile(pa.PythonFile(_RemoteFile(place, size), "r"), pre_buffer=True) as opened:
             yield opened
     else:
         with pq.ParquetFile(path) as opened:
             yield opened
+
+
+class _RemoteFile(io.RawIOBase):
+    """A remote file of ``size`` bytes for Arrow: a request for each read. fsspec's own files ask for the size again."""
+
+    def __init__(self, place: Any, size: int) -> None:
+        self._place, self._size, self._at = place, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        return self._at
+
+    def read(self, count: int | None = -1) -> bytes:
+        stop = self._size if count is None or count < 0 else min(self._at + count, self._size)
+        if stop <= self._at:
+            return b""
+        found = bytes(self._place.fs.cat_file(self._place.path, start=self._at, end=stop))
+        if len(found) != stop - self._at:
+            raise ConnectionError(f"{self._place}: {len(found)} bytes came instead of {stop - self._at}")
+        self._at = stop
+        return found
