@@ -1,6 +1,8 @@
 """A dataset's files in; units of work, clips of people with their labels, and crops of their pictures out.
 
 clips                  units, clips and decoders: the contract with extraction
+source_entries         sizes and times of files and folders, by which changes are noticed
+unit_cuts              long sources cut into ranges
 registry               the name of a dataset to its splits and its decoder
 frames                 crops of people; each picture is read once for all of them
 box_variants           boxes of single frames, boxes with a detector's errors, boxes with the reference's faults
@@ -17,4 +19,6 @@ tfrecord               TFRecord files, for InstaVariety
 penn_action            Penn Action
 posetrack              PoseTrack 2018
 video_dataset          videos of any kind, without labels
+video_files            the videos in a folder or an object store, listed
+video_boxes            the boxes of videos, for their plan
 """

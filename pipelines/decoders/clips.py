@@ -1,7 +1,6 @@
 """What decoders give to extraction: the units of work of a dataset, and the clips of the people in each unit."""
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from glot.errors import InputError
 from glot.human.joints import SPIN49
 
 if TYPE_CHECKING:  # the body needs torch; options are checked without it
@@ -50,39 +48,6 @@ class Unit:
     def from_json(cls, text: str) -> "Unit":
         values = json.loads(text)
         return cls(**{**values, "sources": tuple(values["sources"])})
-
-
-def check_root(root: Path) -> None:
-    """InputError where the dataset's folder does not exist."""
-    if not root.is_dir():
-        raise InputError(f"--root {root}: there is no such folder")
-
-
-def file_source(root: Path, path: str) -> dict[str, Any]:
-    """The entry of ``Unit.sources`` for a file; 0 bytes where it is missing."""
-    return {"path": path, "bytes": (root / path).stat().st_size if (root / path).is_file() else 0}
-
-
-def pictures_source(root: Path, folder: str, is_picture: Callable[[str], object]) -> dict[str, Any]:
-    """The entry of ``Unit.sources`` for the pictures in a folder; 0 files where the folder is missing.
-
-    ``is_picture`` decides by the name of a file.
-    """
-    sizes = []
-    if (root / folder).is_dir():
-        with os.scandir(root / folder) as entries:
-            sizes = [entry.stat().st_size for entry in entries if is_picture(entry.name)]
-    return {"path": folder, "bytes": sum(sizes), "files": len(sizes)}
-
-
-def unit_of_pictures(root: Path, file: Path, images: str) -> Unit:
-    """The unit of an annotation ``file`` and of the .jpg files in the folder ``images``, which may be missing.
-
-    ``images`` is a path below ``root``.
-    """
-    annotation = file.relative_to(root).as_posix()
-    pictures = pictures_source(root, images, lambda name: name.endswith(".jpg"))
-    return Unit(file.stem, annotation, images, pictures["files"], (file_source(root, annotation), pictures))
 
 
 @dataclass(frozen=True)
@@ -162,17 +127,41 @@ class Decoded:
     skipped: list[dict[str, Any]] = field(default_factory=list)
 
 
+def of_range(unit: Unit, decoded: Decoded) -> Decoded:
+    """What belongs to the unit, of a whole sequence of pictures that was decoded.
+
+    The counts of all units of a sequence add up to those of the sequence: the first unit has the counts of the whole
+    sequence, except for "rows". What was skipped while decoding is in the first unit, too.
+    """
+    if unit.start == 0 and unit.stop is None:
+        return decoded
+    stop = np.inf if unit.stop is None else unit.stop
+    clips = [clip.take((clip.frame_index >= unit.start) & (clip.frame_index < stop)) for clip in decoded.clips]
+    clips = [clip for clip in clips if len(clip)]
+    rows = {"rows": sum(len(clip) for clip in clips)}
+    if unit.start == 0:
+        return Decoded(clips, {**decoded.counts, **rows}, decoded.skipped)
+    return Decoded(clips, rows)
+
+
 class Decoder(NamedTuple):
     """How a dataset is read.
 
-    ``find(root, split)`` lists the units; InputError where the data is missing.
+    ``find(root, split, before)`` lists the sources, each as one whole unit; InputError where the data is missing.
+    ``before`` (a ``source_entries.Before``, optional) is what an earlier run knew; of a source that has not changed
+    since then, ``frames`` may be 0, because the plan of that run has the number.
     ``decode(root, unit, body, preprocessing)`` reads one unit; InputError with the reason where it is unreadable.
     ``preprocessing`` is one of PREPROCESSING.
+    ``cut(root, source)`` reads in a new source what its plan needs, and returns its units. Without it, the source is
+    cut by picture numbers if it is ``cuttable``; ``decode`` then gives the whole source, and ``of_range`` cuts it.
     """
 
     splits: tuple[str, ...]
-    find: Callable[[Path, str], list[Unit]]
+    find: Callable[..., Sequence[Unit]]
     decode: Callable[[Path, Unit, "Body", str], Decoded]
     box_rule: str  # how boxes are made, for the manifest
     crop_scale: float  # crop scale of the clips
     reference: str = ""  # what decode does differently with "reference", for the manifest
+    cuttable: bool = False
+    cut: Callable[[Path, Unit], list[Unit]] | None = None
+    tracks: Path | None = None  # the file or the folder of boxes, for videos

@@ -19,7 +19,7 @@ from glot.human.body import Body
 from glot.human.crop import DEFAULT_CROP_SCALE
 from glot.human.joints import COMMON14, SPIN49
 from glot.people.boxes import keypoint_boxes
-from pipelines.decoders.clips import Clip, Decoded, Decoder, Unit, check_root, file_source
+from pipelines.decoders.clips import Clip, Decoded, Decoder, Unit
 from pipelines.decoders.dataset_facts import HUMAN36M17
 from pipelines.decoders.human36m_files import (
     CAMERA,
@@ -34,6 +34,7 @@ from pipelines.decoders.human36m_files import (
     read_joints,
     sequence_of,
 )
+from pipelines.decoders.source_entries import NOTHING, Before, check_root, file_source, pictures_source
 
 SUBJECTS = {"train": (1, 5, 6, 7, 8), "test": (9, 11), "test_front": (9, 11)}
 FRONT_CAMERA = 4  # 60457274, the only camera of "test_front", as in the older protocols
@@ -49,7 +50,7 @@ FARTHEST_FIT = 0.3  # m, mean error of limb joints: right fits are off by centim
 COMPARED_FITS = 64  # number of compared fits of a sequence, at equal intervals
 
 
-def find_units(root: Path, split: str) -> list[Unit]:
+def find_units(root: Path, split: str, before: Before = NOTHING) -> list[Unit]:
     """The folders of the subjects of a split, sorted by name; ``test_front`` has only the folders of one camera.
 
     No annotation file is opened. Pictures are counted, but their sizes are not read: 1.6 million stat calls would take
@@ -65,7 +66,7 @@ def find_units(root: Path, split: str) -> list[Unit]:
     if not wanted:
         subjects = ", ".join(map(str, SUBJECTS[split]))
         raise InputError(f"{root / 'images'}: no folder such as {DAMAGED} of subjects {subjects}; unpack them there")
-    return [_unit(root, name) for name in wanted]
+    return [_unit(root, name, before) for name in wanted]
 
 
 def decode(root: Path, unit: Unit, body: Body, preprocessing: str) -> Decoded:
@@ -130,16 +131,15 @@ def _belongs(sequence: Sequence, split: str) -> bool:
     return sequence.subject in SUBJECTS[split] and (split != "test_front" or sequence.camera == FRONT_CAMERA)
 
 
-def _unit(root: Path, name: str) -> Unit:
+def _unit(root: Path, name: str, before: Before) -> Unit:
     images = f"images/{name}"
-    frames = len(os.listdir(root / images))
-    sources: list[dict[str, Any]] = [{"path": images, "files": frames}]
+    sources = [pictures_source(root, images, bool, before, unit=name)]
     for kind in (CAMERA, JOINT, FIT):
         path = file_name(sequence_of(name), kind)
         if (root / path).is_file():
             sources.append(file_source(root, path))
     # An annotation file belongs to a whole subject, so the manifest names the unit by its folder.
-    return Unit(name, images, images, frames, tuple(sources))
+    return Unit(name, images, images, sources[0]["files"], tuple(sources))
 
 
 def _pictures(root: Path, unit: Unit) -> NDArray[np.int64]:
@@ -266,4 +266,5 @@ HUMAN36M = Decoder(
     box_rule=f"{ENLARGE} x diagonal of the 17 joints at 50 fps; median 11 frames, edges repeated; Gaussian 8 frames",
     crop_scale=DEFAULT_CROP_SCALE,
     reference="median padded with zeros; joints3d relative to the joint hip, unknown ones at minus the hip; float16",
+    cuttable=True,
 )

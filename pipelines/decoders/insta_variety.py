@@ -15,8 +15,9 @@ from glot.errors import InputError
 from glot.human.body import Body
 from glot.human.crop import CROP_SIZE
 from glot.human.joints import SPIN49
-from pipelines.decoders.clips import Clip, Decoded, Decoder, Unit, check_root, without_3d, without_smpl
+from pipelines.decoders.clips import Clip, Decoded, Decoder, Unit, without_3d, without_smpl
 from pipelines.decoders.dataset_facts import INSTA25, STORED_CROP_SCALE
+from pipelines.decoders.source_entries import NOTHING, Before, check_root, file_source
 from pipelines.decoders.tfrecord import Malformed, Span, bytes_spans, entries, example, floats, integers, read_records
 
 SPLITS = ("train", "test")
@@ -29,7 +30,7 @@ COUNTS = (
 )  # fmt: skip
 
 
-def find_units(root: Path, split: str) -> list[Unit]:
+def find_units(root: Path, split: str, before: Before = NOTHING) -> list[Unit]:
     """The files of a split, sorted by name. No pictures are read. Damage is reported by ``decode``, not here."""
     check_root(root)
     folder = root / split
@@ -38,7 +39,7 @@ def find_units(root: Path, split: str) -> list[Unit]:
     files = sorted(folder.glob("*.tfrecord"))
     if not files:
         raise InputError(f"{folder}: no .tfrecord files in it; unpack InstaVariety there")
-    return [_unit(root, file) for file in files]
+    return [_unit(root, file, before) for file in files]
 
 
 def decode(root: Path, unit: Unit, body: Body, preprocessing: str) -> Decoded:
@@ -95,11 +96,12 @@ def read_record_picture(root: Path, name: str) -> bytes:
         raise InputError("no such picture in the records") from None
 
 
-def _unit(root: Path, file: Path) -> Unit:
+def _unit(root: Path, file: Path, before: Before) -> Unit:
     name = file.relative_to(root).as_posix()
-    size = file.stat().st_size
+    source = file_source(root, name)
+    size = source["bytes"]
     frames = 0
-    if size:
+    if size and not before.is_same(source):
         with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
             data.madvise(mmap.MADV_RANDOM)
             for entry in entries(handle, size):
@@ -107,7 +109,7 @@ def _unit(root: Path, file: Path) -> Unit:
                     frames += 0 if entry.fault else _frames(data, Span(entry.offset, entry.offset + entry.size))
                 except Malformed:
                     continue
-    return Unit(file.stem, name, name, frames, ({"path": name, "bytes": size},))
+    return Unit(file.stem, name, name, frames, (source,))
 
 
 def _frames(data: Any, span: Span | None = None) -> int:

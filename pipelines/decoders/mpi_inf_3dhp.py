@@ -14,7 +14,7 @@ from glot.human.body import Body
 from glot.human.crop import DEFAULT_CROP_SCALE
 from glot.human.joints import SPIN49
 from pipelines.decoders.box_variants import square_boxes
-from pipelines.decoders.clips import Clip, Decoded, Decoder, Unit, check_root, without_smpl
+from pipelines.decoders.clips import Clip, Decoded, Decoder, Unit, without_smpl
 from pipelines.decoders.dataset_facts import WINDOW
 from pipelines.decoders.mpi_inf_3dhp_labels import Labels, read_test, read_train
 from pipelines.decoders.mpi_inf_3dhp_videos import (
@@ -26,6 +26,7 @@ from pipelines.decoders.mpi_inf_3dhp_videos import (
     sources,
     unit_of,
 )
+from pipelines.decoders.source_entries import NOTHING, Before, check_root
 
 SPLITS = ("train", "test")
 ENLARGE = 1.1
@@ -44,7 +45,7 @@ class Frames(NamedTuple):
     counts: dict[str, int]
 
 
-def find_units(root: Path, split: str) -> list[Unit]:
+def find_units(root: Path, split: str, before: Before = NOTHING) -> list[Unit]:
     """The videos of a split. One without pictures or annotations is listed too; decoding it reports that."""
     check_root(root)
     found = sources(root, split)
@@ -52,7 +53,7 @@ def find_units(root: Path, split: str) -> list[Unit]:
         wanted = f"S1 to S8 with Seq1 and Seq2 (with {len(CAMERAS)} videos each)"
         wanted = wanted if split == "train" else f"{TEST_FOLDER}/TS1 to TS6"
         raise InputError(f"{root}: nothing of MPI-INF-3DHP's {split} split in it; --root must hold {wanted}")
-    return [unit_of(root, source) for source in found]
+    return [unit_of(root, source, before) for source in found]
 
 
 def decode(root: Path, unit: Unit, body: Body, preprocessing: str) -> Decoded:
@@ -206,4 +207,5 @@ MPI_INF_3DHP = Decoder(
     crop_scale=DEFAULT_CROP_SCALE,
     reference="all frames of 50 fps videos; labels paired by position; segments counted on from the last stored name; "
     "joints3d relative to the joint hip, unknown ones at minus the hip; float16",
+    cuttable=True,
 )

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from glot.errors import InputError
 from glot.people.video import Unreadable, Video
-from pipelines.decoders.clips import Unit, file_source, pictures_source
+from pipelines.decoders.clips import Unit
 from pipelines.decoders.dataset_facts import mpi_inf_3dhp_fps
 from pipelines.decoders.frames import read_picture
+from pipelines.decoders.source_entries import NOTHING, Before, file_source, pictures_source
 
 CAMERAS = (0, 1, 2, 4, 5, 6, 7, 8)  # 8 of the 14 cameras; published sets leave out the others, which look from above
 TEST_FOLDER = "mpi_inf_3dhp_test_set"
@@ -71,19 +72,21 @@ def source_of(root: Path, name: str) -> Source:
     return Source(name, track, folder, f"{folder}/annot.mat#{camera}", _images(root, folder, camera), camera, fps)
 
 
-def unit_of(root: Path, source: Source) -> Unit:
+def unit_of(root: Path, source: Source, before: Before = NOTHING) -> Unit:
     """The unit of a video. Missing files have 0 bytes, an unreadable video has 0 frames."""
     annotation = {**file_source(root, source.annotation.partition("#")[0]), "path": source.annotation}
     if not (root / source.images).is_file():
-        pictures = pictures_source(root, source.images, lambda name: Path(name).suffix.lower() in ENDINGS)
+        pictures = pictures_source(root, source.images, _is_picture, before, unit=source.name)
         return Unit(source.name, source.annotation, source.images, pictures["files"], (annotation, pictures))
-    try:
-        video = Video(root / source.images)
-        frames = video.frames
-        video.close()
-    except Unreadable:
-        frames = 0
-    return Unit(source.name, source.annotation, source.images, frames, (annotation, file_source(root, source.images)))
+    video_source, frames = file_source(root, source.images), 0
+    if not before.is_same(video_source):
+        try:
+            video = Video(root / source.images)
+            frames = video.frames
+            video.close()
+        except Unreadable:
+            pass
+    return Unit(source.name, source.annotation, source.images, frames, (annotation, video_source))
 
 
 def find_pictures(root: Path, source: Source) -> Pictures:
@@ -136,10 +139,23 @@ def _images(root: Path, folder: str, camera: int) -> str:
     """The folder of pictures if there are some, else the video, else the folder where the pictures should be."""
     usual = f"{folder}/video_{camera}"
     for path in (usual, f"{folder}/imageFrames/video_{camera}", f"{folder}/imageSequence/video_{camera}"):
-        if (root / path).is_dir() and any(name.suffix.lower() in ENDINGS for name in (root / path).iterdir()):
+        if _holds_pictures(root / path):
             return path
     videos = (f"{folder}/imageSequence/video_{camera}.avi", f"{folder}/video_{camera}.avi")
     return next((path for path in videos if (root / path).is_file()), usual)
+
+
+def _holds_pictures(folder: Path) -> bool:
+    """Whether there is a picture in the folder. Only the first files are looked at, not a whole long list."""
+    try:
+        with os.scandir(folder) as files:
+            return any(_is_picture(file.name) for file in files)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _is_picture(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in ENDINGS
 
 
 def _picture_size(root: Path, names: Sequence[str], source: Source) -> tuple[int, int]:

@@ -22,13 +22,11 @@ from pipelines.decoders.clips import (
     Decoded,
     Decoder,
     Unit,
-    check_root,
-    file_source,
-    pictures_source,
     without_3d,
     without_smpl,
 )
 from pipelines.decoders.dataset_facts import PENN13
+from pipelines.decoders.source_entries import NOTHING, Before, check_root, file_source, pictures_source
 
 SPLITS = ("train", "test")
 FPS = 30.0  # nominal: the videos are from the web, and the release does not give their rates
@@ -37,7 +35,7 @@ PICTURE, LABEL = re.compile(r"(\d{6})\.jpg"), re.compile(r"\d{4}\.mat")
 SLOTS = [SPIN49.index(name) for name in PENN13]
 
 
-def find_units(root: Path, split: str) -> list[Unit]:
+def find_units(root: Path, split: str, before: Before = NOTHING) -> list[Unit]:
     """The videos whose label file assigns them to the split; the reference trains on both splits.
 
     Only that flag is read from each .mat file. A video whose flag cannot be read, and a folder of pictures without a
@@ -51,7 +49,7 @@ def find_units(root: Path, split: str) -> list[Unit]:
     names |= {name for name in os.listdir(root / "frames") if LABEL.fullmatch(f"{name}.mat")}
     if not names:
         raise InputError(f"{root / 'labels'}: no files such as 0001.mat in it; unpack Penn_Action.tar.gz")
-    units = [_unit(root, name) for name in sorted(names) if _split(root, name) == split]
+    units = [_unit(root, name, before) for name in sorted(names) if _split(root, name) == split]
     if not units:
         raise InputError(f"{root / 'labels'}: none of its {len(names)} videos belongs to the {split} split")
     return units
@@ -104,10 +102,10 @@ def decode(root: Path, unit: Unit, body: Body, preprocessing: str) -> Decoded:
     return Decoded([clip], counts)
 
 
-def _unit(root: Path, name: str) -> Unit:
+def _unit(root: Path, name: str, before: Before) -> Unit:
     labels, pictures = (
         file_source(root, f"labels/{name}.mat"),
-        pictures_source(root, f"frames/{name}", PICTURE.fullmatch),
+        pictures_source(root, f"frames/{name}", PICTURE.fullmatch, before, unit=name),
     )
     return Unit(name, labels["path"], pictures["path"], pictures["files"], (labels, pictures))
 

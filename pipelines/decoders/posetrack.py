@@ -20,11 +20,10 @@ from pipelines.decoders.clips import (
     Decoded,
     Decoder,
     Unit,
-    check_root,
-    unit_of_pictures,
     without_3d,
     without_smpl,
 )
+from pipelines.decoders.source_entries import NOTHING, Before, check_root, unit_of_pictures
 
 SPLITS = {"train": "train", "validation": "val"}  # split -> folder; the labels of the test videos are not public
 ANNOTATIONS = ("posetrack_data/annotations", "annotations")
@@ -53,7 +52,7 @@ class Row(NamedTuple):
     bbox: tuple[float, float, float, float]  # left, top, width, height: px
 
 
-def find_units(root: Path, split: str) -> list[Unit]:
+def find_units(root: Path, split: str, before: Before = NOTHING) -> list[Unit]:
     """The videos of a split, sorted by name. A video without pictures is listed too; decoding it reports that."""
     check_root(root)
     name = SPLITS[split]
@@ -63,7 +62,7 @@ def find_units(root: Path, split: str) -> list[Unit]:
         raise InputError(f"{folders[0]}: no .json files there; unpack PoseTrack 2018's annotations into --root")
     if not (root / "images").is_dir():
         raise InputError(f"{root / 'images'}: there is no such folder; unpack PoseTrack 2018's images into --root")
-    return [unit_of_pictures(root, file, f"images/{name}/{file.stem}") for file in files]
+    return [unit_of_pictures(root, file, f"images/{name}/{file.stem}", before) for file in files]
 
 
 def decode(root: Path, unit: Unit, body: Body, preprocessing: str) -> Decoded:

@@ -18,7 +18,8 @@ from glot.human.joints import COMMON14, SPIN49, THREEDPW_2D, match
 from glot.human.safe_pickle import load_pickle
 from glot.people.boxes import VISIBLE, keypoint_boxes
 from pipelines.decoders.box_variants import misaligned
-from pipelines.decoders.clips import Clip, Decoded, Decoder, Unit, check_root, unit_of_pictures
+from pipelines.decoders.clips import Clip, Decoded, Decoder, Unit
+from pipelines.decoders.source_entries import NOTHING, Before, check_root, unit_of_pictures
 
 SPLITS = ("train", "validation", "test")
 FPS = 30.0
@@ -40,7 +41,7 @@ PERSON_FIELDS: dict[str, tuple[int, ...]] = {"poses": (72,), "poses2d": (3, 18),
 TRANS: dict[str, tuple[int, ...]] = {"trans": (3,)}
 
 
-def find_units(root: Path, split: str) -> list[Unit]:
+def find_units(root: Path, split: str, before: Before = NOTHING) -> list[Unit]:
     """The sequences of a split, sorted by name. One without pictures is listed too; decoding it reports that."""
     check_root(root)
     folder = root / "sequenceFiles" / split
@@ -51,7 +52,7 @@ def find_units(root: Path, split: str) -> list[Unit]:
         raise InputError(f"{folder}: no .pkl files in it; unpack 3DPW's sequenceFiles.zip there")
     if not (root / "imageFiles").is_dir():
         raise InputError(f"{root / 'imageFiles'}: there is no such folder; unpack 3DPW's imageFiles.zip into --root")
-    return [unit_of_pictures(root, file, f"imageFiles/{file.stem}") for file in files]
+    return [unit_of_pictures(root, file, f"imageFiles/{file.stem}", before) for file in files]
 
 
 def decode(root: Path, unit: Unit, body: Body, preprocessing: str) -> Decoded:
@@ -249,4 +250,5 @@ THREEDPW = Decoder(
     box_rule=f"{ENLARGE} x diagonal of joints above {VISIBLE}; median 11 frames, edges repeated; Gaussian 8 frames",
     crop_scale=DEFAULT_CROP_SCALE,
     reference=REFERENCE,
+    cuttable=True,
 )

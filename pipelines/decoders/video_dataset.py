@@ -3,12 +3,10 @@
 Video files may be at any depth below the root. A picture is called "walk.mp4#12", counted from 0. No labels.
 """
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import overload
-from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +15,16 @@ from glot.errors import InputError
 from glot.human.body import Body
 from glot.human.crop import DEFAULT_CROP_SCALE
 from glot.human.joints import SPIN49
-from glot.people.track_files import FrameBoxes, read_tracks, track_file
-from glot.people.video import VIDEOS, Timeline, Unreadable, estimated_frames, read_timeline
-from pipelines.decoders.clips import Clip, Decoded, Decoder, Unit, check_root, file_source, without_3d, without_smpl
+from glot.people.frame_boxes import FrameBoxes
+from glot.people.track_files import read_tracks
+from glot.people.video import Timeline, Unreadable, read_timeline
+from pipelines.decoders.clips import Clip, Decoded, Decoder, Unit, without_3d, without_smpl
+from pipelines.decoders.source_entries import NOTHING, Before
+from pipelines.decoders.unit_cuts import cut_video
+from pipelines.decoders.video_boxes import find_boxes
+from pipelines.decoders.video_files import VideoFiles, list_videos, printable
 
 SPLITS = ("test",)  # there are no labels to train on
-LONGEST_NAME = 150  # bytes of a unit's name
 
 
 class FrameNames(Sequence[str]):
@@ -59,48 +61,50 @@ def video_decoder(tracks: Path | None) -> Decoder:
         decode=partial(decode, tracks=tracks),
         box_rule="square around the given box, its larger side" if tracks else "the whole picture",
         crop_scale=DEFAULT_CROP_SCALE,
+        cut=cut_video,
+        tracks=tracks,
     )
 
 
-def find_units(root: Path, split: str, *, tracks: Path | None = None) -> list[Unit]:
-    """The videos, sorted by name. One that cannot be read is listed too; decoding it reports that."""
-    if root.is_file():
-        raise InputError(f"--root {root}: is a file; give the folder that contains it")
-    check_root(root)
-    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in VIDEOS and path.is_file())
-    if not files:
-        raise InputError(f"--root {root}: no videos in it ({', '.join(VIDEOS)})")
-    if tracks is not None:
-        if not tracks.exists():
-            raise InputError(f"--tracks {tracks}: there is no such file or folder")
-        if tracks.is_file() and tracks.suffix.lower() != ".json" and len(files) > 1:
-            raise InputError(f"--tracks {tracks}: is for one video, but {root} holds {len(files)}; give a folder")
-    return [_unit(root, file, tracks) for file in files]
+def find_units(root: Path, split: str, before: Before = NOTHING, *, tracks: Path | None = None) -> VideoFiles:
+    """The videos, sorted by name. None is opened; decoding one that cannot be read reports that."""
+    videos = list_videos(root)
+    if tracks is None:
+        return videos
+    paths = [file.path for file in videos.files]
+    if not tracks.exists():
+        raise InputError(f"--tracks {tracks}: there is no such file or folder")
+    if tracks.is_file() and tracks.suffix.lower() != ".json" and len(paths) > 1:
+        raise InputError(f"--tracks {tracks}: is for one video, but {root} holds {len(paths)}; give a folder")
+    videos.boxes = find_boxes(paths, tracks, before)
+    return videos
 
 
 def decode(root: Path, unit: Unit, body: Body, preprocessing: str, *, tracks: Path | None = None) -> Decoded:
-    """The clips of a video: for each person, the frames in which the person has a box.
+    """The clips of the pictures of a video in the unit's range: for each person, the frames in which it has a box.
 
-    bbox: a square around the given box. Without ``tracks`` there is one clip of the whole video, whose crops are as
-    wide as the larger side of the picture.
+    bbox: a square around the given box. Without ``tracks`` there is one clip, whose crops are as wide as the larger
+    side of the picture.
 
     In a video without a constant frame rate (phones, recorded calls), frame_index still counts pictures and fps is the
-    mean rate. The count ``uneven_rate`` is then 1.
+    mean rate. The count ``uneven_rate`` is then 1. The counts of all ranges of a video add up to those of the video.
     """
-    try:
-        timeline = read_timeline(root / unit.images)
-    except Unreadable as error:
-        raise InputError(f"{unit.images}: {error}") from None
-    counts = {"frames": timeline.frames, "uneven_rate": int(not timeline.even), "rows": 0}
+    timeline = _timeline(root, unit)
+    stop = timeline.frames if unit.stop is None else min(unit.stop, timeline.frames)
+    first = unit.start == 0  # counts of the video as a whole are in its first range
+    counts = {"frames": max(stop - unit.start, 0), "uneven_rate": int(first and not timeline.even), "rows": 0}
     if tracks is None:
         width, height = timeline.width, timeline.height
         side = max(width, height) / DEFAULT_CROP_SCALE
         whole = np.array([[(width - side) / 2, (height - side) / 2, side, side]])
-        frames = np.arange(timeline.frames)
-        people = {"0": FrameBoxes(frames, np.broadcast_to(whole, (len(frames), 4)))}
+        frames = np.arange(unit.start, stop)
+        people: Mapping[str, FrameBoxes] = {"0": FrameBoxes(frames, np.broadcast_to(whole, (len(frames), 4)))}
     else:
-        people = read_tracks(unit.images, tracks)
-        counts |= {"people": len(people), "boxes_without_size": 0, "boxes_beyond_the_video": 0}
+        people = _people(unit, tracks)
+        counts |= {"people": unit.facts.get("people", len(people) if first else 0)}
+        counts |= {"boxes_without_size": 0, "boxes_beyond_the_video": 0}
+        if left_out := unit.facts.get("left_out"):
+            counts["boxes_left_out"] = left_out
     clips = []
     for person, boxes in people.items():
         sized = boxes.with_size()
@@ -113,6 +117,28 @@ def decode(root: Path, unit: Unit, body: Body, preprocessing: str, *, tracks: Pa
             clips.append(_clip(f"{unit.name}_{person}", unit.images, frames, bbox, timeline))
             counts["rows"] += len(frames)
     return Decoded(clips, counts)
+
+
+def _timeline(root: Path, unit: Unit) -> Timeline:
+    """The video's timeline, from the plan where the plan has it."""
+    if (name := printable(unit.images)) != unit.images:
+        raise InputError(f"{name}: its name is not UTF-8, in which names of pictures are stored; rename it")
+    if "even" in unit.facts:
+        return Timeline(**{name: unit.facts[name] for name in Timeline._fields})
+    try:
+        return read_timeline(root / unit.images)
+    except Unreadable as error:
+        raise InputError(f"{unit.images}: {error}") from None
+
+
+def _people(unit: Unit, tracks: Path) -> Mapping[str, FrameBoxes]:
+    """The boxes in the unit's range, from the plan where the plan has them."""
+    if reason := unit.facts.get("no_boxes"):
+        raise InputError(reason)
+    if unit.boxes is not None:
+        return unit.boxes
+    people = read_tracks(unit.images, tracks).people
+    return {person: boxes.between(unit.start, unit.stop) for person, boxes in people.items()}
 
 
 def _clip(track: str, video: str, frames: NDArray[np.int64], box: NDArray[np.float64], timeline: Timeline) -> Clip:
@@ -132,18 +158,6 @@ def _clip(track: str, video: str, frames: NDArray[np.int64], box: NDArray[np.flo
         **without_3d(count),
         **without_smpl(count),
     )
-
-
-def _unit(root: Path, file: Path, tracks: Path | None) -> Unit:
-    video = file.relative_to(root).as_posix()
-    sources = [file_source(root, video)]
-    if tracks is not None and (boxes := track_file(video, tracks)):
-        content = boxes.read_bytes()
-        sources.append({"path": boxes.name, "bytes": len(content), "hash": hashlib.sha256(content).hexdigest()[:16]})
-    name = quote(video, safe=" ")
-    if len(name) > LONGEST_NAME:  # file systems allow 255 bytes
-        name = f"{name[: LONGEST_NAME - 17]}-{hashlib.sha256(video.encode()).hexdigest()[:16]}"
-    return Unit(name, video, video, estimated_frames(file), tuple(sources))
 
 
 VIDEO = video_decoder(None)

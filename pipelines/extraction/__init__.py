@@ -8,6 +8,10 @@ worker_pool     how many workers, the Ray Data job, the base of all workers
 worker          the worker that extracts units
 units           what is done with one unit: decode, crop, features, part
 fragments       the Parquet file of a unit's rows
+plan            the units of a set, found once for all runs
+plan_file       the files of a plan
+planning        sources listed, cut and added to the plan
+differences     new, changed and gone sources
 ledger          what became of each unit; the settings that a set was started with
 settings        the folder of a set: its settings, its files, one run at a time
 outcomes        what became of each unit

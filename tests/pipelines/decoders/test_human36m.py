@@ -68,8 +68,9 @@ def test_splits_are_the_subjects_and_one_camera(tmp_path: Path) -> None:
     unit = find_units(tmp_path, "train")[0]
     assert Unit.from_json(unit.to_json()) == unit and unit.frames == 44
     assert unit.annotation in [source["path"] for source in unit.sources]
-    assert {"path": "annotations/Human36M_subject1_joint_3d.json",
-            "bytes": annotations(tmp_path, 1, "joint_3d").stat().st_size} in unit.sources  # fmt: skip
+    joints = annotations(tmp_path, 1, "joint_3d").stat()
+    assert {"path": "annotations/Human36M_subject1_joint_3d.json", "bytes": joints.st_size,
+            "modified": joints.st_mtime_ns} in unit.sources  # fmt: skip
 
 
 def test_finding_opens_no_annotations_and_decoding_reads_one_sequence(tmp_path: Path, body: Body) -> None:

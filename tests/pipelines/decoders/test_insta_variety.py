@@ -16,6 +16,7 @@ from pipelines.decoders.clips import Decoded, Unit
 from pipelines.decoders.dataset_facts import INSTA25
 from pipelines.decoders.frames import read_crops
 from pipelines.decoders.insta_variety import decode, find_units, read_record_picture
+from pipelines.decoders.source_entries import Before
 from tests.fixtures.insta_variety import encode, frame, name_of, picture, track, write_dataset, write_file
 
 
@@ -38,8 +39,11 @@ def test_units_are_files_and_know_their_frames(tmp_path: Path) -> None:
     units = find_units(tmp_path, "train")
     assert [unit.annotation for unit in units] == [f"train/{name_of(0)}", f"train/{name_of(1)}"]
     assert [unit.frames for unit in units] == [40, 40]
-    size = (tmp_path / "train" / name_of(0)).stat().st_size
-    assert units[0].sources == ({"path": f"train/{name_of(0)}", "bytes": size},)
+    status = (tmp_path / "train" / name_of(0)).stat()
+    entry = {"path": f"train/{name_of(0)}", "bytes": status.st_size, "modified": status.st_mtime_ns}
+    assert units[0].sources == (entry,)
+    again = find_units(tmp_path, "train", Before({entry["path"]: entry}))
+    assert [unit.frames for unit in again] == [0, 40], "a file that is as before is not read"
     assert all(Unit.from_json(unit.to_json()) == unit for unit in units)
     assert len(find_units(tmp_path, "test")) == 2
 

@@ -59,7 +59,8 @@ def test_units_are_the_eight_cameras_of_each_sequence_in_order(tmp_path: Path) -
     assert len({unit.annotation for unit in units}) == len(units) == 24  # the manifest stores counts under this name
     assert all(Unit.from_json(unit.to_json()) == unit for unit in units)
     film = tmp_path / "S2/Seq2/imageSequence/video_0.avi"
-    assert units[8].sources[1] == {"path": "S2/Seq2/imageSequence/video_0.avi", "bytes": film.stat().st_size}
+    entry = {"path": "S2/Seq2/imageSequence/video_0.avi", "bytes": film.stat().st_size}
+    assert units[8].sources[1] == {**entry, "modified": film.stat().st_mtime_ns}
     assert units[8].sources[0]["bytes"] == (tmp_path / "S2/Seq2/annot.mat").stat().st_size
 
 

@@ -41,11 +41,13 @@ def test_units_are_sorted_and_know_their_files(tmp_path: Path) -> None:
     assert [unit.name for unit in units] == ["a_00", "a_01", "b_00"]
     assert all(unit.frames == 3 and Unit.from_json(unit.to_json()) == unit for unit in units)
     pickle, images = units[0].sources
+    status = (tmp_path / "sequenceFiles/test/a_00.pkl").stat()
     assert pickle == {
         "path": "sequenceFiles/test/a_00.pkl",
-        "bytes": (tmp_path / "sequenceFiles/test/a_00.pkl").stat().st_size,
+        "bytes": status.st_size,
+        "modified": status.st_mtime_ns,
     }
-    assert images["bytes"] == sum(path.stat().st_size for path in (tmp_path / "imageFiles/a_00").iterdir())
+    assert images == {"path": "imageFiles/a_00", "files": 3}
 
 
 def test_rows_labels_and_order(tmp_path: Path, body: Body) -> None:
