@@ -6,9 +6,7 @@ footage       a video that is read several times from its start
 detection     a picture to boxes of people
 tracks        boxes in each frame to tracks of people
 track_files   boxes of people from files of other programs, and which file belongs to which video
-json_tracks   the boxes of one video or of many in a JSON file
-json_stream   a JSON file of any size, value by value
-mot_files     the boxes of one video in the MOT challenge's text
+box_formats   what is in these files: JSON, or the MOT challenge's text
 frame_boxes   checked boxes of people, and the hash of their content
 landmarks     tracks to 2D landmarks, and boxes around them
 boxes         2D joints or landmarks to smooth boxes

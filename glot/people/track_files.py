@@ -12,10 +12,10 @@ from typing import BinaryIO, cast
 
 from glot.errors import InputError, NotNowError, is_passing
 from glot.location import list_folder
+from glot.people.box_formats.json_tracks import iterate_json, some_of
+from glot.people.box_formats.mot_files import read_mot
 from glot.people.files import open_file
 from glot.people.frame_boxes import FrameBoxes, VideoBoxes
-from glot.people.json_tracks import iterate_json, some_of
-from glot.people.mot_files import read_mot
 
 __all__ = ["FrameBoxes", "VideoBoxes", "iterate_tracks", "match_tracks", "read_tracks"]
 JSON = ".json"

@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
 from glot.errors import InputError
+from glot.people.box_formats.json_stream import JsonStream, Twice
 from glot.people.frame_boxes import FrameBoxes, VideoBoxes, boxes_of_lists, video_boxes
-from glot.people.json_stream import JsonStream, Twice
 
 FIELDS = ("frames", "bbox")
 
