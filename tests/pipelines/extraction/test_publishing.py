@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ import pytest
 from glot.errors import InputError
 from glot.features.schema import MANIFEST, Manifest, read_manifest, read_table
 from pipelines.extraction import packing
-from pipelines.extraction.fragments import fragment_path
+from pipelines.extraction.fragments import fragment_path, write_fragment
 from pipelines.extraction.manifest_entries import PlanUnit
 from pipelines.extraction.outcomes import DAMAGED, FAILED, Outcome, OutcomeLog, read_outcomes
 from pipelines.extraction.publishing import lost_units, publish
 from pipelines.extraction.settings import RECORDS, list_set
+from tests.fixtures.interruptions import Interrupted, interrupted_at
 from tests.fixtures.unit_rows import FEATURES, SETTINGS, People, extract, pack_all, rows_of, unit
 
 ROW_BYTES = 4 * FEATURES
@@ -148,30 +149,6 @@ def test_a_unit_that_comes_late_goes_to_its_place_in_the_track(tmp_path: Path) -
     assert_right(tmp_path, FIRST)
 
 
-class Killed(BaseException):
-    pass
-
-
-def interrupt(monkeypatch: pytest.MonkeyPatch, number: int, end: Callable[[], None]) -> list[str]:
-    """Lets ``end`` happen instead of the change ``number`` of a file. Returns the changes until then."""
-    changes: list[str] = []
-
-    def watched(name: str) -> Any:
-        real = getattr(os, name)
-
-        def call(*arguments: Any, **options: Any) -> Any:
-            changes.append(f"{name} {arguments[-1]}")
-            if len(changes) == number:
-                end()
-            return real(*arguments, **options)
-
-        return call
-
-    for name in ("replace", "unlink"):
-        monkeypatch.setattr(os, name, watched(name))
-    return changes
-
-
 @pytest.mark.parametrize("killed", [False, True], ids=["error", "kill"])
 def test_an_interrupted_publishing_loses_nothing(tmp_path: Path, killed: bool) -> None:
     wanted = tmp_path / "wanted"
@@ -202,27 +179,19 @@ def test_an_interrupted_publishing_loses_nothing(tmp_path: Path, killed: bool) -
 
 
 def finish_until(folder: Path, number: int, killed: bool, units: Any = SECOND) -> bool:
-    """Publishes until the change ``number``; returns whether it ended before."""
-    if killed:
-        child = os.fork()
-        if not child:
-            signal.alarm(60)
-            with pytest.MonkeyPatch.context() as patch:
-                interrupt(patch, number, lambda: os._exit(9))
-                finish(folder, units)
-            os._exit(0)
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-    def fail() -> None:
-        raise Killed
-
-    with pytest.MonkeyPatch.context() as patch:
-        interrupt(patch, number, fail)
-        try:
+    """Publishes until the change ``number`` of a file; returns whether it ended before."""
+    if not killed:
+        with suppress(Interrupted), interrupted_at(number):
             finish(folder, units)
-        except Killed:
-            return False
-    return True
+            return True
+        return False
+    child = os.fork()
+    if not child:
+        signal.alarm(60)
+        with interrupted_at(number, lambda: os._exit(9)):
+            finish(folder, units)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_an_interrupted_publishing_takes_the_parts_that_it_had_written(
@@ -295,9 +264,7 @@ def test_versions_that_made_a_set_are_named(tmp_path: Path) -> None:
 
 
 def test_float16_rows_are_packed_as_they_are(tmp_path: Path) -> None:
-    from pipelines.extraction.fragments import write_fragment
-
-    (one,) = [unit("a")]
+    one = unit("a")
     pieces = rows_of(one, {"a": (0, 5)})
     fragment = write_fragment(fragment_path(tmp_path, one.id), pieces, dataset="video", split="all", dtype="float16")
     OutcomeLog(tmp_path, "run").append([Outcome(one.id, "done", fragment, frames=5)])
