@@ -165,7 +165,9 @@ def test_a_spot_machine_that_will_go_is_drained(tmp_path: Path) -> None:
 def allocation(folder: Path, **environment: str) -> dict[str, str]:
     """The environment of a Slurm job in ``folder`` on one node, with a virtual environment and Slurm's commands."""
     (folder / ".venv" / "bin").mkdir(parents=True, exist_ok=True)
-    (folder / ".venv" / "bin" / "activate").write_text(f'export PATH="$PATH:{Path(sys.executable).parent}"\n')
+    (folder / ".venv" / "bin" / "activate").write_text(
+        f'export PATH="{folder / "bin"}:{Path(sys.executable).parent}:$PATH"\n'
+    )
     tool(folder, "srun", 'echo "srun $*"; while [[ "$1" == --* ]]; do shift; done; exec "$@"')
     tool(folder, "scontrol", 'if [ "$1" = requeue ]; then echo "requeue $2"; else echo 127.0.0.1; fi')
     if not (folder / "cluster").exists():
@@ -291,7 +293,7 @@ UNITS = {
     "billion": 1e9,
     "GB": 1e9,
     "TB": 1e12,
-    "minute": 1 / 60,
+    "seconds": 1 / 3600,
     "minutes": 1 / 60,
     "hours": 1,
     "days": 24,

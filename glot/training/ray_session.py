@@ -5,20 +5,29 @@ Importing this module sets the environment variables that ray reads when ray is 
 
 import logging
 import os
+import random
 import socket
+import sys
+import tempfile
 from typing import Any
 
 from glot.errors import InputError
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-# report() waits for the controller to ask (every 2 s by default). Printed lines get no prefix.
+# report() waits for the controller to ask (every 2 s by default). Ray Train leaves print as it is.
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
 os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # no tables of Tune, which verbose=0 does not turn off
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # no log files of Tune: MLflow has the curves
-# No notices of Ray's own libraries in driver logs; errors that concern a command come as exceptions.
-os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+NOTICE = "has constructor arguments in the object store and max_restarts > 0"
+# Lines of workers that the driver does not print: Ray Train's own actors give rise to this one. Errors are printed.
+os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", NOTICE)
+os.environ.setdefault("RAY_DISABLE_WORKER_LOG_PREFIX", "1")  # a worker's lines look like the command's
+# What a Ray on this machine is started with. By default its workers run at nice 15, so that everything else on the
+# machine goes first, Ray's own helpers included. Nobody collects its metrics.
+LOCAL = {"RAY_worker_niceness": "0", "RAY_enable_metrics_collection": "0"}
+STDERR = 2
 OBJECT_STORE_BYTES = 200_000_000  # enough: commands send only names and counts through it
 
 
@@ -30,7 +39,7 @@ def connect(*, cpus: int | None = None, training: bool = False) -> bool:
     where the cluster does not answer.
 
     ``cpus``: the cores that a new Ray offers (None: all). ``training``: this process prints the workers' output, and a
-    new Ray runs the dashboard's state service, because Ray Train prints warnings without the service.
+    new Ray can run Ray Train.
     """
     import ray
 
@@ -46,8 +55,65 @@ def connect(*, cpus: int | None = None, training: bool = False) -> bool:
             raise InputError(f"RAY_ADDRESS {address}: {why}; is it running, with this RAY_AUTH_MODE?") from None
     else:
         print("starting a local Ray", flush=True)
-        ray.init("local", num_cpus=cpus, include_dashboard=training, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+        for name, value in LOCAL.items():
+            os.environ.setdefault(name, value)
+        dashboard = _dashboard() if training else {"include_dashboard": False}
+        ray.init("local", num_cpus=cpus, object_store_memory=OBJECT_STORE_BYTES, **dashboard, **quiet)
+    if not training:
+        _print_notice_to_nobody()
     return True
+
+
+def _dashboard() -> dict[str, Any]:
+    """Arguments of ray.init for a dashboard that this Ray's processes find, even if another Ray of this user runs here.
+
+    Ray Train asks the dashboard's state service whether a run is alive. Without this address it would ask the Ray whose
+    address was last written to the temporary folder. That one does not know the run, and Ray Train would take the
+    workers' resources away.
+    """
+    port = _free_port()
+    address = {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{port}"}
+    return {"include_dashboard": True, "dashboard_port": port, "runtime_env": {"env_vars": address}}
+
+
+def _free_port() -> int:
+    """A port on which nothing listens, below those that Linux gives to outgoing connections."""
+    while True:
+        port = random.SystemRandom().randrange(20000, 32000)
+        with socket.socket() as listener:
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+def _print_notice_to_nobody() -> None:
+    """Ray's core prints NOTICE for the first such actor of a process. Here it is an actor that is not needed.
+
+    All pools of Ray Data are such actors. RAY_BACKEND_LOG_LEVEL, the only switch, would hide errors, too, and would
+    print a line about itself. What else is printed meanwhile is printed afterwards.
+    """
+    import ray
+
+    class NotNeeded:
+        def __init__(self, argument: Any) -> None:
+            pass
+
+    remote: Any = ray.remote(num_cpus=0, max_restarts=1)(NotNeeded)
+    argument = ray.put(None)
+    sys.stderr.flush()
+    terminal = os.dup(STDERR)
+    with tempfile.TemporaryFile() as printed:
+        os.dup2(printed.fileno(), STDERR)
+        try:
+            actor = remote.remote(argument)
+        finally:
+            os.dup2(terminal, STDERR)
+            os.close(terminal)
+        printed.seek(0)
+        os.write(STDERR, b"".join(line for line in printed if NOTICE.encode() not in line))
+    ray.kill(actor)
 
 
 def _answers(address: str) -> None:
