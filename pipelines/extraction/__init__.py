@@ -19,6 +19,8 @@ packed          which units are in which part
 packing         units to parts, rows of units into a part
 manifest_entries  what the manifest says about sources and skipped frames
 publishing      parts, then the manifest, written last
+earlier_sets    sets that earlier code has begun or finished
+status          the state of a set in words
 lease           one run at a time in a folder
 tries           how often workers began with a piece of work
 tally           counts from all workers, and the progress line

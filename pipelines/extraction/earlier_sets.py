@@ -41,7 +41,7 @@ def continue_earlier(folder: Path, decoder: Decoder, root: Path, split: str, fil
     ``files`` is ``list_set(folder)``, which is out of date afterwards. The folder must be held (``open_set``). If this
     is interrupted, the next call does it again.
     """
-    records = [name for name in files if _is_record(name)]
+    records = earlier_records(files)
     if not records:
         return False
     if not any(name.startswith(f"{RECORDS}/{FOLDER}/") for name in files):
@@ -52,9 +52,10 @@ def continue_earlier(folder: Path, decoder: Decoder, root: Path, split: str, fil
     return True
 
 
-def _is_record(name: str) -> bool:
-    place, _, file = name.rpartition("/")
-    return place == RECORDS and file.endswith(".json") and file != SETTINGS
+def earlier_records(files: Iterable[str]) -> list[str]:
+    """The records of earlier code among the files of a set."""
+    places = ((name, *name.rpartition("/")[::2]) for name in files)
+    return [name for name, place, file in places if place == RECORDS and file.endswith(".json") and file != SETTINGS]
 
 
 def _read(folder: Path, names: Sequence[str]) -> Iterable[_Record]:

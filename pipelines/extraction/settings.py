@@ -9,7 +9,7 @@ from typing import Any
 from glot.errors import InputError
 from glot.features.schema import MANIFEST, READABLE, SCHEMA_VERSION
 from glot.location import is_remote, list_folder, read_whole, write_json
-from pipelines.extraction.lease import hold
+from pipelines.extraction.lease import Lease, hold
 
 RECORDS = ".extraction"  # folder of everything beside the parts and the manifest
 SETTINGS = "settings.json"  # in RECORDS
@@ -17,22 +17,22 @@ LOCK = "lock"  # in RECORDS
 
 
 @contextmanager
-def open_set(folder: Path, settings: dict[str, Any]) -> Iterator[None]:
+def open_set(folder: Path, settings: dict[str, Any]) -> Iterator[Lease]:
     """Holds the folder for one run at a time. Starts a set with ``settings``, or checks that it was started with them.
 
     ``settings`` = {dataset, split, backbone, crop, body, ...}. InputError if another run is at work in the folder, or
-    if the set in it was made by another tool or with other settings.
+    if the set in it was made by another tool or with other settings. Yields the lease.
     """
     records = folder / RECORDS
     if not is_remote(folder):
         _check_ours(folder)
         records.mkdir(parents=True, exist_ok=True)
-    with hold(records / LOCK, folder):
+    with hold(records / LOCK, folder) as lease:
         _check_settings(folder, settings)
         if not is_remote(folder):
             for leftover in [*folder.glob(".part-*"), *records.glob(".*"), *records.glob("*/.*")]:
                 leftover.unlink(missing_ok=True)
-        yield
+        yield lease
 
 
 def list_set(folder: Path) -> dict[str, int]:
