@@ -5,11 +5,15 @@ that itself; in a folder, a finished temporary file is renamed. And each request
 money, so a listing gives sizes and ETags of a thousand files at once, and a file is read without asking for its size.
 """
 
+import asyncio
+import errno
 import hashlib
+import http.client
 import io
 import json
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
@@ -20,11 +24,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
-from glot.errors import InputError
+from glot.errors import InputError, is_passing
 
 BLOCK_BYTES = 1 << 20
 # Scheme of a URI -> the package that reads it.
 EXTRAS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
+
+# Packages whose errors that are no OSError come from a store, the network or the keys.
+STORE_PACKAGES = {"aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "msal", "requests", "urllib3"}
 
 
 def location(text: str | Path) -> Path:
@@ -88,10 +95,31 @@ def list_folder(folder: Path, pattern: str = "*", *, recursive: bool = False) ->
     return {name: entry for name, entry in sorted(found) if fnmatchcase(name.rpartition("/")[2], pattern)}
 
 
+@contextmanager
+def _asking(path: Path) -> Iterator[None]:
+    """Within it, a failure of a store or of the way to it is an OSError that may pass, unless ``path`` itself is wrong.
+
+    The libraries of stores raise errors of their own, of which none has to be installed here, and OSErrors with the
+    number of a wrong argument, for example for keys that are out of date.
+    """
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise
+    except Exception as error:
+        packages = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
+        known = isinstance(error, OSError | asyncio.TimeoutError | http.client.HTTPException)
+        passing = isinstance(error, OSError) and error.errno is not None and is_passing(error)
+        if passing or not (known or packages & STORE_PACKAGES):
+            raise
+        raise OSError(errno.EIO, str(error) or type(error).__name__) from error
+
+
 def _listed_store(folder: Path, recursive: bool) -> Iterator[tuple[str, Entry]]:
     place = cast(Any, folder)
     try:
-        found = place.fs.find(place.path, detail=True).values() if recursive else place.fs.ls(place.path, detail=True)
+        with _asking(folder):
+            found = [*place.fs.find(place.path, detail=True).values()] if recursive else place.fs.ls(place.path, True)
     except FileNotFoundError:
         return
     start = place.fs._strip_protocol(place.path).rstrip("/") + "/"
@@ -115,8 +143,19 @@ def _listed_disk(folder: Path, above: str, recursive: bool) -> Iterator[tuple[st
                 yield from _listed_disk(Path(entry.path), f"{above}{entry.name}/", recursive)
             elif entry.is_file():
                 with suppress(FileNotFoundError):  # removed or renamed since
-                    stat = entry.stat()
-                    yield above + entry.name, Entry(stat.st_size, stat.st_mtime_ns)
+                    found = entry.stat()
+                    yield above + entry.name, Entry(found.st_size, found.st_mtime_ns)
+
+
+def file_exists(path: Path) -> bool:
+    """Whether there is a file at ``path``. OSError where that cannot be known now; Path.is_file of a store says no."""
+    try:
+        if is_remote(path):
+            with _asking(path):
+                return bool(cast(Any, path).fs.info(cast(Any, path).path)["type"] == "file")
+        return stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def read_whole(path: Path) -> bytes:
@@ -124,7 +163,8 @@ def read_whole(path: Path) -> bytes:
     if not is_remote(path):
         return path.read_bytes()
     place = cast(Any, path)
-    return bytes(place.fs.cat_file(place.path, max_concurrency=1))  # s3fs asks for the size before reads in pieces
+    with _asking(path):
+        return bytes(place.fs.cat_file(place.path, max_concurrency=1))  # s3fs asks for the size before reads in pieces
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -160,7 +200,9 @@ def open_parquet(path: Path, *, size: int | None = None) -> Iterator[pq.ParquetF
     """
     if is_remote(path):
         place = cast(Any, path)
-        size = place.fs.info(place.path)["size"] if size is None else size
+        if size is None:
+            with _asking(path):
+                size = place.fs.info(place.path)["size"]
         with pq.ParquetFile(pa.PythonFile(_RemoteFile(place, size), "r"), pre_buffer=True) as opened:
             yield opened
     else:
@@ -191,8 +233,9 @@ class _RemoteFile(io.RawIOBase):
         stop = self._size if count is None or count < 0 else min(self._at + count, self._size)
         if stop <= self._at:
             return b""
-        found = bytes(self._place.fs.cat_file(self._place.path, start=self._at, end=stop))
-        if len(found) != stop - self._at:
-            raise ConnectionError(f"{self._place}: {len(found)} bytes came instead of {stop - self._at}")
+        with _asking(self._place):
+            found = bytes(self._place.fs.cat_file(self._place.path, start=self._at, end=stop))
+            if len(found) != stop - self._at:
+                raise ConnectionError(f"{len(found)} bytes came instead of {stop - self._at}")
         self._at = stop
         return found

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from glot.features.dataset_folders import extraction_commands
-from glot.features.schema import MANIFEST
+from glot.features.schema import is_feature_set
 from glot.location import location
 
 FeaturesOption = Annotated[
@@ -30,7 +30,7 @@ def missing_features(features: Path, dataset: str, split: str) -> list[tuple[str
     A set of 3dpw is made from the rendered sample where there is no 3DPW in $GLOT_HOME/data.
     """
     folder = features / dataset / split
-    if (folder / MANIFEST).is_file():
+    if is_feature_set(folder):
         return []
     what = "no finished feature set in it" if folder.is_dir() else "no such feature folder"
     commands = extraction_commands(dataset, features)

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import ArrayLike
 
 from glot.errors import InputError, NotNowError, is_passing
-from glot.location import Entry, list_folder, open_parquet, read_whole, write_json
+from glot.location import Entry, file_exists, list_folder, open_parquet, read_whole, write_json
 
 SCHEMA_VERSION = 2  # of new sets: tracks go on in later parts, and features may be float16
 READABLE = (1, SCHEMA_VERSION)
@@ -107,6 +107,14 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     write_json(folder / MANIFEST, vars(manifest), sort_keys=True)
 
 
+def is_feature_set(folder: Path) -> bool:
+    """Whether there is a finished feature set in ``folder``. NotNowError where that cannot be known now."""
+    try:
+        return file_exists(folder / MANIFEST)
+    except OSError as error:
+        raise _not_now(folder / MANIFEST, error) from error
+
+
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of the feature set in ``folder``.
 
@@ -118,7 +126,7 @@ def read_manifest(folder: Path) -> Manifest:
         content = read_whole(path)
     except OSError as error:
         if is_passing(error):
-            raise NotNowError(f"{path}: cannot be read now ({error}); try again later") from error
+            raise _not_now(path, error) from error
         if not folder.is_dir():
             raise InputError(
                 f"{folder}: there is no such feature folder; make it with pipelines/extract_features.py"
@@ -159,7 +167,7 @@ def list_parts(folder: Path) -> dict[str, Entry]:
     try:
         return list_folder(folder, "part-*.parquet")
     except OSError as error:
-        raise NotNowError(f"{folder}: cannot be read now ({error}); try again later") from error
+        raise _not_now(folder, error) from error
 
 
 def parts(folder: Path, manifest: Manifest, listed: Mapping[str, Entry] | None = None) -> list[Part]:
@@ -199,7 +207,7 @@ def open_part(part: Part, expected: pa.Schema) -> Iterator[pq.ParquetFile]:
         # Arrow reports damage inside a file as an OSError, too, but without a number.
         if error.errno is None or not is_passing(error):
             raise InputError(f"{path}: not readable as Parquet ({error}); extract the features again") from None
-        raise NotNowError(f"{path}: cannot be read now ({error}); try again later") from error
+        raise _not_now(path, error) from error
 
 
 def read_table(folder: Path, columns: list[str] | None = None) -> pa.Table:
@@ -215,6 +223,10 @@ def read_table(folder: Path, columns: list[str] | None = None) -> pa.Table:
     if tables:
         return pa.concat_tables(tables)
     return pa.schema([manifest.row_schema.field(name) for name in columns or manifest.row_schema.names]).empty_table()
+
+
+def _not_now(path: Path, error: OSError) -> NotNowError:
+    return NotNowError(f"{path}: cannot be read now ({error}); try again later")
 
 
 def column(values: ArrayLike, kind: pa.DataType) -> pa.Array:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from glot.errors import InputError
-from glot.features.schema import MANIFEST
+from glot.features.schema import is_feature_set
 from glot.features.store import FeatureStore
 from glot.human.body import Body
 from glot.models.glot import GLoT
@@ -47,7 +47,7 @@ def linear_predictor(folder: Path, body: Body) -> Predictor:
 
 def _labelled_frames(folder: Path, body: Body) -> tuple[NDArray, NDArray]:
     """Features (N, F) and joints (N, J, 3), metres from the pelvis, of all frames with ground truth."""
-    if not (folder / MANIFEST).is_file():
+    if not is_feature_set(folder):
         raise InputError(f"--probe learns on {folder}, which is not there; extract it, or leave --probe out")
     store = FeatureStore.open(folder)
     rows, joints = [], []

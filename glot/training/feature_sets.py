@@ -9,7 +9,7 @@ from typing import Any
 from glot.config import BLAZEPOSE_RECIPES, OPEN_RECIPES, Recipe
 from glot.errors import InputError
 from glot.features.dataset_folders import extraction_commands
-from glot.features.schema import MANIFEST, Manifest, read_manifest
+from glot.features.schema import Manifest, is_feature_set, read_manifest
 from glot.home import missing_error
 
 
@@ -60,7 +60,7 @@ def check_sets(recipe: Recipe, features: Path) -> None:
     absent: dict[str, list[Path]] = {}
     for folders in (training_folders(recipe, features), validation_folders(recipe, features)):
         for name, folder in folders.items():
-            if not (folder / MANIFEST).is_file():
+            if not is_feature_set(folder):
                 absent.setdefault(name, []).append(folder)
     if not absent:
         return

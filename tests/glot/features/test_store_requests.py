@@ -1,12 +1,13 @@
 """Listings of folders on a disk and in S3 (a local server), and what opening a feature set there asks for."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from glot.errors import NotNowError
-from glot.features.schema import read_manifest
+from glot.features.schema import is_feature_set, list_parts, open_part, parts, read_manifest
 from glot.features.store import FeatureStore
 from glot.location import Entry, list_folder, location, read_whole, write_whole
 from tests.fixtures.features import write_feature_set, write_split_set
@@ -16,8 +17,11 @@ from tests.fixtures.flaky_store import FlakyStore, running_store
 @pytest.fixture(scope="module")
 def s3() -> Iterator[FlakyStore]:
     pytest.importorskip("moto")
-    with running_store() as store:
-        yield store
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("AWS_MAX_ATTEMPTS", "1")  # by default, a store that is away is asked for half a minute
+        patched.setattr("s3fs.S3FileSystem.retries", 1)
+        with running_store() as store:
+            yield store
 
 
 def upload(folder: Path, target: Path) -> None:
@@ -89,11 +93,44 @@ def test_a_set_that_is_made_again_is_copied_again(s3: FlakyStore, tmp_path: Path
     assert again.copy != first.copy and (again.features != first.features).any()
 
 
-def test_a_store_that_is_away_is_not_the_fault_of_the_set(s3: FlakyStore, tmp_path: Path) -> None:
+@pytest.mark.parametrize("fault", ["busy", "dropped", "cut"])
+def test_a_store_that_fails_is_not_the_fault_of_the_set(s3: FlakyStore, tmp_path: Path, fault: str) -> None:
     write_feature_set(tmp_path / "set", tracks=[20], feature_size=8)
     folder = location(f"{s3.uri}/away")
     upload(tmp_path / "set", folder)
     manifest = read_manifest(folder)
     assert manifest.rows == 20
-    with s3.failing(1.0, ("busy",)), pytest.raises(NotNowError, match="cannot be read now"):
-        read_manifest(folder)
+    part, *_ = parts(folder, manifest)
+
+    def read_part() -> None:
+        with open_part(part, manifest.row_schema) as file:
+            file.read()
+
+    for read in (lambda: read_manifest(folder), lambda: list_parts(folder), read_part):
+        with s3.failing(1.0, (fault,)), pytest.raises(NotNowError, match="cannot be read now"):
+            read()
+    assert is_feature_set(folder) and not is_feature_set(folder.parent / "nowhere")
+
+
+class Away(Exception):
+    """As botocore's, which are no OSError."""
+
+    __module__ = "botocore.exceptions"
+
+
+@pytest.mark.parametrize("error", [Away("no endpoint"), asyncio.TimeoutError(), OSError(22, "ExpiredToken")])
+def test_errors_of_a_stores_library_are_of_the_store(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    folder = location("memory://set-away")
+    write_whole(folder / "manifest.json", b"{}")
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    for name in ("cat_file", "ls", "info"):
+        monkeypatch.setattr(f"fsspec.implementations.memory.MemoryFileSystem.{name}", fail)
+    for read in (read_manifest, list_parts, is_feature_set):
+        with pytest.raises(NotNowError, match="set-away.*cannot be read now"):
+            read(folder)
+    monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.ls", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):  # our own mistakes keep their trace
+        list_parts(folder)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from glot.features.schema import Manifest
-from pipelines.checks.published import FIGURES, THREEDPW, compare, decoder_counts
+from pipelines.checks.published import FIGURES, THREEDPW, compare, decoder_counts, sequence_of
 
 
 def manifest(dataset: str, split: str, **values: Any) -> Manifest:
@@ -74,3 +74,10 @@ def test_unpublished_splits_and_other_sets_in_3dpws_layout_are_not_compared() ->
 def test_decoders_counts_are_added_up_over_files() -> None:
     sources = [{"path": "a", "bytes": 5, "files": 2, "rows": 3, "person_frames": 4}, {"path": "b", "person_frames": 6}]
     assert decoder_counts(manifest("3dpw", "test", sources=sources)) == {"person_frames": 10}
+
+
+def test_what_describes_a_file_is_no_count_and_tracks_name_their_sequence() -> None:
+    entry = {"path": "a.pkl", "bytes": 9, "modified": 1764229615123456789, "files": 3, "rows_without_box": 2}
+    assert decoder_counts(manifest("3dpw", "test", sources=[entry])) == {"rows_without_box": 2}
+    assert sequence_of("downtown_bar_00_1", "3dpw") == "downtown_bar_00"
+    assert sequence_of("train-0001.tfrecord-17", "insta_variety") == "train-0001.tfrecord"
