@@ -33,15 +33,13 @@ def open_file(path: Path, expected: Mapping[str, Any] | None = None) -> "SourceF
 def read_bytes(path: Path) -> bytes:
     """The whole of a small file, such as a picture. Errors as of ``open_file``; one request where it is remote."""
     path = _plain(path)
-    return retried(lambda: _whole(path) if is_remote(path) else path.read_bytes(), path, remote=is_remote(path))
+    return retried(lambda: read_once(path), path, remote=is_remote(path))
 
 
-def _plain(path: Path) -> Path:
-    """``path``, or the path on this machine's disk that a URI such as file:///videos/a.mp4 names."""
-    return Path(cast(Any, path).path) if is_remote(path) and cast(Any, path).protocol in ("file", "local") else path
-
-
-def _whole(path: Path) -> bytes:
+def read_once(path: Path) -> bytes:
+    """The whole of a small file, with one request where it is remote. Raises what the disk or the store raises."""
+    if not is_remote(path):
+        return path.read_bytes()
     store, inside = _store(path)
     try:
         found: bytes = store.cat_file(inside, start=0)  # without a start, s3fs asks for the size first
@@ -50,6 +48,11 @@ def _whole(path: Path) -> bytes:
             raise
         found = store.cat_file(inside)
     return found
+
+
+def _plain(path: Path) -> Path:
+    """``path``, or the path on this machine's disk that a URI such as file:///videos/a.mp4 names."""
+    return Path(cast(Any, path).path) if is_remote(path) and cast(Any, path).protocol in ("file", "local") else path
 
 
 def _store(path: Path) -> tuple[Any, str]:

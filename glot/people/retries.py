@@ -37,12 +37,12 @@ class ChangedError(NotNowError):
     """A source is not what it was when it was opened, or when it was listed."""
 
 
-def retried(action: Callable[[], Result], name: object, *, remote: bool) -> Result:
+def retried(action: Callable[[], Result], name: object, *, remote: bool, doing: str = "read") -> Result:
     """What ``action`` returns; it is called again, after a growing wait, while it fails in a way that may pass.
 
-    ``name`` is what is read, for messages. FileNotFoundError and other errors that the path itself is guilty of are
-    raised as they are. NotNowError if the last try fails, or at once where waiting does not help (rights, keys);
-    ChangedError if the store says that the source is another one now.
+    ``name`` is what is read, or what else is ``doing``, for messages. FileNotFoundError and other errors that the path
+    itself is guilty of are raised as they are. NotNowError if the last try fails, or at once where waiting does not
+    help (rights, keys); ChangedError if the store says that the source is another one now.
     """
     limit = time.monotonic() + TIME_LIMIT
     for number in range(1, TRIES + 1):
@@ -51,7 +51,7 @@ def retried(action: Callable[[], Result], name: object, *, remote: bool) -> Resu
         except Exception as error:
             last = number == TRIES or time.monotonic() > limit
             if not may_pass_soon(error, name, remote=remote) or last:
-                raise not_now(error, name) from error
+                raise not_now(error, name, doing) from error
         time.sleep(FIRST_WAIT * 2 ** (number - 1) * random.uniform(0.5, 1.5))
     raise AssertionError
 
@@ -104,7 +104,7 @@ def _packages(error: BaseException) -> set[str]:
     return {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
 
 
-def not_now(error: BaseException, name: object) -> NotNowError:
+def not_now(error: BaseException, name: object, doing: str) -> NotNowError:
     """The error as one line: what could not be read, and why."""
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return NotNowError(f"{name}: cannot be read now ({' '.join(str(reason).split())})")
+    return NotNowError(f"{name}: cannot be {doing} now ({' '.join(str(reason).split())})")

@@ -34,15 +34,9 @@ def streamed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def quick_clients(flaky_store: FlakyStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """botocore and s3fs do not try again by themselves."""
-    from s3fs import S3FileSystem
-
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    monkeypatch.setattr(S3FileSystem, "retries", 1)
-    S3FileSystem.clear_instance_cache()
-    yield
-    S3FileSystem.clear_instance_cache()
+def quick_clients(flaky_store: FlakyStore) -> Iterator[None]:
+    with flaky_store.quick_clients():
+        yield
 
 
 def remote(store: FlakyStore, name: str, content: bytes = CONTENT) -> Path:
