@@ -1,0 +1,206 @@
+"""The base of all workers: a task of several items in, their results in the job's books out.
+
+A worker answers for each item alone: damage, failures and crashes of one never end the others.
+"""
+
+import os
+import threading
+import time
+import traceback
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from glot.errors import InputError, NotNowError, is_passing
+from pipelines.jobs.bookkeeper import (
+    ALONE,
+    DAMAGED,
+    FAILED,
+    GIVE_UP,
+    MOST_TRIES,
+    NOT_NOW,
+    OURS,
+    STOPPING,
+    USERS,
+    Me,
+    Order,
+    Result,
+    Stop,
+    leaving_nodes,
+)
+
+BEAT_SECONDS = 5.0  # time between two reports of a worker
+WAITS = (1.0, 10.0)  # s before an item is tried again after a failure that may pass
+GIVEN_UP = f"its worker was killed {MOST_TRIES} times while it was at work on it: is there too little memory?"
+
+
+class WorkerContext(NamedTuple):
+    """What the pool gives to each of its workers."""
+
+    bookkeeper: Any  # Ray's handle of the Bookkeeper
+    pool: str  # name of the pool
+    threads: int  # number of threads that read pictures
+    device: str  # cpu or cuda
+    shared: Any  # reference to PoolJob.shared, or None
+
+
+class LeavingError(Exception):
+    """This node is about to leave, so the item is left to another worker."""
+
+
+class Item(NamedTuple):
+    """A piece of work: its key, its number of frames, and what the worker needs to do it."""
+
+    key: str
+    frames: int
+    content: Any
+
+
+class PoolWorker:
+    """Base class of workers. A subclass has ``prepare``, ``items`` and ``work``; Ray calls the worker with a task."""
+
+    def __init__(self, arguments: Mapping[str, Any], context: WorkerContext) -> None:
+        import cv2
+        import ray
+        import torch
+
+        torch.set_num_threads(1)
+        cv2.setNumThreads(1)
+        self.context = context
+        node = ray.get_runtime_context().get_node_id()
+        self.me = Me(uuid.uuid4().hex[:12], node, context.pool)
+        self.holding: dict[str, int] = {}  # the items at work: {key: frames done}
+        self.results: list[Result] = []  # results that are not reported yet
+        self.lock = threading.Lock()
+        self.stopped: Stop | None = None
+        self.leaving = False  # whether this node is about to leave
+        threading.Thread(target=self._beat, daemon=True).start()
+        try:
+            shared = ray.get(context.shared) if context.shared is not None else None
+            self.prepare(**arguments, shared=shared)
+        except Exception as error:  # raised here, it would end the job without a word that a user can read
+            self._stop(error)
+
+    def prepare(self, *, shared: Any, **arguments: Any) -> None:
+        """Loads what the worker needs. ``arguments`` and ``shared`` are those of the PoolJob."""
+        raise NotImplementedError
+
+    def items(self, task: Mapping[str, Any]) -> list[Item]:
+        """The items of a task."""
+        raise NotImplementedError
+
+    def work(self, item: Item) -> Result:
+        """Does one item, and calls ``progress``. Raises LeavingError if the node leaves, and InputError for damage."""
+        raise NotImplementedError
+
+    def examine(self, item: Item) -> str:
+        """Reads the item in a separate process; returns how that crashed, or an empty text."""
+        return ""
+
+    def __call__(self, task: dict[str, Any]) -> dict[str, Any]:
+        """Does the items of a task that are not done yet. Called by Ray."""
+        try:
+            self._do(task)
+        except Exception as error:
+            self._stop(error)
+        return {"task": int(task["task"])}
+
+    def progress(self, key: str, frames: int) -> None:
+        """Notes how many frames of an item are done."""
+        self.holding[key] = frames
+
+    def check_stay(self) -> None:
+        """LeavingError if this node is about to leave."""
+        if self.leaving:
+            raise LeavingError
+
+    def run(self, orders: Sequence[Order], items: Mapping[str, Item]) -> Iterator[Result]:
+        """The results of the items that are ordered, one item after the other."""
+        for order in orders:
+            if self.stopped:
+                return
+            self.holding[order.key] = 0
+            self.report()  # if this process dies now, it is known which item it was at
+            yield self.attempt(order, items[order.key])
+
+    def attempt(self, order: Order, item: Item) -> Result:
+        """The result of one item. A failure that may pass is tried again after some seconds."""
+        if order.how == GIVE_UP:
+            return Result(item.key, FAILED, item.frames, item.frames, reason=GIVEN_UP)
+        if order.how == ALONE and (crash := self.examine(item)):
+            return Result(item.key, DAMAGED, item.frames, item.frames, reason=f"its decoder crashes ({crash})")
+        reason = ""
+        for wait in (*WAITS, None):
+            try:
+                return self.work(item)
+            except InputError as error:
+                return Result(item.key, DAMAGED, item.frames, item.frames, reason=str(error))
+            except (NotNowError, OSError) as error:
+                if getattr(error, "errno", None) in STOPPING:
+                    raise
+                reason = str(error)
+                if isinstance(error, OSError) and not is_passing(error):
+                    return Result(item.key, DAMAGED, item.frames, item.frames, reason=reason)
+            except LeavingError:
+                raise
+            except Exception:  # our own fault; the other items go on
+                return Result(item.key, FAILED, item.frames, item.frames, reason=traceback.format_exc(), fault=OURS)
+            if wait is not None:
+                time.sleep(wait)
+        return Result(item.key, FAILED, item.frames, item.frames, reason=reason)
+
+    def report(self) -> None:
+        """Tells the bookkeeper what this worker holds, and the results since the latest report."""
+        import ray
+
+        with self.lock:
+            results, holding = list(self.results), dict(self.holding)
+            for result in results:
+                holding.pop(result.key, None)
+            self.stopped = ray.get(self.context.bookkeeper.report.remote(self.me, holding, results)) or self.stopped
+            self.results = self.results[len(results) :]
+
+    def _do(self, task: Mapping[str, Any]) -> None:
+        import ray
+
+        if self.stopped:
+            return
+        items = {item.key: item for item in self.items(task)}
+        orders = ray.get(self.context.bookkeeper.begin.remote(self.me, list(items)))
+        try:
+            for result in self.run(orders, items):
+                self.results.append(self.finished(result, items[result.key]))
+                self.holding.pop(result.key, None)
+        except LeavingError:
+            self.holding.clear()
+            self.report()
+            # Ray starts the actor again on another node and gives it the same task.
+            os._exit(0)
+        self.report()
+
+    def finished(self, result: Result, item: Item) -> Result:
+        """The result as the job's log keeps it."""
+        return result
+
+    def _beat(self) -> None:
+        """Reports now and then, and looks whether this node is about to leave."""
+        while True:
+            time.sleep(BEAT_SECONDS)
+            try:
+                self.leaving = self.leaving or self.me.node in leaving_nodes()
+                self.report()
+            except Exception:  # the job has ended, or the bookkeeper is being started again
+                continue
+
+    def _stop(self, error: Exception) -> None:
+        """Ends the job because of an error that every item would meet."""
+        import ray
+
+        if isinstance(error, InputError) or getattr(error, "errno", None) in STOPPING:
+            stop = Stop(USERS, str(error))
+        elif isinstance(error, (NotNowError, OSError)):
+            stop = Stop(NOT_NOW, str(error))
+        else:
+            stop = Stop(OURS, traceback.format_exc())
+        ray.get(self.context.bookkeeper.stop.remote(*stop))
+        self.stopped = stop
