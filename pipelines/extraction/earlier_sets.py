@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from glot.features.schema import MANIFEST
-from glot.location import file_hash, read_whole
+from glot.location import file_hash
 from pipelines.decoders.clips import Decoder, Unit
 from pipelines.decoders.source_entries import same_sources, with_bytes
 from pipelines.decoders.video_boxes import boxes_of, hash_of, is_shared
 from pipelines.extraction.messages import say
-from pipelines.extraction.outcomes import DAMAGED, DONE, Outcome, merge, remove
+from pipelines.extraction.outcomes import DAMAGED, DONE, Outcome, merge
 from pipelines.extraction.packed import Packed, write_packed
 from pipelines.extraction.plan_file import FOLDER, written_plan
-from pipelines.extraction.settings import RECORDS, SETTINGS
+from pipelines.extraction.settings import RECORDS, SETTINGS, read_file, remove_files
 
 UNKNOWN = "an earlier version"  # of the code, where no manifest names it
 
@@ -48,7 +48,7 @@ def continue_earlier(folder: Path, decoder: Decoder, root: Path, split: str, fil
         found = decoder.find(root, split)
         _take_over(folder, found, list(_read(folder, records)), files, decoder.tracks, root)
     notes = [name for name in files if name.startswith(f"{RECORDS}/") and ".try-" in name]  # of tries
-    remove(folder, [*records, *notes])
+    remove_files(folder, [*records, *notes])
     return True
 
 
@@ -61,7 +61,7 @@ def earlier_records(files: Iterable[str]) -> list[str]:
 def _read(folder: Path, names: Sequence[str]) -> Iterable[_Record]:
     for name in names:
         try:
-            yield _Record(**json.loads(read_whole(folder / name)))
+            yield _Record(**json.loads(read_file(folder / name)))
         except (ValueError, TypeError):
             say(f"{folder / name}: not readable; this source is extracted again")
 
@@ -155,6 +155,6 @@ def _code_of(folder: Path, files: Mapping[str, int]) -> str:
     if MANIFEST not in files:
         return UNKNOWN
     try:
-        return str(json.loads(read_whole(folder / MANIFEST))["code_version"]) or UNKNOWN
+        return str(json.loads(read_file(folder / MANIFEST))["code_version"]) or UNKNOWN
     except (ValueError, KeyError, TypeError):
         return UNKNOWN

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from glot.features.schema import column, schema
 from glot.location import is_remote, move_in, temporary_of
 from pipelines.decoders.clips import Clip, Unit
-from pipelines.extraction.settings import RECORDS
+from pipelines.extraction.settings import RECORDS, written
 
 UNITS = "units"  # folder of the fragments, in RECORDS
 ROW_GROUP = 2048  # rows; a shorter track is one row group
@@ -88,7 +88,7 @@ def written_whole(path: Path) -> Iterator[WholeFile]:
         if file.writer is not None:
             file.writer.close()
             file.size = temporary.stat().st_size
-            move_in(temporary, path)
+            written(path, lambda: move_in(temporary, path))
     finally:
         if file.writer is not None and file.writer.is_open:
             with suppress(OSError):  # on a full disk, closing fails as well; the first error is raised

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from glot.errors import InputError
-from glot.location import is_remote, read_whole, write_whole
-from pipelines.extraction.settings import RECORDS, list_set
+from glot.location import is_remote
+from pipelines.extraction.settings import RECORDS, list_set, read_file, remove_files, write_file
 
 MERGED = "outcomes.parquet"  # in RECORDS
 FOLDER = "outcomes"  # in RECORDS: the outcomes of runs that have not finished
@@ -77,7 +77,7 @@ class OutcomeLog:
         now = time.time()
         lines = b"".join(_line(outcome, now) for outcome in outcomes)
         if is_remote(self.folder):
-            write_whole(self._path(), lines)
+            write_file(self._path(), lines)
             self.number += 1
             return
         if self.file is None:
@@ -122,18 +122,8 @@ def read_outcomes(folder: Path, files: Mapping[str, int] | None = None) -> dict[
 def merge(folder: Path, outcomes: Mapping[str, Outcome], files: Mapping[str, int] | None = None) -> None:
     """Writes all outcomes into one file, then removes the files of single runs. ``files`` as in ``read_outcomes``."""
     logs = _logs(list_set(folder) if files is None else files)
-    write_whole(folder / RECORDS / MERGED, _merged(outcomes.values()))
-    remove(folder, logs)
-
-
-def remove(folder: Path, names: Sequence[str]) -> None:
-    """Removes files below ``folder``; those that are gone already are no error. A store is asked once for 1,000."""
-    if is_remote(folder) and names:
-        place: Any = folder
-        place.fs.rm([f"{place.path.rstrip('/')}/{name}" for name in names])
-        return
-    for name in names:
-        (folder / name).unlink(missing_ok=True)
+    write_file(folder / RECORDS / MERGED, _merged(outcomes.values()))
+    remove_files(folder, logs)
 
 
 def log_entries(folder: Path, files: Mapping[str, int]) -> list[tuple[float, Outcome]]:
@@ -152,12 +142,10 @@ def _read_all(folder: Path, names: Sequence[str]) -> Iterator[tuple[str, bytes]]
         for path, content in found.items():
             if isinstance(content, bytes):
                 yield paths[path], content
-            elif not isinstance(content, FileNotFoundError):  # merged meanwhile by a run, while this one only looks
-                raise content
-        return
+        names = [name for path, name in paths.items() if not isinstance(found.get(path), bytes)]
     for name in names:
-        with suppress(FileNotFoundError):
-            yield name, read_whole(folder / name)
+        with suppress(FileNotFoundError):  # merged meanwhile by a run, while this one only looks
+            yield name, read_file(folder / name)
 
 
 def _logs(files: Iterable[str]) -> list[str]:
@@ -213,7 +201,7 @@ def _merged(outcomes: Iterable[Outcome]) -> bytes:
 
 def _read_merged(path: Path) -> dict[str, Outcome]:
     try:
-        table = pq.read_table(pa.BufferReader(read_whole(path)))
+        table = pq.read_table(pa.BufferReader(read_file(path)))
         columns = [table[name] for name in COLUMNS.names]
     except FileNotFoundError:
         return {}

@@ -10,8 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from glot.errors import InputError
-from glot.location import read_whole, write_whole
-from pipelines.extraction.settings import RECORDS
+from pipelines.extraction.settings import RECORDS, read_file, write_file
 
 PACKED = "packed.parquet"  # in RECORDS
 COLUMNS = pa.schema([("part", pa.string()), ("unit", pa.string()), ("rows", pa.int64())])
@@ -55,7 +54,7 @@ def write_packed(folder: Path, packed: Packed) -> None:
     arrays = [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)]
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table(arrays, schema=schema), sink, compression="zstd")
-    write_whole(folder / RECORDS / PACKED, sink.getvalue().to_pybytes())
+    write_file(folder / RECORDS / PACKED, sink.getvalue().to_pybytes())
 
 
 def read_packed(folder: Path, files: Mapping[str, int]) -> Packed:
@@ -64,7 +63,7 @@ def read_packed(folder: Path, files: Mapping[str, int]) -> Packed:
     if f"{RECORDS}/{PACKED}" not in files:
         return Packed()
     try:
-        table = pq.read_table(pa.BufferReader(read_whole(path)))
+        table = pq.read_table(pa.BufferReader(read_file(path)))
         note = json.loads((table.schema.metadata or {})[NOTE])
         columns = [table[name].to_pylist() for name in COLUMNS.names]
     except FileNotFoundError:

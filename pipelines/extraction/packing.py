@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from glot.errors import InputError
 from glot.location import is_remote, open_parquet
+from glot.people.retries import retried
 from pipelines.extraction.fragments import written_whole
 from pipelines.extraction.packed import Packed
 
@@ -128,7 +129,7 @@ def pack_part(folder: Path, task: PackTask) -> dict[str, Any]:
         "name": task.name,
         "rows": sum(unit.rows for unit in task.units),
         "tracks": len(note["tracks"]),
-        "bytes": path.stat().st_size,
+        "bytes": retried(lambda: path.stat().st_size, path, remote=is_remote(path)),
         "units": [[unit.id, unit.rows] for unit in task.units],
         "split": {task.units[0].source: note["tracks"]} if task.split else {},
     }
@@ -160,9 +161,13 @@ def _write(folder: Path, task: PackTask, digest: str) -> dict[str, Any]:
 
 def _note_of(path: Path) -> dict[str, Any]:
     """What ``_write`` noted in the footer of the part at ``path``; empty where there is no such part."""
-    try:
+
+    def read() -> dict[str, Any]:
         with open_parquet(path) as file:
             return _read_note(file.metadata)
+
+    try:
+        return retried(read, path, remote=is_remote(path))
     except (FileNotFoundError, pa.ArrowInvalid):
         return {}
 
@@ -218,7 +223,8 @@ class _Files:
         if name not in self.footers:
             if is_remote(self.folder):
                 place = cast(Any, self.folder / name)
-                place.fs.get_file(place.path, str(self._path(name)))
+                local = str(self._path(name))
+                retried(lambda: place.fs.get_file(place.path, local), place, remote=True)
             self.footers[name] = pq.read_metadata(self._path(name))
         return self.footers[name]
 

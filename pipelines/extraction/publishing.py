@@ -15,15 +15,15 @@ import numpy as np
 from glot.code_version import code_version
 from glot.errors import InputError
 from glot.features.schema import MANIFEST, Manifest, write_manifest
-from glot.location import open_parquet, read_whole
+from glot.location import open_parquet
 from pipelines.decoders.clips import Unit
 from pipelines.extraction.fragments import UNITS
 from pipelines.extraction.ledger import Record
 from pipelines.extraction.manifest_entries import PlanUnit, skipped_entries, source_entries
-from pipelines.extraction.outcomes import DONE, Outcome, merge, remove
+from pipelines.extraction.outcomes import DONE, Outcome, merge
 from pipelines.extraction.packed import Packed, read_packed, write_packed
 from pipelines.extraction.packing import PackTask, UnitRows, plan_parts
-from pipelines.extraction.settings import RECORDS, list_set
+from pipelines.extraction.settings import RECORDS, list_set, read_file, remove_files, written
 
 Runner = Callable[[list[PackTask]], Iterable[dict[str, Any]]]  # calls pack_part for each task, in any order
 
@@ -37,16 +37,19 @@ def publish(
     run: Runner,
     if_empty: str,
     files: Mapping[str, int] | None = None,
+    packed: Packed | None = None,
 ) -> Manifest:
     """Packs the rows of finished units that are in no part yet, and writes the manifest of the set.
 
     ``settings`` = {dataset, split, backbone, crop, body}; ``units``: all live units in the order of the plan;
-    ``outcomes``: all that ``read_outcomes`` finds; ``files``: ``list_set(folder)``, which is called where it is not
-    given. Units that are damaged, failed or not done are listed as skipped. Without any row, no manifest is written,
-    and InputError is raised. Its message begins with ``if_empty`` and has the first reason for skipping.
+    ``outcomes``: all that ``read_outcomes`` finds; ``files``: ``list_set(folder)``; ``packed``: ``read_packed(folder,
+    files)``. Both are read where they are not given.
+
+    Units that are damaged, failed or not done are listed as skipped. Without any row, no manifest is written, and
+    InputError is raised. Its message begins with ``if_empty`` and has the first reason for skipping.
     """
     files = list_set(folder) if files is None else files
-    found = read_packed(folder, files)
+    found = read_packed(folder, files) if packed is None else packed
     packed = found.without(found.lost(files))
     rows = _rows_of(units, outcomes, packed, files)
     skipped = skipped_entries(units, outcomes, {unit.id for unit in rows})
@@ -54,8 +57,8 @@ def publish(
         first = f"; the first reason: {skipped[0]['what']}: {skipped[0]['reason']}" if skipped else ""
         raise InputError(f"{if_empty}{first or ': nobody is visible in it'}")
     kept, tasks = plan_parts(rows, packed, row_bytes=_row_bytes(settings))
-    written = list(run(tasks)) if tasks else []
-    packed = _ordered(_with(packed.without(set(packed.parts) - set(kept)), written), rows)
+    new = list(run(tasks)) if tasks else []
+    packed = _ordered(_with(packed.without(set(packed.parts) - set(kept)), new), rows)
     if packed != found:
         write_packed(folder, packed)
     current = {unit.id: outcomes[unit.id] for unit in units if unit.id in outcomes}
@@ -64,18 +67,23 @@ def publish(
     manifest = _manifest(settings, packed, current.values())
     manifest = replace(manifest, sources=source_entries(units, current), skipped=skipped)
     if not _is_written(folder, files, manifest):
-        write_manifest(folder, manifest)
-    remove(folder, _strays(files, packed))
+        written(folder / MANIFEST, lambda: write_manifest(folder, manifest))
+    remove_files(folder, _strays(files, packed))
     return manifest
 
 
-def lost_units(folder: Path, outcomes: Mapping[str, Outcome], files: Mapping[str, int] | None = None) -> set[str]:
+def lost_units(
+    folder: Path,
+    outcomes: Mapping[str, Outcome],
+    files: Mapping[str, int] | None = None,
+    packed: Packed | None = None,
+) -> set[str]:
     """The ids of units that are done, but whose rows are nowhere or in a file of another size.
 
-    They are to be extracted again. ``files``: ``list_set(folder)``, which is called where it is not given.
+    They are to be extracted again, if they are still in the plan. ``files`` and ``packed``: as in ``publish``.
     """
     files = list_set(folder) if files is None else files
-    packed = read_packed(folder, files)
+    packed = read_packed(folder, files) if packed is None else packed
     packed_units = packed.without(packed.lost(files)).part_of()
     lost = set()
     for id, outcome in outcomes.items():
@@ -157,7 +165,7 @@ def _is_written(folder: Path, files: Mapping[str, int], manifest: Manifest) -> b
     if MANIFEST not in files:
         return False
     try:
-        return bool(json.loads(read_whole(folder / MANIFEST)) == vars(manifest))
+        return bool(json.loads(read_file(folder / MANIFEST)) == vars(manifest))
     except (FileNotFoundError, ValueError):
         return False
 

@@ -1,14 +1,15 @@
-"""The folder of a set: the names in it, the settings that the set was started with, and one run at a time."""
+"""The folder of a set: its files, the settings that the set was started with, and one run at a time."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from glot.errors import InputError
 from glot.features.schema import MANIFEST, READABLE, SCHEMA_VERSION
-from glot.location import is_remote, list_folder, read_whole, write_json
+from glot.location import is_remote, list_folder, read_whole, write_whole
+from glot.people.retries import retried
 from pipelines.extraction.lease import Lease, hold
 
 RECORDS = ".extraction"  # folder of everything beside the parts and the manifest
@@ -40,7 +41,40 @@ def list_set(folder: Path) -> dict[str, int]:
 
     An object store is asked once for 1,000 files. Files that come or go meanwhile may be in the list or not.
     """
-    return {name: entry.bytes for name, entry in list_folder(folder, recursive=True).items()}
+    found = retried(lambda: list_folder(folder, recursive=True), folder, remote=is_remote(folder), doing="listed")
+    return {name: entry.bytes for name, entry in found.items()}
+
+
+def read_file(path: Path) -> bytes:
+    """The content of a file of a set. FileNotFoundError where it is missing; NotNowError where it cannot be read."""
+    return retried(lambda: read_whole(path), path, remote=is_remote(path))
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Writes a file of a set in one step; errors as in ``written``."""
+    written(path, lambda: write_whole(path, content))
+
+
+def written(path: Path, write: Callable[[], None]) -> None:
+    """Calls ``write``, which writes ``path`` in one step; on an object store again, if it fails in a way that may pass.
+
+    On a disk, an OSError is raised at once, for the disk may be full. NotNowError where a store does not answer.
+    """
+    if is_remote(path):
+        retried(write, path, remote=True, doing="written")
+    else:
+        write()
+
+
+def remove_files(folder: Path, names: Sequence[str]) -> None:
+    """Removes files below ``folder``; those that are gone already are no error. A store is asked once for 1,000."""
+    if not is_remote(folder):
+        for name in names:
+            (folder / name).unlink(missing_ok=True)
+    elif names:
+        store, top = cast(Any, folder).fs, cast(Any, folder).path.rstrip("/")
+        with suppress(FileNotFoundError):
+            retried(lambda: store.rm([f"{top}/{name}" for name in names]), folder, remote=True, doing="cleaned up")
 
 
 def _check_ours(folder: Path) -> None:
@@ -52,11 +86,11 @@ def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
     path = folder / RECORDS / SETTINGS
     settings = {**settings, "schema_version": SCHEMA_VERSION}
     try:
-        text = read_whole(path)
+        text = read_file(path)
     except FileNotFoundError:
         if is_remote(folder):
             _check_ours(folder)
-        write_json(path, settings)
+        write_file(path, f"{json.dumps(settings, indent=1)}\n".encode())
         return
     try:
         before = json.loads(text)

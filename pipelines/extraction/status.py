@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from glot.features.schema import MANIFEST
-from glot.location import is_remote, read_whole
+from glot.location import is_remote
 from pipelines.extraction.earlier_sets import earlier_records
 from pipelines.extraction.outcomes import DAMAGED, DONE, FAILED, Outcome, log_entries, read_outcomes
 from pipelines.extraction.plan import Plan
-from pipelines.extraction.settings import LOCK, RECORDS, list_set
+from pipelines.extraction.settings import LOCK, RECORDS, list_set, read_file
 
 WINDOW_SECONDS = 600.0  # the rate is that of this last time of a run
 SHOWN_REASONS = 3  # of each kind
@@ -51,7 +51,7 @@ def _holder(folder: Path, files: Mapping[str, int]) -> str:
     path = folder / RECORDS / LOCK
     if is_remote(folder):
         try:
-            note = json.loads(read_whole(path))
+            note = json.loads(read_file(path))
         except (FileNotFoundError, ValueError):
             return "no run is at work"
         return f"a run is at work on {note.get('host')} (process {note.get('pid')}), or was killed there"
@@ -110,7 +110,7 @@ def _published(folder: Path, files: Mapping[str, int]) -> str:
     if MANIFEST not in files:
         return "not published yet: there is no manifest"
     try:
-        manifest = json.loads(read_whole(folder / MANIFEST))
+        manifest = json.loads(read_file(folder / MANIFEST))
         parts = len(manifest["parts"])
         held = f"{manifest['rows']} rows of {manifest['tracks']} tracks in {parts} {'part' if parts == 1 else 'parts'}"
     except (FileNotFoundError, ValueError, KeyError, TypeError):
