@@ -4,6 +4,7 @@ Failures that may pass are tried again, then raised as NotNowError; FileNotFound
 remote file is read from a copy on this machine's disk (``source_cache``); a long one is streamed, range by range.
 """
 
+import errno
 import io
 import os
 from collections.abc import Iterator, Mapping
@@ -74,7 +75,10 @@ def _open_remote(path: Path, expected: Mapping[str, Any]) -> tuple[BinaryIO | Ra
         if copy := cached_copy(uri, version, None):
             return copy, version
     file = store.open(inside, "rb", cache_type="none")
-    version = version_of(getattr(file, "details", None) or store.info(inside))
+    facts = getattr(file, "details", None) or store.info(inside)
+    if facts.get("type") == "directory":
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), uri)
+    version = version_of(facts)
     ranges = Ranges(file, version.bytes)
 
     def blocks() -> Iterator[bytes]:

@@ -99,8 +99,10 @@ def test_a_missing_file_and_a_folder_are_the_inputs_fault(tmp_path: Path, flaky_
         for read in (open_file, read_bytes):
             with pytest.raises(FileNotFoundError):
                 read(path)
-    with pytest.raises(IsADirectoryError):
-        open_file(tmp_path)
+    remote(flaky_store, "folder/file", b"1")
+    for path in (tmp_path, location(f"{flaky_store.uri}/folder")):
+        with pytest.raises(IsADirectoryError):
+            open_file(path)
 
 
 def test_a_file_that_grows_is_noticed(tmp_path: Path) -> None:
@@ -245,12 +247,23 @@ def packets(file: Any) -> list[bytes]:
         return [bytes(next(demuxed)) for _ in range(200)]
 
 
-def test_a_decoder_passes_the_failure_on(flaky_store: FlakyStore, streamed: None, quick_clients: None) -> None:
-    """FFmpeg takes an error for the end of the file; PyAV raises the error all the same."""
-    path = remote(flaky_store, "failing.mp4", CONTENT)
-    with flaky_store.failing(1.0, [BUSY]), pytest.raises(NotNowError):
-        open_file(path)
+def test_a_decoder_passes_the_failure_on(
+    flaky_store: FlakyStore, streamed: None, quick_clients: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FFmpeg takes an error for the end of the file; PyAV raises it all the same, from opening and from reading."""
+    monkeypatch.setattr(ranges, "FIRST", 8 << 10)
+    monkeypatch.setattr(ranges, "MOST", 8 << 10)
+    path = remote(flaky_store, "failing.mp4", noise(tmp_path / "long.mp4").read_bytes())
     file = open_file(path)
     with flaky_store.failing(1.0, [BUSY]), pytest.raises(NotNowError):
         av.open(file, format="mov")
     assert isinstance(file.failure, NotNowError)
+    for good in range(3):
+        file = open_file(path)
+        with av.open(file, format="mov") as container:
+            frames = container.decode(video=0)
+            for _ in range(good + 1):
+                next(frames)
+            with flaky_store.failing(1.0, [BUSY]), pytest.raises(NotNowError):
+                list(frames)
+        assert isinstance(file.failure, NotNowError)
