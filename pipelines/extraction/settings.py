@@ -15,6 +15,7 @@ from pipelines.extraction.lease import Lease, hold
 RECORDS = ".extraction"  # folder of everything beside the parts and the manifest
 SETTINGS = "settings.json"  # in RECORDS
 LOCK = "lock"  # in RECORDS
+IMPLIED = {"dtype": "float32"}  # settings that are written only where they are others
 
 
 @contextmanager
@@ -110,12 +111,16 @@ def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
 
 def _identity(value: Any) -> Any:
     """What must be equal. If there is a hash, it is the hash, because a file may be moved or renamed, and the dtype."""
-    return (value["hash"], value.get("dtype")) if isinstance(value, dict) and "hash" in value else value
+    return (
+        (value["hash"], value.get("dtype", IMPLIED["dtype"])) if isinstance(value, dict) and "hash" in value else value
+    )
 
 
 def _differences(old: Any, new: Any) -> tuple[str, str]:
     if not (isinstance(old, dict) and isinstance(new, dict)):
         return str(old), str(new)
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    old_text, new_text = (", ".join(f"{key} {value.get(key)}" for key in keys) for value in (old, new))
+    old_text, new_text = (
+        ", ".join(f"{key} {value.get(key, IMPLIED.get(key))}" for key in keys) for value in (old, new)
+    )
     return old_text, new_text
