@@ -272,3 +272,46 @@ def test_float16_rows_are_packed_as_they_are(tmp_path: Path) -> None:
     publish(tmp_path, settings, [one], read_outcomes(tmp_path), run=lambda t: pack_all(tmp_path, t), if_empty="")
     found = np.array(read_table(tmp_path)["feature"].to_pylist())
     assert np.array_equal(found, pieces[0][1].astype(np.float16))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_any_history_ends_in_the_rows_of_the_plan(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sources come, change and go, units fail and are done later, parts get lost; every published set is right."""
+    monkeypatch.setattr(packing, "PART_BYTES", 15 * ROW_BYTES)
+    monkeypatch.setattr(packing, "MOST_BYTES", 30 * ROW_BYTES)
+    chance = np.random.default_rng(seed)
+    live: dict[str, dict[PlanUnit, People]] = {}  # by the name of the source
+    done: set[PlanUnit] = set()
+    for generation in range(8):
+        for name in [name for name in live if chance.random() < 0.15]:
+            del live[name]
+        for number in range(int(chance.integers(1, 5))):
+            name = f"{chance.integers(12):02d}.mp4" if chance.random() < 0.5 else f"{generation}-{number}.mp4"
+            live.pop(name, None)
+            live[name] = {
+                unit(name, 10 * place, generation=generation): random_people(chance)
+                for place in range(int(chance.integers(1, 7)))
+            }
+        planned = {key: people for units in live.values() for key, people in units.items()}
+        outcomes = read_outcomes(tmp_path)
+        lost = lost_units(tmp_path, outcomes)
+        work = {key: people for key, people in planned.items() if key not in done or key.id in lost}
+        work = {key: people for key, people in work.items() if chance.random() < 0.8 or generation == 7}
+        extract(tmp_path, work, run=f"run{generation}")
+        done |= work.keys()
+        with_rows = {
+            key: people for key, people in planned.items() if key in done and (key.id not in lost or key in work)
+        }
+        if expected_rows(with_rows):
+            manifest = finish(tmp_path, planned)
+            assert_right(tmp_path, with_rows)
+            assert all(part["rows"] >= 1 for part in manifest.parts)
+        if chance.random() < 0.3 and generation < 7:
+            for part in list(tmp_path.glob("part-*"))[:1]:
+                part.unlink()
+    assert not lost_units(tmp_path, read_outcomes(tmp_path)) & {key.id for units in live.values() for key in units}
+
+
+def random_people(chance: np.random.Generator) -> People:
+    there = [person for person in "abc" if chance.random() < 0.6]
+    return {person: (int(chance.integers(3)), int(chance.integers(1, 8))) for person in there}
