@@ -1,8 +1,12 @@
 """3DPW's folders in (von Marcard et al. 2018), clips out: one for each person in a sequence.
 
-imageFiles/<sequence>/image_00000.jpg and sequenceFiles/{train,validation,test}/<sequence>.pkl (Python-2 pickles).
+imageFiles/<sequence>/image_00000.jpg and sequenceFiles/{train,validation,test}/<sequence>.pkl (Python-2 pickles). A
+sample that make_sample rendered has these folders, too, and the frame rates of its sequences in sample.json.
 """
 
+import json
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from glot.errors import InputError
+from glot.features.dataset_folders import SAMPLE_FILE
 from glot.human.body import Body
 from glot.human.crop import DEFAULT_CROP_SCALE
 from glot.human.joints import COMMON14, SPIN49, THREEDPW_2D, match
@@ -22,7 +27,7 @@ from pipelines.decoders.clips import Clip, Decoded, Decoder, Unit
 from pipelines.decoders.source_entries import NOTHING, Before, check_root, unit_of_pictures
 
 SPLITS = ("train", "validation", "test")
-FPS = 30.0
+FPS = 30.0  # of 3DPW itself, and of samples whose sample.json has no frame rates
 ENLARGE = 1.1
 REFERENCE_FEATURE_SCALE = 1.3  # crop scale of the published features; their 2D targets are at 1.2
 FEWEST_VISIBLE = 7  # of the 12 limb joints; with this rule the counts are the published ones
@@ -52,7 +57,27 @@ def find_units(root: Path, split: str, before: Before = NOTHING) -> list[Unit]:
         raise InputError(f"{folder}: no .pkl files in it; unpack 3DPW's sequenceFiles.zip there")
     if not (root / "imageFiles").is_dir():
         raise InputError(f"{root / 'imageFiles'}: there is no such folder; unpack 3DPW's imageFiles.zip into --root")
-    return [unit_of_pictures(root, file, f"imageFiles/{file.stem}", before) for file in files]
+    rates = sample_rates(root)
+    units = [unit_of_pictures(root, file, f"imageFiles/{file.stem}", before) for file in files]
+    return [replace(unit, facts={"fps": rates[unit.name]}) if unit.name in rates else unit for unit in units]
+
+
+def sample_rates(root: Path) -> dict[str, float]:
+    """The frame rates (frames/s) of a rendered sample's sequences by their names; {} if its sample.json has none.
+
+    {} for 3DPW itself, too, which has no sample.json.
+    """
+    file = root / SAMPLE_FILE
+    if not file.is_file():
+        return {}
+    try:
+        rates = json.loads(file.read_text()).get("fps", {})
+        rates = {str(name): float(rate) for name, rate in rates.items()}
+    except (ValueError, AttributeError, TypeError, OverflowError):
+        raise InputError(f"{file}: damaged; remove {root} and render the sample again") from None
+    if wrong := [name for name, rate in rates.items() if not (rate > 0 and math.isfinite(rate))]:
+        raise InputError(f"{file}: the frame rate of {wrong[0]} is {rates[wrong[0]]:g}; render the sample again")
+    return rates
 
 
 def decode(root: Path, unit: Unit, body: Body, preprocessing: str) -> Decoded:
@@ -90,7 +115,7 @@ def decode(root: Path, unit: Unit, body: Body, preprocessing: str) -> Decoded:
         clips.append(
             Clip(
                 track_id=f"{unit.name}_{person}",
-                fps=FPS,
+                fps=float(unit.facts.get("fps", FPS)),
                 crop_scale=DEFAULT_CROP_SCALE,
                 gender=data["genders"][person],
                 frame_index=frames,

@@ -1,4 +1,4 @@
-"""Motions and a body in, a small synthetic video dataset in the layout of 3DPW out.
+"""Motions and a body in, a small synthetic video dataset in the layout of 3DPW out, and its frame rates in sample.json.
 
 Every sequence is rendered under a temporary name, then renamed. Its .pkl is written last, and sample.json after all
 sequences. So a file with its final name is whole, and the same command continues an unfinished sample.
@@ -22,7 +22,7 @@ from pipelines.motions.motion_clip import FPS
 from pipelines.scenes.render_folder import check_settings, check_unused, read_settings, write_settings
 from pipelines.scenes.render_processes import RenderSource, render_jobs
 from pipelines.scenes.sample_sheet import write_sample_sheet
-from pipelines.scenes.sequence import UNFINISHED, annotation_file, image_folder, render_sequence
+from pipelines.scenes.sequence import UNFINISHED, annotation_file, every_of, image_folder, render_sequence
 from pipelines.scenes.sequence_plan import SPLITS, PlannedSequence, hash_of_clips, plan_sequences, split_clips
 from pipelines.scenes.spec import EARLIER_SETTINGS, MakeSampleSpec, SampleSettings
 
@@ -83,7 +83,9 @@ def build_sample(
     write_whole(out / "README.txt", readme.encode())
     shutil.rmtree(out / UNFINISHED, ignore_errors=True)
     splits = split_clips(names, seed=settings.seed)
-    content = _as_json(settings) | {"clips": splits, "names": [sequence.name for sequence in planned]}
+    # The layout of 3DPW has no frame rates, so they are here.
+    fps = {sequence.name: FPS / every_of(settings, sequence) for sequence in planned}
+    content = _as_json(settings) | {"clips": splits, "names": [sequence.name for sequence in planned], "fps": fps}
     write_settings(out / SAMPLE_FILE, content, indent=2)
     return planned
 

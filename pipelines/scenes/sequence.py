@@ -60,6 +60,11 @@ def render_sequence(
     dump(sequence_record(rng, sequence.name, people, camera, poses2d), annotation_file(out, sequence))
 
 
+def every_of(settings: SampleSettings, sequence: PlannedSequence) -> int:
+    """Of the frames of its motion, a sequence has every n-th only; this n."""
+    return settings.every[sequence.index % len(settings.every)]
+
+
 def cast_people(
     rng: np.random.Generator,
     settings: SampleSettings,
@@ -73,7 +78,7 @@ def cast_people(
     In train, most motions are varied, because a network soon memorises half a minute of clips. In the other splits,
     people move as they were recorded.
     """
-    every = settings.every[sequence.index % len(settings.every)]
+    every = every_of(settings, sequence)
     frames = int(rng.integers(*FRAMES)) * every
     clips_of_split = {name: clips[name] for name in sequence.clips}
     people: list[PosedPerson] = []

@@ -1,5 +1,6 @@
 """The 3DPW decoder: which rows it keeps, what is in its columns, and that every broken file is reported in one line."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,29 @@ def test_units_are_sorted_and_know_their_files(tmp_path: Path) -> None:
         "modified": status.st_mtime_ns,
     }
     assert images == {"path": "imageFiles/a_00", "files": 3}
+
+
+def test_a_rendered_sample_has_the_frame_rates_of_its_sample_json(tmp_path: Path, body: Body) -> None:
+    for name in ("slow", "usual"):
+        write_sequence(tmp_path, name)
+
+    def rates() -> dict[str, set[float]]:
+        units = find_units(tmp_path, "test")
+        units = [Unit.from_json(unit.to_json()) for unit in units]  # as a worker gets them
+        return {unit.name: {clip.fps for clip in decode(tmp_path, unit, body, "corrected").clips} for unit in units}
+
+    assert rates() == {"slow": {30.0}, "usual": {30.0}}, "3DPW itself"
+    file = tmp_path / "sample.json"
+    for content, slow in (
+        ({"every": [2]}, 30.0),  # made before the rates were written
+        ({"fps": {"slow": 7.5, "other": 1}}, 7.5),
+    ):
+        file.write_text(json.dumps(content))
+        assert rates() == {"slow": {slow}, "usual": {30.0}}
+    for text in ("{", "[]", '{"fps": 15}', '{"fps": {"slow": 0}}', '{"fps": {"slow": NaN}}', '{"fps": {"slow": "x"}}'):
+        file.write_text(text)
+        with pytest.raises(InputError, match=r"sample.json: .*render the sample again"):
+            find_units(tmp_path, "test")
 
 
 def test_rows_labels_and_order(tmp_path: Path, body: Body) -> None:

@@ -22,6 +22,7 @@ from glot.errors import InputError
 from glot.human.body import Body, load_body
 from glot.human.joints import SPIN49, THREEDPW_2D
 from glot.human.safe_pickle import load_pickle
+from pipelines.decoders.threedpw import THREEDPW
 from pipelines.motions.mocap import load_motions
 from pipelines.motions.motion_clip import MIRROR, MotionClip
 from pipelines.motions.random_motion import random_chain
@@ -288,6 +289,17 @@ def test_lower_frame_rates_and_higher_cameras(motions: dict[str, MotionClip], bo
     rates = np.array([(1, 3)[sequence.index % 2] for sequence in train])
     assert np.median(ratio[rates == 1]) < 1.5 and np.median(ratio[rates == 3]) > 2
     assert slow[1].max() > 3.2 > usual[1].max()
+
+
+def test_frame_rates_reach_the_clips_of_the_decoder(tmp_path: Path, motions: dict[str, MotionClip], body: Body) -> None:
+    chosen = replace(settings(motions, image_size=64), every=(1, 2))
+    planned = build_sample(tmp_path / "sample", chosen, RenderSource(None, motions))
+    fps = {
+        unit.name: {clip.fps for clip in THREEDPW.decode(tmp_path / "sample", unit, body, "corrected").clips}
+        for split in ("train", "test")
+        for unit in THREEDPW.find(tmp_path / "sample", split)
+    }
+    assert fps == {sequence.name: {30.0 / (1, 2)[sequence.index % 2]} for sequence in planned}
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path, motions: dict[str, MotionClip]) -> None:
