@@ -170,12 +170,25 @@ def test_an_unreadable_video_is_an_error_and_a_cut_one_is_used_up_to_the_cut(
     assert person["last"] < summary["frames"]
 
 
-def test_given_boxes_replace_the_detector(tmp_path: Path, walk: Path, checkpoint: Path) -> None:
+def test_given_boxes_replace_the_detector(
+    tmp_path: Path, walk: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     box = [SIZE[0] / 2 - 90, 75, 180, 200]
     (tmp_path / "boxes.json").write_text(json.dumps({"Ada": {"frames": [1, 2, 5], "bbox": [box] * 3}}))
     assert predict(walk, out=tmp_path, checkpoint=checkpoint, tracks=tmp_path / "boxes.json", film=False) == 0
     motion = read_motion(tmp_path / "walk" / "person-Ada.npz")
     assert motion.person == "Ada" and motion.frames.tolist() == [1, 2, 3, 4, 5]
+    assert "left out" not in capsys.readouterr().out
+    left, top, width, height = box
+    lines = [
+        f"{frame},{person},{left},{top},{width},{height},1,{kind},1\n"
+        for person, kind in ((4, 1), (5, 3), (6, 12))  # a pedestrian, a car, a reflection
+        for frame in (2, 3)
+    ]
+    (tmp_path / "gt.txt").write_text("".join(lines))
+    assert predict(walk, out=tmp_path / "mot", checkpoint=checkpoint, tracks=tmp_path / "gt.txt", film=False) == 0
+    assert capsys.readouterr().out.count("4 boxes are no pedestrians by MOT's flag and class, left out") == 1
+    assert sorted(path.name for path in (tmp_path / "mot" / "walk").glob("*.npz")) == ["person-4.npz"]
 
 
 def test_smpl_spins_weights_and_a_published_checkpoint(tmp_path: Path, walk: Path) -> None:
