@@ -15,7 +15,7 @@ import numpy as np
 from glot.code_version import code_version
 from glot.errors import InputError
 from glot.features.schema import MANIFEST, Manifest, write_manifest
-from glot.location import open_parquet
+from glot.location import is_remote, open_parquet
 from pipelines.decoders.clips import Unit
 from pipelines.extraction.fragments import UNITS
 from pipelines.extraction.ledger import Record
@@ -51,7 +51,7 @@ def publish(
     files = list_set(folder) if files is None else files
     found = read_packed(folder, files) if packed is None else packed
     packed = found.without(found.lost(files))
-    rows = _rows_of(units, outcomes, packed, files)
+    rows = _rows_of(folder, units, outcomes, packed, files)
     skipped = skipped_entries(units, outcomes, {unit.id for unit in rows})
     if not rows:
         first = f"; the first reason: {skipped[0]['what']}: {skipped[0]['reason']}" if skipped else ""
@@ -93,7 +93,11 @@ def lost_units(
 
 
 def _rows_of(
-    units: Sequence[PlanUnit], outcomes: Mapping[str, Outcome], packed: Packed, files: Mapping[str, int]
+    folder: Path,
+    units: Sequence[PlanUnit],
+    outcomes: Mapping[str, Outcome],
+    packed: Packed,
+    files: Mapping[str, int],
 ) -> list[UnitRows]:
     """Where the rows of the finished units are, in the order of the plan."""
     part_of = packed.part_of()
@@ -102,7 +106,7 @@ def _rows_of(
         outcome = outcomes.get(unit.id)
         if outcome is None or outcome.kind != DONE or not outcome.fragment:
             continue
-        file = part_of.get(unit.id) or _fragment(outcome, files)
+        file = part_of.get(unit.id) or _fragment(outcome, files) or _late_fragment(folder, outcome)
         if file:
             rows.append(UnitRows(unit.id, unit.source, outcome.rows, outcome.fragment["bytes"], file))
     return rows
@@ -114,6 +118,18 @@ def _fragment(outcome: Outcome, files: Mapping[str, int]) -> str:
         return ""
     name = f"{RECORDS}/{UNITS}/{outcome.fragment['name']}"
     return name if files.get(name) == outcome.fragment["bytes"] else ""
+
+
+def _late_fragment(folder: Path, outcome: Outcome) -> str:
+    """As ``_fragment``, for one that is not listed: other nodes' new files may be missing for some seconds in the
+    listing of a disk that is shared over a network."""
+    if is_remote(folder) or not outcome.fragment:
+        return ""
+    name = f"{RECORDS}/{UNITS}/{outcome.fragment['name']}"
+    try:
+        return _fragment(outcome, {name: (folder / name).stat().st_size})
+    except FileNotFoundError:
+        return ""
 
 
 def _row_bytes(settings: Mapping[str, Any]) -> int:

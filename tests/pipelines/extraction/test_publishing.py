@@ -228,6 +228,13 @@ def test_a_fragment_that_was_cut_short_is_lost(tmp_path: Path) -> None:
     assert lost_units(tmp_path, read_outcomes(tmp_path)) == {"0000/run.mp4"}
 
 
+def test_a_fragment_that_a_listing_lacks_is_looked_up(tmp_path: Path) -> None:
+    extract(tmp_path, FIRST)
+    late = fragment_path(tmp_path, "0000/run.mp4").relative_to(tmp_path).as_posix()
+    manifest = finish(tmp_path, FIRST, files={name: size for name, size in list_set(tmp_path).items() if name != late})
+    assert not manifest.skipped and manifest.rows == 37
+
+
 def test_what_ranges_of_a_source_say_alike_is_said_once(tmp_path: Path) -> None:
     ranges = [unit("walk.mp4", start) for start in (0, 10, 20)]
     extract(tmp_path, {ranges[0]: {"a": (0, 5)}, unit("run.mp4"): {"a": (0, 5)}})
