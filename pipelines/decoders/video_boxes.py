@@ -34,10 +34,9 @@ def find_boxes(videos: Sequence[str], tracks: Path, before: Before) -> PlannedBo
     """The entries of all ``videos``. A file of many videos is read only if it has changed since ``before``."""
     if is_shared(tracks):
         note = _entry(tracks)
-        hashes = before.hashes
-        if before.tracks is not None and before.tracks != note:
+        hashes = before.hashes  # empty in a first run: they come when the boxes are read for the plan
+        if hashes and before.tracks != note:
             hashes = {video: hash_of(boxes) for video, boxes in boxes_of(videos, tracks)}
-        # In a first run, the hashes come when the boxes are read.
         entries = {video: {"path": tracks.name, "hash": hashes[video]} for video in videos if video in hashes}
         return PlannedBoxes(dict.fromkeys(videos, {"path": tracks.name}) | entries, {}, note)
     found = match_tracks(videos, tracks)

@@ -17,11 +17,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from glot.errors import InputError
-from glot.location import read_whole
 from pipelines.decoders.clips import Unit
 from pipelines.decoders.source_entries import Before
 from pipelines.extraction.plan_file import FOLDER, NOTE, UNITS, to_text, unit_of, units_path
-from pipelines.extraction.settings import RECORDS, list_set
+from pipelines.extraction.settings import RECORDS, list_set, read_file
 
 FILE = re.compile(rf"{re.escape(RECORDS)}/{FOLDER}/(\d{{4,}})\.parquet")
 
@@ -32,10 +31,10 @@ class Plan:
     They are in order of generation, then of the sources' names as they were found, then of ``start``.
     """
 
-    def __init__(self, table: pa.Table, generation: int, note: Mapping[str, Any]) -> None:
+    def __init__(self, table: pa.Table, files: Sequence[int], note: Mapping[str, Any]) -> None:
         self.table = table  # UNITS, and the columns generation and row (number of the row in that generation's file)
-        self.generation = generation  # the last one, -1 before the first
-        self.note = note  # what was noted with it
+        self.files = files  # the generations
+        self.note = note  # what was noted with the last one
 
     @classmethod
     def read(cls, folder: Path, files: Mapping[str, int] | None = None) -> "Plan":
@@ -44,7 +43,11 @@ class Plan:
         ``files`` is ``list_set(folder)``, which is called where it is not given. InputError where a file is damaged.
         """
         files = list_set(folder) if files is None else files
-        numbers = sorted(int(found[1]) for name in files if (found := FILE.fullmatch(name)))
+        return cls.of_generations(folder, sorted(int(found[1]) for name in files if (found := FILE.fullmatch(name))))
+
+    @classmethod
+    def of_generations(cls, folder: Path, numbers: Sequence[int]) -> "Plan":
+        """The plan of these generations. They are read one after the other, whole, but without the boxes."""
         tables, note = [], {}
         for number in numbers:
             table = _read(units_path(folder, number))
@@ -54,11 +57,16 @@ class Plan:
             tables.append(table.append_column("generation", pa.array(np.full(len(table), number, np.int32))))
         if not tables:
             columns = [*UNITS, pa.field("row", pa.int64()), pa.field("generation", pa.int32())]
-            return cls(pa.schema(columns).empty_table(), -1, {})
-        return cls(_live(pa.concat_tables(tables)), numbers[-1], note)
+            return cls(pa.schema(columns).empty_table(), [], {})
+        return cls(_live(pa.concat_tables(tables)), numbers, note)
 
     def __len__(self) -> int:
         return len(self.table)
+
+    @property
+    def generation(self) -> int:
+        """The last generation; -1 before the first."""
+        return self.files[-1] if self.files else -1
 
     @cached_property
     def ids(self) -> list[str]:
@@ -137,7 +145,7 @@ def _live(table: pa.Table) -> pa.Table:
 
 def _read(path: Path) -> pa.Table:
     try:
-        return pq.read_table(pa.BufferReader(read_whole(path)))
+        return pq.read_table(pa.BufferReader(read_file(path)))
     except pa.ArrowInvalid as error:
         raise InputError(
             f"{path}: not readable as Parquet ({error}); restore it or extract into another --out"

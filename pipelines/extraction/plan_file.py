@@ -15,10 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from glot.location import is_remote, move_in, open_parquet, temporary_of, write_whole
-from glot.people.track_files import FrameBoxes
+from glot.location import is_remote, move_in, open_parquet, temporary_of
+from glot.people.frame_boxes import FrameBoxes
+from glot.people.retries import retried
 from pipelines.decoders.clips import Unit
-from pipelines.extraction.settings import RECORDS
+from pipelines.extraction.settings import RECORDS, write_file, written
 
 FOLDER = "plan"  # in RECORDS
 UNITS_IN_GROUP = 1000  # in a row group of units
@@ -125,7 +126,8 @@ class PlanWriter:
 @contextmanager
 def written_plan(folder: Path, generation: int, note: Mapping[str, Any]) -> Iterator[PlanWriter]:
     """A writer of a generation's plan, which appears in ``folder`` when the block ends without an error."""
-    (folder / RECORDS / FOLDER).mkdir(parents=True, exist_ok=True)
+    if not is_remote(folder):
+        (folder / RECORDS / FOLDER).mkdir(parents=True, exist_ok=True)
     target = boxes_path(folder, generation)
     temporary = temporary_of(Path(tempfile.gettempdir()) / target.name if is_remote(folder) else target)
     writer = PlanWriter(temporary)
@@ -134,10 +136,10 @@ def written_plan(folder: Path, generation: int, note: Mapping[str, Any]) -> Iter
         table = writer.table(note)
         writer.close()
         if temporary.exists():
-            move_in(temporary, target)
+            written(target, lambda: move_in(temporary, target))
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd", row_group_size=UNITS_IN_GROUP)
-        write_whole(units_path(folder, generation), sink.getvalue().to_pybytes())
+        write_file(units_path(folder, generation), sink.getvalue().to_pybytes())
     finally:
         writer.close()
         temporary.unlink(missing_ok=True)
@@ -146,8 +148,13 @@ def written_plan(folder: Path, generation: int, note: Mapping[str, Any]) -> Iter
 def read_units(folder: Path, generation: int, rows: Sequence[int]) -> list[Unit]:
     """The units in these rows of a generation's file, with their boxes, in the order of ``rows``.
 
-    Only the row groups that hold them are read.
+    Only the row groups that hold them are read. NotNowError where they cannot be read now.
     """
+    path = units_path(folder, generation)
+    return retried(lambda: _read_units(folder, generation, rows), path, remote=is_remote(folder))
+
+
+def _read_units(folder: Path, generation: int, rows: Sequence[int]) -> list[Unit]:
     numbers = np.asarray(rows, np.int64)
     with open_parquet(units_path(folder, generation)) as file:
         groups, inverse = np.unique(numbers // UNITS_IN_GROUP, return_inverse=True)

@@ -41,8 +41,9 @@ def update_plan(
     boxes = getattr(found, "boxes", None)
     note = {"tracks": boxes.note} if boxes and boxes.note else {}
     if changes or plan.note != note:
-        append(folder, plan.generation + 1, changes, run, decoder.tracks, note=note)
-        plan = Plan.read(folder)
+        generation = plan.generation + 1
+        append(folder, generation, changes, run, decoder.tracks, note=note)
+        plan = Plan.of_generations(folder, [*plan.files, generation])
     return plan, changes
 
 

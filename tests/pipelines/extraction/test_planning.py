@@ -2,7 +2,9 @@
 
 import json
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from glot.errors import InputError
 from glot.human.body import load_body
 from glot.location import location
 from pipelines.decoders import unit_cuts
-from pipelines.decoders.clips import Decoder
+from pipelines.decoders.clips import Decoder, Unit
 from pipelines.decoders.threedpw import THREEDPW
 from pipelines.decoders.video_dataset import VIDEO, video_decoder
 from pipelines.extraction import plan_file
@@ -197,7 +199,7 @@ def test_a_plan_that_was_not_finished_is_made_again(tmp_path: Path, monkeypatch:
         write_film(root / f"{number}.mkv")
     tracks = write_boxes(tmp_path / "boxes.json", {f"{number}.mkv": 1 for number in range(3)})
     with monkeypatch.context() as patch:
-        patch.setattr(plan_file, "write_whole", lambda path, content: (_ for _ in ()).throw(OSError(28, "No space")))
+        patch.setattr(plan_file, "write_file", lambda path, content: (_ for _ in ()).throw(OSError(28, "No space")))
         with pytest.raises(OSError, match="No space"):
             updated(folder, root, video_decoder(tracks))
     assert len(Plan.read(folder)) == 0 and boxes_path(folder, 0).exists()
@@ -222,3 +224,45 @@ def test_names_that_are_no_text_are_planned_and_refused_when_they_are_decoded(tm
     assert os.fsencode(unit.images) == b"caf\xe9.mkv" and not updated(tmp_path / "set", tmp_path / "films")[1]
     with pytest.raises(InputError, match=r"caf\\xe9.mkv: its name is not UTF-8"):
         VIDEO.decode(tmp_path / "films", unit, load_body(), "corrected")
+
+
+def test_chunks_may_come_in_any_order_and_get_lost(tmp_path: Path) -> None:
+    root, folder = tmp_path / "films", tmp_path / "set"
+    for number in range(130):
+        (root / f"{number // 10:02d}").mkdir(parents=True, exist_ok=True)
+        (root / f"{number // 10:02d}/{number:03d}.mp4").write_bytes(b"film")
+
+    def run(chunks: list[list[Unit]]) -> Iterator[list[Unit]]:
+        assert [len(chunk) for chunk in chunks] == [64, 64, 2]
+        yield from (whole(root, chunk) for chunk in (chunks[2], chunks[0]))
+
+    decoder = VIDEO._replace(cut=lambda root, source: [replace(source, frames=1)])
+    plan, _ = update_plan(folder, Plan.read(folder), decoder, root, "test", run=run)
+    assert len(plan) == 66 and plan.names == sorted(plan.names)
+    plan, changes = update_plan(folder, plan, decoder, root, "test", run=in_turn(decoder, root))
+    assert changes.describe() == "64 new, 66 as before" and len(plan) == 130
+
+
+def whole(root: Path, chunk: list[Unit]) -> list[Unit]:
+    return [replace(source, frames=1) for source in chunk]
+
+
+def test_a_hundred_times_as_many_videos_take_a_hundred_times_as_long(tmp_path: Path) -> None:
+    """Each video had read and hashed the whole file of boxes: four times as long for twice as many."""
+
+    def seconds(count: int) -> float:
+        videos = [f"camera_{number // 100:03d}/{number:06d}.mp4" for number in range(count)]
+        tracks = write_boxes(tmp_path / f"{count}.json", dict.fromkeys(videos, 1), frames=2)
+        folder, root = tmp_path / f"set-{count}", tmp_path / f"films-{count}"
+        for video in videos:
+            (root / video).parent.mkdir(parents=True, exist_ok=True)
+            (root / video).touch()
+        decoder = video_decoder(tracks)._replace(cut=lambda root, source: [replace(source, frames=2)])
+        start = time.process_time()
+        for _ in range(2):
+            plan, _ = updated(folder, root, decoder)
+        assert len(plan) == count
+        return time.process_time() - start
+
+    seconds(10)  # what is slow only the first time
+    assert seconds(5000) < 300 * max(seconds(50), 0.01)
