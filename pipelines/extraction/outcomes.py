@@ -138,7 +138,8 @@ def _read_all(folder: Path, names: Sequence[str]) -> Iterator[tuple[str, bytes]]
     if is_remote(folder) and names:
         place: Any = folder
         paths = {f"{place.path.rstrip('/')}/{name}": name for name in names}
-        found = place.fs.cat(list(paths), on_error="return")
+        # s3fs asks for the size of a file before it reads it in pieces at once.
+        found = place.fs.cat(list(paths), on_error="return", max_concurrency=1)
         for path, content in found.items():
             if isinstance(content, bytes):
                 yield paths[path], content

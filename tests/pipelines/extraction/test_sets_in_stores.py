@@ -1,5 +1,7 @@
 """Sets in an object store: the same parts as on a disk, few requests, and a store that fails now and then."""
 
+import os
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,14 +10,19 @@ import pytest
 from glot.features.schema import read_table
 from glot.location import location
 from pipelines.decoders.clips import Unit
+from pipelines.decoders.video_dataset import VIDEO
 from pipelines.extraction import packing
+from pipelines.extraction.earlier_sets import continue_earlier
 from pipelines.extraction.manifest_entries import PlanUnit, units_of
 from pipelines.extraction.outcomes import Outcome, OutcomeLog, read_outcomes
 from pipelines.extraction.packed import read_packed
 from pipelines.extraction.plan import Plan
 from pipelines.extraction.plan_file import written_plan
+from pipelines.extraction.planning import in_turn, update_plan
 from pipelines.extraction.publishing import lost_units, publish
-from pipelines.extraction.settings import list_set
+from pipelines.extraction.settings import RECORDS, list_set, open_set
+from pipelines.extraction.status import describe_status
+from tests.fixtures.places import ROOT
 from tests.fixtures.unit_rows import FEATURES, SETTINGS, extract, pack_all, unit
 
 if TYPE_CHECKING:
@@ -110,3 +117,37 @@ def rerun(folder: Path) -> int:
     assert not lost_units(folder, outcomes, files, packed)
     publish(folder, SETTINGS, units, outcomes, run=lambda _: [], if_empty="", files=files, packed=packed)
     return len(outcomes)
+
+
+def test_the_status_of_a_set_in_a_store_is_read_with_few_requests(flaky_store: "FlakyStore") -> None:
+    folder = location(f"{flaky_store.uri}/status")
+    with open_set(folder, SETTINGS):
+        with written_plan(folder, 0, {}) as plan:
+            plan.add(Unit("a.mp4", "a.mp4", "a.mp4", 10, ({"path": "a.mp4", "bytes": 7},)), 0)
+        (one,) = units_of(Plan.read(folder))
+        extract(folder, {one: {"a": (0, 5)}})
+        with flaky_store.counted() as requests:
+            text = describe_status(folder, Plan.read(folder))
+        assert {request.method for request in requests} == {"GET"} and len(requests) < 8
+        assert f"a run is at work on {socket.gethostname()} (process {os.getpid()}), or was killed there" in text
+        finish(folder, [one])
+    text = describe_status(folder, Plan.read(folder))
+    assert "no run is at work" in text and "published: 5 rows of 1 tracks in 1 part" in text
+
+
+def test_a_set_of_earlier_code_in_a_store_is_continued(flaky_store: "FlakyStore", tmp_path: Path) -> None:
+    folder = location(f"{flaky_store.uri}/earlier")
+    stored = ROOT / "tests" / "fixtures" / "earlier_sets" / "finished"
+    for name in list_set(stored):
+        (folder / name).write_bytes((stored / name).read_bytes())
+    (folder / RECORDS / "lock").unlink()
+    for name, size in (("jump.mp4", 4), ("run.mp4", 5), ("walk.mp4", 6)):
+        (tmp_path / name).write_bytes(b"v" * size)
+    settings = {**SETTINGS, "split": "test"}
+    with open_set(folder, settings):
+        assert continue_earlier(folder, VIDEO, tmp_path, "test", list_set(folder))
+        plan, difference = update_plan(folder, Plan.read(folder), VIDEO, tmp_path, "test", run=in_turn(VIDEO, tmp_path))
+        assert not difference and difference.same == 3
+        publish(folder, settings, units_of(plan), read_outcomes(folder), run=lambda _: [], if_empty="")
+    assert read_table(folder).equals(read_table(stored))
+    assert not [name for name in list_set(folder) if name.endswith(".mp4.json")]
