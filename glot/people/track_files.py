@@ -7,7 +7,8 @@ walk.mp4.json or walk.json. Instead of .json the ending may be .txt or .csv, for
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from posixpath import basename, splitext
 from typing import BinaryIO, cast
 
 from glot.errors import InputError, NotNowError, is_passing
@@ -99,32 +100,31 @@ def _one(path: Path, video: str) -> VideoBoxes | InputError:
 
 def _own(video: str) -> list[str]:
     """Names of files that belong to this video only, the best first."""
-    path = PurePosixPath(video)
-    return [str(base) + suffix for base in (path, path.with_suffix("")) for suffix in TRACK_FILES]
+    return [base + suffix for base in (video, splitext(video)[0]) for suffix in TRACK_FILES]
 
 
 def _bare(video: str) -> list[str]:
     """Names of files at the top of the folder that belong to the video if no other has its name."""
-    return _own(PurePosixPath(video).name)
+    return _own(basename(video))
 
 
 def _check_clear(found: dict[str, str | None], tracks: Path) -> None:
     """InputError if a file that was chosen for a video could be another video's."""
     users, called = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
-    for video, name in found.items():
-        if name:
-            users[name].append(video)
-        path = PurePosixPath(video)
-        for bare in {path.name, path.stem}:
+    for video, file in found.items():
+        if file:
+            users[file].append(video)
+        name = basename(video)
+        for bare in {name, splitext(name)[0]}:
             called[bare].append(video)
-    for video, name in found.items():
-        if name is None:
+    for video, file in found.items():
+        if file is None:
             continue
-        ending = PurePosixPath(name).suffix
-        fitting = users[name] if name in _own(video) else called[name.removesuffix(ending)]
+        base, ending = splitext(file)
+        fitting = users[file] if file in _own(video) else called[base]
         if len(fitting) > 1:
             raise InputError(
-                f"--tracks {tracks}: {name} could be for {some_of(fitting)}; call it by the path of its video below "
+                f"--tracks {tracks}: {file} could be for {some_of(fitting)}; call it by the path of its video below "
                 f"the root and with the video's ending, for example {video}{ending}"
             )
 
