@@ -45,6 +45,7 @@ class PackTask:
     name: str
     units: tuple[UnitRows, ...]  # in the order of the plan; a source's units follow each other
     split: bool = False  # whether the only source goes on in other parts
+    there: bool = False  # whether there is a file of that name, perhaps this part, of a run that was interrupted
 
 
 def plan_parts(units: Sequence[UnitRows], packed: Packed, *, row_bytes: int) -> tuple[list[str], list[PackTask]]:
@@ -122,20 +123,20 @@ def pack_part(folder: Path, task: PackTask) -> dict[str, Any]:
     """
     path = folder / task.name
     digest = hashlib.sha256(json.dumps([(u.id, u.rows, u.bytes) for u in task.units]).encode()).hexdigest()[:16]
-    note = _note_of(path)
+    note, size = _found(path) if task.there else ({}, 0)
     if note.get("task") != digest or note.get("split_over") != task.split:
-        note = _write(folder, task, digest)
+        note, size = _write(folder, task, digest)
     return {
         "name": task.name,
         "rows": sum(unit.rows for unit in task.units),
         "tracks": len(note["tracks"]),
-        "bytes": retried(lambda: path.stat().st_size, path, remote=is_remote(path)),
+        "bytes": size,
         "units": [[unit.id, unit.rows] for unit in task.units],
         "split": {task.units[0].source: note["tracks"]} if task.split else {},
     }
 
 
-def _write(folder: Path, task: PackTask, digest: str) -> dict[str, Any]:
+def _write(folder: Path, task: PackTask, digest: str) -> tuple[dict[str, Any], int]:
     groups: list[int] = []  # number of the unit of each row group that was written
     tracks: list[str] = []
     numbers = {unit.id: number for number, unit in enumerate(task.units)}
@@ -156,20 +157,20 @@ def _write(folder: Path, task: PackTask, digest: str) -> dict[str, Any]:
             "task": digest, "split_over": task.split, "units": list(numbers), "groups": groups, "tracks": tracks
         }  # fmt: skip
         out.note({NOTE: json.dumps(note)})
-    return note
+    return note, out.size
 
 
-def _note_of(path: Path) -> dict[str, Any]:
-    """What ``_write`` noted in the footer of the part at ``path``; empty where there is no such part."""
+def _found(path: Path) -> tuple[dict[str, Any], int]:
+    """What ``_write`` noted in the footer of the part at ``path``, and its bytes; empty where there is no such part."""
 
-    def read() -> dict[str, Any]:
+    def read() -> tuple[dict[str, Any], int]:
         with open_parquet(path) as file:
-            return _read_note(file.metadata)
+            return _read_note(file.metadata), path.stat().st_size
 
     try:
         return retried(read, path, remote=is_remote(path))
     except (FileNotFoundError, pa.ArrowInvalid):
-        return {}
+        return {}, 0
 
 
 def _read_note(footer: pq.FileMetaData) -> dict[str, Any]:

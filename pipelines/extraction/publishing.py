@@ -57,6 +57,7 @@ def publish(
         first = f"; the first reason: {skipped[0]['what']}: {skipped[0]['reason']}" if skipped else ""
         raise InputError(f"{if_empty}{first or ': nobody is visible in it'}")
     kept, tasks = plan_parts(rows, packed, row_bytes=_row_bytes(settings))
+    tasks = [replace(task, there=task.name in files) for task in tasks]
     new = list(run(tasks)) if tasks else []
     packed = _ordered(_with(packed.without(set(packed.parts) - set(kept)), new), rows)
     if packed != found:
