@@ -96,8 +96,8 @@ def list_folder(folder: Path, pattern: str = "*", *, recursive: bool = False) ->
 
 
 @contextmanager
-def _asking(path: Path) -> Iterator[None]:
-    """Within it, a failure of a store or of the way to it is an OSError that may pass, unless ``path`` itself is wrong.
+def _asking() -> Iterator[None]:
+    """Within it, a failure of a store or of the way to it is an OSError that may pass, unless the path is wrong.
 
     The libraries of stores raise errors of their own, of which none has to be installed here, and OSErrors with the
     number of a wrong argument, for example for keys that are out of date.
@@ -118,7 +118,7 @@ def _asking(path: Path) -> Iterator[None]:
 def _listed_store(folder: Path, recursive: bool) -> Iterator[tuple[str, Entry]]:
     place = cast(Any, folder)
     try:
-        with _asking(folder):
+        with _asking():
             found = [*place.fs.find(place.path, detail=True).values()] if recursive else place.fs.ls(place.path, True)
     except FileNotFoundError:
         return
@@ -151,7 +151,7 @@ def file_exists(path: Path) -> bool:
     """Whether there is a file at ``path``. OSError where that cannot be known now; Path.is_file of a store says no."""
     try:
         if is_remote(path):
-            with _asking(path):
+            with _asking():
                 return bool(cast(Any, path).fs.info(cast(Any, path).path)["type"] == "file")
         return stat.S_ISREG(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
@@ -163,7 +163,7 @@ def read_whole(path: Path) -> bytes:
     if not is_remote(path):
         return path.read_bytes()
     place = cast(Any, path)
-    with _asking(path):
+    with _asking():
         return bytes(place.fs.cat_file(place.path, max_concurrency=1))  # s3fs asks for the size before reads in pieces
 
 
@@ -201,7 +201,7 @@ def open_parquet(path: Path, *, size: int | None = None) -> Iterator[pq.ParquetF
     if is_remote(path):
         place = cast(Any, path)
         if size is None:
-            with _asking(path):
+            with _asking():
                 size = place.fs.info(place.path)["size"]
         with pq.ParquetFile(pa.PythonFile(_RemoteFile(place, size), "r"), pre_buffer=True) as opened:
             yield opened
@@ -233,7 +233,7 @@ class _RemoteFile(io.RawIOBase):
         stop = self._size if count is None or count < 0 else min(self._at + count, self._size)
         if stop <= self._at:
             return b""
-        with _asking(self._place):
+        with _asking():
             found = bytes(self._place.fs.cat_file(self._place.path, start=self._at, end=stop))
             if len(found) != stop - self._at:
                 raise ConnectionError(f"{len(found)} bytes came instead of {stop - self._at}")
