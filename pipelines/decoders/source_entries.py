@@ -107,6 +107,36 @@ def with_bytes(root: Path, unit: Unit) -> Unit:
     return replace(unit, sources=tuple(sources))
 
 
+def changed_source(root: Path, unit: Unit) -> str | None:
+    """The file or the folder of a unit on this disk that is not as it was when it was planned; None if there is none.
+
+    Files of boxes are not looked at, because the plan has their content. Neither are sources in a store: opening them
+    with their entries is safer.
+    """
+    if is_remote(root):
+        return None
+    sources = unit.sources[:1] if "boxes_in" in unit.facts else unit.sources
+    for entry in sources:
+        if "modified" in entry and not same_source(entry, _entry_now(root, entry)):
+            return str(entry["path"])
+    return None
+
+
+def _entry_now(root: Path, entry: Entry) -> Entry:
+    path = str(entry["path"])
+    if "#" in path and not (root / path).exists():
+        path = path.rpartition("#")[0]  # S1/Seq1/annot.mat#0: a part of a file
+    try:
+        status = (root / path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return {"modified": None}
+    return (
+        {"modified": status.st_mtime_ns}
+        if "files" in entry
+        else {"modified": status.st_mtime_ns, "bytes": status.st_size}
+    )
+
+
 def unit_of_pictures(root: Path, file: Path, images: str, before: Before = NOTHING) -> Unit:
     """The unit of an annotation ``file`` and of the .jpg files in the folder ``images``, which may be missing.
 

@@ -9,9 +9,11 @@ import pytest
 from glot.errors import InputError
 from glot.location import location
 from pipelines.decoders import source_entries
+from pipelines.decoders.clips import Unit
 from pipelines.decoders.registry import DATASETS, VIDEO, load_decoder
 from pipelines.decoders.source_entries import (
     Before,
+    changed_source,
     file_source,
     pictures_source,
     same_source,
@@ -100,3 +102,30 @@ def test_datasets_of_pictures_are_not_read_from_a_store(dataset: str) -> None:
     decoder = load_decoder(dataset)
     with pytest.raises(InputError, match="only videos are read from an object store"):
         decoder.find(location("memory://bucket/data"), decoder.splits[0])
+
+
+def test_a_source_that_changes_after_it_was_planned_is_named(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "pictures")
+    (tmp_path / "unit.pkl").write_text("labels")
+    unit = unit_of_pictures(tmp_path, tmp_path / "unit.pkl", "pictures")
+    assert changed_source(tmp_path, unit) is None
+    (folder / "9.jpg").write_bytes(b"")
+    assert changed_source(tmp_path, unit) == "pictures"
+    age(folder)
+    (tmp_path / "unit.pkl").write_text("LABELS")
+    age(tmp_path / "unit.pkl")
+    assert changed_source(tmp_path, unit) == "unit.pkl"
+    (tmp_path / "unit.pkl").unlink()
+    assert changed_source(tmp_path, unit) == "unit.pkl"
+
+
+def test_parts_of_files_and_boxes_elsewhere_are_no_changed_sources(tmp_path: Path) -> None:
+    (tmp_path / "annot.mat").write_text("labels")
+    labels = {**file_source(tmp_path, "annot.mat"), "path": "annot.mat#4"}
+    assert changed_source(tmp_path, Unit("S1", "annot.mat#4", "film.avi", 3, (labels,))) is None
+    (tmp_path / "film#1.mp4").write_text("film")
+    film, boxes = file_source(tmp_path, "film#1.mp4"), {"path": "film#1.txt", "bytes": 9, "modified": 7}
+    unit = Unit("film", "film#1.mp4", "film#1.mp4", 3, (film, boxes), facts={"boxes_in": "/elsewhere/film#1.txt"})
+    assert changed_source(tmp_path, unit) is None
+    (tmp_path / "film#1.mp4").write_text("another film")
+    assert changed_source(tmp_path, unit) == "film#1.mp4"

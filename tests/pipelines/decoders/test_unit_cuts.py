@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from glot.errors import NotNowError
 from glot.human.body import Body, load_body
 from glot.people.frame_boxes import FrameBoxes
 from pipelines.decoders import unit_cuts
@@ -153,3 +154,14 @@ def test_short_and_unreadable_videos_are_whole_units(tmp_path: Path, monkeypatch
     assert cut_video(tmp_path, first) == [replace(first, frames=12)]
     monkeypatch.undo()
     assert cut_video(tmp_path, second) == [second] and second.frames == 0
+
+
+def test_a_video_that_cannot_be_read_now_is_planned_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_video(tmp_path / "a.mkv", frames=40, codec="mjpeg", pixels="yuvj420p")
+    (source,) = video_decoder(None).find(tmp_path, "test")
+
+    def busy(path: Path, every: int) -> Any:
+        raise NotNowError(f"{path}: the store is busy")
+
+    monkeypatch.setattr(unit_cuts, "scan", busy)
+    assert cut_video(tmp_path, source) == [replace(source, frames=40)]
