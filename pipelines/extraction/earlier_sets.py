@@ -88,7 +88,7 @@ def _take_over(
         kind = DAMAGED if record.part is None and record.skipped else DONE
         outcomes[id] = Outcome(id, kind, record.part, record.counts, record.skipped, unit.frames, code)
         if record.part:
-            parts.append({**record.part, "units": [(id, record.part["rows"])], "split": {}})
+            parts.append({**record.part, "units": [(id, record.part["rows"], record.part["bytes"])], "split": {}})
     write_packed(folder, Packed.of(-1, parts))
     merge(folder, outcomes, files)
     with written_plan(folder, 0, {}) as plan:  # last: it says that the set has been taken over

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,8 +13,16 @@ from glot.errors import InputError
 from pipelines.extraction.settings import RECORDS, read_file, write_file
 
 PACKED = "packed.parquet"  # in RECORDS
-COLUMNS = pa.schema([("part", pa.string()), ("unit", pa.string()), ("rows", pa.int64())])
+COLUMNS = pa.schema([("part", pa.string()), ("unit", pa.string()), ("rows", pa.int64()), ("bytes", pa.int64())])
 NOTE = b"glot"  # key in the file's schema: {publish, parts}
+
+
+class PackedUnit(NamedTuple):
+    """The rows of a unit in a part."""
+
+    id: str
+    rows: int
+    bytes: int  # of the fragment that they came from: a unit that is done again has another one
 
 
 @dataclass(frozen=True)
@@ -23,22 +31,22 @@ class Packed:
 
     publish: int = -1  # number of the last publishing that wrote a part; it is in the names of its parts
     parts: dict[str, dict[str, Any]] = field(default_factory=dict)  # name: {name, rows, tracks, bytes, split}
-    units: dict[str, list[tuple[str, int]]] = field(default_factory=dict)  # name of a part: (id of the unit, rows)
+    units: dict[str, list[PackedUnit]] = field(default_factory=dict)  # by the name of the part
 
     @classmethod
     def of(cls, publish: int, parts: Sequence[Mapping[str, Any]]) -> "Packed":
         """From descriptions of parts as ``pack_part`` returns them."""
         facts = {part["name"]: {name: part[name] for name in part if name != "units"} for part in parts}
-        return cls(publish, facts, {part["name"]: [(id, rows) for id, rows in part["units"]] for part in parts})
+        return cls(publish, facts, {part["name"]: [PackedUnit(*unit) for unit in part["units"]] for part in parts})
 
     def without(self, names: set[str]) -> "Packed":
         """All parts but those."""
         kept = [name for name in self.parts if name not in names]
         return Packed(self.publish, {n: self.parts[n] for n in kept}, {n: self.units[n] for n in kept})
 
-    def part_of(self) -> dict[str, str]:
-        """The name of the part that each unit is in, by the unit's id."""
-        return {id: name for name, units in self.units.items() for id, _ in units}
+    def places(self) -> dict[str, tuple[str, PackedUnit]]:
+        """The name of the part that each unit is in, and the unit, by the unit's id."""
+        return {unit.id: (name, unit) for name, units in self.units.items() for unit in units}
 
     def lost(self, files: Mapping[str, int]) -> set[str]:
         """The names of parts that are not in ``files`` (see ``list_set``), or have another size."""
@@ -47,10 +55,10 @@ class Packed:
 
 def write_packed(folder: Path, packed: Packed) -> None:
     """Writes packed.parquet in one step."""
-    rows = [(name, id, count) for name, units in packed.units.items() for id, count in units]
+    rows = [(name, *unit) for name, units in packed.units.items() for unit in units]
     note = {"publish": packed.publish, "parts": list(packed.parts.values())}
     schema = COLUMNS.with_metadata({NOTE: json.dumps(note)})
-    columns = zip(*rows, strict=True) if rows else ((), (), ())
+    columns = zip(*rows, strict=True) if rows else [()] * len(COLUMNS)
     arrays = [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)]
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table(arrays, schema=schema), sink, compression="zstd")
@@ -70,7 +78,7 @@ def read_packed(folder: Path, files: Mapping[str, int]) -> Packed:
         return Packed()
     except (pa.ArrowInvalid, KeyError, ValueError) as error:
         raise InputError(f"{path}: not readable ({error}); remove {folder} and extract again") from None
-    units: dict[str, list[tuple[str, int]]] = {part["name"]: [] for part in note["parts"]}
-    for name, id, rows in zip(*columns, strict=True):
-        units[name].append((id, rows))
+    units: dict[str, list[PackedUnit]] = {part["name"]: [] for part in note["parts"]}
+    for name, *unit in zip(*columns, strict=True):
+        units[name].append(PackedUnit(*unit))
     return Packed(note["publish"], {part["name"]: part for part in note["parts"]}, units)

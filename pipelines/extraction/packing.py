@@ -117,9 +117,9 @@ def _split(units: list[UnitRows], pieces: int) -> Iterator[list[UnitRows]]:
 def pack_part(folder: Path, task: PackTask) -> dict[str, Any]:
     """Writes a part; one row group is in memory at a time.
 
-    Returns {name, rows, tracks, bytes, units, split}: ``units`` = [[id, rows]], ``split`` = {source: ids of its tracks}
-    for a source that goes on in other parts. A part that an interrupted run has written is taken as it is. InputError
-    if a file holds other rows than the unit's outcome says.
+    Returns {name, rows, tracks, bytes, units, split}: ``units`` = [[id, rows, bytes]], see ``PackedUnit``; ``split`` =
+    {source: ids of its tracks} for a source that goes on in other parts. A part that an interrupted run has written is
+    taken as it is. InputError if a file holds other rows than it should.
     """
     path = folder / task.name
     digest = hashlib.sha256(json.dumps([(u.id, u.rows, u.bytes) for u in task.units]).encode()).hexdigest()[:16]
@@ -131,7 +131,7 @@ def pack_part(folder: Path, task: PackTask) -> dict[str, Any]:
         "rows": sum(unit.rows for unit in task.units),
         "tracks": len(note["tracks"]),
         "bytes": size,
-        "units": [[unit.id, unit.rows] for unit in task.units],
+        "units": [[unit.id, unit.rows, unit.bytes] for unit in task.units],
         "split": {task.units[0].source: note["tracks"]} if task.split else {},
     }
 
@@ -195,7 +195,7 @@ class _Files:
         rows = sum(footer.row_group(group).num_rows for group in groups)
         if rows != unit.rows:
             raise InputError(
-                f"{self.folder / unit.file}: {rows} rows of {unit.id}, but its outcome says {unit.rows}; remove this "
+                f"{self.folder / unit.file}: {rows} rows of {unit.id}, but there should be {unit.rows}; remove this "
                 "file and run the same command again"
             )
         return [(group, self._track(unit.file, group)) for group in groups]

@@ -21,7 +21,7 @@ from pipelines.extraction.fragments import UNITS
 from pipelines.extraction.ledger import Record
 from pipelines.extraction.manifest_entries import PlanUnit, skipped_entries, source_entries
 from pipelines.extraction.outcomes import DONE, Outcome, merge
-from pipelines.extraction.packed import Packed, read_packed, write_packed
+from pipelines.extraction.packed import Packed, PackedUnit, read_packed, write_packed
 from pipelines.extraction.packing import PackTask, UnitRows, plan_parts
 from pipelines.extraction.settings import RECORDS, list_set, read_file, remove_files, written
 
@@ -85,10 +85,11 @@ def lost_units(
     """
     files = list_set(folder) if files is None else files
     packed = read_packed(folder, files) if packed is None else packed
-    packed_units = packed.without(packed.lost(files)).part_of()
+    places = packed.without(packed.lost(files)).places()
     lost = set()
     for id, outcome in outcomes.items():
-        if outcome.kind == DONE and outcome.fragment and id not in packed_units and not _fragment(outcome, files):
+        is_there = _is_packed(outcome, places.get(id)) or _fragment(outcome, files)
+        if outcome.kind == DONE and outcome.fragment and not is_there:
             lost.add(id)
     return lost
 
@@ -101,16 +102,25 @@ def _rows_of(
     files: Mapping[str, int],
 ) -> list[UnitRows]:
     """Where the rows of the finished units are, in the order of the plan."""
-    part_of = packed.part_of()
+    places = packed.places()
     rows = []
     for unit in units:
-        outcome = outcomes.get(unit.id)
+        outcome, place = outcomes.get(unit.id), places.get(unit.id)
         if outcome is None or outcome.kind != DONE or not outcome.fragment:
             continue
-        file = part_of.get(unit.id) or _fragment(outcome, files) or _late_fragment(folder, outcome)
+        file = "" if _is_packed(outcome, place) else _fragment(outcome, files) or _late_fragment(folder, outcome)
         if file:
             rows.append(UnitRows(unit.id, unit.source, outcome.rows, outcome.fragment["bytes"], file))
+        elif place:  # if the unit was done again and its new rows are lost, it still has those of before
+            part, packed_unit = place
+            rows.append(UnitRows(unit.id, unit.source, packed_unit.rows, packed_unit.bytes, part))
     return rows
+
+
+def _is_packed(outcome: Outcome, place: tuple[str, PackedUnit] | None) -> bool:
+    """Whether the rows that the outcome tells of are in a part."""
+    wanted = outcome.fragment and (outcome.rows, outcome.fragment["bytes"])
+    return place is not None and (place[1].rows, place[1].bytes) == wanted
 
 
 def _fragment(outcome: Outcome, files: Mapping[str, int]) -> str:
@@ -150,7 +160,7 @@ def _with(packed: Packed, written: Sequence[dict[str, Any]]) -> Packed:
 def _ordered(packed: Packed, rows: Sequence[UnitRows]) -> Packed:
     """The parts in the order in which their first units are in the plan."""
     place = {unit.id: number for number, unit in enumerate(rows)}
-    names = sorted(packed.parts, key=lambda name: min(place[id] for id, _ in packed.units[name]))
+    names = sorted(packed.parts, key=lambda name: min(place[unit.id] for unit in packed.units[name]))
     return Packed(packed.publish, {n: packed.parts[n] for n in names}, {n: packed.units[n] for n in names})
 
 

@@ -228,6 +228,34 @@ def test_a_fragment_that_was_cut_short_is_lost(tmp_path: Path) -> None:
     assert lost_units(tmp_path, read_outcomes(tmp_path)) == {"0000/run.mp4"}
 
 
+def test_a_unit_that_is_done_again_with_more_rows_replaces_its_rows(tmp_path: Path) -> None:
+    """As --retry-skipped does, after pictures that could not be read were repaired."""
+    again = unit("walk.mp4", 10)
+    extract(tmp_path, {**FIRST, again: {"b": (0, 3)}})
+    finish(tmp_path, FIRST)
+    extract(tmp_path, {again: FIRST[again]}, run="second")
+    assert not lost_units(tmp_path, read_outcomes(tmp_path))
+    manifest = finish(tmp_path, FIRST)
+    assert_right(tmp_path, FIRST)
+    assert [part["name"] for part in manifest.parts] == ["part-0001-00000.parquet", "part-0000-00001.parquet"]
+
+
+def test_a_unit_that_is_done_again_keeps_its_rows_if_the_new_ones_are_lost(tmp_path: Path) -> None:
+    again = unit("walk.mp4", 10)
+    before = {**FIRST, again: {"b": (0, 3)}}
+    extract(tmp_path, before)
+    finish(tmp_path, FIRST)
+    extract(tmp_path, {again: FIRST[again]}, run="second")
+    fragment_path(tmp_path, again.id).unlink()
+    assert lost_units(tmp_path, read_outcomes(tmp_path)) == {again.id}
+    finish(tmp_path, FIRST)
+    assert_right(tmp_path, before)
+    assert lost_units(tmp_path, read_outcomes(tmp_path)) == {again.id}
+    extract(tmp_path, {again: FIRST[again]}, run="third")
+    finish(tmp_path, FIRST)
+    assert_right(tmp_path, FIRST)
+
+
 def test_a_fragment_that_a_listing_lacks_is_looked_up(tmp_path: Path) -> None:
     extract(tmp_path, FIRST)
     late = fragment_path(tmp_path, "0000/run.mp4").relative_to(tmp_path).as_posix()
