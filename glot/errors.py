@@ -26,3 +26,12 @@ def is_passing(error: OSError) -> bool:
     return error.errno not in LASTING and not isinstance(
         error, (FileNotFoundError, NotADirectoryError, IsADirectoryError)
     )
+
+
+def raise_if_passing(error: BaseException, name: object) -> None:
+    """NotNowError if reading ``name`` failed for a reason that may pass; a parser's other errors mean damage.
+
+    An OSError without an errno is a parser's own, such as h5py's of a file that is cut short.
+    """
+    if isinstance(error, OSError) and error.errno is not None and is_passing(error):
+        raise NotNowError(f"{name}: {error.strerror}") from error

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from glot.errors import InputError
+from glot.errors import InputError, raise_if_passing
 
 
 def load_pickle(path: Path | str, *, encoding: str = "latin1") -> Any:
@@ -46,6 +46,7 @@ def load_stream(
     except InputError:
         raise
     except Exception as error:  # a hostile or cut file can raise anything anywhere in the decoder
+        raise_if_passing(error, source)
         reason = f"{type(error).__name__}: {error}"
         raise InputError(f"{source}: not a readable pickle file ({reason}); fetch it again") from None
 

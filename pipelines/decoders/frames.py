@@ -3,11 +3,11 @@
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from glot.errors import InputError
 from glot.human.crop import CROP_SIZE, crop_image
-from glot.people.video import Unreadable, Videos, video_frame
+from glot.people.files import read_bytes
+from glot.people.video import Cut, Unreadable, Videos, video_frame
 from pipelines.decoders.clips import Clip
 from pipelines.decoders.insta_variety import MARK, read_record_picture
 
@@ -35,9 +36,12 @@ class Frame(NamedTuple):
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
-    """The picture (H, W, 3) BGR. Raises Unreadable, also for a truncated JPEG, which OpenCV would return half grey."""
+    """The picture (H, W, 3) BGR. Raises Unreadable, also for a truncated JPEG, which OpenCV would return half grey.
+
+    NotNowError if the disk fails: that is not the picture's fault.
+    """
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except OSError as error:
         raise Unreadable(error.strerror or type(error).__name__) from None
     return decode_picture(content)
@@ -65,14 +69,17 @@ def read_crops(
     alter: Alter | None = None,
     threads: int = 1,
     ahead: int = 16,
+    starts: Mapping[str, Cut] | None = None,
+    entries: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Iterator[Frame]:
     """The pictures of all clips in time order, each with crops of ``size`` px; one video after the other.
 
     Up to ``ahead`` pictures are read and cropped in the background while the caller works on one. ``alter`` replaces
-    each crop; it runs in the reading threads.
+    each crop; it runs in the reading threads. ``starts`` are the cuts from which videos are read (see
+    ``glot.people.video.Videos``), ``entries`` the videos' sizes and times when they were listed.
     """
     pending: deque[Future[Frame]] = deque()
-    videos = Videos(root, threads=threads)
+    videos = Videos(root, threads=threads, starts=starts, entries=entries)
     reader = _Reader(root, videos, clips, size, alter)
     # A video is read forwards, by a single thread; its decoder uses the other threads.
     with ThreadPoolExecutor(threads, thread_name_prefix="read") as pool, ThreadPoolExecutor(1, "read-video") as single:

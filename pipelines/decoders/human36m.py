@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from glot.errors import InputError
+from glot.errors import InputError, raise_if_passing
 from glot.human.body import Body
 from glot.human.crop import DEFAULT_CROP_SCALE
 from glot.human.joints import COMMON14, SPIN49
@@ -148,6 +148,7 @@ def _pictures(root: Path, unit: Unit) -> NDArray[np.int64]:
     try:
         names = os.listdir(root / unit.images)
     except OSError as error:
+        raise_if_passing(error, unit.images)
         raise InputError(f"{unit.images}: {error.strerror}") from None
     numbers = np.array(sorted(int(found[1]) for name in names if (found := pattern.fullmatch(name))), np.int64)
     if not len(numbers):

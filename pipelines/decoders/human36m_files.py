@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from glot.errors import InputError
+from glot.errors import InputError, raise_if_passing
 from pipelines.decoders.dataset_facts import HUMAN36M17
 
 CAMERA, JOINT, FIT = "camera", "joint_3d", "SMPL_NeuralAnnot"  # the three annotation files of a subject
@@ -97,6 +97,7 @@ def _frames(root: Path, sequence: Sequence, kind: str) -> dict[str, Any] | None:
             file.seek(place[0])
             return json.loads(file.read(place[1] - place[0]))  # it starts with a brace, so it is a dict
     except OSError as error:
+        raise_if_passing(error, name)
         raise InputError(f"{name}: {error.strerror}; put the release's annotation files there") from None
     except (ValueError, RecursionError) as error:
         if isinstance(error, InputError):

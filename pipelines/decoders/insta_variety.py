@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glot.errors import InputError
+from glot.errors import InputError, raise_if_passing
 from glot.human.body import Body
 from glot.human.crop import CROP_SIZE
 from glot.human.joints import SPIN49
@@ -70,6 +70,7 @@ def decode(root: Path, unit: Unit, body: Body, preprocessing: str) -> Decoded:
                 what = f"{unit.annotation}#{entry.number}" + (" and what follows it" if entry.last else "")
                 skipped.append({"what": what, "reason": fault, "frames": frames})
     except OSError as error:
+        raise_if_passing(error, unit.annotation)
         raise InputError(f"{unit.annotation}: {error.strerror or error}") from None
     counts["records_skipped"] = len(skipped)
     # Frames of damaged records are counted where the record still says how many it has.
@@ -91,6 +92,7 @@ def read_record_picture(root: Path, name: str) -> bytes:
             handle.seek(span.start)
             return handle.read(span.stop - span.start)
     except OSError as error:
+        raise_if_passing(error, path)
         raise InputError(error.strerror or type(error).__name__) from None
     except (ValueError, IndexError, KeyError):
         raise InputError("no such picture in the records") from None

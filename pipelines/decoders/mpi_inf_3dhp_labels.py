@@ -8,7 +8,7 @@ import numpy as np
 import scipy.io
 from numpy.typing import NDArray
 
-from glot.errors import InputError
+from glot.errors import InputError, raise_if_passing
 from glot.human.joints import SPIN49, match
 from glot.scoring.track_errors import MPI17
 from pipelines.decoders.dataset_facts import MPI28
@@ -64,6 +64,7 @@ def read_test(path: Path, *, most: int, what: str) -> tuple[Labels, int]:
     except InputError:
         raise
     except Exception as error:  # whatever h5py raises on a broken file
+        raise_if_passing(error, path)
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{what}: not a readable MATLAB v7.3 (HDF5) file ({reason})") from None
     return _labels(MPI17, *arrays), rows
@@ -96,6 +97,7 @@ def _variable(path: Path, what: str, name: str) -> NDArray[Any]:
     try:
         content = scipy.io.loadmat(path, variable_names=[name])
     except Exception as error:  # whatever scipy's parser raises on a broken file
+        raise_if_passing(error, path)
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{what}: not a readable MATLAB v5 file ({reason})") from None
     if name not in content or not isinstance(content[name], np.ndarray):

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.io import loadmat
 
-from glot.errors import InputError
+from glot.errors import InputError, raise_if_passing
 from glot.human.body import Body
 from glot.human.crop import DEFAULT_CROP_SCALE
 from glot.human.joints import SPIN49
@@ -125,6 +125,7 @@ def _load(root: Path, name: str, variables: list[str]) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError(f"{name}: there is no such file, but there are pictures for it") from None
     except Exception as error:  # whatever scipy's parser raises on a broken file
+        raise_if_passing(error, name)
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(f"{name}: not a readable MATLAB v5 file ({reason})") from None
 
@@ -154,6 +155,7 @@ def _pictures(root: Path, unit: Unit) -> NDArray[np.int64]:
     try:
         names = os.listdir(root / unit.images)
     except OSError as error:
+        raise_if_passing(error, unit.images)
         raise InputError(f"{unit.images}: {error.strerror}, but {unit.annotation} needs its pictures") from None
     numbers = sorted(int(found[1]) - 1 for name in names if (found := PICTURE.fullmatch(name)))
     if not numbers:

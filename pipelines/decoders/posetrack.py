@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from glot.errors import InputError
+from glot.errors import InputError, raise_if_passing
 from glot.human.body import Body
 from glot.human.joints import SPIN49
 from pipelines.decoders.clips import (
@@ -103,6 +103,7 @@ def _load(root: Path, unit: Unit) -> dict[str, list[dict[str, Any]]]:
     try:
         data = json.loads((root / unit.annotation).read_bytes())
     except (OSError, ValueError, RecursionError) as error:
+        raise_if_passing(error, unit.annotation)
         reason = str(error).splitlines()[0]
         raise InputError(f"{unit.annotation}: not readable as JSON ({reason})") from None
     for key in ("images", "annotations", "categories"):

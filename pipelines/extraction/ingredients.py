@@ -48,6 +48,7 @@ class Ingredients:
                 **backbone.describe(),
                 "hash": self.backbone_hash,
                 "precision": spec.precision,
+                **({"dtype": spec.feature_dtype} if spec.feature_dtype != "float32" else {}),
             },
             "precision": spec.precision,  # repeated here, because two backbones are compared by their hashes only
             "body": {"name": (spec.body or OPEN_BODY).name, "hash": body.file_hash, "open": body.is_open},
@@ -55,11 +56,11 @@ class Ingredients:
         }
 
 
-def load_ingredients(spec: DatasetSpec, decoder: Decoder, units: Sequence[Unit]) -> Ingredients:
+def load_ingredients(spec: DatasetSpec, decoder: Decoder, splits: Sequence[str]) -> Ingredients:
     """Loads the files that the spec names. InputError for a file that cannot be used.
 
-    ``units`` are those of all splits. Crops of some of them calibrate a precision other than float32. Prints how many
-    occluders there are, and how much the precision changes the features.
+    Crops of some sources of the ``splits`` calibrate a precision other than float32. Prints how many occluders there
+    are, and how much the precision changes the features.
     """
     occlusion = load_occlusion(spec)
     if occlusion:
@@ -67,6 +68,7 @@ def load_ingredients(spec: DatasetSpec, decoder: Decoder, units: Sequence[Unit])
     backbone, body = load_backbone(spec.backbone, spec.weights), load_body(spec.body)
     network, content = None, b""
     if spec.precision != "float32":
+        units: list[Unit] = [unit for split in splits for unit in decoder.find(spec.root, split)]
         crops = sample_crops(decoder, spec.root, units, body)
         network = int8_network(backbone, crops, spec.out) if spec.precision == "int8" else None
         content = network.read_bytes() if network else b""

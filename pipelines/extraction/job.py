@@ -1,29 +1,35 @@
-"""Datasets in, feature sets out: finds the units, lets workers extract the missing ones, writes the manifests.
+"""Datasets in, feature sets out: plans the units, lets workers extract what is left of them, publishes the sets.
 
-The contract of a set is glot/features/schema.py. Workers get the specs of the splits and descriptions of the units. No
-picture of a dataset enters Ray's object store: a worker decodes, crops, runs the network and writes the part itself.
+The contract of a set is glot/features/schema.py. No picture enters Ray's object store: a worker decodes, crops, runs
+the network and writes the rows itself.
 """
 
 import sys
+import time
 import traceback
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 
-from glot.errors import InputError
+from glot.cli import NOT_FINISHED
+from glot.code_version import code_version
+from glot.errors import InputError, NotNowError
 from glot.features.schema import Manifest
-from pipelines.decoders.clips import Unit
 from pipelines.decoders.registry import load_decoder
 from pipelines.extraction.datasets import DatasetSpec
 from pipelines.extraction.ingredients import load_ingredients
-from pipelines.extraction.ledger import finished, open_set
 from pipelines.extraction.messages import say, say_skipped
 from pipelines.extraction.occlusion import Occlusion
-from pipelines.extraction.publishing import finish_set, sources_of
+from pipelines.extraction.outcome_logs import OutcomeLogs, key_of
+from pipelines.extraction.plan import Plan
 from pipelines.extraction.spec import ALL_SPLITS
+from pipelines.extraction.split_run import SplitRun
+from pipelines.extraction.status import describe_status
 from pipelines.extraction.units import SplitJob
-from pipelines.extraction.worker import ExtractUnit
-from pipelines.extraction.worker_pool import PoolJob, run_pool
+from pipelines.extraction.worker import ExtractUnits
+from pipelines.jobs.worker_pool import LazySession, PoolJob, run_pool, slots_of, tasks_of
+
+WAITS = (10.0, 60.0)  # s before units are tried again that failed in a way that may pass
 
 
 def extract_all(datasets: Sequence[DatasetSpec]) -> int:
@@ -37,9 +43,9 @@ def extract_all(datasets: Sequence[DatasetSpec]) -> int:
     for spec in datasets:
         try:
             codes.append(extract_dataset(spec))
-        except InputError as error:
+        except (InputError, NotNowError) as error:
             print(f"error: {spec.dataset}: {error}", file=sys.stderr, flush=True)
-            codes.append(2)
+            codes.append(2 if isinstance(error, InputError) else NOT_FINISHED)
         except Exception:
             traceback.print_exc()
             codes.append(1)
@@ -49,84 +55,109 @@ def extract_all(datasets: Sequence[DatasetSpec]) -> int:
 def extract_dataset(spec: DatasetSpec) -> int:
     """Extracts the splits of a dataset that the spec names.
 
-    Returns the exit code: 1 if something was skipped without --allow-skips, else 0.
+    Returns the exit code: 75 if units failed that may succeed later, 1 if something was skipped, without --allow-skips;
+    else 0.
     """
     decoder = load_decoder(spec.dataset, spec.tracks)
     splits = decoder.splits if spec.split == ALL_SPLITS else (spec.split,)
-    units = {split: decoder.find(spec.root, split) for split in splits}
-    ingredients = load_ingredients(spec, decoder, [unit for split in splits for unit in units[split]])
-    run = uuid.uuid4().hex[:8]
-    jobs = {
-        split: SplitJob(spec, split, ingredients.settings(split), run, ingredients.int8_network) for split in splits
-    }
-    skipped = False
-    for split, manifest in extract_splits(jobs, units, ingredients.occlusion).items():
-        say_skipped(jobs[split].folder, manifest)
-        skipped = skipped or bool(manifest.skipped)
-    return int(skipped and not spec.allow_skips)
+    if spec.status:
+        for split in splits:
+            folder = spec.out / spec.dataset / split
+            say(describe_status(folder, Plan.read(folder)))
+        return 0
+    ingredients = load_ingredients(spec, decoder, splits)
+    run, code = uuid.uuid4().hex[:8], code_version()
+    jobs = [SplitJob(spec, split, ingredients.settings(split), run, code, ingredients.int8_network) for split in splits]
+    with ExitStack() as stack:
+        session = stack.enter_context(LazySession())
+        runs = [stack.enter_context(SplitRun(job, decoder, session)) for job in jobs]
+        _extract(runs, ingredients.occlusion, session)
+        return max(_published(runs))
 
 
-def extract_splits(
-    jobs: Mapping[str, SplitJob], units: Mapping[str, Sequence[Unit]], occlusion: Occlusion | None
-) -> dict[str, Manifest]:
-    """Extracts the missing units of all splits in one Ray Data job, then writes the manifest of each split.
+def _extract(runs: Sequence[SplitRun], occlusion: Occlusion | None, session: LazySession) -> None:
+    """Runs what is left of all splits in one Ray Data job; then, after a while, what failed and may succeed now."""
+    for attempt, wait in enumerate((0.0, *WAITS)):
+        left = sum(len(run.left()) for run in runs)
+        if not left or (attempt and not any(run.again for run in runs)):
+            return
+        if wait:
+            say(f"{left} units failed in a way that may pass; they are tried again in {wait:.0f} s")
+            time.sleep(wait)
+        _run_units(runs, occlusion, session, name=f"{runs[0].job.run}{attempt}")
 
-    If nothing could be extracted from a split, InputError is raised after the other manifests have been written.
-    """
-    manifests: dict[str, Manifest] = {}
-    errors = []
-    with ExitStack() as sets:
-        missing: list[tuple[SplitJob, Unit]] = []
-        for split, job in jobs.items():
-            sets.enter_context(open_set(job.folder, job.settings))
-            missing += [(job, unit) for unit in _unfinished(job, units[split])]
-        if missing:
-            run_units(missing, occlusion)
-        for split, job in jobs.items():
-            try:
-                manifests[split] = _finish(job, units[split])
-            except InputError as error:
-                errors.append(error)
+
+def _run_units(runs: Sequence[SplitRun], occlusion: Occlusion | None, session: LazySession, *, name: str) -> None:
+    """Runs the Ray Data job: a pool of workers decodes, crops, runs the network and writes the rows of units."""
+    spec = runs[0].job.spec
+    ray = session.ray()
+    tasks = []
+    for run in runs:
+        for generation, numbers in run.left_by_generation():
+            frames = [max(int(run.plan.frames[number]), 1) for number in numbers]
+            for task in tasks_of(frames, slots_of(ray.nodes())):
+                chosen = [numbers[place] for place in task]
+                ids = [run.plan.ids[number] for number in chosen]
+                tasks.append(
+                    {
+                        "split": run.job.split,
+                        "generation": generation,
+                        "rows": [int(run.plan.rows[number]) for number in chosen],
+                        "ids": ids,
+                        "keys": [key_of(run.job.split, id) for id in ids],
+                        "frames": sum(frames[place] for place in task),
+                    }
+                )
+    tasks.sort(key=lambda task: -task["frames"])  # the longest first, so that all workers end together
+    try:
+        summary = run_pool(
+            PoolJob(
+                worker=ExtractUnits,
+                arguments={"jobs": {run.job.split: run.job for run in runs}},
+                tasks=tasks,
+                frames=sum(task["frames"] for task in tasks),
+                what=f"extract {spec.dataset}",
+                workers=spec.workers,
+                devices="cpu" if spec.backbone == "blazepose" else spec.devices,  # BlazePose runs on CPUs only
+                gpu_share=spec.gpu_share,
+                shared=occlusion,
+                log=OutcomeLogs({run.job.split: run.job.folder for run in runs}, name),
+                watch=lambda: next(
+                    (f"{run.job.folder}: another run took it over" for run in runs if run.is_lost()), ""
+                ),
+            )
+        )
+    finally:
+        for run in runs:
+            run.read_outcomes()
+    again = set(summary.again)
+    for run in runs:
+        run.again = [number for number in run.left() if key_of(run.job.split, run.plan.ids[number]) in again]
+
+
+def _published(runs: Sequence[SplitRun]) -> Iterable[int]:
+    """Publishes each split; yields an exit code for each. An error of one is raised after the others are published."""
+    errors: list[Exception] = []
+    for run in runs:
+        try:
+            yield _publish(run)
+        except (InputError, NotNowError) as error:
+            errors.append(error)
+            yield 0
     if errors:
         raise errors[0]
-    return manifests
 
 
-def run_units(work: Sequence[tuple[SplitJob, Unit]], occlusion: Occlusion | None) -> None:
-    """Runs the Ray Data job: a pool of workers decodes, crops, runs the network and writes the parts of the units."""
-    work = sorted(work, key=lambda item: -item[1].frames)  # the longest first, so that all workers end together
-    spec = work[0][0].spec
-    run_pool(
-        PoolJob(
-            worker=ExtractUnit,
-            arguments={"jobs": {job.split: job for job, _ in work}},
-            items=[{"split": job.split, "unit": unit.to_json()} for job, unit in work],
-            frames=sum(unit.frames for _, unit in work),
-            what=f"extract {spec.dataset}",
-            workers=spec.workers,
-            on_gpus=spec.backbone != "blazepose",  # BlazePose runs on CPUs only
-            shared=occlusion,
+def _publish(run: SplitRun) -> int:
+    job, failed = run.job, run.left()
+    if failed and not job.spec.allow_skips:
+        first = run.reason(failed[0])
+        say(
+            f"{job.name}: {len(failed)} of {len(run.plan)} units failed, so the set is not finished; the first reason: "
+            f"{first}. Run the same command again, or give --allow-skips to do without them"
         )
-    )
-
-
-def _unfinished(job: SplitJob, units: Sequence[Unit]) -> list[Unit]:
-    """The units that are not done yet. Prints how many units the split has, and how many are done."""
-    done = finished(job.folder, units)
-    unfinished = [unit for unit in units if unit.name not in done]
-    before = f", {len(done) if unfinished else 'all'} of them done before" if done else ""
-    say(f"{job.name}: {len(units)} sequences{before}")
-    return unfinished
-
-
-def _finish(job: SplitJob, units: Sequence[Unit]) -> Manifest:
-    records = finished(job.folder, units)
-    manifest = finish_set(
-        job.folder,
-        [records[unit.name] for unit in units],
-        job.settings,
-        sources_of(units, records),
-        if_empty=f"{job.folder}: nothing could be extracted from {len(units)} sequences",
-    )
+        return NOT_FINISHED
+    manifest: Manifest = run.publish()
     say(f"{job.name}: {manifest.rows} rows of {manifest.tracks} tracks in {job.folder}")
-    return manifest
+    say_skipped(job.folder, manifest)
+    return int(bool(manifest.skipped) and not job.spec.allow_skips)

@@ -17,7 +17,8 @@ from glot.location import write_whole
 from pipelines.decoders.clips import Decoder, Unit
 from pipelines.decoders.frames import read_crops
 
-SAMPLED_UNITS, SAMPLED_FRAMES = 16, 4  # numbers of units, and of frames of each unit, that calibration uses
+SAMPLED_UNITS, SAMPLED_FRAMES = 16, 4  # numbers of sources, and of frames of each source, that calibration uses
+LOOKED_AT = 3000  # rows at the start of a source from which the frames are; a video must be decoded up to them
 
 
 def sample_crops(decoder: Decoder, root: Path, units: Sequence[Unit], body: Body) -> NDArray[np.uint8]:
@@ -31,13 +32,18 @@ def sample_crops(decoder: Decoder, root: Path, units: Sequence[Unit], body: Body
             clips = decoder.decode(root, units[index], body, "corrected").clips
         except InputError:  # extraction will report it
             continue
-        spread = [clip.take(np.unique(np.linspace(0, len(clip) - 1, SAMPLED_FRAMES).astype(int))) for clip in clips[:1]]
+        spread = [clip.take(_spread(len(clip))) for clip in clips[:1]]
         found += [crop for frame in islice(read_crops(root, spread), SAMPLED_FRAMES) for crop in frame.crops or ()]
     if not found:
         raise InputError(
             f"{root}: none of its pictures shows a person and can be read, so there is nothing to calibrate on"
         )
     return np.stack(found)
+
+
+def _spread(rows: int) -> NDArray[np.int64]:
+    """SAMPLED_FRAMES rows at equal intervals."""
+    return np.unique(np.linspace(0, min(rows, LOOKED_AT) - 1, SAMPLED_FRAMES).astype(np.int64))
 
 
 def int8_network(backbone: Backbone, crops: NDArray[np.uint8], out: Path) -> Path:

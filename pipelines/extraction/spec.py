@@ -15,6 +15,8 @@ from pipelines.decoders.registry import DATASETS, VIDEO
 
 ALL_SPLITS = "all"
 OCCLUDERS_PER = ("frame", "track")
+DEVICES = ("auto", "cpu", "gpu", "both")
+DTYPES = ("float32", "float16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +71,28 @@ class ExtractSpec:
         ),
     ] = None
     workers: Annotated[
-        int, typer.Option(min=0, help="Number of workers. 0: one for each GPU; without a GPU, one for each CPU core.")
+        int,
+        typer.Option(
+            min=0,
+            help="The most workers at a time. 0: one for each GPU or CPU core, also of nodes that come later.",
+        ),
     ] = 0
+    devices: Annotated[
+        str,
+        typer.Option(
+            help="Where the network runs: cpu, gpu, or both, for a cluster that has CPUs to spare beside its GPUs. "
+            "auto: on GPUs if the cluster has any."
+        ),
+    ] = "auto"
+    gpu_share: Annotated[
+        float, typer.Option(min=0.05, max=1.0, help="GPUs that one worker takes. 0.5: two workers share a GPU.")
+    ] = 1.0
+    feature_dtype: Annotated[
+        str,
+        typer.Option(
+            help="float32; or float16, half the disk space: a feature then changes by at most 0.05 % of its value."
+        ),
+    ] = "float32"
     batch_size: Annotated[int, typer.Option(min=1, help="Number of crops in one forward pass.")] = 8
     precision: Annotated[
         str,
@@ -119,6 +141,18 @@ class ExtractSpec:
             "a separate --out.",
         ),
     ] = False
+    status: Annotated[
+        bool, typer.Option("--status", help="Only say how far the sets are, also while a job is at work on them.")
+    ] = False
+    retry_skipped: Annotated[
+        bool, typer.Option("--retry-skipped", help="Also try again what was skipped because it is damaged.")
+    ] = False
+    retry_failed: Annotated[
+        bool,
+        typer.Option(
+            "--retry-failed", help="Only do what is left of earlier runs; do not look for new or changed sources."
+        ),
+    ] = False
     seed: Annotated[int, typer.Option(help="Seed of --occluders and --jitter; the same seed gives the same crops.")] = 0
 
     def __post_init__(self) -> None:
@@ -161,6 +195,10 @@ class ExtractSpec:
             raise InputError(f"--workers {self.workers}: give 1 or more; 0 means one for each GPU or CPU core")
         if self.batch_size < 1:
             raise InputError(f"--batch-size {self.batch_size}: give 1 or more")
+        if self.devices not in DEVICES:
+            raise InputError(f"--devices {self.devices}: there is {', '.join(DEVICES)}")
+        if self.feature_dtype not in DTYPES:
+            raise InputError(f"--feature-dtype {self.feature_dtype}: there is {' and '.join(DTYPES)}")
         if self.seed < 0:
             raise InputError(f"--seed {self.seed}: give 0 or more")
 

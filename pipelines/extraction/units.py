@@ -1,7 +1,8 @@
-"""A unit in; its rows as a part, and the record of what became of it, out. This module does not use Ray."""
+"""A unit in; its rows as a fragment, and the outcome, out. This module does not use Ray."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import io
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,23 +10,26 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from glot.errors import InputError
-from glot.human.body import Body
+from glot.errors import NotNowError
+from glot.human.body import Body, load_body
+from glot.location import is_remote, write_whole
 from glot.people.crop_batches import CropBatches
 from glot.people.spool import Spool
-from glot.people.video import video_frame
+from glot.people.video import Cut, video_frame
 from pipelines.decoders.box_variants import jittered
-from pipelines.decoders.clips import Clip, Unit
-from pipelines.decoders.frames import read_crops
+from pipelines.decoders.clips import Clip, Decoded, Unit, of_range
+from pipelines.decoders.frames import Frame, read_crops
 from pipelines.decoders.registry import load_decoder
+from pipelines.decoders.source_entries import changed_source
 from pipelines.extraction.datasets import DatasetSpec
-from pipelines.extraction.fragments import write_part
-from pipelines.extraction.ledger import Record
+from pipelines.extraction.fragments import fragment_path, write_fragment
 from pipelines.extraction.occlusion import Occlusion
+from pipelines.extraction.outcomes import DONE, Outcome
 from pipelines.extraction.reference import round_targets
+from pipelines.extraction.settings import RECORDS
 
-REPORT_FRAMES = 8  # number of frames between two reports of progress
-PIECE_ROWS = 2048  # number of rows that are in memory at once while a part is written
+PIECE_ROWS = 2048  # number of rows that are in memory at once while a fragment is written
+STARTED = "started"  # folder in RECORDS: features of units whose workers had to leave
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class SplitJob:
     split: str
     settings: dict[str, Any]  # what the set is made with
     run: str = ""  # names this run of the command
+    code: str = ""  # version of the code
     int8_network: Path | None = None
 
     @property
@@ -47,6 +52,11 @@ class SplitJob:
     def name(self) -> str:
         return f"{self.spec.dataset} {self.split}"
 
+    @property
+    def dtype(self) -> str:
+        """How features are kept: float32 or float16."""
+        return str(self.settings["backbone"].get("dtype", "float32"))
+
 
 class Tools(NamedTuple):
     """What a worker needs for every unit."""
@@ -55,34 +65,137 @@ class Tools(NamedTuple):
     body: Body
     occlusion: Occlusion | None = None
     threads: int = 1  # number of threads that read pictures
-    report: Callable[[int, int], None] = lambda frames, skipped: None  # called with numbers of finished frames
+    progress: Callable[[int], None] = lambda frames: None  # called with the number of frames that are done
+    check_stay: Callable[[], None] = lambda: None  # raises an exception if this worker has to leave
 
 
-def extract_unit(job: SplitJob, unit: Unit, tools: Tools) -> Record:
-    """Decodes a unit, runs the network over its crops and writes its part. ``skipped`` lists what cannot be read."""
-    sources = list(unit.sources)
-    spec = job.spec
-    try:
-        decoded = load_decoder(spec.dataset, spec.tracks).decode(spec.root, unit, tools.body, spec.preprocessing)
-    except InputError as error:
-        tools.report(unit.frames, unit.frames)
-        skipped = [{"what": unit.annotation, "reason": str(error), "frames": unit.frames}]
-        return Record(unit.name, sources, None, skipped=skipped)
-    clips, skipped = decoded.clips, list(decoded.skipped)
-    if (seed := job.settings["crop"].get("jitter")) is not None:
-        clips = [replace(clip, bbox=jittered(clip.bbox, _jitter_rng(seed, clip.track_id))) for clip in clips]
-    with Spool([len(clip) for clip in clips], job.settings["backbone"]["feature_size"]) as features:
-        reported = 0
-        for frames, unread in _fill(features, clips, job, tools):
-            if unread:
-                add_unread(skipped, *unread)
-            if unread or frames - reported >= REPORT_FRAMES:
-                tools.report(frames - reported, int(unread is not None))
-                reported = frames
-        part = write_part(job.folder, unit, _pieces(clips, features, job), dataset=spec.dataset, split=job.split)
-        rows = sum(int(there.sum()) for there in features.written)
-    tools.report(max(unit.frames - reported, 0), 0)  # frames without a visible person are never read
-    return Record(unit.name, sources, part, {**decoded.counts, "rows": rows}, skipped)
+def extract_unit(job: SplitJob, id: str, unit: Unit, tools: Tools) -> Outcome:
+    """Decodes a unit, runs the network over its crops and writes its rows. ``id`` is the unit's in the plan.
+
+    If the worker has to leave, the features so far are kept for the next worker, which gives the same rows. InputError
+    if the unit is damaged; NotNowError or OSError if it cannot be read now.
+    """
+    with OpenUnit(job, id, unit, tools) as opened:
+        batches = CropBatches(tools.extractor, opened.features, job.spec.batch_size)
+        for frames, frame in enumerate(opened.frames(tools.threads), 1):
+            for (clip, row), crop in zip(frame.people, frame.crops or (), strict=True):
+                batches.add(clip, row, crop)
+            tools.progress(frames)
+            try:
+                tools.check_stay()
+            except BaseException:
+                opened.keep_features()
+                raise
+        batches.finish()
+        return opened.finish()
+
+
+def read_through(job: SplitJob, unit: Unit) -> None:
+    """Reads all that extraction reads of a unit, without a network: for units that may crash the process."""
+    with OpenUnit(job, "", unit, Tools(lambda crops: np.zeros((len(crops), 1)), load_body(job.spec.body))) as opened:
+        for _ in opened.frames(threads=1):
+            pass
+
+
+class OpenUnit:
+    """A unit while it is extracted: its clips, and the spool of their features."""
+
+    def __init__(self, job: SplitJob, id: str, unit: Unit, tools: Tools) -> None:
+        self.job, self.id, self.unit, self.tools = job, id, unit, tools
+        self.decoded = _decoded(job, unit, tools.body)
+        self.clips = self.decoded.clips
+        self.skipped = list(self.decoded.skipped)
+        self.features = Spool([len(clip) for clip in self.clips], job.settings["backbone"]["feature_size"])
+        self._take_kept_features()
+
+    def __enter__(self) -> "OpenUnit":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.features.__exit__()
+
+    def frames(self, threads: int) -> Iterator[Frame]:
+        """The pictures in time order with the crops of their people, without people whose features are there already.
+
+        A picture that cannot be read has no crops, and is noted.
+        """
+        job, occlusion = self.job, self.tools.occlusion
+        alter = occlusion.alter(f"{job.spec.dataset}/{job.split}") if occlusion else None
+        time = self.unit.facts.get("time")
+        starts = {} if time is None else {self.unit.images: Cut(self.unit.start, time)}
+        there = [written.copy() for written in self.features.written]
+        size, ahead = job.settings["crop"]["size"], 2 * job.spec.batch_size
+        for frame in read_crops(
+            job.spec.root, self.clips, size=size, alter=alter, threads=threads, ahead=ahead, starts=starts,
+            entries={str(entry["path"]): entry for entry in self.unit.sources},
+        ):  # fmt: skip
+            if frame.crops is None:
+                add_unread(self.skipped, frame.image, frame.reason)
+                yield frame._replace(people=[])
+                continue
+            new = [number for number, (clip, row) in enumerate(frame.people) if not there[clip][row]]
+            yield frame._replace(
+                people=[frame.people[number] for number in new], crops=[frame.crops[number] for number in new]
+            )
+
+    def finish(self) -> Outcome:
+        """Writes the fragment; all features are in the spool."""
+        self._check_sources()
+        job = self.job
+        pieces = self._pieces()
+        fragment = write_fragment(
+            fragment_path(job.folder, self.id), pieces, dataset=job.spec.dataset, split=job.split, dtype=job.dtype
+        )
+        _kept(job.folder, self.id).unlink(missing_ok=True)
+        rows = sum(int(there.sum()) for there in self.features.written)
+        counts = {**self.decoded.counts, "rows": rows}
+        return Outcome(self.id, DONE, fragment, counts, self.skipped, self.unit.frames, job.code)
+
+    def keep_features(self) -> None:
+        """Keeps the features so far beside the fragments. Whole batches only, so that no number changes later."""
+        content = io.BytesIO()
+        rows = [np.flatnonzero(there) for there in self.features.written]
+        features = [self.features.take(number, kept) for number, kept in enumerate(rows)]
+        if not sum(map(len, rows)):
+            return
+        values = {"lengths": np.array([len(kept) for kept in rows]), "rows": np.concatenate(rows)}
+        np.savez(content, features=np.concatenate(features), **values)
+        path = _kept(self.job.folder, self.id)
+        if not is_remote(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, content.getvalue())
+
+    def _take_kept_features(self) -> None:
+        if not self.id:
+            return
+        try:
+            with np.load(io.BytesIO(_kept(self.job.folder, self.id).read_bytes()), allow_pickle=False) as kept:
+                features, rows, lengths = kept["features"], kept["rows"], kept["lengths"]
+        except (FileNotFoundError, ValueError, KeyError):
+            return
+        stops = np.cumsum(lengths)
+        if len(lengths) != len(self.clips) or features.shape[1] != self.features.size:
+            return
+        for number, stop in enumerate(stops):
+            start = stop - lengths[number]
+            for row, values in zip(rows[start:stop], features[start:stop], strict=True):
+                self.features.put(number, int(row), values)
+
+    def _check_sources(self) -> None:
+        """NotNowError if a file of the unit has changed since it was planned: the next run takes it as it is then."""
+        if changed := changed_source(self.job.spec.root, self.unit):
+            raise NotNowError(f"{changed}: changed while it was extracted; is it still being written?")
+
+    def _pieces(self) -> Iterator[tuple[Clip, NDArray[np.float32]]]:
+        """The rows that have features, up to PIECE_ROWS at a time, so that labels of a long unit fit into memory."""
+        # Evaluation reads the targets of test splits as they are stored, so rows of test splits are not rounded.
+        rounded = self.job.spec.preprocessing == "reference" and not self.job.split.startswith("test")
+        for number, (clip, there) in enumerate(zip(self.clips, self.features.written, strict=True)):
+            kept = np.flatnonzero(there)
+            for start in range(0, len(kept), PIECE_ROWS):
+                rows = kept[start : start + PIECE_ROWS]
+                piece = clip.take(rows)
+                yield round_targets(piece) if rounded else piece, self.features.take(number, rows)
 
 
 def add_unread(skipped: list[dict[str, Any]], image: str, reason: str) -> None:
@@ -94,39 +207,26 @@ def add_unread(skipped: list[dict[str, Any]], image: str, reason: str) -> None:
         skipped.append({"what": image, "reason": reason, "frames": 1})
 
 
-def _jitter_rng(seed: int, track: str) -> np.random.Generator:
-    """A generator that depends on the seed and the track alone, in every worker."""
-    return np.random.default_rng([seed, *hashlib.sha256(track.encode()).digest()])
+def _decoded(job: SplitJob, unit: Unit, body: Body) -> Decoded:
+    """What is in the range of the unit. Boxes are jittered over whole tracks; of a video, over the range."""
+    spec = job.spec
+    decoder = load_decoder(spec.dataset, spec.tracks)
+    decoded = decoder.decode(spec.root, unit, body, spec.preprocessing)
+    if (seed := job.settings["crop"].get("jitter")) is not None:
+        start = unit.start if decoder.cut is not None else 0
+        clips = [
+            replace(clip, bbox=jittered(clip.bbox, _jitter_rng(seed, clip.track_id, start))) for clip in decoded.clips
+        ]
+        decoded = replace(decoded, clips=clips)
+    return decoded if decoder.cut is not None else of_range(unit, decoded)
 
 
-def _fill(
-    features: Spool, clips: Sequence[Clip], job: SplitJob, tools: Tools
-) -> Iterator[tuple[int, tuple[str, str] | None]]:
-    """Runs the network over all crops.
-
-    Yields after each frame: how many frames were read so far, and (image, reason) if the latest could not be read.
-    """
-    size, batch_size = job.settings["crop"]["size"], job.spec.batch_size
-    alter = tools.occlusion.alter(f"{job.spec.dataset}/{job.split}") if tools.occlusion else None
-    batches = CropBatches(tools.extractor, features, batch_size)
-    pictures = read_crops(job.spec.root, clips, size=size, alter=alter, threads=tools.threads, ahead=2 * batch_size)
-    for frames, frame in enumerate(pictures, 1):
-        if frame.crops is None:
-            yield frames, (frame.image, frame.reason)
-            continue
-        for (clip, row), crop in zip(frame.people, frame.crops, strict=True):
-            batches.add(clip, row, crop)
-        yield frames, None
-    batches.finish()
+def _jitter_rng(seed: int, track: str, start: int) -> np.random.Generator:
+    """A generator that depends on the seed, the track and the start of the range alone, in every worker."""
+    place = [start] if start else []
+    return np.random.default_rng([seed, *hashlib.sha256(track.encode()).digest(), *place])
 
 
-def _pieces(clips: Sequence[Clip], features: Spool, job: SplitJob) -> Iterator[tuple[Clip, NDArray[np.float32]]]:
-    """The rows that have features, up to PIECE_ROWS at a time, so that the labels of a long video fit into memory."""
-    # Evaluation reads the targets of test splits as they are stored, so rows of test splits are not rounded.
-    rounded = job.spec.preprocessing == "reference" and not job.split.startswith("test")
-    for number, (clip, there) in enumerate(zip(clips, features.written, strict=True)):
-        kept = np.flatnonzero(there)
-        for start in range(0, len(kept), PIECE_ROWS):
-            rows = kept[start : start + PIECE_ROWS]
-            piece = clip.take(rows)
-            yield round_targets(piece) if rounded else piece, features.take(number, rows)
+def _kept(folder: Path, id: str) -> Path:
+    """Where the features of a unit are kept whose worker had to leave."""
+    return folder / RECORDS / STARTED / fragment_path(folder, id).with_suffix(".npz").name

@@ -1,4 +1,4 @@
-"""The worker that extracts: one unit in, its part and its record in the folder of the set out."""
+"""The worker that extracts: units in; their fragments in the folder of the set, and their outcomes, out."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,37 +11,57 @@ from glot.features.backbones.backbone import load_backbone
 from glot.features.backbones.extractor import Extractor
 from glot.human.body import load_body
 from pipelines.decoders.clips import Unit
-from pipelines.extraction.ledger import Record, note_of, write_record
+from pipelines.extraction.outcomes import DAMAGED, FAILED, Outcome
+from pipelines.extraction.plan_file import read_units
 from pipelines.extraction.precision import hash_of
-from pipelines.extraction.tries import DIED, begin
-from pipelines.extraction.units import SplitJob, Tools, extract_unit
-from pipelines.extraction.worker_pool import Worker, WorkerContext
+from pipelines.extraction.units import SplitJob, Tools, extract_unit, read_through
+from pipelines.jobs.bookkeeper import DONE, Result
+from pipelines.jobs.pool_worker import Item, PoolWorker
+from pipelines.jobs.separate_process import call_separately
+
+Work = tuple[SplitJob, str, Unit]  # the split, the id of the unit in its plan, the unit
 
 
-class ExtractUnit(Worker):
+class ExtractUnits(PoolWorker):
     """Extracts units of the splits in ``jobs``. ``shared`` is the Occlusion, or None."""
 
-    def __init__(self, jobs: Mapping[str, SplitJob], context: WorkerContext) -> None:
-        super().__init__(context)
+    def prepare(self, *, jobs: Mapping[str, SplitJob], shared: Any) -> None:
         self.jobs = jobs
         job = next(iter(jobs.values()))  # all splits are made with the same networks
-        self.tools = Tools(_extractor(job), load_body(job.spec.body), self.shared, self.threads, self.report)
-        self.started()
+        device = "cuda" if self.context.device == "cuda" and torch.cuda.is_available() else "cpu"
+        self.tools = Tools(_extractor(job, device), load_body(job.spec.body), shared, self.context.threads)
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        job, unit = self.jobs[str(row["split"])], Unit.from_json(str(row["unit"]))
-        with self.writing(job.folder):
-            if begin(note_of(job.folder, unit, job.run)):
-                record = extract_unit(job, unit, self.tools)
-            else:
-                skipped = [{"what": unit.annotation, "reason": DIED, "frames": unit.frames}]
-                record = Record(unit.name, list(unit.sources), None, skipped=skipped)
-                self.report(unit.frames, unit.frames)
-            write_record(job.folder, record)
-        return {"unit": unit.name}
+    def items(self, task: Mapping[str, Any]) -> list[Item]:
+        job = self.jobs[str(task["split"])]
+        units = read_units(job.folder, int(task["generation"]), task["rows"])
+        return [
+            Item(str(key), unit.frames, (job, str(id), unit))
+            for key, id, unit in zip(task["keys"], task["ids"], units, strict=True)
+        ]
+
+    def work(self, item: Item) -> Result:
+        job, id, unit = item.content
+        tools = self.tools._replace(progress=lambda frames: self.progress(item.key, frames), check_stay=self.check_stay)
+        outcome = extract_unit(job, id, unit, tools)
+        skipped = sum(entry["frames"] for entry in outcome.skipped)
+        return Result(item.key, DONE, item.frames, skipped, outcome)
+
+    def examine(self, item: Item) -> str:
+        job, _, unit = item.content
+        return call_separately(read_through, job, unit).crash
+
+    def finished(self, result: Result, item: Item) -> Result:
+        """With the outcome of a unit that is damaged or failed."""
+        if result.value is not None:
+            return result
+        job, id, unit = item.content
+        reason = f"a mistake in our code: {result.reason.strip().splitlines()[-1]}" if result.fault else result.reason
+        skipped = [{"what": unit.annotation, "reason": reason, "frames": unit.frames}]
+        kind = DAMAGED if result.kind == DAMAGED else FAILED
+        return result._replace(value=Outcome(id, kind, None, {}, skipped, unit.frames, job.code))
 
 
-def _extractor(job: SplitJob) -> Extractor:
+def _extractor(job: SplitJob, device: str) -> Extractor:
     """The network of the job. InputError if this node has other weights than the driver."""
     backbone = load_backbone(job.spec.backbone, job.spec.weights)
     network = _read(job.int8_network)
@@ -49,7 +69,6 @@ def _extractor(job: SplitJob) -> Extractor:
         raise InputError(
             f"--weights {job.spec.weights}: not the same file on every node; put it on a shared file system"
         )
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     return Extractor(backbone, device=device, precision=job.spec.precision, network=network)
 
 

@@ -42,7 +42,7 @@ class Result(NamedTuple):
     skipped: int  # frames or videos, as the job counts them
     value: Any = None  # what the job's log keeps, or what the driver wants to have
     reason: str = ""  # why it is damaged, or failed
-    fault: str = ""  # OURS if it failed by a mistake in our code; the reason is then the trace
+    fault: str = ""  # of a failure: NOT_NOW; or OURS, a mistake in our code, whose trace is the reason
 
 
 class Order(NamedTuple):
@@ -57,6 +57,14 @@ class Stop(NamedTuple):
 
     fault: str  # NOT_NOW, USERS or OURS
     reason: str
+
+
+class Summary(NamedTuple):
+    """What a job leaves behind."""
+
+    results: list[Result]  # all results, if there is no log
+    again: list[str]  # keys of the items that failed and may succeed now
+    mistake: str  # trace of the first failure that is our code's; or an empty text
 
 
 class Log(Protocol):
@@ -93,6 +101,8 @@ class Bookkeeper:
         self.heard: dict[str, float] = {}  # worker -> time of its latest call
         self.stopped: Stop | None = None
         self.failures = 0  # since the latest success
+        self.again: dict[str, bool] = {}  # items that failed, and may succeed later
+        self.mistake = ""  # trace of the first failure that is our code's
         self.start = 0.0
 
     def begin(self, me: Me, keys: Sequence[str]) -> list[Order]:
@@ -133,10 +143,10 @@ class Bookkeeper:
         workers = sum(now - heard < SILENT_SECONDS for heard in self.heard.values())
         return Counts(frames, self.skipped, workers, seconds), self.stopped
 
-    def close(self) -> list[Result]:
-        """Writes what is left to the log; without a log, returns all results."""
+    def close(self) -> Summary:
+        """Writes what is left to the log."""
         self._write(at_once=True)
-        return self.kept
+        return Summary(self.kept, [key for key, again in self.again.items() if again], self.mistake)
 
     def _hear(self, me: Me) -> None:
         self.start = self.start or time.monotonic()
@@ -169,6 +179,8 @@ class Bookkeeper:
 
     def _judge(self, result: Result) -> None:
         """Stops the job if nothing but failures comes: a store that is down would fail every item."""
+        self.again[result.key] = result.kind == FAILED and result.fault == NOT_NOW
+        self.mistake = self.mistake or (result.reason if result.fault == OURS else "")
         self.failures = self.failures + 1 if result.kind == FAILED else 0
         if self.failures >= MOST_FAILURES:
             self.stop(NOT_NOW, f"{self.failures} failures in a row; the latest: {result.reason}")

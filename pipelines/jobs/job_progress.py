@@ -30,8 +30,8 @@ class Counts(NamedTuple):
 class Display:
     """Polls ``read`` in a thread while the with-block runs: a bar on a terminal, else plain lines (a job's log)."""
 
-    def __init__(self, read: Callable[[], Counts], *, total: int, what: str) -> None:
-        self.read, self.total, self.what = read, total, what
+    def __init__(self, read: Callable[[], Counts], *, total: int, what: str, counted: str = "frames") -> None:
+        self.read, self.total, self.what, self.counted = read, total, what, counted
         self.stop = threading.Event()
         self.latest = Counts(0, 0, 0, 0.0)
         self.thread = threading.Thread(target=self._bar if sys.stderr.isatty() else self._lines, daemon=True)
@@ -57,7 +57,7 @@ class Display:
             return f"{counts.workers} workers started" if counts.workers else "waiting for workers to start"
         rate = counts.frames / max(counts.seconds, 1e-3)
         left = f", about {(self.total - counts.frames) / rate:.0f} s left" if counts.frames < self.total else ""
-        return f"{rate:.1f} frames/s{left}, {counts.skipped} skipped"
+        return f"{rate:.1f} {self.counted}/s{left}, {counts.skipped} skipped"
 
     def _lines(self) -> None:
         last_time, last_frames = -PLAIN_SECONDS, -1  # time and frames of the latest line
@@ -70,7 +70,7 @@ class Display:
             if counts.frames == last_frames and ended:
                 return
             last_time, last_frames = now, counts.frames
-            done = f"{min(counts.frames, self.total)}/{self.total} frames, {now - self.start:.0f} s gone"
+            done = f"{min(counts.frames, self.total)}/{self.total} {self.counted}, {now - self.start:.0f} s gone"
             print(f"{self.what}: {done}, {self.status(counts)}", file=sys.stderr, flush=True)
             if ended:
                 return

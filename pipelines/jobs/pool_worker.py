@@ -99,11 +99,17 @@ class PoolWorker:
 
     def __call__(self, task: dict[str, Any]) -> dict[str, Any]:
         """Does the items of a task that are not done yet. Called by Ray."""
+        answer = b""
         try:
-            self._do(task)
+            answer = self.answer(task)
         except Exception as error:
             self._stop(error)
-        return {"task": int(task["task"])}
+        return {"task": int(task["task"]), "answer": answer}
+
+    def answer(self, task: Mapping[str, Any]) -> bytes:
+        """What the job gives to ``PoolJob.consume`` of a task; results go to the job's books."""
+        self._do(task)
+        return b""
 
     def progress(self, key: str, frames: int) -> None:
         """Notes how many frames of an item are done."""
@@ -147,7 +153,7 @@ class PoolWorker:
                 return Result(item.key, FAILED, item.frames, item.frames, reason=traceback.format_exc(), fault=OURS)
             if wait is not None:
                 time.sleep(wait)
-        return Result(item.key, FAILED, item.frames, item.frames, reason=reason)
+        return Result(item.key, FAILED, item.frames, item.frames, reason=reason, fault=NOT_NOW)
 
     def report(self) -> None:
         """Tells the bookkeeper what this worker holds, and the results since the latest report."""
@@ -165,7 +171,10 @@ class PoolWorker:
 
         if self.stopped:
             return
-        items = {item.key: item for item in self.items(task)}
+        try:
+            items = {item.key: item for item in self.items(task)}
+        except NotNowError:  # these items have no result yet, so the driver gives them out again
+            return
         orders = ray.get(self.context.bookkeeper.begin.remote(self.me, list(items)))
         try:
             for result in self.run(orders, items):

@@ -6,22 +6,27 @@ is left to do of it.
 
 import logging
 import os
+import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from glot.errors import InputError, NotNowError
 from glot.training.ray_session import connect
-from pipelines.jobs.bookkeeper import OURS, USERS, Bookkeeper, Log, Result, Stop
-from pipelines.jobs.job_progress import Display, say
+from pipelines.jobs.bookkeeper import NOT_NOW, OURS, USERS, Bookkeeper, Log, Stop, Summary
+from pipelines.jobs.job_progress import Counts, Display, say
 from pipelines.jobs.pool_worker import PoolWorker, WorkerContext
 
 # A worker keeps a core busy but claims a little less. If workers claimed all CPUs, Ray Data could wait for ever.
 CPU_OF_A_WORKER = 0.9
+RELEASE_SECONDS = 3.0  # Ray's view of free resources is so late
+TASK_FRAMES = 32_000  # of the largest task: some minutes of a GPU's time, a quarter of an hour of a core's
+TASK_ITEMS = 100  # most items of a task
+TASKS_LEFT = 4  # what is left makes at least so many tasks for each worker
 MOST_WORKERS = 100_000  # more than a cluster has: the pool grows with the cluster, up to its resources
-DEVICES = ("auto", "cpu", "gpu", "both")
 
 
 class Pool(NamedTuple):
@@ -46,16 +51,19 @@ class PoolJob:
     arguments: Mapping[str, Any]  # for the worker's ``prepare``
     tasks: Sequence[dict[str, Any]]
     frames: int  # number of frames in all items, for the progress line
+    counted: str = "frames"  # what ``frames`` counts
     what: str  # name of the job in the progress line
     workers: int = 0  # the most workers; 0: as many as the cluster can hold
     devices: str = "auto"  # cpu, gpu, both; auto: GPUs if the cluster has any, else CPUs
     gpu_share: float = 1.0  # GPUs that one worker claims
     shared: Any = field(default=None, repr=False)  # a large object that is stored once on each node
     log: Log | None = None  # where results are kept; without one, run_pool returns them
+    watch: Callable[[], str] = lambda: ""  # says why the job has to stop; asked every second
+    consume: Callable[[bytes], None] | None = None  # takes the workers' answers, task by task
 
 
-def run_pool(job: PoolJob) -> list[Result]:
-    """Runs the Ray Data job in the Ray session that is open. Returns the results if there is no log.
+def run_pool(job: PoolJob) -> Summary:
+    """Runs the Ray Data job in the Ray session that is open.
 
     InputError or NotNowError if the job had to stop before its end; RuntimeError, with a worker's trace, if the reason
     is a mistake in our code.
@@ -73,14 +81,23 @@ def run_pool(job: PoolJob) -> list[Result]:
     )
     bookkeeper = books.remote(job.log)
     shared = ray.put(job.shared) if job.shared is not None else None
-    with Display(lambda: ray.get(bookkeeper.read.remote())[0], total=job.frames, what=job.what):
+
+    def counts() -> Counts:
+        if reason := job.watch():
+            ray.get(bookkeeper.stop.remote(NOT_NOW, reason))
+        return ray.get(bookkeeper.read.remote())[0]
+
+    with Display(counts, total=job.frames, what=job.what, counted=job.counted):
         _run_pools(ray, job, pools, bookkeeper, shared)
     _, stop = ray.get(bookkeeper.read.remote())
-    results: list[Result] = ray.get(bookkeeper.close.remote())
+    summary: Summary = ray.get(bookkeeper.close.remote())
     ray.kill(bookkeeper)
+    if summary.mistake:
+        text = f"a worker met a mistake in our code; please report it:\n{summary.mistake}"
+        print(text, file=sys.stderr, flush=True)
     if stop:
         raise error_of(stop)
-    return results
+    return summary
 
 
 def error_of(stop: Stop) -> Exception:
@@ -100,14 +117,17 @@ def _run_pools(ray: Any, job: PoolJob, pools: Sequence[Pool], bookkeeper: Any, s
         try:
             tickets = [{"task": number, **task} for number, task in enumerate(tasks)]
             # One task at a time to a worker, so that no worker is left with a queue at the end.
-            ray.data.from_items(tickets, override_num_blocks=len(tickets)).map(
+            answers = ray.data.from_items(tickets, override_num_blocks=len(tickets)).map(
                 job.worker,
                 fn_constructor_kwargs={"arguments": dict(job.arguments), "context": context},
                 compute=ray.data.ActorPoolStrategy(
                     min_size=pool.smallest, max_size=pool.largest, max_tasks_in_flight_per_actor=1
                 ),
                 **pool.resources,
-            ).materialize()
+            )
+            for row in answers.iter_rows():
+                if job.consume:
+                    job.consume(row["answer"])
         except BaseException as error:
             errors.append(error)
 
@@ -184,22 +204,45 @@ def tasks_of(frames: Sequence[int], slots: int) -> Iterator[range]:
         left, start = left - taken, stop
 
 
-TASK_FRAMES = 32_000  # of the largest task: some minutes of a GPU's time, a quarter of an hour of a core's
-TASK_ITEMS = 100
-TASKS_LEFT = 4  # tasks a worker, at least, if all that is left were cut into tasks of this size
-
-
 def slots_of(nodes: Iterable[Mapping[str, Any]]) -> int:
     """About how many workers a cluster with these nodes may come to have; it may grow."""
     return max(16, int(sum(node["Resources"].get("CPU", 0) for node in nodes if node["Alive"])))
 
 
 def _say_what_waits(ray: Any, pools: Sequence[Pool]) -> None:
-    free = ray.available_resources()
+    """Prints a line if the first workers of a pool must wait."""
     for pool in pools:
-        if any(free.get(kind, 0) < pool.smallest * pool.resources[f"num_{kind.lower()}s"] for kind in ("CPU", "GPU")):
+        needed = {kind: pool.smallest * pool.resources[f"num_{kind.lower()}s"] for kind in ("CPU", "GPU")}
+        patience = time.monotonic() + RELEASE_SECONDS
+        while not (enough := _are_free(ray, needed)) and time.monotonic() < patience:
+            time.sleep(0.2)
+        if not enough:
             workers = f"{pool.smallest} workers need" if pool.smallest > 1 else "a worker needs"
             say(f"waiting for CPUs or GPUs that {workers}: other work occupies them, or the cluster is still small")
+
+
+def _are_free(ray: Any, needed: Mapping[str, float]) -> bool:
+    free = ray.available_resources()
+    return all(free.get(kind, 0) >= count for kind, count in needed.items())
+
+
+class LazySession:
+    """A Ray session that is opened when it is needed first, and closed at the end of the with-block."""
+
+    def __init__(self) -> None:
+        self.stack, self.opened = ExitStack(), None
+
+    def __enter__(self) -> "LazySession":
+        return self
+
+    def __exit__(self, *details: Any) -> None:
+        self.stack.__exit__(*details)
+
+    def ray(self) -> Any:
+        """The module ``ray``, connected."""
+        if self.opened is None:
+            self.opened = self.stack.enter_context(ray_session())
+        return self.opened
 
 
 @contextmanager
