@@ -200,7 +200,12 @@ def head(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     with (Path(folder) / "head.log").open("wb") as log:
         started = subprocess.Popen(
             [*command, "--temp-dir", folder],
-            env={**os.environ, "RAY_AUTH_MODE": "token", "RAY_worker_niceness": "0"},
+            env={
+                **os.environ,
+                "RAY_AUTH_MODE": "token",
+                "RAY_worker_niceness": "0",
+                "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "1",
+            },
             cwd=folder,
             stdout=log,
             stderr=log,
@@ -244,6 +249,13 @@ def test_a_job_finds_its_networks_on_the_node_and_ends_with_the_commands_code(he
     assert random.returncode == 0, (random.stdout + random.stderr)[-4000:]
     backbone = json.loads((tmp_path / "random" / "3dpw" / "test" / "manifest.json").read_text())["backbone"]
     assert (backbone["weights"], backbone["seed"]) == ("random", 0)
+
+    where = "import glot.shipped as s; print('found', s.shipped_folder('glot_open'), s.ASSETS)"
+    plain = ["ray", "job", "submit", "--address", head, "--working-dir", str(ROOT), "--", "python", "-c", where]
+    environment = {**os.environ, "RAY_AUTH_MODE": "token"}
+    ended = subprocess.run(plain, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    found = re.search(r"^found (\S+) (\S+)$", ended.stdout, re.MULTILINE)
+    assert found and "working_dir_files" in found[2] and not found[1].startswith(found[2]), ended.stdout + ended.stderr
 
     mistaken = run(*extract, "--weights", "gone.pth")
     assert mistaken.returncode == 2 and "--weights gone.pth: there is no such file" in mistaken.stdout
