@@ -8,7 +8,7 @@ are lost with any number of threads. The numbers of the pictures after that foll
 from array import array
 from collections import deque
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import islice
 from typing import NamedTuple
 
@@ -133,39 +133,61 @@ class _Examined(NamedTuple):
 def _examine(run: _Run, last: int) -> _Examined:
     """Decodes again with one thread, from a key frame before picture ``last`` + 1 to the one after the damage."""
     start, owed, times = run.keys[0], dict[int, int](), array("q")
-    good, damage, following, joined = 0, "", None, False
+    place, joined, damage = 0, False, _Damage(0, "", -1)
+    key, following = start, None
     with closing(run.file.again()) as file:
         for place, picture in enumerate(_and_end(file, pictures(file, start))):
             if picture is not None and picture.number >= 0:
                 if following is not None and picture.number > following.number:
                     break
-                if picture.is_key and place and not file.untimed and (damage or picture.number > run.fed):
-                    following = following or Cut(picture.number, picture.time)
+                if picture.is_key and place and not file.untimed:
+                    key = Cut(picture.number, picture.time)
+                    if following is None and (damage.reason or picture.number > run.fed):
+                        following = key
                 if picture.joined and not joined:
                     joined, times = True, array("q")  # nothing is missing between two recordings
                 times.append(picture.time)  # also of those that are shown before the key frame
-            if not damage and following is None:
-                good, damage = _tried(file, picture, place, owed)
+            if not damage.reason and following is None:
+                damage = _try(file, picture, place, owed)
+                if damage.reason and damage.number < key.number:  # later pictures do not need this one
+                    following = key
         # The damage may have cost whole packets, which nobody counted. Then no later number is known.
-        certain = None if file.indexed or not damage else before_gap(times)
+        known = [time for time in times if following is None or time <= following.time]
+        certain = None if file.indexed or not damage.reason else before_gap(known)
     if certain is not None:
-        return _Examined(start, good, damage, None, start.number + certain)
-    return _Examined(start, good, damage, following, None)
+        return _Examined(start, damage.place, damage.reason, None, start.number + certain)
+    return _Examined(start, damage.place, damage.reason, following, None)
 
 
-def _tried(file: VideoFile, picture: Picture | None, place: int, owed: dict[int, int]) -> tuple[int, str]:
-    """Feeds one picture -> (number of good packets, "" or the damage)."""
-    if picture is not None:
-        owed[picture.number] = place
-        if len(owed) > 4 * REORDERED:
-            del owed[next(iter(owed))]
+class _Damage(NamedTuple):
+    place: int  # the number of good packets
+    reason: str  # "" if nothing is damaged
+    number: int  # of the damaged picture
+
+
+def _try(file: VideoFile, picture: Picture | None, place: int, owed: dict[int, int]) -> _Damage:
+    """Gives one picture to the decoder; ``owed`` = {number: place} of those that it was given before."""
+    number = -1 if picture is None else picture.number
+    owed[number] = place
+    if len(owed) > 4 * REORDERED:
+        del owed[next(iter(owed))]
     try:
-        for frame in _fed(file, picture):
-            if frame.is_corrupt:
-                return owed.get(_number(frame), place), PAINTED
+        found = _worst(_fed(file, picture), owed, place)
     except _Complaint as complaint:
-        return place, str(complaint)
-    return place + 1, ""
+        found = _Damage(place, str(complaint), number)
+    if not found.reason:
+        return _Damage(place + 1, "", number)
+    with suppress(*ERRORS):  # one that was stored before may come out after this one
+        found = min(found, _worst(file.stream.decode(None), owed, place))
+    return found
+
+
+def _worst(frames: list[av.VideoFrame], owed: dict[int, int], place: int) -> _Damage:
+    """The first damaged one of ``frames`` in the order in which they are stored."""
+    damaged = [_number(frame) for frame in frames if frame.is_corrupt]
+    return min(
+        (_Damage(owed.get(number, place), PAINTED, number) for number in damaged), default=_Damage(place + 1, "", -1)
+    )
 
 
 def _decode_first(first: VideoFile, found: _Examined) -> Iterator[tuple[int, av.VideoFrame]]:
@@ -180,6 +202,8 @@ def _decode_first(first: VideoFile, found: _Examined) -> Iterator[tuple[int, av.
             except _Complaint:
                 return
             for frame in frames:
+                if frame.is_corrupt:
+                    return
                 yield count if file.untimed else _number(frame), frame
                 count += 1
 
