@@ -54,6 +54,8 @@ class Decoding:
                     last = number
                     yield number, frame
             start = found.following
+            if start is not None and start.number <= found.start.number:
+                start = None  # never twice from the same key frame
             if start is not None:
                 self.file.rewind()
 
@@ -149,7 +151,7 @@ def _examine(run: _Run, last: int) -> _Examined:
                 times.append(picture.time)  # also of those that are shown before the key frame
             if not damage.reason and following is None:
                 damage = _try(file, picture, place, owed)
-                if damage.reason and damage.number < key.number:  # later pictures do not need this one
+                if damage.reason and 0 <= damage.number < key.number:  # later pictures do not need this one
                     following = key
         # The damage may have cost whole packets, which nobody counted. Then no later number is known.
         known = [time for time in times if following is None or time <= following.time]
