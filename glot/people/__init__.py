@@ -1,6 +1,11 @@
 """Videos in; the people in them out: tracks, 2D landmarks and boxes.
 
 video         video files read forwards: upright pictures, and the video's timeline
+video_scan    a video's timeline, and the cuts between ranges of its pictures
+video_packets the packets of a video to pictures with numbers; the places where decoding can begin
+video_file    an open video in the format of its suffix; failures of its disk are told from damage
+decoding      numbered pictures, decoded; what damage costs
+h264_frames   headers of H.264: missing pictures, and halves of interlaced ones
 seeking       the same pictures in any order
 footage       a video that is read several times from its start
 detection     a picture to boxes of people
