@@ -1,11 +1,6 @@
 """Videos in; the people in them out: tracks, 2D landmarks and boxes.
 
 video         video files read forwards: upright pictures, and the video's timeline
-video_scan    a video's timeline, and the cuts between ranges of its pictures
-video_packets the packets of a video to pictures with numbers; the places where decoding can begin
-video_file    an open video in the format of its suffix; failures of its disk are told from damage
-decoding      numbered pictures, decoded; what damage costs
-h264_frames   headers of H.264: missing pictures, and halves of interlaced ones
 seeking       the same pictures in any order
 footage       a video that is read several times from its start
 detection     a picture to boxes of people
@@ -22,4 +17,5 @@ source_cache  copies of remote sources on this machine's disk
 ranges        a long remote file, read by ranges
 versions      what tells one content of a source from another
 retries       what is done when a disk or a store fails
+video_reading parts of video: packets, numbers, decoding, cuts
 """

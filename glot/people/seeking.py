@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glot.people.video import Cut, Unreadable, Video
-from glot.people.video_file import VideoFile
-from glot.people.video_packets import pictures
+from glot.people.video_reading.video_file import VideoFile
+from glot.people.video_reading.video_packets import pictures
 
 NEAR = 30  # up to this many pictures ahead, reading on is faster than seeking
 

@@ -11,10 +11,10 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from glot.people.decoding import Decoding
-from glot.people.video_file import VIDEOS, Unreadable, VideoFile, video_frame
-from glot.people.video_packets import START, Cut
-from glot.people.video_scan import Scan, Timeline, estimated_frames, read_timeline, scan, upright
+from glot.people.video_reading.decoding import Decoding
+from glot.people.video_reading.video_file import VIDEOS, Unreadable, VideoFile, video_frame
+from glot.people.video_reading.video_packets import START, Cut
+from glot.people.video_reading.video_scan import Scan, Timeline, estimated_frames, read_timeline, scan, upright
 
 # What other rooms need to read videos; the other modules are parts of it.
 __all__ = [

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from glot.people.video_file import VideoFile
-from glot.people.video_packets import pictures
+from glot.people.video_reading.video_file import VideoFile
+from glot.people.video_reading.video_packets import pictures
 from tests.fixtures.video import copy_stream, write_film
 from tests.glot.people.test_video_cuts import OPEN, PYRAMID, SLICES
 

@@ -9,8 +9,8 @@ import pytest
 
 from glot.people.seeking import SeekableVideo
 from glot.people.video import Cut, Unreadable, Video, Videos, estimated_frames, scan
-from glot.people.video_file import VideoFile
-from glot.people.video_packets import pictures
+from glot.people.video_reading.video_file import VideoFile
+from glot.people.video_reading.video_packets import pictures
 from tests.fixtures.video import copy_stream, write_film
 
 OPEN = {"x264-params": "open-gop=1:keyint=12:min-keyint=12:bframes=3:scenecut=0"}

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from glot.errors import NotNowError
-from glot.people import video_file
 from glot.people.files import SourceFile
 from glot.people.seeking import SeekableVideo
 from glot.people.video import Unreadable, Video, read_timeline, scan
-from glot.people.video_file import VideoFile
-from glot.people.video_packets import Picture, pictures
+from glot.people.video_reading import video_file
+from glot.people.video_reading.video_file import VideoFile
+from glot.people.video_reading.video_packets import Picture, pictures
 from tests.fixtures.video import copy_stream, write_film
 from tests.glot.people.test_video_cuts import OPEN, assert_same, read_from
 

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import av
 
-from glot.people.video_file import VideoFile, reason_of
-from glot.people.video_packets import REORDERED, Cut, Picture, before_gap, pictures
+from glot.people.video_reading.video_file import VideoFile, reason_of
+from glot.people.video_reading.video_packets import REORDERED, Cut, Picture, before_gap, pictures
 
 PAINTED = "a part of it is missing"
 ERRORS = (av.FFmpegError, ValueError, MemoryError)

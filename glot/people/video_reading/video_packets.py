@@ -15,8 +15,8 @@ from typing import NamedTuple
 import av
 import numpy as np
 
-from glot.people.h264_frames import H264Frames
-from glot.people.video_file import VideoFile
+from glot.people.video_reading.h264_frames import H264Frames
+from glot.people.video_reading.video_file import VideoFile
 
 REORDERED = 32  # pictures; codecs store a picture at most 16 places away from its place in time
 BACK = (0, 1, 10, 60)  # s before a cut at which its key frame is looked for

@@ -9,9 +9,9 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from glot.people.decoding import ERRORS, Decoding
-from glot.people.video_file import Unreadable, VideoFile
-from glot.people.video_packets import REORDERED, START, Cut, Picture, before_gap, pictures
+from glot.people.video_reading.decoding import ERRORS, Decoding
+from glot.people.video_reading.video_file import Unreadable, VideoFile
+from glot.people.video_reading.video_packets import REORDERED, START, Cut, Picture, before_gap, pictures
 
 NOMINAL_FPS = 30.0  # assumed for a video that does not give its frame rate
 HEADER = 0.02  # the rate in the header is used if it is so close to that of the pictures' times
