@@ -10,7 +10,18 @@ from tests.fixtures.places import ROOT
 # From top to bottom. Modules beside the rooms are commands, except for these, which every room may import.
 ROOMS = {
     "glot": ("capture", "pictures", "motion", "people", "training", "scoring", "models", "features", "human"),
-    "pipelines": ("pretraining", "scenes", "motions", "open_body", "checks", "imports", "extraction", "decoders"),
+    "pipelines": (
+        "pretraining",
+        "scenes",
+        "motions",
+        "open_body",
+        "checks",
+        "imports",
+        "extraction",
+        "sets",
+        "jobs",
+        "decoders",
+    ),
     "tuning": (),
 }
 BASE = {"glot.cli", "glot.code_version", "glot.config", "glot.errors", "glot.home", "glot.location", "glot.shipped"}

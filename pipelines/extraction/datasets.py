@@ -11,8 +11,8 @@ from glot.features.backbones.names import is_weights_file
 from glot.features.dataset_folders import MAKE_SAMPLE, SAMPLE, SAMPLE_DATASET, command_for, dataset_folder, is_sample
 from glot.home import body_folder, data_folder, home, missing_error
 from pipelines.decoders.registry import DATASETS
-from pipelines.extraction.messages import say
 from pipelines.extraction.spec import ALL_SPLITS, ExtractSpec
+from pipelines.jobs.job_progress import say
 
 SPIN_WEIGHTS = "spin_model_checkpoint.pth.tar"
 

@@ -10,9 +10,9 @@ from glot.human.body import Body, load_body
 from glot.human.body_files import OPEN_BODY
 from pipelines.decoders.clips import Decoder, Unit
 from pipelines.extraction.datasets import DatasetSpec
-from pipelines.extraction.messages import say
 from pipelines.extraction.occlusion import Occlusion, load_occlusion
 from pipelines.extraction.precision import describe_deviation, hash_of, int8_network, sample_crops
+from pipelines.jobs.job_progress import say
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import traceback
 import uuid
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from typing import Any
 
 from glot.cli import NOT_FINISHED
 from glot.code_version import code_version
@@ -18,16 +19,17 @@ from glot.features.schema import Manifest
 from pipelines.decoders.registry import load_decoder
 from pipelines.extraction.datasets import DatasetSpec
 from pipelines.extraction.ingredients import load_ingredients
-from pipelines.extraction.messages import say, say_skipped
 from pipelines.extraction.occlusion import Occlusion
 from pipelines.extraction.outcome_logs import OutcomeLogs, key_of
-from pipelines.extraction.plan import Plan
 from pipelines.extraction.spec import ALL_SPLITS
 from pipelines.extraction.split_run import SplitRun
-from pipelines.extraction.status import describe_status
 from pipelines.extraction.units import SplitJob
 from pipelines.extraction.worker import ExtractUnits
+from pipelines.jobs.job_progress import say
 from pipelines.jobs.worker_pool import LazySession, PoolJob, run_pool, slots_of, tasks_of
+from pipelines.sets.messages import say_skipped
+from pipelines.sets.plan import Plan
+from pipelines.sets.status import describe_status
 
 WAITS = (10.0, 60.0)  # s before units are tried again that failed in a way that may pass
 
@@ -91,7 +93,7 @@ def _run_units(runs: Sequence[SplitRun], occlusion: Occlusion | None, session: L
     """Runs the Ray Data job: a pool of workers decodes, crops, runs the network and writes the rows of units."""
     spec = runs[0].job.spec
     ray = session.ray()
-    tasks = []
+    tasks: list[dict[str, Any]] = []
     for run in runs:
         for generation, numbers in run.left_by_generation():
             frames = [max(int(run.plan.frames[number]), 1) for number in numbers]

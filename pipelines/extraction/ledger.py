@@ -15,7 +15,7 @@ from glot.errors import InputError
 from glot.features.schema import MANIFEST, READABLE, SCHEMA_VERSION
 from glot.location import write_json
 from pipelines.decoders.clips import Unit
-from pipelines.extraction.lease import hold
+from pipelines.sets.lease import hold
 
 RECORDS = ".extraction"  # folder of records beside the parts
 SETTINGS = "settings.json"

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from glot.location import is_remote
-from pipelines.extraction.outcomes import FOLDER, OutcomeLog, log_entries
-from pipelines.extraction.settings import RECORDS, list_set
 from pipelines.jobs.bookkeeper import Result
+from pipelines.sets.outcomes import FOLDER, OutcomeLog, log_entries
+from pipelines.sets.settings import RECORDS, list_set
 
 STORE_SECONDS, DISK_SECONDS = 10.0, 1.0  # shortest time between two writes
 

@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from glot.errors import NotNowError
-from pipelines.extraction.packing import PackTask, pack_part
 from pipelines.jobs.bookkeeper import DONE, Result
 from pipelines.jobs.pool_worker import Item, PoolWorker
 from pipelines.jobs.worker_pool import PoolJob, run_pool
+from pipelines.sets.packing import PackTask, pack_part
 
 
 class PackParts(PoolWorker):
     """Packs parts."""
 
-    def prepare(self, *, folder: Path, shared: Any) -> None:
-        self.folder = folder
+    def prepare(self, arguments: Mapping[str, Any], shared: Any) -> None:
+        self.folder: Path = arguments["folder"]
 
     def items(self, task: Mapping[str, Any]) -> list[Item]:
         (key,) = task["keys"]

@@ -2,7 +2,6 @@
 
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from queue import Queue
 from threading import Thread
 from typing import Any
@@ -10,11 +9,11 @@ from typing import Any
 from pipelines.decoders.clips import Unit
 from pipelines.decoders.registry import load_decoder
 from pipelines.extraction.datasets import DatasetSpec
-from pipelines.extraction.planning import plan_sources
 from pipelines.jobs.bookkeeper import DONE, GIVE_UP, PLAIN, Result
 from pipelines.jobs.pool_worker import PoolWorker
 from pipelines.jobs.separate_process import call_separately
 from pipelines.jobs.worker_pool import LazySession, PoolJob, run_pool
+from pipelines.sets.planning import plan_sources
 
 LITTLE_BYTES = 2 << 30  # one chunk of sources of less is planned without starting Ray
 CHUNKS_AHEAD = 64  # planned chunks that may wait until they are written, so that memory does not grow
@@ -23,8 +22,8 @@ CHUNKS_AHEAD = 64  # planned chunks that may wait until they are written, so tha
 class PlanSources(PoolWorker):
     """Plans chunks of sources."""
 
-    def prepare(self, *, dataset: str, tracks: Path | None, root: Path, shared: Any) -> None:
-        self.dataset, self.tracks, self.root = dataset, tracks, root
+    def prepare(self, arguments: Mapping[str, Any], shared: Any) -> None:
+        self.spec: DatasetSpec = arguments["spec"]
 
     def answer(self, task: Mapping[str, Any]) -> bytes:
         """The units of a chunk, pickled."""
@@ -45,32 +44,32 @@ class PlanSources(PoolWorker):
     def _planned(self, sources: Sequence[Unit], how: str) -> list[Unit]:
         """The units. Sources that crash the process are whole units; extraction will find out and report it."""
         if how == PLAIN:
-            return plan_sources(load_decoder(self.dataset, self.tracks), self.root, sources)
+            return plan_in(self.spec, sources)
         if how == GIVE_UP:
             return list(sources)
-        found = []
+        found: list[Unit] = []
         for source in sources:
-            units = call_separately(plan_in, self.dataset, self.tracks, self.root, [source]).value
+            units = call_separately(plan_in, self.spec, [source]).value
             found += [source] if units is None else units
         return found
 
 
-def plan_in(dataset: str, tracks: Path | None, root: Path, sources: Sequence[Unit]) -> list[Unit]:
-    """``plan_sources`` with a decoder by its name."""
-    return plan_sources(load_decoder(dataset, tracks), root, sources)
+def plan_in(spec: DatasetSpec, sources: Sequence[Unit]) -> list[Unit]:
+    """The units of some sources of a dataset."""
+    return plan_sources(load_decoder(spec.dataset, spec.tracks), spec.root, sources)
 
 
 def planned(spec: DatasetSpec, chunks: Sequence[Sequence[Unit]], session: LazySession) -> Iterator[list[Unit]]:
     """The units of each chunk, as they come. Little is planned here, and much by a pool of workers."""
-    bytes = sum(int(entry.get("bytes", 0)) for chunk in chunks for source in chunk for entry in source.sources)
-    if len(chunks) == 1 and bytes < LITTLE_BYTES:
-        yield plan_in(spec.dataset, spec.tracks, spec.root, chunks[0])
+    size = sum(int(entry.get("bytes", 0)) for chunk in chunks for source in chunk for entry in source.sources)
+    if len(chunks) == 1 and size < LITTLE_BYTES:
+        yield plan_in(spec, chunks[0])
         return
     session.ray()
     answers: Queue[bytes | BaseException | None] = Queue(CHUNKS_AHEAD)
     job = PoolJob(
         worker=PlanSources,
-        arguments={"dataset": spec.dataset, "tracks": spec.tracks, "root": spec.root},
+        arguments={"spec": spec},
         tasks=[{"keys": [str(number)], "sources": pickle.dumps(list(chunk))} for number, chunk in enumerate(chunks)],
         frames=sum(map(len, chunks)),
         counted="sources",
@@ -96,4 +95,4 @@ def planned(spec: DatasetSpec, chunks: Sequence[Sequence[Unit]], session: LazySe
             left.pop(units[0].name, None)
             yield units
     for chunk in left.values():
-        yield plan_in(spec.dataset, spec.tracks, spec.root, chunk)
+        yield plan_in(spec, chunk)

@@ -6,21 +6,22 @@ from itertools import groupby
 from typing import Any
 
 from glot.features.schema import Manifest
+from glot.location import file_exists
 from pipelines.decoders.clips import Decoder
-from pipelines.extraction.earlier_sets import continue_earlier
-from pipelines.extraction.lease import Lease
-from pipelines.extraction.manifest_entries import units_of
-from pipelines.extraction.messages import say
-from pipelines.extraction.outcomes import DAMAGED, FAILED, Outcome, read_outcomes
-from pipelines.extraction.packing import PackTask, pack_part
 from pipelines.extraction.packing_job import packed
-from pipelines.extraction.plan import Plan
-from pipelines.extraction.planning import update_plan
 from pipelines.extraction.planning_job import planned
-from pipelines.extraction.publishing import lost_units, publish
-from pipelines.extraction.settings import list_set, open_set
 from pipelines.extraction.units import SplitJob
+from pipelines.jobs.job_progress import say
 from pipelines.jobs.worker_pool import LazySession
+from pipelines.sets.earlier_sets import continue_earlier
+from pipelines.sets.lease import Lease
+from pipelines.sets.manifest_entries import units_of
+from pipelines.sets.outcomes import DAMAGED, FAILED, Outcome, read_outcomes
+from pipelines.sets.packing import PackTask, pack_part
+from pipelines.sets.plan import Plan
+from pipelines.sets.planning import update_plan
+from pipelines.sets.publishing import lost_units, publish
+from pipelines.sets.settings import RECORDS, SETTINGS, list_set, open_set
 
 
 class SplitRun:
@@ -33,6 +34,9 @@ class SplitRun:
 
     def __enter__(self) -> "SplitRun":
         folder, spec = self.job.folder, self.job.spec
+        is_new = not file_exists(folder / RECORDS / SETTINGS)
+        # Looked for before the folder is made: a mistake in --root leaves nothing behind.
+        self.found = self.decoder.find(spec.root, self.job.split) if is_new else None
         with ExitStack() as stack:
             self.lease: Lease = stack.enter_context(open_set(folder, self.job.settings))
             self.files: dict[str, int] | None = list_set(folder)
@@ -96,7 +100,14 @@ class SplitRun:
         names = dict(zip(self.plan.ids, self.plan.names, strict=True))
         suspects = {names[id] for id, outcome in self.outcomes.items() if outcome.skipped and id in names}
         self.plan, changes = update_plan(
-            folder, self.plan, self.decoder, spec.root, self.job.split, run=self._plan, suspects=suspects
+            folder,
+            self.plan,
+            self.decoder,
+            spec.root,
+            self.job.split,
+            run=self._plan,
+            suspects=suspects,
+            found=self.found,
         )
         if changes:
             self.files = list_set(folder)

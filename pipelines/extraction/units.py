@@ -22,11 +22,11 @@ from pipelines.decoders.frames import Frame, read_crops
 from pipelines.decoders.registry import load_decoder
 from pipelines.decoders.source_entries import changed_source
 from pipelines.extraction.datasets import DatasetSpec
-from pipelines.extraction.fragments import fragment_path, write_fragment
 from pipelines.extraction.occlusion import Occlusion
-from pipelines.extraction.outcomes import DONE, Outcome
 from pipelines.extraction.reference import round_targets
-from pipelines.extraction.settings import RECORDS
+from pipelines.sets.fragments import fragment_path, write_fragment
+from pipelines.sets.outcomes import DONE, Outcome
+from pipelines.sets.settings import RECORDS
 
 PIECE_ROWS = 2048  # number of rows that are in memory at once while a fragment is written
 STARTED = "started"  # folder in RECORDS: features of units whose workers had to leave
@@ -92,9 +92,13 @@ def extract_unit(job: SplitJob, id: str, unit: Unit, tools: Tools) -> Outcome:
 
 def read_through(job: SplitJob, unit: Unit) -> None:
     """Reads all that extraction reads of a unit, without a network: for units that may crash the process."""
-    with OpenUnit(job, "", unit, Tools(lambda crops: np.zeros((len(crops), 1)), load_body(job.spec.body))) as opened:
+    with OpenUnit(job, "", unit, Tools(_nothing, load_body(job.spec.body))) as opened:
         for _ in opened.frames(threads=1):
             pass
+
+
+def _nothing(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    raise AssertionError("no network runs")
 
 
 class OpenUnit:
@@ -114,17 +118,18 @@ class OpenUnit:
     def __exit__(self, *_: object) -> None:
         self.features.__exit__()
 
-    def frames(self, threads: int) -> Iterator[Frame]:
+    def frames(self, threads: int, ahead: int | None = None) -> Iterator[Frame]:
         """The pictures in time order with the crops of their people, without people whose features are there already.
 
-        A picture that cannot be read has no crops, and is noted.
+        A picture that cannot be read has no crops, and is noted. ``ahead`` pictures are read before they are asked for;
+        by default, as many as two batches need.
         """
         job, occlusion = self.job, self.tools.occlusion
         alter = occlusion.alter(f"{job.spec.dataset}/{job.split}") if occlusion else None
         time = self.unit.facts.get("time")
         starts = {} if time is None else {self.unit.images: Cut(self.unit.start, time)}
         there = [written.copy() for written in self.features.written]
-        size, ahead = job.settings["crop"]["size"], 2 * job.spec.batch_size
+        size, ahead = job.settings["crop"]["size"], 2 * job.spec.batch_size if ahead is None else ahead
         for frame in read_crops(
             job.spec.root, self.clips, size=size, alter=alter, threads=threads, ahead=ahead, starts=starts,
             entries={str(entry["path"]): entry for entry in self.unit.sources},
@@ -158,8 +163,8 @@ class OpenUnit:
         features = [self.features.take(number, kept) for number, kept in enumerate(rows)]
         if not sum(map(len, rows)):
             return
-        values = {"lengths": np.array([len(kept) for kept in rows]), "rows": np.concatenate(rows)}
-        np.savez(content, features=np.concatenate(features), **values)
+        lengths = np.array([len(kept) for kept in rows])
+        np.savez(content, features=np.concatenate(features), rows=np.concatenate(rows), lengths=lengths)
         path = _kept(self.job.folder, self.id)
         if not is_remote(path):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from glot.capture.capture import capture
-from glot.capture.capture_options import CaptureOptions
 from glot.capture.result_folder import BODIES, describe, done_before
 from glot.capture.spec import PredictVideosSpec
 from glot.capture.studio import Studio
@@ -30,7 +29,7 @@ def reconstruct_videos(spec: PredictVideosSpec) -> int:
     """
     root, out = spec.videos.absolute(), spec.out.absolute()
     videos = find_videos(root)
-    check_tracks(videos, spec)
+    check_tracks(root, videos, spec)
     studio = Studio(spec.absolute())  # loaded here as well, so that a mistake is reported before any worker starts
     outcomes, missing = {}, {}
     for name, path in videos.items():
@@ -80,10 +79,10 @@ def estimated(path: Path) -> int:
 class PredictVideo(PoolWorker):
     """Reconstructs videos. The value of a result is the outcome with a line that describes it."""
 
-    def prepare(self, *, root: Path, out: Path, options: CaptureOptions, settings: dict[str, Any], shared: Any) -> None:
-        self.root, self.out = root, out
-        self.studio = Studio(options)
-        if self.studio.settings != settings:
+    def prepare(self, arguments: Mapping[str, Any], shared: Any) -> None:
+        self.root, self.out = arguments["root"], arguments["out"]
+        self.studio = Studio(arguments["options"])
+        if self.studio.settings != arguments["settings"]:
             raise InputError("the files of --checkpoint, --weights or --body are not the same on every node")
 
     def items(self, task: Mapping[str, Any]) -> list[Item]:

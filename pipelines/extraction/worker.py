@@ -1,6 +1,6 @@
 """The worker that extracts: units in; their fragments in the folder of the set, and their outcomes, out."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,14 @@ from glot.features.backbones.backbone import load_backbone
 from glot.features.backbones.extractor import Extractor
 from glot.human.body import load_body
 from pipelines.decoders.clips import Unit
-from pipelines.extraction.outcomes import DAMAGED, FAILED, Outcome
-from pipelines.extraction.plan_file import read_units
 from pipelines.extraction.precision import hash_of
-from pipelines.extraction.units import SplitJob, Tools, extract_unit, read_through
-from pipelines.jobs.bookkeeper import DONE, Result
+from pipelines.extraction.streaming import stream
+from pipelines.extraction.units import OpenUnit, SplitJob, Tools, extract_unit, read_through
+from pipelines.jobs.bookkeeper import DONE, Order, Result
 from pipelines.jobs.pool_worker import Item, PoolWorker
 from pipelines.jobs.separate_process import call_separately
+from pipelines.sets.outcomes import DAMAGED, FAILED, Outcome
+from pipelines.sets.plan_file import read_units
 
 Work = tuple[SplitJob, str, Unit]  # the split, the id of the unit in its plan, the unit
 
@@ -25,9 +26,9 @@ Work = tuple[SplitJob, str, Unit]  # the split, the id of the unit in its plan, 
 class ExtractUnits(PoolWorker):
     """Extracts units of the splits in ``jobs``. ``shared`` is the Occlusion, or None."""
 
-    def prepare(self, *, jobs: Mapping[str, SplitJob], shared: Any) -> None:
-        self.jobs = jobs
-        job = next(iter(jobs.values()))  # all splits are made with the same networks
+    def prepare(self, arguments: Mapping[str, Any], shared: Any) -> None:
+        self.jobs: Mapping[str, SplitJob] = arguments["jobs"]
+        job = next(iter(self.jobs.values()))  # all splits are made with the same networks
         device = "cuda" if self.context.device == "cuda" and torch.cuda.is_available() else "cpu"
         self.tools = Tools(_extractor(job, device), load_body(job.spec.body), shared, self.context.threads)
 
@@ -42,9 +43,25 @@ class ExtractUnits(PoolWorker):
     def work(self, item: Item) -> Result:
         job, id, unit = item.content
         tools = self.tools._replace(progress=lambda frames: self.progress(item.key, frames), check_stay=self.check_stay)
-        outcome = extract_unit(job, id, unit, tools)
-        skipped = sum(entry["frames"] for entry in outcome.skipped)
-        return Result(item.key, DONE, item.frames, skipped, outcome)
+        return _done(item, extract_unit(job, id, unit, tools))
+
+    def run(self, orders: Sequence[Order], items: Mapping[str, Item]) -> Iterator[Result]:
+        """The results of the units. A GPU gets full batches from several units at once."""
+        if self.context.device != "cuda":
+            yield from super().run(orders, items)
+            return
+        job = next(iter(self.jobs.values()))
+        work = [(order, items[order.key]) for order in orders]
+        yield from stream(self, self.tools.extractor, work, threads=self.context.threads, size=job.spec.batch_size)
+
+    def open(self, item: Item) -> OpenUnit:
+        """A unit in a stream."""
+        job, id, unit = item.content
+        return OpenUnit(job, id, unit, self.tools)
+
+    def finish(self, item: Item, opened: OpenUnit) -> Result:
+        """Writes the rows of a unit in a stream."""
+        return _done(item, opened.finish())
 
     def examine(self, item: Item) -> str:
         job, _, unit = item.content
@@ -59,6 +76,10 @@ class ExtractUnits(PoolWorker):
         skipped = [{"what": unit.annotation, "reason": reason, "frames": unit.frames}]
         kind = DAMAGED if result.kind == DAMAGED else FAILED
         return result._replace(value=Outcome(id, kind, None, {}, skipped, unit.frames, job.code))
+
+
+def _done(item: Item, outcome: Outcome) -> Result:
+    return Result(item.key, DONE, item.frames, sum(entry["frames"] for entry in outcome.skipped), outcome)
 
 
 def _extractor(job: SplitJob, device: str) -> Extractor:

@@ -3,6 +3,7 @@
 A worker answers for each item alone: damage, failures and crashes of one never end the others.
 """
 
+import itertools
 import os
 import threading
 import time
@@ -77,11 +78,11 @@ class PoolWorker:
         threading.Thread(target=self._beat, daemon=True).start()
         try:
             shared = ray.get(context.shared) if context.shared is not None else None
-            self.prepare(**arguments, shared=shared)
+            self.prepare(arguments, shared)
         except Exception as error:  # raised here, it would end the job without a word that a user can read
             self._stop(error)
 
-    def prepare(self, *, shared: Any, **arguments: Any) -> None:
+    def prepare(self, arguments: Mapping[str, Any], shared: Any) -> None:
         """Loads what the worker needs. ``arguments`` and ``shared`` are those of the PoolJob."""
         raise NotImplementedError
 
@@ -131,29 +132,43 @@ class PoolWorker:
 
     def attempt(self, order: Order, item: Item) -> Result:
         """The result of one item. A failure that may pass is tried again after some seconds."""
+        if result := self.refused(order, item):
+            return result
+        for tried in itertools.count():
+            try:
+                return self.work(item)
+            except Exception as error:
+                result = self.judged(item, error, tried)
+            if isinstance(result, Result):
+                return result
+            time.sleep(result)
+        raise AssertionError
+
+    def refused(self, order: Order, item: Item) -> Result | None:
+        """The result of an item that is not to be done: it has killed several workers, or its decoder crashes."""
         if order.how == GIVE_UP:
             return Result(item.key, FAILED, item.frames, item.frames, reason=GIVEN_UP)
         if order.how == ALONE and (crash := self.examine(item)):
             return Result(item.key, DAMAGED, item.frames, item.frames, reason=f"its decoder crashes ({crash})")
-        reason = ""
-        for wait in (*WAITS, None):
-            try:
-                return self.work(item)
-            except InputError as error:
-                return Result(item.key, DAMAGED, item.frames, item.frames, reason=str(error))
-            except (NotNowError, OSError) as error:
-                if getattr(error, "errno", None) in STOPPING:
-                    raise
-                reason = str(error)
-                if isinstance(error, OSError) and not is_passing(error):
-                    return Result(item.key, DAMAGED, item.frames, item.frames, reason=reason)
-            except LeavingError:
-                raise
-            except Exception:  # our own fault; the other items go on
-                return Result(item.key, FAILED, item.frames, item.frames, reason=traceback.format_exc(), fault=OURS)
-            if wait is not None:
-                time.sleep(wait)
-        return Result(item.key, FAILED, item.frames, item.frames, reason=reason, fault=NOT_NOW)
+        return None
+
+    def judged(self, item: Item, error: Exception, tried: int) -> Result | float:
+        """What becomes of an item after an error: its result, or the time in s after which it is tried again.
+
+        ``tried`` is how often it was tried again before. Errors that end all work of this worker are raised again.
+        """
+        if isinstance(error, LeavingError) or getattr(error, "errno", None) in STOPPING:
+            raise error
+        reason = str(error)
+        if isinstance(error, InputError) or (isinstance(error, OSError) and not is_passing(error)):
+            return Result(item.key, DAMAGED, item.frames, item.frames, reason=reason)
+        if isinstance(error, (NotNowError, OSError)):
+            if tried < len(WAITS):
+                return WAITS[tried]
+            return Result(item.key, FAILED, item.frames, item.frames, reason=reason, fault=NOT_NOW)
+        # Our own fault; the other items go on.
+        trace = "".join(traceback.format_exception(error))
+        return Result(item.key, FAILED, item.frames, item.frames, reason=trace, fault=OURS)
 
     def report(self) -> None:
         """Tells the bookkeeper what this worker holds, and the results since the latest report."""
@@ -164,7 +179,7 @@ class PoolWorker:
             for result in results:
                 holding.pop(result.key, None)
             self.stopped = ray.get(self.context.bookkeeper.report.remote(self.me, holding, results)) or self.stopped
-            self.results = self.results[len(results) :]
+            del self.results[: len(results)]  # another thread may have added one meanwhile
 
     def _do(self, task: Mapping[str, Any]) -> None:
         import ray

@@ -22,11 +22,12 @@ from glot.human.body import load_body
 from glot.human.crop import crop_image, normalise
 from pipelines.decoders.threedpw import decode, find_units
 from pipelines.extract_features import main
-from pipelines.extraction import worker_pool
 from pipelines.extraction.spec import ExtractSpec
-from pipelines.extraction.tally import Counts, Display
-from pipelines.extraction.worker_pool import plan
+from pipelines.jobs import worker_pool
 from pipelines.scenes.legacy_pickle import dump
+from pipelines.sets.fragments import UNITS
+from pipelines.sets.outcomes import read_outcomes
+from pipelines.sets.settings import RECORDS
 from tests.fixtures.places import ROOT
 from tests.fixtures.threedpw import write_sequence
 from tests.fixtures.voc import write_voc
@@ -125,9 +126,9 @@ def test_other_weights_do_not_go_into_the_same_folder(
         run(root, out, weights=weights[1])
 
 
-def wait_for_a_record(folder: Path, process: subprocess.Popen[bytes]) -> None:
+def wait_for_a_fragment(folder: Path, process: subprocess.Popen[bytes]) -> None:
     limit = time.monotonic() + 120
-    while not [path for path in folder.glob("*.json") if path.stem.startswith("walk")]:
+    while not list(folder.glob("*.parquet")):
         assert process.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < limit
         time.sleep(0.02)
@@ -140,16 +141,14 @@ def test_after_a_kill_the_same_command_gives_the_same_rows(undisturbed: tuple[Pa
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen([*command, "--out", str(tmp_path), "--workers", "1"], env=environment)
     folder = tmp_path / "3dpw" / "test"
-    wait_for_a_record(folder / ".extraction", process)
+    wait_for_a_fragment(folder / RECORDS / UNITS, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (folder / MANIFEST).exists()
     time.sleep(3)  # until Ray notices that its driver has died and ends the workers
-    done = {path: path.stat().st_mtime_ns for path in folder.glob("part-*")}
-    assert 1 <= len(done) < 4
+    assert 1 <= len(list((folder / RECORDS / UNITS).glob("*.parquet"))) < 4
     assert run(root, tmp_path) == 0
     assert same_rows(tmp_path, out)
-    assert all(path.stat().st_mtime_ns == before for path, before in done.items())
     assert read_manifest(folder).parts == read_manifest(out / "3dpw" / "test").parts
 
 
@@ -177,11 +176,14 @@ def test_broken_files_are_skipped_counted_and_named(tmp_path: Path, capsys: pyte
     ]  # fmt: skip
     # With --allow-skips the folder is complete as it is. After a repair, only the broken units are extracted again.
     assert run(root, tmp_path / "features", allow_skips=True) == 0
-    part = (folder / "part-walk_00.parquet").stat().st_mtime_ns
+    capsys.readouterr()
     picture.write_bytes(whole)
     assert run(root, tmp_path / "features") == 1
-    assert [entry["what"][-15:] for entry in read_manifest(folder).skipped] == ["image_00002.jpg", "est/walk_02.pkl"]
-    assert (folder / "part-walk_00.parquet").stat().st_mtime_ns == part
+    assert "1 changed, 2 as before" in capsys.readouterr().out
+    entries = read_manifest(folder).skipped
+    assert sorted(entry["what"][-15:] for entry in entries) == ["est/walk_02.pkl", "image_00002.jpg"]
+    assert sorted(id for id in read_outcomes(folder)) == ["0000/walk_00", "0000/walk_02", "0001/walk_01"]
+    assert len(read_table(folder)) == manifest.rows + 2  # two people
 
 
 def test_nothing_readable_leaves_no_set(tmp_path: Path) -> None:
@@ -229,27 +231,8 @@ def test_mistakes_are_reported_before_ray_starts(tmp_path: Path, monkeypatch: py
 
 def test_more_workers_than_the_cluster_has_are_refused_at_once(tmp_path: Path) -> None:
     root = dataset(tmp_path / "3dpw", sequences=1, frames=2)
-    with pytest.raises(InputError, match="--workers 64: this Ray cluster has 2 CPUs"):
+    with pytest.raises(InputError, match="--workers 64: this machine has 2 CPUs"):
         run(root, tmp_path / "features", workers=64)
-
-
-def test_plan_leaves_every_node_able_to_hold_its_workers() -> None:
-    assert plan([{"CPU": 2.0}], 0, 10) == (2, {"num_cpus": 0.9, "num_gpus": 0}, 1)
-    assert plan([{"CPU": 8.0}, {"CPU": 8.0}], 0, 3)[0] == 3  # no more workers than sequences
-    workers, resources, threads = plan([{"CPU": 16.0, "GPU": 2.0}, {"CPU": 64.0}], 0, 10)
-    assert (workers, threads, resources["num_gpus"]) == (2, 8, 1) and resources["num_cpus"] <= 8
-    for nodes in ([], [{"CPU": 0.0}]):
-        with pytest.raises(InputError, match="0 CPUs"):
-            plan(nodes, 0, 1)
-
-
-def test_progress_lines_in_a_log_have_speed_time_left_and_skips(capsys: pytest.CaptureFixture[str]) -> None:
-    counts = iter([Counts(0, 0, 0, 0.0), Counts(60, 2, 2, 3.0)])
-    with Display(lambda: next(counts), total=240, what="extract 3dpw"):
-        time.sleep(1.5)
-    first, second = capsys.readouterr().err.splitlines()
-    assert first.startswith("extract 3dpw: 0/240 frames") and "waiting for workers" in first
-    assert "60/240 frames" in second and second.endswith("20.0 frames/s, about 9 s left, 2 skipped")
 
 
 def test_occluders_travel_to_the_workers(undisturbed: tuple[Path, Path], tmp_path: Path) -> None:

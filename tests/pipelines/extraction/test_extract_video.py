@@ -1,11 +1,6 @@
-"""Videos through the whole job: the rows of a plain loop; each damage is named once; a file that kills workers is set
-aside."""
+"""Videos through the whole job: the rows of a plain loop, whole or cut into ranges; each damage is named once."""
 
 import json
-import os
-import signal
-import threading
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -18,11 +13,11 @@ from glot.features.backbones.backbone import load_backbone
 from glot.features.schema import Manifest, read_manifest, read_table
 from glot.human.crop import crop_image, normalise
 from glot.people.video import Video
+from pipelines.decoders import unit_cuts
 from pipelines.extract_features import main
-from pipelines.extraction.ledger import RECORDS
 from pipelines.extraction.spec import ExtractSpec
-from pipelines.extraction.tries import MOST_TRIES
-from tests.fixtures.video import write_video
+from pipelines.sets.plan import Plan
+from tests.fixtures.video import write_film, write_video
 
 torch.set_num_threads(1)
 
@@ -40,7 +35,7 @@ def found(out: Path) -> Manifest:
     return read_manifest(out / "video" / "test")
 
 
-def test_people_in_videos_have_the_features_of_a_plain_loop(tmp_path: Path) -> None:
+def test_people_in_videos_have_the_features_of_a_plain_loop(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = tmp_path / "films"
     write_video(root / "a.mp4", frames=11)
     write_video(root / "deep" / "b.mkv", codec="libx264", frames=5)
@@ -67,8 +62,14 @@ def test_people_in_videos_have_the_features_of_a_plain_loop(tmp_path: Path) -> N
         run(root, tmp_path / "out")  # without boxes it would be another set
     people["a.mp4"]["1"]["bbox"][0][0] = 5
     (tmp_path / "boxes.json").write_text(json.dumps(people))
-    with pytest.raises(InputError, match="have changed since it was extracted"):
-        run(root, tmp_path / "out", tracks=tmp_path / "boxes.json")
+    capsys.readouterr()
+    assert run(root, tmp_path / "out", tracks=tmp_path / "boxes.json") == 0
+    assert "1 changed, 1 as before" in capsys.readouterr().out
+    again = read_table(tmp_path / "out" / "video" / "test").sort_by([("track_id", "ascending"), ("image", "ascending")])
+    table = table.sort_by([("track_id", "ascending"), ("image", "ascending")])
+    assert again["image"].equals(table["image"])
+    changed = [not new.equals(old) for new, old in zip(again["bbox"], table["bbox"], strict=True)]
+    assert sum(changed) == 4  # the list is one object
 
 
 def test_broken_videos_are_named_once_and_the_others_are_extracted(tmp_path: Path) -> None:
@@ -85,34 +86,20 @@ def test_broken_videos_are_named_once_and_the_others_are_extracted(tmp_path: Pat
     assert "not a readable video" in named["text.avi"]["reason"] and len(manifest.skipped) == len(named) <= 2
 
 
-@pytest.mark.slow
-def test_a_file_that_kills_its_worker_is_set_aside_after_some_tries(tmp_path: Path) -> None:
+def test_a_long_video_is_cut_and_gives_the_rows_of_a_whole_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "films"
-    write_video(root / "poison.mp4", frames=400)
-    for name in "abc":
-        write_video(root / f"{name}.mp4", frames=6)
-    records, killed, ended = tmp_path / "out" / "video" / "test" / RECORDS, set[Path](), threading.Event()
-
-    def kill() -> None:
-        """Kills the worker at some moment of the work, as a crashing decoder does."""
-        while not ended.wait(0.02):
-            for note in set(records.glob("poison.mp4.try-*")) - killed:
-                if text := note.read_text():
-                    time.sleep(0.3 * len(killed))
-                    os.kill(int(text.split()[0]), signal.SIGKILL)
-                    killed.add(note)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    try:
-        assert run(root, tmp_path / "out") == 1
-    finally:
-        ended.set()
-        killer.join()
-    assert len(killed) == MOST_TRIES
-    (skipped,) = found(tmp_path / "out").skipped
-    assert skipped["what"] == "poison.mp4" and f"died {MOST_TRIES} times" in skipped["reason"]
-    assert skipped["frames"] == 400
-    rows = read_table(tmp_path / "out" / "video" / "test").to_pandas().groupby("track_id").size()
-    assert rows.to_dict() == {"a.mp4_0": 6, "b.mp4_0": 6, "c.mp4_0": 6}
-    assert not list(records.glob("*.try-*"))
+    write_film(root / "long.mp4", frames=130, key_every=25)
+    people = {"long.mp4": {name: {"frames": list(range(first, 130)), "bbox": [[4 + first, 4, 20, 30]] * (130 - first)}
+                           for name, first in (("1", 0), ("2", 17))}}  # fmt: skip
+    (tmp_path / "boxes.json").write_text(json.dumps(people))
+    assert run(root, tmp_path / "whole", tracks=tmp_path / "boxes.json") == 0
+    monkeypatch.setattr(unit_cuts, "UNIT_FRAMES", 30)
+    monkeypatch.setattr(unit_cuts, "LONGEST_WHOLE", 40)
+    assert run(root, tmp_path / "cut", tracks=tmp_path / "boxes.json") == 0
+    whole, cut = (tmp_path / name / "video" / "test" for name in ("whole", "cut"))
+    assert len(Plan.read(cut)) > 2 and len(Plan.read(whole)) == 1
+    one, other = read_table(whole), read_table(cut)
+    assert one.drop_columns("feature").equals(other.drop_columns("feature"))
+    features = [np.array(table["feature"].to_pylist()) for table in (one, other)]
+    assert np.abs(features[0] - features[1]).max() < 1e-5 * np.abs(features[0]).max()  # other crops share their batches
+    assert read_manifest(whole).sources == read_manifest(cut).sources

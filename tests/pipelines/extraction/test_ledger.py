@@ -13,9 +13,9 @@ from glot.features.schema import MANIFEST, Manifest, read_manifest, read_table, 
 from glot.human.body import Body, load_body
 from pipelines.decoders.clips import Clip, Unit
 from pipelines.decoders.threedpw import decode, find_units
-from pipelines.extraction.fragments import write_part
 from pipelines.extraction.ledger import Record, finished, open_set, write_record
-from pipelines.extraction.publishing import finish_set, sources_of
+from pipelines.sets.fragments import write_part
+from pipelines.sets.publishing import finish_set, sources_of
 from tests.fixtures.threedpw import write_sequence
 
 SETTINGS: dict[str, Any] = {

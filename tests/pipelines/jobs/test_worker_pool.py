@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,11 +39,11 @@ from pipelines.jobs.worker_pool import PoolJob, plan_pools, ray_session, run_poo
 class Clerk(PoolWorker):
     """Does what the name of an item says, and counts in a folder how often it was tried."""
 
-    def prepare(self, *, shared: Any, folder: Path, broken: str = "") -> None:
+    def prepare(self, arguments: Mapping[str, Any], shared: Any) -> None:
         pool_worker.WAITS = (0.0, 0.0)
-        self.folder, self.shared = folder, shared
-        if broken:
-            raise InputError(broken)
+        self.folder, self.shared = arguments["folder"], shared
+        if "broken" in arguments:
+            raise InputError(arguments["broken"])
 
     def items(self, task: Mapping[str, Any]) -> list[Item]:
         return [Item(str(key), 10, None) for key in task["keys"]]
@@ -280,6 +281,15 @@ def test_tasks_hold_every_item_once_and_end_small(items: int) -> None:
     assert all(len(task) <= 100 for task in cut)
     if items == 5000:
         assert len(cut[0]) > 10 and len(cut[-1]) == 1 and len(cut) < 500
+
+
+def test_progress_lines_in_a_log_have_speed_time_left_and_skips(capsys: pytest.CaptureFixture[str]) -> None:
+    counts = iter([Counts(0, 0, 0, 0.0), Counts(60, 2, 2, 3.0)])
+    with Display(lambda: next(counts), total=240, what="extract 3dpw"):
+        time.sleep(1.5)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("extract 3dpw: 0/240 frames") and "waiting for workers" in first
+    assert "60/240 frames" in second and second.endswith("20.0 frames/s, about 9 s left, 2 skipped")
 
 
 def test_the_progress_line_outlives_the_process_that_counts(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from glot.features.schema import column, schema
 from glot.location import is_remote, move_in, temporary_of
 from pipelines.decoders.clips import Clip, Unit
-from pipelines.extraction.settings import RECORDS, written
+from pipelines.sets.settings import RECORDS, written
 
 UNITS = "units"  # folder of the fragments, in RECORDS
 ROW_GROUP = 2048  # rows; a shorter track is one row group

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from glot.errors import InputError
 from pipelines.decoders.clips import Unit
 from pipelines.decoders.source_entries import Before
-from pipelines.extraction.plan_file import FOLDER, NOTE, UNITS, to_text, unit_of, units_path
-from pipelines.extraction.settings import RECORDS, list_set, read_file
+from pipelines.sets.plan_file import FOLDER, NOTE, UNITS, to_text, unit_of, units_path
+from pipelines.sets.settings import RECORDS, list_set, read_file
 
 FILE = re.compile(rf"{re.escape(RECORDS)}/{FOLDER}/(\d{{4,}})\.parquet")
 

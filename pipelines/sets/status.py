@@ -9,10 +9,10 @@ from typing import Any
 
 from glot.features.schema import MANIFEST
 from glot.location import is_remote
-from pipelines.extraction.earlier_sets import earlier_records
-from pipelines.extraction.outcomes import DAMAGED, DONE, FAILED, Outcome, log_entries, read_outcomes
-from pipelines.extraction.plan import Plan
-from pipelines.extraction.settings import LOCK, RECORDS, list_set, read_file
+from pipelines.sets.earlier_sets import earlier_records
+from pipelines.sets.outcomes import DAMAGED, DONE, FAILED, Outcome, log_entries, read_outcomes
+from pipelines.sets.plan import Plan
+from pipelines.sets.settings import LOCK, RECORDS, list_set, read_file
 
 WINDOW_SECONDS = 600.0  # the rate is that of this last time of a run
 SHOWN_REASONS = 3  # of each kind

@@ -11,17 +11,17 @@ from glot.features.schema import read_table
 from glot.location import location
 from pipelines.decoders.clips import Unit
 from pipelines.decoders.video_dataset import VIDEO
-from pipelines.extraction import packing
-from pipelines.extraction.earlier_sets import continue_earlier
-from pipelines.extraction.manifest_entries import PlanUnit, units_of
-from pipelines.extraction.outcomes import Outcome, OutcomeLog, read_outcomes
-from pipelines.extraction.packed import read_packed
-from pipelines.extraction.plan import Plan
-from pipelines.extraction.plan_file import written_plan
-from pipelines.extraction.planning import in_turn, update_plan
-from pipelines.extraction.publishing import lost_units, publish
-from pipelines.extraction.settings import RECORDS, list_set, open_set
-from pipelines.extraction.status import describe_status
+from pipelines.sets import packing
+from pipelines.sets.earlier_sets import continue_earlier
+from pipelines.sets.manifest_entries import PlanUnit, units_of
+from pipelines.sets.outcomes import Outcome, OutcomeLog, read_outcomes
+from pipelines.sets.packed import read_packed
+from pipelines.sets.plan import Plan
+from pipelines.sets.plan_file import written_plan
+from pipelines.sets.planning import in_turn, update_plan
+from pipelines.sets.publishing import lost_units, publish
+from pipelines.sets.settings import RECORDS, list_set, open_set
+from pipelines.sets.status import describe_status
 from tests.fixtures.places import ROOT
 from tests.fixtures.unit_rows import FEATURES, SETTINGS, extract, pack_all, unit
 

@@ -19,7 +19,7 @@ from glot.location import is_remote, move_in, open_parquet, temporary_of
 from glot.people.frame_boxes import FrameBoxes
 from glot.people.retries import retried
 from pipelines.decoders.clips import Unit
-from pipelines.extraction.settings import RECORDS, write_file, written
+from pipelines.sets.settings import RECORDS, write_file, written
 
 FOLDER = "plan"  # in RECORDS
 UNITS_IN_GROUP = 1000  # in a row group of units

@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 from pipelines.decoders.clips import Unit
-from pipelines.extraction import outcomes as outcomes_module
-from pipelines.extraction.manifest_entries import PlanUnit, units_of
-from pipelines.extraction.outcomes import DAMAGED, DONE, FAILED, Outcome, OutcomeLog, read_outcomes
-from pipelines.extraction.plan import Plan
-from pipelines.extraction.plan_file import written_plan
-from pipelines.extraction.publishing import publish
-from pipelines.extraction.settings import open_set
-from pipelines.extraction.status import describe_status
+from pipelines.sets import outcomes as outcomes_module
+from pipelines.sets.manifest_entries import PlanUnit, units_of
+from pipelines.sets.outcomes import DAMAGED, DONE, FAILED, Outcome, OutcomeLog, read_outcomes
+from pipelines.sets.plan import Plan
+from pipelines.sets.plan_file import written_plan
+from pipelines.sets.publishing import publish
+from pipelines.sets.settings import open_set
+from pipelines.sets.status import describe_status
 from tests.fixtures.unit_rows import SETTINGS, extract, pack_all
 
 

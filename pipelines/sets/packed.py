@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from glot.errors import InputError
-from pipelines.extraction.settings import RECORDS, read_file, write_file
+from pipelines.sets.settings import RECORDS, read_file, write_file
 
 PACKED = "packed.parquet"  # in RECORDS
 COLUMNS = pa.schema([("part", pa.string()), ("unit", pa.string()), ("rows", pa.int64()), ("bytes", pa.int64())])

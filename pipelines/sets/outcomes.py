@@ -18,11 +18,11 @@ import pyarrow.parquet as pq
 
 from glot.errors import InputError
 from glot.location import is_remote
-from pipelines.extraction.settings import RECORDS, list_set, read_file, remove_files, write_file
+from pipelines.jobs.bookkeeper import DAMAGED, DONE, FAILED  # noqa: F401 (kinds of outcomes, for those who read them)
+from pipelines.sets.settings import RECORDS, list_set, read_file, remove_files, write_file
 
 MERGED = "outcomes.parquet"  # in RECORDS
 FOLDER = "outcomes"  # in RECORDS: the outcomes of runs that have not finished
-DONE, DAMAGED, FAILED = "done", "damaged", "failed"
 
 COLUMNS = pa.schema(
     [

@@ -11,7 +11,7 @@ import pytest
 from glot.features.schema import schema
 from glot.human.body import load_body
 from pipelines.decoders.threedpw import decode, find_units
-from pipelines.extraction.fragments import ROW_GROUP, fragment_path, write_fragment
+from pipelines.sets.fragments import ROW_GROUP, fragment_path, write_fragment
 from tests.fixtures.threedpw import write_sequence
 from tests.fixtures.unit_rows import FEATURES, rows_of, unit
 

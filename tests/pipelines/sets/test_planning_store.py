@@ -10,9 +10,9 @@ from glot.errors import NotNowError
 from glot.location import location
 from glot.people import retries
 from pipelines.decoders.video_dataset import VIDEO, video_decoder
-from pipelines.extraction.plan import Plan
-from pipelines.extraction.plan_file import read_units
-from pipelines.extraction.planning import in_turn, update_plan
+from pipelines.sets.plan import Plan
+from pipelines.sets.plan_file import read_units
+from pipelines.sets.planning import in_turn, update_plan
 from tests.fixtures.video import write_video
 
 if TYPE_CHECKING:

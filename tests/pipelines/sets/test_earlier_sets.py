@@ -15,13 +15,13 @@ import pytest
 from glot.errors import InputError
 from glot.features.schema import read_manifest, read_table
 from pipelines.decoders.video_dataset import video_decoder
-from pipelines.extraction.earlier_sets import continue_earlier
-from pipelines.extraction.manifest_entries import PlanUnit, units_of
-from pipelines.extraction.outcomes import DAMAGED, DONE, read_outcomes
-from pipelines.extraction.plan import Plan
-from pipelines.extraction.planning import in_turn, update_plan
-from pipelines.extraction.publishing import lost_units, publish
-from pipelines.extraction.settings import RECORDS, list_set, open_set
+from pipelines.sets.earlier_sets import continue_earlier
+from pipelines.sets.manifest_entries import PlanUnit, units_of
+from pipelines.sets.outcomes import DAMAGED, DONE, read_outcomes
+from pipelines.sets.plan import Plan
+from pipelines.sets.planning import in_turn, update_plan
+from pipelines.sets.publishing import lost_units, publish
+from pipelines.sets.settings import RECORDS, list_set, open_set
 from tests.fixtures.interruptions import Interrupted, interrupted_at
 from tests.fixtures.places import ROOT
 from tests.fixtures.unit_rows import SETTINGS, extract, pack_all

@@ -3,13 +3,9 @@
 from pathlib import Path
 
 from glot.features.schema import MANIFEST, Manifest
+from pipelines.jobs.job_progress import say
 
 SHOWN_SKIPS = 5
-
-
-def say(text: str) -> None:
-    """Prints a line to the terminal or the job's log at once, not when a buffer is full."""
-    print(text, flush=True)
 
 
 def say_skipped(folder: Path, manifest: Manifest) -> None:

@@ -13,12 +13,12 @@ import pytest
 
 from glot.errors import InputError
 from glot.features.schema import MANIFEST, Manifest, read_manifest, read_table
-from pipelines.extraction import packing
-from pipelines.extraction.fragments import fragment_path, write_fragment
-from pipelines.extraction.manifest_entries import PlanUnit
-from pipelines.extraction.outcomes import DAMAGED, FAILED, Outcome, OutcomeLog, read_outcomes
-from pipelines.extraction.publishing import lost_units, publish
-from pipelines.extraction.settings import RECORDS, list_set
+from pipelines.sets import packing
+from pipelines.sets.fragments import fragment_path, write_fragment
+from pipelines.sets.manifest_entries import PlanUnit
+from pipelines.sets.outcomes import DAMAGED, FAILED, Outcome, OutcomeLog, read_outcomes
+from pipelines.sets.publishing import lost_units, publish
+from pipelines.sets.settings import RECORDS, list_set
 from tests.fixtures.interruptions import Interrupted, interrupted_at
 from tests.fixtures.unit_rows import FEATURES, SETTINGS, People, extract, pack_all, rows_of, unit
 

@@ -7,7 +7,7 @@ from itertools import islice
 
 from pipelines.decoders.clips import Unit
 from pipelines.decoders.source_entries import same_sources
-from pipelines.extraction.plan import Plan
+from pipelines.sets.plan import Plan
 
 SOURCES_IN_CHUNK = 64
 

@@ -17,13 +17,13 @@ from glot.errors import InputError
 from glot.features.schema import MANIFEST, Manifest, write_manifest
 from glot.location import is_remote, open_parquet
 from pipelines.decoders.clips import Unit
-from pipelines.extraction.fragments import UNITS
 from pipelines.extraction.ledger import Record
-from pipelines.extraction.manifest_entries import PlanUnit, skipped_entries, source_entries
-from pipelines.extraction.outcomes import DONE, Outcome, merge
-from pipelines.extraction.packed import Packed, PackedUnit, read_packed, write_packed
-from pipelines.extraction.packing import PackTask, UnitRows, plan_parts
-from pipelines.extraction.settings import RECORDS, list_set, read_file, remove_files, written
+from pipelines.sets.fragments import UNITS
+from pipelines.sets.manifest_entries import PlanUnit, skipped_entries, source_entries
+from pipelines.sets.outcomes import DONE, Outcome, merge
+from pipelines.sets.packed import Packed, PackedUnit, read_packed, write_packed
+from pipelines.sets.packing import PackTask, UnitRows, plan_parts
+from pipelines.sets.settings import RECORDS, list_set, read_file, remove_files, written
 
 Runner = Callable[[list[PackTask]], Iterable[dict[str, Any]]]  # calls pack_part for each task, in any order
 

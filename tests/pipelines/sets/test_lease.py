@@ -15,15 +15,15 @@ import pytest
 from glot.errors import InputError, NotNowError
 from glot.location import location
 from glot.people import retries
-from pipelines.extraction import lease
-from pipelines.extraction.lease import Lease, hold
+from pipelines.sets import lease
+from pipelines.sets.lease import Lease, hold
 from tests.fixtures.flaky_store import FAULTS, LOST, FlakyStore
 from tests.fixtures.places import ROOT
 
 HOLDER = """
 import sys, time
 from glot.location import location
-from pipelines.extraction import lease
+from pipelines.sets import lease
 lease.RENEW_SECONDS, lease.SETTLE_SECONDS = 0.2, 0.1
 folder = location(sys.argv[1])
 if len(sys.argv) > 2:

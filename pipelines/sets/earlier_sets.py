@@ -15,11 +15,11 @@ from glot.location import file_hash
 from pipelines.decoders.clips import Decoder, Unit
 from pipelines.decoders.source_entries import same_sources, with_bytes
 from pipelines.decoders.video_boxes import boxes_of, hash_of, is_shared
-from pipelines.extraction.messages import say
-from pipelines.extraction.outcomes import DAMAGED, DONE, Outcome, merge
-from pipelines.extraction.packed import Packed, write_packed
-from pipelines.extraction.plan_file import FOLDER, written_plan
-from pipelines.extraction.settings import RECORDS, SETTINGS, read_file, remove_files
+from pipelines.jobs.job_progress import say
+from pipelines.sets.outcomes import DAMAGED, DONE, Outcome, merge
+from pipelines.sets.packed import Packed, write_packed
+from pipelines.sets.plan_file import FOLDER, written_plan
+from pipelines.sets.settings import RECORDS, SETTINGS, read_file, remove_files
 
 UNKNOWN = "an earlier version"  # of the code, where no manifest names it
 
@@ -78,7 +78,7 @@ def _take_over(
     there = [record for record in records if record.unit in numbers and _has_rows(record, files)]
     boxes = _Boxes(tracks, [found[number].images for number in range(len(found))])
     units, outcomes, parts = [], dict[str, Outcome](), []
-    code = _code_of(folder, files)
+    code = code_of(folder, files)
     for record in sorted(there, key=lambda record: numbers[record.unit]):
         unit = _unit(record, found[numbers[record.unit]], boxes, root)
         if unit is None:
@@ -151,7 +151,8 @@ def _unit(record: _Record, found: Unit, boxes: _Boxes, root: Path) -> Unit | Non
     return replace(found, sources=tuple(today), frames=frames, facts={}, boxes=None)
 
 
-def _code_of(folder: Path, files: Mapping[str, int]) -> str:
+def code_of(folder: Path, files: Mapping[str, int]) -> str:
+    """The version of the code that made a set of before; it is known if the set is finished."""
     if MANIFEST not in files:
         return UNKNOWN
     try:

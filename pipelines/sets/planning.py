@@ -11,10 +11,10 @@ from pipelines.decoders.clips import Decoder, Unit
 from pipelines.decoders.source_entries import with_bytes
 from pipelines.decoders.unit_cuts import cut_pictures
 from pipelines.decoders.video_boxes import boxes_of, hash_of, is_shared
-from pipelines.extraction.differences import Difference, difference
-from pipelines.extraction.messages import say
-from pipelines.extraction.plan import Plan
-from pipelines.extraction.plan_file import PlanWriter, written_plan
+from pipelines.jobs.job_progress import say
+from pipelines.sets.differences import Difference, difference
+from pipelines.sets.plan import Plan
+from pipelines.sets.plan_file import PlanWriter, written_plan
 
 Run = Callable[[list[list[Unit]]], Iterable[list[Unit]]]  # applies ``plan_sources`` to chunks of sources, in any order
 
@@ -28,13 +28,15 @@ def update_plan(
     *,
     run: Run,
     suspects: Collection[str] = frozenset(),
+    found: Sequence[Unit] | None = None,
 ) -> tuple[Plan, Difference]:
     """Lists the sources, and appends a generation to the ``plan`` of the set in ``folder`` if some differ from it.
 
-    ``suspects`` are the names of sources in which something could not be read. InputError where the data is missing,
+    ``suspects`` are the names of sources in which something could not be read; ``found`` is the list of sources, if it
+    is there already. InputError where the data is missing,
     NotNowError where it cannot be listed now.
     """
-    found = decoder.find(root, split, plan.before(suspects))
+    found = decoder.find(root, split, plan.before(suspects)) if found is None else found
     if note := getattr(found, "note", ""):
         say(f"{root}: {note}")
     changes = difference(plan, found)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from glot.people.video import video_frame
-from pipelines.extraction.outcomes import DONE, Outcome
-from pipelines.extraction.plan import Plan
-from pipelines.extraction.plan_file import to_text
+from pipelines.sets.outcomes import DONE, Outcome
+from pipelines.sets.plan import Plan
+from pipelines.sets.plan_file import to_text
 
 NOT_YET = "not extracted yet; run the same command again"
 LOST = "its rows were lost; run the same command again"

@@ -9,7 +9,7 @@ import pytest
 
 from glot.errors import InputError
 from glot.features.schema import MANIFEST
-from pipelines.extraction.settings import RECORDS, SETTINGS, list_set, open_set, remove_files
+from pipelines.sets.settings import RECORDS, SETTINGS, list_set, open_set, remove_files
 from tests.fixtures.unit_rows import SETTINGS as MADE_WITH
 
 

@@ -18,11 +18,11 @@ from pipelines.decoders import unit_cuts
 from pipelines.decoders.clips import Decoder, Unit
 from pipelines.decoders.threedpw import THREEDPW
 from pipelines.decoders.video_dataset import VIDEO, video_decoder
-from pipelines.extraction import plan_file
-from pipelines.extraction.differences import Difference
-from pipelines.extraction.plan import Plan
-from pipelines.extraction.plan_file import boxes_path, read_units, units_path
-from pipelines.extraction.planning import in_turn, update_plan
+from pipelines.sets import plan_file
+from pipelines.sets.differences import Difference
+from pipelines.sets.plan import Plan
+from pipelines.sets.plan_file import boxes_path, read_units, units_path
+from pipelines.sets.planning import in_turn, update_plan
 from tests.fixtures.threedpw import write_sequence
 from tests.fixtures.video import write_video
 

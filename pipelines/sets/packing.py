@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 from glot.errors import InputError
 from glot.location import is_remote, open_parquet
 from glot.people.retries import retried
-from pipelines.extraction.fragments import written_whole
-from pipelines.extraction.packed import Packed
+from pipelines.sets.fragments import written_whole
+from pipelines.sets.packed import Packed
 
 PART_BYTES = 256 << 20  # bytes of features from which a part is full
 MOST_BYTES = 512 << 20  # bytes of features from which a source is split over parts, each about PART_BYTES

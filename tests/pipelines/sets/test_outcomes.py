@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.extraction.outcomes import DAMAGED, DONE, FAILED, Outcome, OutcomeLog, merge, read_outcomes
-from pipelines.extraction.settings import list_set
+from pipelines.sets.outcomes import DAMAGED, DONE, FAILED, Outcome, OutcomeLog, merge, read_outcomes
+from pipelines.sets.settings import list_set
 from tests.fixtures.places import ROOT
 
 
@@ -68,7 +68,7 @@ def test_done_again_counts_as_the_later_one(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from pipelines.extraction.outcomes import Outcome, OutcomeLog
+from pipelines.sets.outcomes import Outcome, OutcomeLog
 log = OutcomeLog(Path(sys.argv[1]), "run")
 start = int(sys.argv[2])
 for number in range(start, start + 1_000_000):
