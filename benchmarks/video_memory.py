@@ -1,4 +1,4 @@
-"""The memory of an extraction worker for a short and for a long video, without the network.
+"""The memory of an extraction worker that does all units of a short or of a long video, without the network.
 
 Prints and writes benchmarks/out/video_memory.json: ``{"peak_rss_mb": {"1", "30"}, "rows": {…}, "over_short"}``.
 The network's memory does not depend on the video, and running it would take an hour.
@@ -27,9 +27,9 @@ settings = {"backbone": {"feature_size": 2048}, "crop": {"size": 224}}
 job = SplitJob(DatasetSpec(dataset="video", root=root, out=out), "test", settings)
 job.folder.mkdir(parents=True)
 features = np.random.default_rng(0).standard_normal((8, 2048)).astype(np.float32)
-(unit,) = VIDEO.find(root, "test")
-record = extract_unit(job, unit, Tools(lambda crops: features[: len(crops)], load_body()))
-report(record.part["rows"])
+(whole,) = VIDEO.find(root, "test")
+tools = Tools(lambda crops: features[: len(crops)], load_body())
+report(sum(extract_unit(job, unit.key, unit, tools).rows for unit in VIDEO.cut(root, whole)))
 """
 
 

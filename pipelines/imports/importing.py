@@ -1,12 +1,14 @@
-"""A file of ready-made features in, a feature set out: parts, records, and the manifest last.
+"""A file of ready-made features in, a feature set out: parts, what became of each, and the manifest last.
 
 A few thousand rows at a time go from the file to the parts, so memory does not grow with the file.
 """
 
 import hashlib
 import shutil
+import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +16,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glot import cli
+from glot.code_version import code_version
 from glot.errors import InputError
 from glot.features.backbones.backbone import load_backbone
 from glot.features.schema import Manifest
 from glot.human.body import load_body
 from glot.human.crop import CROP_SIZE, DEFAULT_CROP_SCALE
-from pipelines.decoders.clips import Clip, Unit
+from pipelines.decoders.clips import Clip
 from pipelines.decoders.dataset_facts import WINDOW
-from pipelines.extraction.fragments import write_part
-from pipelines.extraction.ledger import RECORDS, Record, finished, open_set, write_record
-from pipelines.extraction.messages import say, say_skipped
-from pipelines.extraction.publishing import finish_set
 from pipelines.extraction.reference import round_targets
+from pipelines.imports.earlier_imports import continue_earlier
 from pipelines.imports.feature_columns import open_columns
-from pipelines.imports.feature_dbs import Database, TrackRows
+from pipelines.imports.feature_dbs import Database
 from pipelines.imports.feature_rows import RowReader
+from pipelines.imports.shares import Share, finished_shares, publish_shares, share_out
 from pipelines.imports.spec import ImportSpec
+from pipelines.jobs.job_progress import say
+from pipelines.sets.fragments import write_fragment
+from pipelines.sets.messages import say_skipped
+from pipelines.sets.outcomes import DONE, Outcome, OutcomeLog
+from pipelines.sets.settings import RECORDS, open_set
 
-PART_ROWS = 16_384  # a part ends with the track that reaches this number of rows: about 130 MB
 PIECE_ROWS = 2048  # number of rows in memory at once
 HASHED_BYTES = 1 << 24  # bytes that are read at once for the hash of the file
 IMPORTED = "imported"  # stands for the hash if SPIN's weights or SMPL's files are not given
@@ -103,68 +108,44 @@ def file_hash(path: Path) -> str:
 
 
 def _write_set(database: Database, spec: ImportSpec, settings: dict[str, Any]) -> Manifest:
-    """Writes the missing parts, their records, and the manifest."""
+    """Writes the missing parts, what became of each, and the manifest."""
+    continue_earlier(spec.folder)
     tracks = database.tracks()
     reader = RowReader(database, spec.preprocessing, settings["crop"]["target_scale"])
-    file_counts = _take_counts(database)
-    shares = share_out(tracks)
-    units = [_unit(spec.src, number, share) for number, share in enumerate(shares)]
-    done = finished(spec.folder, units)
-    before = f", {len(done)} of {len(units)} parts done before" if done else ""
-    say(f"{spec.src.name}: {database.rows} rows of {len(tracks)} tracks{before}")
-    missing = [(unit, share) for unit, share in zip(units, shares, strict=True) if unit.name not in done]
-    for unit, share in cli.progress(missing, total=len(missing), what="parts"):
-        done[unit.name] = _import_unit(reader, unit, share, spec)
     short = sum(track.stop - track.start < WINDOW for track in tracks)
-    file_counts.update({"rows_in_file": database.rows, "tracks_shorter_than_a_window": short})
-    records = [done[unit.name] for unit in units]
-    counts = file_counts + sum((Counter(record.counts) for record in records), Counter())
-    source = {"path": spec.src.name, "bytes": spec.src.stat().st_size, "sha256": settings["source"]["hash"], **counts}
+    of_file = _take_counts(database) + Counter(rows_in_file=database.rows, tracks_shorter_than_a_window=short)
+    shares = share_out(tracks)
+    done = finished_shares(spec.folder, shares)
+    before = f", {len(done)} of {len(shares)} parts done before" if done else ""
+    say(f"{spec.src.name}: {database.rows} rows of {len(tracks)} tracks{before}")
+    missing = [share for share in shares if share.id not in done]
+    with closing(OutcomeLog(spec.folder, uuid.uuid4().hex[:8])) as log:
+        for share in cli.progress(missing, total=len(missing), what="parts"):
+            log.append([_import_share(reader, share, spec)])
+    source = {"path": spec.src.name, "bytes": spec.src.stat().st_size, "sha256": settings["source"]["hash"], **of_file}
     backbone = {**settings["backbone"], "feature_size": database.feature_size}
     nothing = f"{spec.src}: none of its rows can be used"
-    return finish_set(spec.folder, records, {**settings, "backbone": backbone}, [source], if_empty=nothing)
+    return publish_shares(spec.folder, {**settings, "backbone": backbone}, shares, source, if_empty=nothing)
 
 
-def share_out(tracks: Sequence[TrackRows]) -> list[list[TrackRows]]:
-    """The tracks of each part, in order. A part gets whole tracks until it has at least PART_ROWS rows."""
-    shares: list[list[TrackRows]] = []
-    rows = PART_ROWS
-    for track in tracks:
-        if rows >= PART_ROWS:
-            shares.append([])
-            rows = 0
-        shares[-1].append(track)
-        rows += track.stop - track.start
-    return shares
-
-
-def _unit(src: Path, number: int, share: Sequence[TrackRows]) -> Unit:
-    """The unit of work that becomes part ``number``."""
-    start, stop = share[0].start, share[-1].stop
-    source = {"path": src.name, "bytes": src.stat().st_size, "rows": [start, stop]}
-    return Unit(f"{number:05d}", src.name, "", stop - start, (source,))
-
-
-def _import_unit(reader: RowReader, unit: Unit, share: Sequence[TrackRows], spec: ImportSpec) -> Record:
-    """Writes a part and its record."""
+def _import_share(reader: RowReader, share: Share, spec: ImportSpec) -> Outcome:
+    """Writes a part."""
     skipped: Counter[tuple[str, str]] = Counter()  # (track_id, reason) -> rows
     rounded = spec.preprocessing == "reference" and spec.split != "test"
 
     def pieces() -> Iterator[tuple[Clip, NDArray[np.float32]]]:
-        for track in share:
+        for track in share.tracks:
             for start in range(track.start, track.stop, PIECE_ROWS):
                 clip, features, reasons = reader.piece(track, start, min(start + PIECE_ROWS, track.stop))
                 skipped.update({(track.track_id, reason): rows for reason, rows in reasons.items()})
                 yield round_targets(clip) if rounded and len(clip) else clip, features
 
-    part = write_part(spec.folder, unit, pieces(), dataset=spec.dataset, split=spec.split)
+    part = write_fragment(spec.folder / share.part, pieces(), dataset=spec.dataset, split=spec.split)
     entries = [
-        {"what": f"{unit.annotation}: {track_id}", "reason": reason, "frames": rows}
+        {"what": f"{spec.src.name}: {track_id}", "reason": reason, "frames": rows}
         for (track_id, reason), rows in skipped.items()
     ]
-    record = Record(unit.name, list(unit.sources), part, dict(_take_counts(reader.database)), entries)
-    write_record(spec.folder, record)
-    return record
+    return Outcome(share.id, DONE, part, dict(_take_counts(reader.database)), entries, share.rows, code_version())
 
 
 def _take_counts(database: Database) -> Counter[str]:

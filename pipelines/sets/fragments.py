@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from glot.features.schema import column, schema
 from glot.location import is_remote, move_in, temporary_of
-from pipelines.decoders.clips import Clip, Unit
+from pipelines.decoders.clips import Clip
 from pipelines.sets.settings import RECORDS, written
 
 UNITS = "units"  # folder of the fragments, in RECORDS
@@ -111,10 +111,3 @@ def _table(clip: Clip, features: NDArray, columns: pa.Schema, dataset: str, spli
     }
     values |= {field.name: getattr(clip, field.name) for field in columns if field.name not in values}
     return pa.table([column(values[field.name], field.type) for field in columns], schema=columns)
-
-
-def write_part(
-    folder: Path, unit: Unit, pieces: Iterable[tuple[Clip, NDArray]], *, dataset: str, split: str
-) -> dict[str, Any] | None:
-    """Writes the rows of a whole source as a part of its own; see ``write_fragment``."""
-    return write_fragment(folder / f"part-{unit.name}.parquet", pieces, dataset=dataset, split=split)

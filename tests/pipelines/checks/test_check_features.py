@@ -20,10 +20,16 @@ from pipelines.check_features import main
 from pipelines.checks.crop_sheet import draw
 from pipelines.checks.spec import CheckSpec
 from pipelines.decoders.threedpw import decode, find_units
-from pipelines.extraction.fragments import write_part
-from pipelines.extraction.ledger import Record, finished, open_set, write_record
-from pipelines.extraction.publishing import finish_set, sources_of
+from pipelines.sets import packing
+from pipelines.sets.fragments import fragment_path, write_fragment
+from pipelines.sets.manifest_entries import PlanUnit
+from pipelines.sets.outcomes import DONE, Outcome
+from pipelines.sets.publishing import publish
+from pipelines.sets.settings import open_set
 from tests.fixtures.threedpw import write_sequence
+from tests.fixtures.unit_rows import pack_all
+
+PART = "part-0000-00000.parquet"
 
 
 @pytest.fixture(scope="module")
@@ -49,16 +55,17 @@ def extract(root: Path, folder: Path) -> Path:
         "body": {"name": "b", "hash": "2", "open": True},
         "crop": {"scale": 1.2, "preprocessing": "corrected", "reference": "", "occluders": None},
     }
-    units, body = find_units(root, "test"), load_body()
-    with open_set(folder, settings):
+    units, body, outcomes = find_units(root, "test"), load_body(), {}
+    with open_set(folder, settings), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packing, "PART_BYTES", 1)  # each sequence has a part
         for unit in units:
             found = decode(root, unit, body, "corrected")
-            clips, counts = found.clips, found.counts
-            features = [np.random.default_rng(0).normal(size=(len(clip), 8)).astype(np.float32) for clip in clips]
-            part = write_part(folder, unit, zip(clips, features, strict=True), dataset="3dpw", split="test")
-            write_record(folder, Record(unit.name, list(unit.sources), part, counts))
-        records = finished(folder, units)
-        finish_set(folder, list(records.values()), settings, sources_of(units, records), if_empty="nothing")
+            features = [np.random.default_rng(0).normal(size=(len(clip), 8)).astype(np.float32) for clip in found.clips]
+            pieces = zip(found.clips, features, strict=True)
+            fragment = write_fragment(fragment_path(folder, unit.name), pieces, dataset="3dpw", split="test")
+            outcomes[unit.name] = Outcome(unit.name, DONE, fragment, found.counts)
+        planned = [PlanUnit(unit.name, unit.name, unit.annotation, unit.sources, unit.frames) for unit in units]
+        publish(folder, settings, planned, outcomes, run=lambda tasks: pack_all(folder, tasks), if_empty="nothing")
     return folder
 
 
@@ -76,7 +83,7 @@ def change(column: str, edit: Callable[[list], Any]) -> Callable[[Path], None]:
     """Edits a column of the first part, a list of Python values. The manifest is changed to fit the new file."""
 
     def apply(folder: Path) -> None:
-        path = folder / "part-a.parquet"
+        path = folder / PART
         table = pq.read_table(path)
         values = table[column].to_pylist()
         values = edit(values) or values
@@ -88,9 +95,9 @@ def change(column: str, edit: Callable[[list], Any]) -> Callable[[Path], None]:
 
 
 def rewrite(folder: Path, table: pa.Table) -> None:
-    pq.write_table(table, folder / "part-a.parquet", row_group_size=5)
+    pq.write_table(table, folder / PART, row_group_size=5)
     manifest = json.loads((folder / MANIFEST).read_text())
-    manifest["parts"][0]["bytes"] = (folder / "part-a.parquet").stat().st_size
+    manifest["parts"][0]["bytes"] = (folder / PART).stat().st_size
     (folder / MANIFEST).write_text(json.dumps(manifest))
 
 
@@ -138,20 +145,20 @@ BREAKS: dict[str, tuple[Callable[[Path], None], str]] = {
     "twice": (change("frame_index", put(1, 0)), "from frame 0 to 0"),
     "contiguous": (change("track_id", put(2, "a_1")), "are not together"),
     "one row less": (
-        lambda folder: rewrite(folder, pq.read_table(folder / "part-a.parquet")[:-1]),
+        lambda folder: rewrite(folder, pq.read_table(folder / PART)[:-1]),
         "19 rows, but the manifest has 20",
     ),
     "column gone": (
-        lambda folder: rewrite(folder, pq.read_table(folder / "part-a.parquet").drop_columns("fps")),
+        lambda folder: rewrite(folder, pq.read_table(folder / PART).drop_columns("fps")),
         "columns are not those",
     ),
-    "part gone": (lambda folder: (folder / "part-a.parquet").unlink(), "missing or not of the size"),
+    "part gone": (lambda folder: (folder / PART).unlink(), "missing or not of the size"),
     "part cut": (
-        lambda folder: (folder / "part-a.parquet").write_bytes((folder / "part-a.parquet").read_bytes()[:-9]),
+        lambda folder: (folder / PART).write_bytes((folder / PART).read_bytes()[:-9]),
         "missing or not of the size",
     ),
     "stray part": (
-        lambda folder: shutil.copy(folder / "part-a.parquet", folder / "part-z.parquet") and None,
+        lambda folder: shutil.copy(folder / PART, folder / "part-z.parquet") and None,
         "part-z.parquet not in the manifest",
     ),
     "manifest": (lambda folder: (folder / MANIFEST).write_text("{}") and None, "not a manifest"),
@@ -173,7 +180,7 @@ def test_an_unreadable_part_of_the_right_size_is_seen(
     good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(good, tmp_path / "set")
-    part = tmp_path / "set" / "part-a.parquet"
+    part = tmp_path / "set" / PART
     part.write_bytes(b"\0" * part.stat().st_size)
     assert check(tmp_path / "set") == 1
     assert "not readable as Parquet" in capsys.readouterr().out

@@ -18,10 +18,10 @@ from pipelines.extract_features import main
 from pipelines.extraction import job
 from pipelines.extraction.datasets import DatasetSpec
 from pipelines.extraction.ingredients import load_ingredients
-from pipelines.extraction.ledger import open_set
 from pipelines.extraction.occlusion import Occlusion, load_occlusion
 from pipelines.extraction.spec import ExtractSpec
 from pipelines.extraction.units import SplitJob, Tools, extract_unit
+from pipelines.sets.settings import open_set
 from tests.fixtures.threedpw import write_sequence
 from tests.fixtures.voc import write_voc
 

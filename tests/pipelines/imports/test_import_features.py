@@ -22,7 +22,7 @@ from pipelines.checks.rules import check
 from pipelines.checks.summary import Summary
 from pipelines.decoders.dataset_facts import INSTA25
 from pipelines.import_features import main
-from pipelines.imports import importing
+from pipelines.imports import importing, shares
 from pipelines.imports.spec import ImportSpec
 from tests.fixtures.feature_db import KNOWN, database, write_db
 from tests.fixtures.insta_variety import name_of, write_h5
@@ -216,7 +216,7 @@ def test_h5_in_compressed_chunks_of_few_columns(tmp_path: Path) -> None:
 
 def test_tracks_longer_than_a_piece_and_sets_of_several_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importing, "PIECE_ROWS", 16)
-    monkeypatch.setattr(importing, "PART_ROWS", 40)
+    monkeypatch.setattr(shares, "PART_ROWS", 40)
     content = database("3dpw", tracks=(50, 20, 20, 3))
     rows = imported(tmp_path, "3dpw", content)
     manifest = read_manifest(tmp_path / "out/3dpw/train")
@@ -395,11 +395,11 @@ def test_a_second_run_changes_nothing_and_another_file_is_refused(tmp_path: Path
 
 
 def test_an_interrupted_import_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importing, "PART_ROWS", 20)
+    monkeypatch.setattr(shares, "PART_ROWS", 20)
     content = database("3dpw", tracks=(20, 20, 20))
     content["joints2D"][[2, 45], 5] = np.nan
     joblib.dump(content, tmp_path / "db.pt")
-    real, calls = importing.write_part, []
+    real, calls = importing.write_fragment, []
 
     def stops(*args: Any, **options: Any) -> Any:
         calls.append(args)
@@ -407,14 +407,14 @@ def test_an_interrupted_import_continues(tmp_path: Path, monkeypatch: pytest.Mon
             raise KeyboardInterrupt
         return real(*args, **options)
 
-    monkeypatch.setattr(importing, "write_part", stops)
+    monkeypatch.setattr(importing, "write_fragment", stops)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "db.pt", tmp_path / "out", "3dpw")
     folder = tmp_path / "out" / "3dpw" / "train"
     assert not (folder / MANIFEST).exists()
-    first = (folder / "part-00000.parquet").stat().st_mtime_ns
+    first = (folder / "part-000000000.parquet").stat().st_mtime_ns
     assert run(tmp_path / "db.pt", tmp_path / "out", "3dpw") == 0
-    assert len(calls) == 4 and (folder / "part-00000.parquet").stat().st_mtime_ns == first
+    assert len(calls) == 4 and (folder / "part-000000000.parquet").stat().st_mtime_ns == first
     assert rows_of(tmp_path / "out", "3dpw")["feature"].tobytes() == content["features"].tobytes()
     assert json.loads((folder / MANIFEST).read_text())["sources"][0]["joints2d_not_finite"] == 2
 

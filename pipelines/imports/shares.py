@@ -1,0 +1,99 @@
+"""The tracks of a feature file in, shares of them out: each becomes a part of the set, and is imported as a whole."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from glot.features.schema import Manifest
+from pipelines.imports.feature_dbs import TrackRows
+from pipelines.sets.manifest_entries import PlanUnit
+from pipelines.sets.outcomes import DONE, Outcome, read_outcomes
+from pipelines.sets.packed import Packed, read_packed, write_packed
+from pipelines.sets.packing import pack_part
+from pipelines.sets.publishing import publish
+from pipelines.sets.settings import list_set
+
+PART_ROWS = 16_384  # a part ends with the track that reaches this number of rows: about 130 MB
+
+
+class Share(NamedTuple):
+    """The tracks of one part. They follow each other in the file, and no track is in two parts."""
+
+    tracks: tuple[TrackRows, ...]
+
+    @property
+    def start(self) -> int:
+        return self.tracks[0].start
+
+    @property
+    def rows(self) -> int:
+        """Number of rows in the file."""
+        return self.tracks[-1].stop - self.start
+
+    @property
+    def id(self) -> str:
+        """Names the unit in the outcomes of a set. Shares that begin or end elsewhere have other ids."""
+        return share_id(self.start, self.start + self.rows)
+
+    @property
+    def part(self) -> str:
+        """Name of the part; parts of shares that do not overlap have different names."""
+        return f"part-{self.start:09d}.parquet"
+
+
+def share_id(start: int, stop: int) -> str:
+    """The id of the share with the rows [start, stop) of the file."""
+    return f"0000/{start:09d}-{stop:09d}"
+
+
+def share_out(tracks: Sequence[TrackRows]) -> list[Share]:
+    """The shares in the order of the file. Each gets whole tracks until it has at least PART_ROWS rows."""
+    shares: list[list[TrackRows]] = []
+    rows = PART_ROWS
+    for track in tracks:
+        if rows >= PART_ROWS:
+            shares.append([])
+            rows = 0
+        shares[-1].append(track)
+        rows += track.stop - track.start
+    return [Share(tuple(share)) for share in shares]
+
+
+def finished_shares(folder: Path, shares: Sequence[Share]) -> dict[str, Outcome]:
+    """The outcomes of the shares that are imported, by id. Those whose part is gone or has another size are not."""
+    files = list_set(folder)
+    outcomes = read_outcomes(folder, files)
+    found = [outcomes[share.id] for share in shares if share.id in outcomes]
+    return {outcome.id: outcome for outcome in found if outcome.kind == DONE and _is_there(outcome, files)}
+
+
+def publish_shares(
+    folder: Path, settings: dict[str, Any], shares: Sequence[Share], source: dict[str, Any], *, if_empty: str
+) -> Manifest:
+    """Writes the manifest of a set whose shares are all imported; ``if_empty`` as in ``publish``.
+
+    ``source`` = {path, bytes, ...} is the file. What was counted in the shares is added to it.
+    """
+    # Shares are written as parts at once, since a second copy of a large file would take as much disk and time again.
+    parts = [
+        {**outcome.fragment, "units": [[outcome.id, outcome.rows, outcome.fragment["bytes"]]], "split": {}}
+        for outcome in finished_shares(folder, shares).values()
+        if outcome.fragment
+    ]
+    packed = Packed.of(0, parts)
+    if packed != read_packed(folder, list_set(folder)):
+        write_packed(folder, packed)
+    name = source["path"]
+    return publish(
+        folder,
+        settings,
+        [PlanUnit(share.id, name, name, [source], share.rows) for share in shares],
+        read_outcomes(folder),
+        run=lambda tasks: [pack_part(folder, task) for task in tasks],
+        if_empty=if_empty,
+    )
+
+
+def _is_there(outcome: Outcome, files: dict[str, int]) -> bool:
+    part = outcome.fragment
+    return part is None or files.get(part["name"]) == part["bytes"]
