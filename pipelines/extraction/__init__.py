@@ -7,6 +7,8 @@ split_run     one split in one run: its plan, its outcomes, what is left
 ingredients   what a set is made with: networks, body, occluders
 worker        the worker that extracts units
 units         what is done with one unit: decode, crop, features, fragment
+streaming     several units at once, for workers with a GPU
+full_batches  crops of several units, in batches of one size, for the network
 outcome_logs  where the job's books keep the outcomes
 planning_job  many sources planned by many workers
 packing_job   many parts packed by many workers

@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -118,7 +118,7 @@ class OpenUnit:
     def __exit__(self, *_: object) -> None:
         self.features.__exit__()
 
-    def frames(self, threads: int, ahead: int | None = None) -> Iterator[Frame]:
+    def frames(self, threads: int, ahead: int | None = None) -> Generator[Frame, None, None]:
         """The pictures in time order with the crops of their people, without people whose features are there already.
 
         A picture that cannot be read has no crops, and is noted. ``ahead`` pictures are read before they are asked for;

@@ -12,10 +12,10 @@ from glot.features.backbones.extractor import Extractor
 from glot.human.body import load_body
 from pipelines.decoders.clips import Unit
 from pipelines.extraction.precision import hash_of
-from pipelines.extraction.streaming import stream
+from pipelines.extraction.streaming import UnitWorker, stream
 from pipelines.extraction.units import OpenUnit, SplitJob, Tools, extract_unit, read_through
 from pipelines.jobs.bookkeeper import DONE, Order, Result
-from pipelines.jobs.pool_worker import Item, PoolWorker
+from pipelines.jobs.pool_worker import Item
 from pipelines.jobs.separate_process import call_separately
 from pipelines.sets.outcomes import DAMAGED, FAILED, Outcome
 from pipelines.sets.plan_file import read_units
@@ -23,7 +23,7 @@ from pipelines.sets.plan_file import read_units
 Work = tuple[SplitJob, str, Unit]  # the split, the id of the unit in its plan, the unit
 
 
-class ExtractUnits(PoolWorker):
+class ExtractUnits(UnitWorker):
     """Extracts units of the splits in ``jobs``. ``shared`` is the Occlusion, or None."""
 
     def prepare(self, arguments: Mapping[str, Any], shared: Any) -> None:
@@ -52,7 +52,8 @@ class ExtractUnits(PoolWorker):
             return
         job = next(iter(self.jobs.values()))
         work = [(order, items[order.key]) for order in orders]
-        yield from stream(self, self.tools.extractor, work, threads=self.context.threads, size=job.spec.batch_size)
+        threads, batch_size = self.context.threads, job.spec.batch_size
+        yield from stream(self, self.tools.extractor, work, threads=threads, batch_size=batch_size)
 
     def open(self, item: Item) -> OpenUnit:
         """A unit in a stream."""

@@ -132,17 +132,17 @@ class PoolWorker:
 
     def attempt(self, order: Order, item: Item) -> Result:
         """The result of one item. A failure that may pass is tried again after some seconds."""
-        if result := self.refused(order, item):
-            return result
+        if refused := self.refused(order, item):
+            return refused
         for tried in itertools.count():
             try:
                 return self.work(item)
             except Exception as error:
-                result = self.judged(item, error, tried)
-            if isinstance(result, Result):
-                return result
-            time.sleep(result)
-        raise AssertionError
+                judged = self.judged(item, error, tried)
+            if isinstance(judged, Result):
+                return judged
+            time.sleep(judged)
+        raise AssertionError("the count has no end")
 
     def refused(self, order: Order, item: Item) -> Result | None:
         """The result of an item that is not to be done: it has killed several workers, or its decoder crashes."""
