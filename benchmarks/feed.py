@@ -1,9 +1,9 @@
 """How many pictures of 1080p a core reads and crops for a network, and how much of the network's time that hides.
 
 Prints and writes benchmarks/out/feed.json: ``feed_fps_per_core_1080p`` for H.264 and JPEG, frames per CPU second; the
-same by the clock; and ``network_time_hidden``, the share of the network's time in which pictures were read, the last batch
-not counted. Everything runs on one core. The network is a stand-in that waits for as long as a batch takes to read, as
-a CPU waits for a GPU. A job that reads and computes in turn hides 0.
+same by the clock; and ``network_time_hidden``, the share of the network's time in which pictures were read, the last
+batch not counted. Everything runs on one core. The network is a stand-in that waits for as long as a batch takes to
+read, as a CPU waits for a GPU. A job that reads and computes in turn hides 0.
 """
 
 import os
