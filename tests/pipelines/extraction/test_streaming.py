@@ -2,6 +2,9 @@
 
 import errno
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -10,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from glot.errors import NotNowError
+from glot.features.schema import read_table
 from glot.human.body import Body, load_body
 from glot.human.crop import CROP_SIZE
 from pipelines.decoders import unit_cuts
@@ -29,6 +34,8 @@ from pipelines.jobs.bookkeeper import ALONE, DAMAGED, DONE, FAILED, GIVE_UP, NOT
 from pipelines.jobs.pool_worker import Item, LeavingError, WorkerContext
 from pipelines.sets.fragments import fragment_path
 from pipelines.sets.settings import RECORDS
+from tests.fixtures.gpu_node import VALUES, stand_in
+from tests.fixtures.places import ROOT
 from tests.fixtures.threedpw import write_sequence
 from tests.fixtures.video import write_film
 
@@ -385,3 +392,28 @@ def test_the_next_units_are_read_while_rows_are_written_and_the_network_runs(pic
     worker = Slow(pictures.job, Network(at=wait), pictures.body)
     pictures.to(tmp_path).run(worker)
     assert overlaps[0] and worker.seen
+
+
+@pytest.mark.slow
+def test_nodes_with_and_without_a_gpu_share_the_units_and_a_killed_worker_costs_no_row(tmp_path: Path) -> None:
+    names = [f"walk_{seed:02d}" for seed in range(24)]
+    for seed, name in enumerate(names):
+        write_sequence(tmp_path / "data", name, frames=20 + seed, seed=seed)
+    code = [sys.executable, "-m", "tests.fixtures.gpu_node", str(tmp_path / "data"), str(tmp_path / "out")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run(code, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert "ENDED 0" in ended.stdout, (ended.stdout + ended.stderr)[-3000:]
+    lines = [line.rsplit(maxsplit=2) for line in (tmp_path / "out-notes" / "ended").read_text().splitlines()]
+    kinds = {key.rpartition("/")[2]: kind for key, _, kind in lines}
+    assert kinds == dict.fromkeys(names, DONE)
+    assert {device for _, device, _ in lines} == {"cpu", "cuda"}
+    assert (tmp_path / "out-notes" / "killed").read_text()
+    table = read_table(tmp_path / "out" / "3dpw" / "test")
+    wanted = []
+    for unit in load_decoder("3dpw").find(tmp_path / "data", "test"):
+        spec = DatasetSpec(dataset="3dpw", root=tmp_path / "data", out=tmp_path / "one by one")
+        job = SplitJob(spec, "test", {"backbone": {"feature_size": VALUES}, "crop": {"size": CROP_SIZE}})
+        extract_unit(job, unit.key, unit, Tools(stand_in, load_body()))
+        wanted.append(pq.read_table(fragment_path(job.folder, unit.key)))
+    by_track = [("track_id", "ascending"), ("frame_index", "ascending")]
+    assert table.sort_by(by_track).equals(pa.concat_tables(wanted).sort_by(by_track))
