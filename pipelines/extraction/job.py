@@ -80,11 +80,11 @@ def extract_dataset(spec: DatasetSpec) -> int:
 def _extract(runs: Sequence[SplitRun], occlusion: Occlusion | None, session: LazySession) -> None:
     """Runs what is left of all splits in one Ray Data job; then, after a while, what failed and may succeed now."""
     for attempt, wait in enumerate((0.0, *WAITS)):
-        left = sum(len(run.left()) for run in runs)
-        if not left or (attempt and not any(run.again for run in runs)):
+        left = sum(len(run.to_do()) for run in runs)
+        if not left:
             return
         if wait:
-            say(f"{left} units failed in a way that may pass; they are tried again in {wait:.0f} s")
+            say(f"{left} units are not done for reasons that may pass; they are tried again in {wait:.0f} s")
             time.sleep(wait)
         _run_units(runs, occlusion, session, name=f"{runs[0].job.run}{attempt}")
 
@@ -95,7 +95,7 @@ def _run_units(runs: Sequence[SplitRun], occlusion: Occlusion | None, session: L
     ray = session.ray()
     tasks: list[dict[str, Any]] = []
     for run in runs:
-        for generation, numbers in run.left_by_generation():
+        for generation, numbers in run.to_do_by_generation():
             frames = [max(int(run.plan.frames[number]), 1) for number in numbers]
             for task in tasks_of(frames, slots_of(ray.nodes())):
                 chosen = [numbers[place] for place in task]
@@ -132,9 +132,9 @@ def _run_units(runs: Sequence[SplitRun], occlusion: Occlusion | None, session: L
     finally:
         for run in runs:
             run.read_outcomes()
-    again = set(summary.again)
+    failed = set(summary.failed)
     for run in runs:
-        run.again = [number for number in run.left() if key_of(run.job.split, run.plan.ids[number]) in again]
+        run.failed |= {id for id in run.plan.ids if key_of(run.job.split, id) in failed} if failed else set()
 
 
 def _published(runs: Sequence[SplitRun]) -> Iterable[int]:

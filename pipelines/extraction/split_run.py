@@ -29,7 +29,7 @@ class SplitRun:
 
     def __init__(self, job: SplitJob, decoder: Decoder, session: LazySession) -> None:
         self.job, self.decoder, self.session = job, decoder, session
-        self.again: list[int] = []  # numbers of units that failed in a way that may pass
+        self.failed: set[str] = set()  # ids of units that failed and are left to the next run
         self.stack = ExitStack()
 
     def __enter__(self) -> "SplitRun":
@@ -58,10 +58,14 @@ class SplitRun:
         """Numbers of the units, in the plan, that are to be done."""
         return [number for number, id in enumerate(self.plan.ids) if self._is_left(id)]
 
-    def left_by_generation(self) -> list[tuple[int, list[int]]]:
-        """The units that are left, generation by generation."""
+    def to_do(self) -> list[int]:
+        """Numbers of the units that this run is to do. Units of which it heard nothing are among them."""
+        return [number for number in self.left() if self.plan.ids[number] not in self.failed]
+
+    def to_do_by_generation(self) -> list[tuple[int, list[int]]]:
+        """The units that this run is to do, generation by generation."""
         generations = self.plan.generations.tolist()
-        return [(key, list(group)) for key, group in groupby(self.left(), key=lambda number: generations[number])]
+        return [(key, list(group)) for key, group in groupby(self.to_do(), key=lambda number: generations[number])]
 
     def reason(self, number: int) -> str:
         """Why a unit is not done."""

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from glot.errors import NotNowError
+from glot.errors import InputError
 from glot.human.body import Body, load_body
 from glot.location import is_remote, write_whole
 from glot.people.crop_batches import CropBatches
+from glot.people.retries import ChangedError
 from glot.people.spool import Spool
 from glot.people.video import Cut, video_frame
 from pipelines.decoders.box_variants import jittered
@@ -26,7 +27,7 @@ from pipelines.extraction.occlusion import Occlusion
 from pipelines.extraction.reference import round_targets
 from pipelines.sets.fragments import fragment_path, write_fragment
 from pipelines.sets.outcomes import DONE, Outcome
-from pipelines.sets.settings import RECORDS
+from pipelines.sets.settings import RECORDS, read_file
 
 PIECE_ROWS = 2048  # number of rows that are in memory at once while a fragment is written
 STARTED = "started"  # folder in RECORDS: features of units whose workers had to leave
@@ -106,7 +107,11 @@ class OpenUnit:
 
     def __init__(self, job: SplitJob, id: str, unit: Unit, tools: Tools) -> None:
         self.job, self.id, self.unit, self.tools = job, id, unit, tools
-        self.decoded = _decoded(job, unit, tools.body)
+        try:
+            self.decoded = _decoded(job, unit, tools.body)
+        except (InputError, OSError):  # a file that is replaced or goes away is no damage
+            self._check_sources()
+            raise
         self.clips = self.decoded.clips
         self.skipped = list(self.decoded.skipped)
         self.features = Spool([len(clip) for clip in self.clips], job.settings["backbone"]["feature_size"])
@@ -151,7 +156,8 @@ class OpenUnit:
         fragment = write_fragment(
             fragment_path(job.folder, self.id), pieces, dataset=job.spec.dataset, split=job.split, dtype=job.dtype
         )
-        _kept(job.folder, self.id).unlink(missing_ok=True)
+        if self.was_kept:
+            _kept(job.folder, self.id).unlink(missing_ok=True)
         rows = sum(int(there.sum()) for there in self.features.written)
         counts = {**self.decoded.counts, "rows": rows}
         return Outcome(self.id, DONE, fragment, counts, self.skipped, self.unit.frames, job.code)
@@ -171,10 +177,13 @@ class OpenUnit:
         write_whole(path, content.getvalue())
 
     def _take_kept_features(self) -> None:
+        self.was_kept = False
         if not self.id:
             return
         try:
-            with np.load(io.BytesIO(_kept(self.job.folder, self.id).read_bytes()), allow_pickle=False) as kept:
+            content = read_file(_kept(self.job.folder, self.id))
+            self.was_kept = True
+            with np.load(io.BytesIO(content), allow_pickle=False) as kept:
                 features, rows, lengths = kept["features"], kept["rows"], kept["lengths"]
         except (FileNotFoundError, ValueError, KeyError):
             return
@@ -187,9 +196,9 @@ class OpenUnit:
                 self.features.put(number, int(row), values)
 
     def _check_sources(self) -> None:
-        """NotNowError if a file of the unit has changed since it was planned: the next run takes it as it is then."""
+        """ChangedError if a file of the unit has changed since it was planned: the next run takes it as it is then."""
         if changed := changed_source(self.job.spec.root, self.unit):
-            raise NotNowError(f"{changed}: changed while it was extracted; is it still being written?")
+            raise ChangedError(f"{changed}: changed while it was extracted; is it still being written?")
 
     def _pieces(self) -> Iterator[tuple[Clip, NDArray[np.float32]]]:
         """The rows that have features, up to PIECE_ROWS at a time, so that labels of a long unit fit into memory."""

@@ -14,7 +14,7 @@ from pipelines.decoders.clips import Unit
 from pipelines.extraction.precision import hash_of
 from pipelines.extraction.streaming import UnitWorker, stream
 from pipelines.extraction.units import OpenUnit, SplitJob, Tools, extract_unit, read_through
-from pipelines.jobs.bookkeeper import DONE, Order, Result
+from pipelines.jobs.bookkeeper import DONE, OURS, Order, Result
 from pipelines.jobs.pool_worker import Item
 from pipelines.jobs.separate_process import call_separately
 from pipelines.sets.outcomes import DAMAGED, FAILED, Outcome
@@ -73,7 +73,9 @@ class ExtractUnits(UnitWorker):
         if result.value is not None:
             return result
         job, id, unit = item.content
-        reason = f"a mistake in our code: {result.reason.strip().splitlines()[-1]}" if result.fault else result.reason
+        reason = result.reason
+        if result.fault == OURS:
+            reason = f"a mistake in our code: {reason.strip().splitlines()[-1]}"
         skipped = [{"what": unit.annotation, "reason": reason, "frames": unit.frames}]
         kind = DAMAGED if result.kind == DAMAGED else FAILED
         return result._replace(value=Outcome(id, kind, None, {}, skipped, unit.frames, job.code))

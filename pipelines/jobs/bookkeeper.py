@@ -7,6 +7,7 @@ is unique in the job.
 
 import errno
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -59,11 +60,19 @@ class Stop(NamedTuple):
     reason: str
 
 
+class Answer(NamedTuple):
+    """What a worker hears when it reports."""
+
+    stop: Stop | None  # why the job stops, if it does
+    books: str  # another text than before: the books were started again, and know only what is in their log
+    kept: bool  # whether all results of this worker are in the log
+
+
 class Summary(NamedTuple):
     """What a job leaves behind."""
 
     results: list[Result]  # all results, if there is no log
-    again: list[str]  # keys of the items that failed and may succeed now
+    failed: list[str]  # keys of the items that failed, and would fail again now
     mistake: str  # trace of the first failure that is our code's; or an empty text
 
 
@@ -90,18 +99,19 @@ class Bookkeeper:
     """The books. ``log`` keeps the results; without one, ``results`` gives them to the driver."""
 
     def __init__(self, log: Log | None = None) -> None:
-        self.log = log
+        self.log, self.name = log, uuid.uuid4().hex
         self.ended: dict[str, tuple[str, int, int]] = log.read() if log else {}
         self.frames = sum(frames for _, frames, _ in self.ended.values())
         self.skipped = sum(skipped for _, _, skipped in self.ended.values())
         self.kept: list[Result] = []  # without a log: all results; else those that are not in the log yet
+        self.owners: set[str] = set()  # workers of the results that are not in the log yet
         self.written = self.unwritten = time.monotonic()  # latest success and latest try to write the log
         self.holding: dict[str, _Holding] = {}
         self.deaths: dict[str, list[str]] = {}  # item -> nodes on which its workers died
         self.heard: dict[str, float] = {}  # worker -> time of its latest call
         self.stopped: Stop | None = None
         self.failures = 0  # since the latest success
-        self.again: dict[str, bool] = {}  # items that failed, and may succeed later
+        self.failed: set[str] = set()  # items that failed, and would fail again
         self.mistake = ""  # trace of the first failure that is our code's
         self.start = 0.0
 
@@ -116,20 +126,21 @@ class Bookkeeper:
             return []
         return [Order(key, self._how(me, key)) for key in keys if key not in self.ended and not self._taken(me, key)]
 
-    def report(self, me: Me, holding: Mapping[str, int], results: Sequence[Result] = ()) -> Stop | None:
-        """Takes what a worker works on, {key: frames done}, and results. Returns why the job stops, or None."""
+    def report(self, me: Me, holding: Mapping[str, int], results: Sequence[Result] = ()) -> Answer:
+        """Takes what a worker works on, {key: frames done}, and results."""
         self._hear(me)
         for result in results:
             before = self.ended.get(result.key)
             if before is None or (before[0] != DONE and result.kind == DONE):  # a finished item stays finished
                 self._end(result, before)
+                self.owners.add(me.worker)
         self._write()
         for key in [key for key, held in self.holding.items() if held.me.worker == me.worker and key not in holding]:
             del self.holding[key]
         for key, frames in holding.items():
             if key not in self.ended:
                 self.holding[key] = _Holding(me, frames)
-        return self.stopped
+        return Answer(self.stopped, self.name, self.log is not None and me.worker not in self.owners)
 
     def stop(self, fault: str, reason: str) -> None:
         """Ends the job: workers finish nothing more. The first reason counts."""
@@ -146,7 +157,7 @@ class Bookkeeper:
     def close(self) -> Summary:
         """Writes what is left to the log."""
         self._write(at_once=True)
-        return Summary(self.kept, [key for key, again in self.again.items() if again], self.mistake)
+        return Summary(self.kept, sorted(self.failed), self.mistake)
 
     def _hear(self, me: Me) -> None:
         self.start = self.start or time.monotonic()
@@ -175,11 +186,14 @@ class Bookkeeper:
             elif now - self.written > WRITE_SECONDS:
                 self.stop(NOT_NOW, f"the outcomes cannot be written: {error}")
             return
-        self.kept, self.written = [], now
+        self.kept, self.owners, self.written = [], set(), now
 
     def _judge(self, result: Result) -> None:
         """Stops the job if nothing but failures comes: a store that is down would fail every item."""
-        self.again[result.key] = result.kind == FAILED and result.fault == NOT_NOW
+        if result.kind == FAILED and result.fault != NOT_NOW:
+            self.failed.add(result.key)
+        else:
+            self.failed.discard(result.key)
         self.mistake = self.mistake or (result.reason if result.fault == OURS else "")
         self.failures = self.failures + 1 if result.kind == FAILED else 0
         if self.failures >= MOST_FAILURES:

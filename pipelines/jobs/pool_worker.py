@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from glot.errors import InputError, NotNowError, is_passing
+from glot.people.retries import ChangedError
 from pipelines.jobs.bookkeeper import (
     ALONE,
     DAMAGED,
@@ -23,6 +24,7 @@ from pipelines.jobs.bookkeeper import (
     OURS,
     STOPPING,
     USERS,
+    Answer,
     Me,
     Order,
     Result,
@@ -71,7 +73,9 @@ class PoolWorker:
         node = ray.get_runtime_context().get_node_id()
         self.me = Me(uuid.uuid4().hex[:12], node, context.pool)
         self.holding: dict[str, int] = {}  # the items at work: {key: frames done}
-        self.results: list[Result] = []  # results that are not reported yet
+        self.results: list[Result] = []  # results that are not in the job's log yet
+        self.reported = 0  # number of them that the books have
+        self.books = ""  # name of the books
         self.lock = threading.Lock()
         self.stopped: Stop | None = None
         self.leaving = False  # whether this node is about to leave
@@ -160,6 +164,8 @@ class PoolWorker:
         if isinstance(error, LeavingError) or getattr(error, "errno", None) in STOPPING:
             raise error
         reason = str(error)
+        if isinstance(error, ChangedError):  # only another plan has it as it is now
+            return Result(item.key, FAILED, item.frames, item.frames, reason=reason)
         if isinstance(error, InputError) or (isinstance(error, OSError) and not is_passing(error)):
             return Result(item.key, DAMAGED, item.frames, item.frames, reason=reason)
         if isinstance(error, (NotNowError, OSError)):
@@ -171,15 +177,28 @@ class PoolWorker:
         return Result(item.key, FAILED, item.frames, item.frames, reason=trace, fault=OURS)
 
     def report(self) -> None:
-        """Tells the bookkeeper what this worker holds, and the results since the latest report."""
+        """Tells the bookkeeper what this worker holds, and the results since the latest report.
+
+        Results are kept until they are in the log. If the bookkeeper died before, its successor gets them again.
+        """
+        with self.lock:
+            answer = self._report(self.reported)
+            if answer.books != self.books and self.books:
+                answer = self._report(0)
+            self.books, self.stopped = answer.books, answer.stop or self.stopped
+            if answer.kept:
+                del self.results[: self.reported]
+                self.reported = 0
+
+    def _report(self, first: int) -> Answer:
         import ray
 
-        with self.lock:
-            results, holding = list(self.results), dict(self.holding)
-            for result in results:
-                holding.pop(result.key, None)
-            self.stopped = ray.get(self.context.bookkeeper.report.remote(self.me, holding, results)) or self.stopped
-            del self.results[: len(results)]  # another thread may have added one meanwhile
+        results, holding = list(self.results), dict(self.holding)  # other threads may add some meanwhile
+        for result in results:
+            holding.pop(result.key, None)
+        answer: Answer = ray.get(self.context.bookkeeper.report.remote(self.me, holding, results[first:]))
+        self.reported = len(results)
+        return answer
 
     def _do(self, task: Mapping[str, Any]) -> None:
         import ray

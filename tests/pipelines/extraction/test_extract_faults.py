@@ -69,10 +69,13 @@ def set_of(out: Path, dataset: str = "video") -> Path:
     return out / dataset / "test"
 
 
-def assert_same(out: Path, wanted: Path, dataset: str = "video") -> None:
+def assert_same(out: Path, wanted: Path, dataset: str = "video", *, same_units: bool = True) -> None:
     found, expected = set_of(out, dataset), set_of(wanted, dataset)
     assert read_table(found).equals(read_table(expected))
-    assert vars(read_manifest(found)) == vars(read_manifest(expected))
+    ours, theirs = vars(read_manifest(found)), vars(read_manifest(expected))
+    if not same_units:  # rows of other units are in other row groups
+        ours, theirs = ({**manifest, "parts": None} for manifest in (ours, theirs))
+    assert ours == theirs
     assert not read_manifest(found).skipped
     assert {path.name for path in found.glob("*part*")} == {part["name"] for part in read_manifest(found).parts}
     assert all(outcome.kind == DONE for outcome in read_outcomes(found).values())
@@ -187,7 +190,9 @@ def test_reads_that_fail_for_a_while_set_nothing_aside(
     assert run("out", faults) == 0
     if dataset == "3dpw":
         assert run("wanted", Faults()) == 0
-    assert_same(tmp_path / "out", undisturbed[1] if dataset == "video" else tmp_path / "wanted", dataset)
+    wanted = undisturbed[1] if dataset == "video" else tmp_path / "wanted"
+    # A video that could not be read when it was planned is one unit.
+    assert_same(tmp_path / "out", wanted, dataset, same_units=dataset == "3dpw")
 
 
 @pytest.fixture

@@ -230,17 +230,17 @@ def test_results_wait_while_the_log_cannot_be_written(nodes: set[str]) -> None:
     slate = Slate()
     books = Bookkeeper(slate)
     slate.error = OSError(errno.EIO, "Input/output error")
-    assert books.report(HERE, {}, [Result("x", DONE, 5, 0)]) is None
+    assert books.report(HERE, {}, [Result("x", DONE, 5, 0)])[::2] == (None, False)
     slate.error = None
     books.report(HERE, {}, [Result("y", DONE, 5, 0)])
     assert [line.key for line in slate.lines] == ["x", "y"]
     slate.error = OSError(errno.ENOSPC, "No space left on device")
-    stop = books.report(HERE, {}, [Result("z", DONE, 5, 0)])
+    stop, _, _ = books.report(HERE, {}, [Result("z", DONE, 5, 0)])
     assert stop and stop.fault == USERS
     slate.error = OSError(errno.EIO, "Input/output error")
     books = Bookkeeper(slate)
     books.written -= 1000.0
-    stop = books.report(HERE, {}, [Result("z", DONE, 5, 0)])
+    stop, _, _ = books.report(HERE, {}, [Result("z", DONE, 5, 0)])
     assert stop and stop.fault == NOT_NOW
 
 
