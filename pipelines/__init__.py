@@ -20,6 +20,8 @@ motions/        motion capture files and variations of them
 open_body/      how the open body is derived
 checks/         rules, summaries and sheets of feature sets
 imports/        feature files of other projects
-extraction/     the extraction job: plan, workers, parts and records
+extraction/     the extraction job, and bodies of many videos
+sets/           feature sets while they are made: plan, outcomes, parts
+jobs/           the job runner: pools of workers, and the job's books
 decoders/       readers of datasets, one module each
 """

@@ -19,15 +19,16 @@ def cut_video(root: Path, source: Unit) -> list[Unit]:
 
     A short video is one unit, and so is one that cannot be read; decoding it reports why.
     """
-    path, size = root / source.images, source.sources[0]["bytes"]
+    path, entry = root / source.images, source.sources[0]
+    size = entry["bytes"]
     if is_remote(root) and size < SMALL_BYTES:
         return [replace(source, frames=size // TYPICAL_FRAME_BYTES)]
     frames = 0
     try:
-        frames = estimated_frames(path)
+        frames = estimated_frames(path, entry)
         if 0 < frames <= LONGEST_WHOLE:  # 0 where the header does not say: browsers record without it
             return [replace(source, frames=frames)]
-        timeline, cuts = scan(path, UNIT_FRAMES)
+        timeline, cuts = scan(path, UNIT_FRAMES, entry)
     except (Unreadable, NotNowError):
         return [replace(source, frames=frames)]
     if timeline.frames <= LONGEST_WHOLE:

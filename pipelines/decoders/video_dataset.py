@@ -126,7 +126,7 @@ def _timeline(root: Path, unit: Unit) -> Timeline:
     if "even" in unit.facts:
         return Timeline(**{name: unit.facts[name] for name in Timeline._fields})
     try:
-        return read_timeline(root / unit.images)
+        return read_timeline(root / unit.images, unit.sources[0])
     except Unreadable as error:
         raise InputError(f"{unit.images}: {error}") from None
 

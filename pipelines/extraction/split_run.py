@@ -24,6 +24,9 @@ from pipelines.sets.publishing import lost_units, publish
 from pipelines.sets.settings import RECORDS, SETTINGS, list_set, open_set
 
 
+LITTLE_BYTES = 64 << 20  # one part of less is packed without workers
+
+
 class SplitRun:
     """A split that this run of the command holds: within the with-block, no other run writes its folder."""
 
@@ -121,7 +124,7 @@ class SplitRun:
         return planned(self.job.spec, chunks, self.session)
 
     def _pack(self, tasks: Sequence[PackTask]) -> list[dict[str, Any]]:
-        if len(tasks) == 1:
+        if len(tasks) == 1 and sum(unit.bytes for unit in tasks[0].units) < LITTLE_BYTES:
             return [pack_part(self.job.folder, tasks[0])]
         self.session.ray()
         return packed(self.job.folder, tasks, f"pack {self.job.name}")

@@ -1,9 +1,10 @@
 """A video in; its timeline, and the places where it can be cut into ranges, out. Only few pictures are decoded."""
 
 from array import array
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -13,6 +14,7 @@ from glot.people.video_reading.decoding import ERRORS, Decoding
 from glot.people.video_reading.video_file import Unreadable, VideoFile
 from glot.people.video_reading.video_packets import REORDERED, START, Cut, Picture, before_gap, pictures
 
+Entry = Mapping[str, Any]
 NOMINAL_FPS = 30.0  # assumed for a video that does not give its frame rate
 HEADER = 0.02  # the rate in the header is used if it is so close to that of the pictures' times
 
@@ -34,17 +36,18 @@ class Scan(NamedTuple):
     cuts: tuple[Cut, ...]  # the first is picture 0
 
 
-def scan(path: Path, every: int) -> Scan:
+def scan(path: Path, every: int, entry: Entry | None = None) -> Scan:
     """Reads through a whole video once, and cuts it at key frames about ``every`` pictures apart. Raises Unreadable.
 
     Reading from a cut gives exactly the pictures that reading from the beginning gives (``Video``). A video whose key
     frames are farther apart has longer ranges, or one only. There are no cuts where numbers are not certain: in an AVI
     or WMV with B-frames, behind a place where times begin anew, and, in formats without an index, behind a gap in time.
+    ``entry`` says what the file was when it was listed (``open_file``).
     """
-    width, height = _size(path)
+    width, height = _size(path, entry)
     times, cuts = array("q"), [START]
     place, latest, gap = 0, None, False
-    with closing(VideoFile(path)) as file:
+    with closing(VideoFile(path, entry=entry)) as file:
         for picture in pictures(file):
             if picture.number < 0:
                 continue
@@ -67,15 +70,15 @@ def scan(path: Path, every: int) -> Scan:
     return Scan(timeline, (Cut(0, first), *cuts[1:]))
 
 
-def read_timeline(path: Path) -> Timeline:
+def read_timeline(path: Path, entry: Entry | None = None) -> Timeline:
     """Reads through a whole video and decodes only its first picture. Raises Unreadable."""
-    return scan(path, 1 << 62).timeline
+    return scan(path, 1 << 62, entry).timeline
 
 
-def estimated_frames(path: Path) -> int:
+def estimated_frames(path: Path, entry: Entry | None = None) -> int:
     """The number of pictures by a video's header, or by its length; 0 if it cannot be opened. Nothing else is read."""
     try:
-        file = VideoFile(path)
+        file = VideoFile(path, entry=entry)
     except Unreadable:
         return 0
     with closing(file):
@@ -91,9 +94,9 @@ def upright(shown: av.VideoFrame) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
 
 
-def _size(path: Path) -> tuple[int, int]:
+def _size(path: Path, entry: Entry | None) -> tuple[int, int]:
     """Width and height of the first picture that can be decoded, upright. Unreadable if there is none."""
-    with closing(Decoding(VideoFile(path), START)) as decoding:
+    with closing(Decoding(VideoFile(path, entry=entry), START)) as decoding:
         found = next(decoding.pictures(), None)
         if found is None:
             after = f"is damaged after 0 frames ({decoding.damage})" if decoding.damage else "ends after 0 frames"

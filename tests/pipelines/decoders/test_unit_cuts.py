@@ -148,8 +148,8 @@ def test_a_planned_range_is_decoded_without_opening_the_video(tmp_path: Path, bo
 def test_short_and_unreadable_videos_are_whole_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_video(tmp_path / "a.mp4", frames=12)
     (tmp_path / "b.mp4").write_bytes(b"nothing")
-    monkeypatch.setattr(unit_cuts, "scan", lambda path, every: pytest.fail("read through"))
-    monkeypatch.setattr(unit_cuts, "estimated_frames", lambda path: 12)
+    monkeypatch.setattr(unit_cuts, "scan", lambda *_: pytest.fail("read through"))
+    monkeypatch.setattr(unit_cuts, "estimated_frames", lambda *_: 12)
     first, second = video_decoder(None).find(tmp_path, "test")
     assert cut_video(tmp_path, first) == [replace(first, frames=12)]
     monkeypatch.undo()
@@ -160,7 +160,7 @@ def test_a_video_that_cannot_be_read_now_is_planned_whole(tmp_path: Path, monkey
     write_video(tmp_path / "a.mkv", frames=40, codec="mjpeg", pixels="yuvj420p")
     (source,) = video_decoder(None).find(tmp_path, "test")
 
-    def busy(path: Path, every: int) -> Any:
+    def busy(path: Path, *_: Any) -> Any:
         raise NotNowError(f"{path}: the store is busy")
 
     monkeypatch.setattr(unit_cuts, "scan", busy)

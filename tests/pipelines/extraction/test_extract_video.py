@@ -88,6 +88,7 @@ def test_broken_videos_are_named_once_and_the_others_are_extracted(tmp_path: Pat
 
 def test_a_long_video_is_cut_and_gives_the_rows_of_a_whole_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "films"
+    root.mkdir()
     write_film(root / "long.mp4", frames=130, key_every=25)
     people = {"long.mp4": {name: {"frames": list(range(first, 130)), "bbox": [[4 + first, 4, 20, 30]] * (130 - first)}
                            for name, first in (("1", 0), ("2", 17))}}  # fmt: skip
