@@ -21,6 +21,7 @@ from pipelines.extraction.ingredients import load_ingredients
 from pipelines.extraction.occlusion import Occlusion, load_occlusion
 from pipelines.extraction.spec import ExtractSpec
 from pipelines.extraction.units import SplitJob, Tools, extract_unit
+from pipelines.sets.fragments import fragment_path
 from pipelines.sets.settings import open_set
 from tests.fixtures.threedpw import write_sequence
 from tests.fixtures.voc import write_voc
@@ -55,15 +56,15 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rows_of(
     root: Path, folder: Path, body: Body, *, split: str = "train", unit: int = 0, batch_size: int = 8, **options: Any
 ) -> dict[str, np.ndarray]:
-    """Extracts a unit; the columns of its part."""
+    """Extracts a unit; the columns of its fragment."""
     preprocessing = options.pop("preprocessing", "corrected")
     spec = DatasetSpec(dataset="3dpw", root=root, out=folder, batch_size=batch_size, preprocessing=preprocessing)
     job = SplitJob(spec, split, {"backbone": {"feature_size": SIZE}, "crop": {"size": CROP_SIZE}})
     job.folder.mkdir(parents=True, exist_ok=True)
     one: Unit = find_units(root, split)[unit]
-    record = extract_unit(job, one, Tools(pixels, body, **options))
-    assert record.part is not None and not record.skipped
-    table = pq.read_table(job.folder / record.part["name"])
+    outcome = extract_unit(job, "0000/one", one, Tools(pixels, body, **options))
+    assert outcome.fragment is not None and not outcome.skipped
+    table = pq.read_table(fragment_path(job.folder, "0000/one"))
     return {name: np.array(table[name].to_pylist()) for name in table.column_names}
 
 
@@ -138,7 +139,7 @@ def test_reference_rounds_what_loaders_round_and_leaves_the_test_split(root: Pat
 def test_a_folder_is_refused_with_other_settings_than_it_was_started_with(
     root: Path, tmp_path: Path, voc: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job, "run_units", lambda *_: pytest.fail("it went on"))
+    monkeypatch.setattr(job, "_run_units", lambda *_, **__: pytest.fail("it went on"))
 
     def begin(name: str, **options: Any) -> Path:
         with open_set(tmp_path / name / "3dpw" / "train", settings_of(root, **options)):
