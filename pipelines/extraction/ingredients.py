@@ -65,6 +65,8 @@ def load_ingredients(spec: DatasetSpec, decoder: Decoder, splits: Sequence[str])
     occlusion = load_occlusion(spec)
     if occlusion:
         say(f"occluders: {len(occlusion.objects)} objects of {spec.occluders}, pasted per {occlusion.per}")
+    if spec.feature_dtype == "float16":
+        say("float16: a feature differs from its float32 value by at most 0.05 %")
     backbone, body = load_backbone(spec.backbone, spec.weights), load_body(spec.body)
     network, content = None, b""
     if spec.precision != "float32":
