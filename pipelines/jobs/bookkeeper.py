@@ -16,7 +16,7 @@ from pipelines.jobs.job_progress import Counts
 
 MOST_TRIES = 3  # how often the workers of an item may die before it is given up
 SILENT_SECONDS = 60.0  # a worker that has not reported for this time does not keep others from its items
-MOST_FAILURES = 20  # so many failures in a row, with no success in between, stop the job
+MOST_FAILURES = 20  # so many failures that may pass, with no success in between, stop the job
 
 WRITE_SECONDS = 300.0  # the job stops if its log cannot be written for this time
 STOPPING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # nothing can be written before the user has made space
@@ -110,7 +110,7 @@ class Bookkeeper:
         self.deaths: dict[str, list[str]] = {}  # item -> nodes on which its workers died
         self.heard: dict[str, float] = {}  # worker -> time of its latest call
         self.stopped: Stop | None = None
-        self.failures = 0  # since the latest success
+        self.failures = 0  # that may pass, since the latest item that could be read
         self.failed: set[str] = set()  # items that failed, and would fail again
         self.mistake = ""  # trace of the first failure that is our code's
         self.start = 0.0
@@ -195,7 +195,10 @@ class Bookkeeper:
         else:
             self.failed.discard(result.key)
         self.mistake = self.mistake or (result.reason if result.fault == OURS else "")
-        self.failures = self.failures + 1 if result.kind == FAILED else 0
+        if result.kind != FAILED:
+            self.failures = 0
+        elif result.fault == NOT_NOW:
+            self.failures += 1
         if self.failures >= MOST_FAILURES:
             self.stop(NOT_NOW, f"{self.failures} failures in a row; the latest: {result.reason}")
 
