@@ -9,6 +9,7 @@ from glot.people.video import Unreadable, estimated_frames, scan
 from pipelines.decoders.clips import Unit
 
 UNIT_FRAMES = 2000
+UNREAD = "unread"  # in the facts of a source that could not be read now; until it is done, each run plans it again
 LONGEST_WHOLE = 3000  # pictures of a source that is not cut
 SMALL_BYTES = 16 << 20  # a stored video of less is not opened to be planned: this would fetch it twice
 TYPICAL_FRAME_BYTES = 6000  # of a video of 1.5 Mbit/s
@@ -17,7 +18,7 @@ TYPICAL_FRAME_BYTES = 6000  # of a video of 1.5 Mbit/s
 def cut_video(root: Path, source: Unit) -> list[Unit]:
     """The units of a video, cut at key frames. What was read in it is in ``facts``, so that it is not read again.
 
-    A short video is one unit, and so is one that cannot be read; decoding it reports why.
+    A short video is one unit, and so is one that cannot be read, or not now; decoding it reports why.
     """
     path, entry = root / source.images, source.sources[0]
     size = entry["bytes"]
@@ -29,8 +30,10 @@ def cut_video(root: Path, source: Unit) -> list[Unit]:
         if 0 < frames <= LONGEST_WHOLE:  # 0 where the header does not say: browsers record without it
             return [replace(source, frames=frames)]
         timeline, cuts = scan(path, UNIT_FRAMES, entry)
-    except (Unreadable, NotNowError):
+    except Unreadable:
         return [replace(source, frames=frames)]
+    except NotNowError:
+        return [replace(source, frames=frames, facts={**source.facts, UNREAD: True})]
     if timeline.frames <= LONGEST_WHOLE:
         cuts = cuts[:1]
     units = []

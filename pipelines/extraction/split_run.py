@@ -23,7 +23,6 @@ from pipelines.sets.planning import update_plan
 from pipelines.sets.publishing import lost_units, publish
 from pipelines.sets.settings import RECORDS, SETTINGS, list_set, open_set
 
-
 LITTLE_BYTES = 64 << 20  # one part of less is packed without workers
 
 
@@ -106,6 +105,8 @@ class SplitRun:
         spec, folder = self.job.spec, self.job.folder
         names = dict(zip(self.plan.ids, self.plan.names, strict=True))
         suspects = {names[id] for id, outcome in self.outcomes.items() if outcome.skipped and id in names}
+        unread = self.plan.unread()
+        again = {name for id, name in names.items() if name in unread and self._is_open(id)}
         self.plan, changes = update_plan(
             folder,
             self.plan,
@@ -115,6 +116,7 @@ class SplitRun:
             run=self._plan,
             suspects=suspects,
             found=self.found,
+            again=again,
         )
         if changes:
             self.files = list_set(folder)
@@ -128,6 +130,11 @@ class SplitRun:
             return [pack_part(self.job.folder, tasks[0])]
         self.session.ray()
         return packed(self.job.folder, tasks, f"pack {self.job.name}")
+
+    def _is_open(self, id: str) -> bool:
+        """Whether the unit was not done, or failed in a way that may pass."""
+        outcome = self.outcomes.get(id)
+        return outcome is None or outcome.kind == FAILED
 
     def _is_left(self, id: str) -> bool:
         outcome: Outcome | None = self.outcomes.get(id)

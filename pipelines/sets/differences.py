@@ -1,7 +1,7 @@
 """The plan of earlier runs and the sources of today in; new, changed and gone sources out."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -37,14 +37,16 @@ class Difference:
             yield chunk
 
 
-def difference(plan: Plan, found: Sequence[Unit]) -> Difference:
-    """Compares the entries of the sources' files, source by source."""
+def difference(plan: Plan, found: Sequence[Unit], again: Collection[str] = frozenset()) -> Difference:
+    """Compares the entries of the sources' files, source by source. Those named in ``again`` count as changed."""
     before = plan.sources()
     new, changed, same = [], [], 0
     for number, source in enumerate(found):
         text = before.pop(source.name, None)
         if text is None:
             new.append(number)
+        elif source.name in again:
+            changed.append(number)
         elif json.dumps(source.sources) == text or same_sources(source.sources, json.loads(text)):
             same += 1
         else:

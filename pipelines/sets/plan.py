@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from glot.errors import InputError
 from pipelines.decoders.clips import Unit
 from pipelines.decoders.source_entries import Before
+from pipelines.decoders.unit_cuts import UNREAD
 from pipelines.sets.plan_file import FOLDER, NOTE, UNITS, to_text, unit_of, units_path
 from pipelines.sets.settings import RECORDS, list_set, read_file
 
@@ -109,6 +110,11 @@ class Plan:
     def units(self, numbers: Sequence[int] | NDArray[np.integer]) -> list[Unit]:
         """The units with these numbers in 0 ... N - 1, without their boxes (``read_units`` has them)."""
         return [unit_of(row) for row in self.table.take(pa.array(numbers, pa.int64())).to_pylist()]
+
+    def unread(self) -> set[str]:
+        """Names of the sources that could not be read when they were planned, and are whole units therefore."""
+        marked = pc.match_substring(self.table["facts"], f'"{UNREAD}"')
+        return set(self.table["name"].filter(marked).to_pylist())
 
     def sources(self) -> dict[str, str]:
         """{name: entries of the files, as JSON} of all sources."""

@@ -29,17 +29,18 @@ def update_plan(
     run: Run,
     suspects: Collection[str] = frozenset(),
     found: Sequence[Unit] | None = None,
+    again: Collection[str] = frozenset(),
 ) -> tuple[Plan, Difference]:
     """Lists the sources, and appends a generation to the ``plan`` of the set in ``folder`` if some differ from it.
 
     ``suspects`` are the names of sources in which something could not be read; ``found`` is the list of sources, if it
-    is there already. InputError where the data is missing,
-    NotNowError where it cannot be listed now.
+    is there already; ``again`` are the names of sources that are planned again, although they have not changed.
+    InputError where the data is missing, NotNowError where it cannot be listed now.
     """
     found = decoder.find(root, split, plan.before(suspects)) if found is None else found
     if note := getattr(found, "note", ""):
         say(f"{root}: {note}")
-    changes = difference(plan, found)
+    changes = difference(plan, found, again)
     boxes = getattr(found, "boxes", None)
     note = {"tracks": boxes.note} if boxes and boxes.note else {}
     if changes or plan.note != note:

@@ -164,4 +164,4 @@ def test_a_video_that_cannot_be_read_now_is_planned_whole(tmp_path: Path, monkey
         raise NotNowError(f"{path}: the store is busy")
 
     monkeypatch.setattr(unit_cuts, "scan", busy)
-    assert cut_video(tmp_path, source) == [replace(source, frames=40)]
+    assert cut_video(tmp_path, source) == [replace(source, frames=40, facts={"unread": True})]
