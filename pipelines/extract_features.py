@@ -16,7 +16,7 @@ def main(spec: ExtractSpec) -> int:
     After an interruption, run the same command again: it continues, and it tells you if everything is done. With
     RAY_ADDRESS set, or under `ray job submit`, it joins that cluster; otherwise it starts a local Ray. Pictures and
     sequences that cannot be read are skipped and named in manifest.json; the exit code is then 1, unless you give
-    `--allow-skips`.
+    `--allow-skips`. Exit code 75 means that something failed that may succeed later: run the same command again.
 
     **The manifest** of a set says how it was made. A folder with a set of other settings is refused, whether the set is
     finished or not. So `--preprocessing reference`, `--occluders` and `--jitter` each need a separate `--out`.

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from glot.errors import InputError
+from glot.errors import InputError, NotNowError
 from glot.features.backbones.names import BACKBONES, PRECISIONS, check_backbone, is_weights_file
 from glot.home import check_job_paths, data_folder, features_folder
-from glot.location import location
+from glot.location import file_exists, is_remote, location
 from pipelines.decoders.clips import PREPROCESSING
 from pipelines.decoders.registry import DATASETS, VIDEO
 
@@ -36,8 +36,10 @@ class ExtractSpec:
     root: Annotated[
         Path | None,
         typer.Option(
+            parser=location,
             show_default="$GLOT_HOME/data/DATASET",
-            help="The dataset's folder. For 3dpw: the folder that contains imageFiles/ and sequenceFiles/.",
+            help="The dataset's folder. For 3dpw: the folder that contains imageFiles/ and sequenceFiles/. Videos may "
+            "also lie in an object store: s3://bucket/videos.",
         ),
     ] = None
     out: Annotated[
@@ -129,6 +131,7 @@ class ExtractSpec:
     tracks: Annotated[
         Path | None,
         typer.Option(
+            parser=location,
             help="For --dataset video: where the people are, as JSON or in the MOT format. A file, or a folder with a "
             "file for each video. Default: one person, who fills the picture."
         ),
@@ -213,13 +216,21 @@ class ExtractSpec:
             )
 
     def _check_files(self) -> None:
-        if self.root is not None and not self.root.exists():
+        root = None if self.root is None or is_remote(self.root) else self.root  # a store is asked when it is listed
+        if root is not None and not root.exists():
             raise InputError(f"--root {self.root}: there is no such folder")
-        if self.root is not None and not self.root.is_dir():
+        if root is not None and not root.is_dir():
             raise InputError(f"--root {self.root}: is a file; give the folder that contains it")
         files = {"--body": self.body, "--occluders": self.occluders, "--tracks": self.tracks}
         if is_weights_file(self.weights):
             files["--weights"] = self.weights
         for option, path in files.items():
-            if path is not None and not path.exists():
+            if path is not None and not _exists(path):
                 raise InputError(f"{option} {path}: there is no such file or folder")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return file_exists(path) or path.exists()
+    except OSError as error:
+        raise NotNowError(f"{path}: cannot be looked for now ({error})") from None
