@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from feed import feed_rates
 from figures import OUT, write_figures
 from process_times import ProcessTimes
 from zero_extraction import write_videos
@@ -201,6 +202,7 @@ def main(
         write_figures(out, figures, show=False)
         if store_units:
             figures |= store_figures(folder, store_units, nodes)
+    figures |= feed_rates()
     write_figures(out, figures)
 
 

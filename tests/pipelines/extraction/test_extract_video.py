@@ -89,13 +89,13 @@ def test_broken_videos_are_named_once_and_the_others_are_extracted(tmp_path: Pat
 def test_a_long_video_is_cut_and_gives_the_rows_of_a_whole_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "films"
     root.mkdir()
-    write_film(root / "long.mp4", frames=130, key_every=25)
-    people = {"long.mp4": {name: {"frames": list(range(first, 130)), "bbox": [[4 + first, 4, 20, 30]] * (130 - first)}
-                           for name, first in (("1", 0), ("2", 17))}}  # fmt: skip
+    write_film(root / "long.mp4", frames=45, key_every=9)
+    people = {"long.mp4": {name: {"frames": list(range(first, 45)), "bbox": [[4 + first, 4, 20, 30]] * (45 - first)}
+                           for name, first in (("1", 0), ("2", 30))}}  # fmt: skip
     (tmp_path / "boxes.json").write_text(json.dumps(people))
     assert run(root, tmp_path / "whole", tracks=tmp_path / "boxes.json") == 0
-    monkeypatch.setattr(unit_cuts, "UNIT_FRAMES", 30)
-    monkeypatch.setattr(unit_cuts, "LONGEST_WHOLE", 40)
+    monkeypatch.setattr(unit_cuts, "UNIT_FRAMES", 12)
+    monkeypatch.setattr(unit_cuts, "LONGEST_WHOLE", 20)
     assert run(root, tmp_path / "cut", tracks=tmp_path / "boxes.json") == 0
     whole, cut = (tmp_path / name / "video" / "test" for name in ("whole", "cut"))
     assert len(Plan.read(cut)) > 2 and len(Plan.read(whole)) == 1
