@@ -70,10 +70,12 @@ def extract_dataset(spec: DatasetSpec) -> int:
     ingredients = load_ingredients(spec, decoder, splits)
     run, code = uuid.uuid4().hex[:8], code_version()
     jobs = [SplitJob(spec, split, ingredients.settings(split), run, code, ingredients.int8_network) for split in splits]
+    occlusion = ingredients.occlusion
+    del ingredients  # the network is not needed here any more, and the job may take days
     with ExitStack() as stack:
         session = stack.enter_context(LazySession())
         runs = [stack.enter_context(SplitRun(job, decoder, session)) for job in jobs]
-        _extract(runs, ingredients.occlusion, session)
+        _extract(runs, occlusion, session)
         return max(_published(runs))
 
 
