@@ -133,7 +133,7 @@ class ExtractSpec:
         typer.Option(
             parser=location,
             help="For --dataset video: where the people are, as JSON or in the MOT format. A file, or a folder with a "
-            "file for each video. Default: one person, who fills the picture."
+            "file for each video. Default: one person, who fills the picture.",
         ),
     ] = None
     jitter: Annotated[
