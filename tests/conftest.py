@@ -15,6 +15,7 @@ os.environ["GLOT_CACHE"] = tempfile.mkdtemp(prefix="glot-test-cache-")
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_DATA_DISABLE_PROGRESS_BARS"] = "1"
+os.environ["RAY_AUTH_MODE"] = "disabled"  # on this machine only; a process that asked once keeps the mode it found
 os.environ.pop("RAY_ADDRESS", None)
 
 import torch
