@@ -18,6 +18,7 @@ config       recipes: what is trained, and how
 errors       the error for a user's mistake
 home         the folders that commands use by default
 location     folders and object stores; files that appear when they are complete
+retries      what is done when a disk or a store fails
 shipped      the networks and the body that come with the project: where they are found
 code_version which version of the code runs
 

@@ -25,13 +25,11 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from glot.errors import InputError, is_passing
+from glot.retries import STORE_PACKAGES, packages_of
 
 BLOCK_BYTES = 1 << 20
 # Scheme of a URI -> the package that reads it.
 EXTRAS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
-
-# Packages whose errors that are no OSError come from a store, the network or the keys.
-STORE_PACKAGES = {"aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "msal", "requests", "urllib3"}
 
 
 def location(text: str | Path) -> Path:
@@ -107,10 +105,10 @@ def _asking() -> Iterator[None]:
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise
     except Exception as error:
-        packages = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
+        packages = packages_of(error)
         known = isinstance(error, OSError | asyncio.TimeoutError | http.client.HTTPException)
         passing = isinstance(error, OSError) and error.errno is not None and is_passing(error)
-        if passing or not (known or packages & STORE_PACKAGES):
+        if passing or not (known or packages & {*STORE_PACKAGES, "requests"}):
             raise
         raise OSError(errno.EIO, str(error) or type(error).__name__) from error
 

@@ -24,7 +24,16 @@ ROOMS = {
     ),
     "tuning": (),
 }
-BASE = {"glot.cli", "glot.code_version", "glot.config", "glot.errors", "glot.home", "glot.location", "glot.shipped"}
+BASE = {
+    "glot.cli",
+    "glot.code_version",
+    "glot.config",
+    "glot.errors",
+    "glot.home",
+    "glot.location",
+    "glot.retries",
+    "glot.shipped",
+}
 WITH_RAY = ("pipelines", "tuning", "glot.training")
 FILES = sorted(path for package in ROOMS for path in (ROOT / package).rglob("*.py"))
 

@@ -16,6 +16,5 @@ files         sources on a disk or in an object store, opened in one way
 source_cache  copies of remote sources on this machine's disk
 ranges        a long remote file, read by ranges
 versions      what tells one content of a source from another
-retries       what is done when a disk or a store fails
 video_reading parts of video: packets, numbers, decoding, cuts
 """

@@ -14,9 +14,9 @@ from typing import Any, BinaryIO, cast
 
 from glot.location import is_remote
 from glot.people.ranges import Ranges
-from glot.people.retries import CHANGED, ChangedError, http_status, retried
 from glot.people.source_cache import cached_copy
 from glot.people.versions import Version, local_version, version_of
+from glot.retries import CHANGED, ChangedError, http_status, retried
 
 COPIED_AT_ONCE = 16 << 20  # bytes of one request while a source is copied
 

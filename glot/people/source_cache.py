@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from glot.location import cache_folder
-from glot.people.retries import ChangedError
 from glot.people.versions import Version
+from glot.retries import ChangedError
 
 LARGEST = 256 << 20  # bytes of a source that is copied; of a longer one, only the ranges that are read are fetched
 LIMIT = 20 << 30  # bytes of all copies, where a tenth of the disk's free space is more

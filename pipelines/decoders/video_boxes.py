@@ -11,9 +11,9 @@ from typing import Any, NamedTuple, cast
 from glot.errors import InputError
 from glot.location import is_remote, list_folder
 from glot.people.frame_boxes import VideoBoxes
-from glot.people.retries import retried
 from glot.people.track_files import iterate_tracks, match_tracks
 from glot.people.versions import version_of
+from glot.retries import retried
 from pipelines.decoders.source_entries import Before, Entry
 
 

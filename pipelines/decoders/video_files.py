@@ -10,9 +10,9 @@ from urllib.parse import quote
 
 from glot.errors import InputError, NotNowError
 from glot.location import is_remote
-from glot.people.retries import retried
 from glot.people.versions import version_of
 from glot.people.video import VIDEOS
+from glot.retries import retried
 from pipelines.decoders.clips import Unit
 from pipelines.decoders.video_boxes import PlannedBoxes
 

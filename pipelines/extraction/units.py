@@ -14,9 +14,9 @@ from glot.errors import InputError
 from glot.human.body import Body, load_body
 from glot.location import is_remote, write_whole
 from glot.people.crop_batches import CropBatches
-from glot.people.retries import ChangedError
 from glot.people.spool import Spool
 from glot.people.video import Cut, video_frame
+from glot.retries import ChangedError
 from pipelines.decoders.box_variants import jittered
 from pipelines.decoders.clips import Clip, Decoded, Unit, of_range
 from pipelines.decoders.frames import Frame, read_crops

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from glot.errors import InputError, NotNowError, is_passing
-from glot.people.retries import ChangedError
+from glot.retries import ChangedError
 from pipelines.jobs.bookkeeper import (
     ALONE,
     DAMAGED,

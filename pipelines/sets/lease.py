@@ -18,7 +18,7 @@ from typing import Any, TypeVar, cast
 from glot.errors import InputError, NotNowError
 from glot.location import is_remote
 from glot.people.files import read_once
-from glot.people.retries import http_status, retried
+from glot.retries import http_status, retried
 
 RENEW_SECONDS = 20.0  # time between two renewals of a note
 EXPIRE_SECONDS = 90.0  # a run that has not renewed its note for this time is taken to be dead

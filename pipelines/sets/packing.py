@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from glot.errors import InputError
 from glot.location import is_remote, open_parquet
-from glot.people.retries import retried
+from glot.retries import retried
 from pipelines.sets.fragments import written_whole
 from pipelines.sets.packed import Packed
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from glot.location import is_remote, move_in, open_parquet, temporary_of
 from glot.people.frame_boxes import FrameBoxes
-from glot.people.retries import retried
+from glot.retries import retried
 from pipelines.decoders.clips import Unit
 from pipelines.sets.settings import RECORDS, write_file, written
 

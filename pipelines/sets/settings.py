@@ -9,7 +9,7 @@ from typing import Any, cast
 from glot.errors import InputError
 from glot.features.schema import MANIFEST, READABLE, SCHEMA_VERSION
 from glot.location import is_remote, list_folder, read_whole, write_whole
-from glot.people.retries import retried
+from glot.retries import retried
 from pipelines.sets.lease import Lease, hold
 
 RECORDS = ".extraction"  # folder of everything beside the parts and the manifest

@@ -11,11 +11,12 @@ import av
 import numpy as np
 import pytest
 
+from glot import retries
 from glot.errors import NotNowError
 from glot.location import location
-from glot.people import files, ranges, retries, source_cache
+from glot.people import files, ranges, source_cache
 from glot.people.files import open_file, read_bytes
-from glot.people.retries import ChangedError
+from glot.retries import ChangedError
 from tests.fixtures.flaky_store import BUSY, FlakyStore
 
 CONTENT = random.Random(0).randbytes(3_000_000)

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from glot.people import source_cache
-from glot.people.retries import ChangedError
 from glot.people.source_cache import cached_copy
 from glot.people.versions import Version
+from glot.retries import ChangedError
 from tests.fixtures.places import ROOT
 
 

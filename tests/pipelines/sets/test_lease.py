@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from glot import retries
 from glot.errors import InputError, NotNowError
 from glot.location import location
-from glot.people import retries
 from pipelines.sets import lease
 from pipelines.sets.lease import Lease, hold
 from tests.fixtures.flaky_store import FAULTS, LOST, FlakyStore

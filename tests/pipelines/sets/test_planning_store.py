@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from glot import retries
 from glot.errors import NotNowError
 from glot.location import location
-from glot.people import retries
 from pipelines.decoders.video_dataset import VIDEO, video_decoder
 from pipelines.sets.plan import Plan
 from pipelines.sets.plan_file import read_units

@@ -72,7 +72,7 @@ def test_a_set_in_a_store_is_the_one_on_a_disk(flaky_store: "FlakyStore", tmp_pa
 def test_a_store_that_fails_now_and_then_changes_nothing(
     flaky_store: "FlakyStore", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("glot.people.retries.FIRST_WAIT", 0.01)
+    monkeypatch.setattr("glot.retries.FIRST_WAIT", 0.01)
     make(tmp_path)
     with flaky_store.quick_clients():
         folder = location(f"{flaky_store.uri}/failing")

@@ -82,7 +82,7 @@ def may_pass_soon(error: Exception, name: object, *, remote: bool) -> bool:
 
 def is_of_store(error: BaseException) -> bool:
     """Whether an error that is no OSError comes from a store or the way to it."""
-    return isinstance(error, STORE_ERRORS) or bool(_packages(error) & STORE_PACKAGES.keys())
+    return isinstance(error, STORE_ERRORS) or bool(packages_of(error) & STORE_PACKAGES.keys())
 
 
 def http_status(error: BaseException | None) -> int | None:
@@ -92,7 +92,7 @@ def http_status(error: BaseException | None) -> int | None:
         if isinstance(response, dict):  # botocore
             found = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         else:
-            attributes = (STORE_PACKAGES.get(package) for package in _packages(error))
+            attributes = (STORE_PACKAGES.get(package) for package in packages_of(error))
             found = next((getattr(error, name, None) for name in attributes if name), None)
         if isinstance(found, int | str) and str(found).isdecimal():
             return int(found)
@@ -100,7 +100,8 @@ def http_status(error: BaseException | None) -> int | None:
     return None
 
 
-def _packages(error: BaseException) -> set[str]:
+def packages_of(error: BaseException) -> set[str]:
+    """The top packages of the error's class and of those it is derived from."""
     return {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
+from glot import retries
 from glot.errors import NotNowError
-from glot.people import retries
-from glot.people.retries import ChangedError, retried
+from glot.retries import ChangedError, retried
 
 
 class GoogleHttpError(Exception):
