@@ -95,20 +95,19 @@ def _run_units(runs: Sequence[SplitRun], occlusion: Occlusion | None, session: L
     """Runs the Ray Data job: a pool of workers decodes, crops, runs the network and writes the rows of units."""
     spec = runs[0].job.spec
     ray = session.ray()
+    slots = slots_of(ray.nodes())
     tasks: list[dict[str, Any]] = []
     for run in runs:
         for generation, numbers in run.to_do_by_generation():
             frames = [max(int(run.plan.frames[number]), 1) for number in numbers]
-            for task in tasks_of(frames, slots_of(ray.nodes())):
+            for task in tasks_of(frames, slots):
                 chosen = [numbers[place] for place in task]
-                ids = [run.plan.ids[number] for number in chosen]
                 tasks.append(
                     {
                         "split": run.job.split,
                         "generation": generation,
                         "rows": [int(run.plan.rows[number]) for number in chosen],
-                        "ids": ids,
-                        "keys": [key_of(run.job.split, id) for id in ids],
+                        "keys": [key_of(run.job.split, run.plan.ids[number]) for number in chosen],
                         "frames": sum(frames[place] for place in task),
                     }
                 )

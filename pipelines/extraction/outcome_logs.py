@@ -16,6 +16,11 @@ def key_of(split: str, id: str) -> str:
     return f"{split} {id}"
 
 
+def id_of(key: str) -> str:
+    """The id of a unit in its plan, from its key. (Names of splits have no space.)"""
+    return key.partition(" ")[2]
+
+
 class OutcomeLogs:
     """Appends the outcomes of units, the values of results, to the logs of their splits."""
 

@@ -11,6 +11,7 @@ from glot.features.backbones.backbone import load_backbone
 from glot.features.backbones.extractor import Extractor
 from glot.human.body import load_body
 from pipelines.decoders.clips import Unit
+from pipelines.extraction.outcome_logs import id_of
 from pipelines.extraction.precision import hash_of
 from pipelines.extraction.streaming import UnitWorker, stream
 from pipelines.extraction.units import OpenUnit, SplitJob, Tools, extract_unit, read_through
@@ -36,8 +37,8 @@ class ExtractUnits(UnitWorker):
         job = self.jobs[str(task["split"])]
         units = read_units(job.folder, int(task["generation"]), task["rows"])
         return [
-            Item(str(key), unit.frames, (job, str(id), unit))
-            for key, id, unit in zip(task["keys"], task["ids"], units, strict=True)
+            Item(str(key), unit.frames, (job, id_of(str(key)), unit))
+            for key, unit in zip(task["keys"], units, strict=True)
         ]
 
     def work(self, item: Item) -> Result:

@@ -88,21 +88,21 @@ class Plan:
         """(N) names of the units' sources."""
         return self.table["name"].to_pylist()
 
-    @property
+    @cached_property
     def frames(self) -> NDArray[np.int64]:
         """(N,) pictures of each unit; 0 where it is not known."""
         return self.table["frames"].to_numpy()
 
-    @property
+    @cached_property
     def starts(self) -> NDArray[np.int64]:
         return self.table["start"].to_numpy()
 
-    @property
+    @cached_property
     def generations(self) -> NDArray[np.int32]:
         """(N,) generation of each unit."""
         return self.table["generation"].to_numpy()
 
-    @property
+    @cached_property
     def rows(self) -> NDArray[np.int64]:
         """(N,) row of each unit in its generation's file, for ``read_units``."""
         return self.table["row"].to_numpy()
