@@ -19,7 +19,8 @@ from glot.errors import InputError
 from glot.features.schema import MANIFEST, read_manifest, read_table
 from pipelines.extract_features import main
 from pipelines.extraction.spec import ExtractSpec
-from pipelines.sets.outcomes import DAMAGED, DONE, FAILED, read_outcomes
+from pipelines.jobs.bookkeeper import DAMAGED, DONE, FAILED
+from pipelines.sets.outcomes import read_outcomes
 from pipelines.sets.plan import Plan
 from pipelines.sets.settings import RECORDS
 from tests.fixtures.faults import BOOKKEEPER, WORKER, Faults, begun, extracting, processes, wait_for
@@ -65,6 +66,29 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "films", folder / "features"
 
 
+def extract_while_killing(title: str, root: Path, out: Path, notes: Path, *, at_once: int) -> None:
+    """Kills three processes with this title, of which at most ``at_once`` run, while units are at work.
+
+    The extraction must succeed all the same.
+    """
+    killed: list[int] = []
+    notes.mkdir()
+
+    def kill() -> None:
+        for number in range(1, 4):
+            wait_for(lambda: len(begun(notes)) > 3 * number)  # noqa: B023
+            found = wait_for(lambda: [process for process in processes(title) if process not in killed])
+            assert len(found) <= at_once
+            os.kill(found[0], signal.SIGKILL)
+            killed.append(found[0])
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    assert extract(root, out, replace(SLOW, notes=str(notes))) == 0
+    killer.join()
+    assert len(set(killed)) == 3
+
+
 def set_of(out: Path, dataset: str = "video") -> Path:
     return out / dataset / "test"
 
@@ -86,21 +110,7 @@ def test_units_are_in_mid_video(undisturbed: tuple[Path, Path]) -> None:
 
 def test_killed_workers_cost_no_row(undisturbed: tuple[Path, Path], tmp_path: Path) -> None:
     root, wanted = undisturbed
-    notes, killed = tmp_path / "notes", list[int]()
-    notes.mkdir()
-
-    def kill() -> None:
-        for number in range(1, 4):
-            wait_for(lambda: len(begun(notes)) > 3 * number)  # noqa: B023
-            worker = processes(WORKER)[0]
-            os.kill(worker, signal.SIGKILL)
-            killed.append(worker)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    assert extract(root, tmp_path / "out", replace(SLOW, notes=str(notes))) == 0
-    killer.join()
-    assert len(set(killed)) == 3
+    extract_while_killing(WORKER, root, tmp_path / "out", tmp_path / "notes", at_once=2)
     assert_same(tmp_path / "out", wanted)
 
 
@@ -235,23 +245,9 @@ def test_books_that_are_killed_lose_no_unit_and_nothing_is_done_twice(
     undisturbed: tuple[Path, Path], tmp_path: Path
 ) -> None:
     root, wanted = undisturbed
-    notes, killed = tmp_path / "notes", list[int]()
-    notes.mkdir()
-
-    def kill() -> None:
-        for number in range(1, 4):
-            wait_for(lambda: len(begun(notes)) > 3 * number)  # noqa: B023
-            (books,) = wait_for(lambda: [book for book in processes(BOOKKEEPER) if book not in killed])
-            os.kill(books, signal.SIGKILL)
-            killed.append(books)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    assert extract(root, tmp_path / "out", replace(SLOW, notes=str(notes))) == 0
-    killer.join()
-    assert len(set(killed)) == 3
+    extract_while_killing(BOOKKEEPER, root, tmp_path / "out", tmp_path / "notes", at_once=1)
     assert_same(tmp_path / "out", wanted)
-    units = begun(notes)
+    units = begun(tmp_path / "notes")
     assert len(units) == len(set(units)) == len(Plan.read(set_of(tmp_path / "out")))
 
 
