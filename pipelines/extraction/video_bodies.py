@@ -14,7 +14,8 @@ from glot.capture.studio import Studio
 from glot.capture.video_list import check_tracks, find_videos, name_in_tracks
 from glot.cli import NOT_FINISHED
 from glot.errors import InputError
-from glot.people.video import Unreadable, Video, estimated_frames
+from glot.people.footage import Footage
+from glot.people.video import estimated_frames
 from pipelines.jobs.bookkeeper import DONE, FAILED, Result
 from pipelines.jobs.job_progress import say
 from pipelines.jobs.pool_worker import Item, PoolWorker
@@ -104,12 +105,6 @@ class PredictVideo(PoolWorker):
 
 
 def read_through(video: Path) -> None:
-    """Decodes a whole video."""
-    try:
-        opened = Video(video)
-        number = 0
-        while True:
-            opened.read(number)
-            number += 1
-    except (Unreadable, OSError):
-        return
+    """Decodes a video as far as it can be decoded."""
+    for _ in Footage(video).pictures("read"):
+        pass

@@ -155,16 +155,16 @@ def plan_pools(nodes: Sequence[Mapping[str, Any]], job: PoolJob, *, fixed: bool)
     alive = [node["Resources"] for node in nodes if node["Alive"]]
     cpus, gpus = (int(sum(node.get(kind, 0) for node in alive)) for kind in ("CPU", "GPU"))
     on_gpus = job.devices in ("gpu", "both") or (job.devices == "auto" and gpus > 0)
+    gpu_slots = int(gpus / job.gpu_share)
     if on_gpus and fixed and not gpus:
         raise InputError(f"--devices {job.devices}: this machine has no GPU that Ray can see; leave it out")
     pools = []
     if on_gpus:
-        pools.append(_gpu_pool(alive, job, int(gpus / job.gpu_share)))
+        pools.append(_gpu_pool(alive, job, gpu_slots))
     if not on_gpus or job.devices == "both":
-        slots = int(sum(node.get("CPU", 0) // CPU_OF_A_WORKER for node in alive))
-        slots = min(slots, cpus)
-        pools.append(_pool("cpu", job, slots, {"num_cpus": CPU_OF_A_WORKER, "num_gpus": 0}, 1))
-    slots = int(gpus / job.gpu_share) if on_gpus else cpus
+        cpu_slots = min(cpus, int(sum(node.get("CPU", 0) // CPU_OF_A_WORKER for node in alive)))
+        pools.append(_pool("cpu", job, cpu_slots, {"num_cpus": CPU_OF_A_WORKER, "num_gpus": 0}, 1))
+    slots = gpu_slots if on_gpus else cpus
     if fixed and job.workers > slots and len(pools) == 1:
         have = f"{gpus} GPUs" if on_gpus else f"{cpus} CPUs"
         raise InputError(
@@ -183,8 +183,7 @@ def _gpu_pool(alive: Sequence[Mapping[str, float]], job: PoolJob, slots: int) ->
 def _pool(name: str, job: PoolJob, slots: int, resources: dict[str, float], threads: int) -> Pool:
     largest = min(job.workers or MOST_WORKERS, max(len(job.tasks), 1))
     # The workers that the cluster can hold now begin together. Those of a pool of fixed size would never grow.
-    smallest = max(1, min(slots, largest) if slots else 1)
-    return Pool(name, min(smallest, largest), largest, resources, threads)
+    return Pool(name, min(max(slots, 1), largest), largest, resources, threads)
 
 
 def tasks_of(frames: Sequence[int], slots: int) -> Iterator[range]:
