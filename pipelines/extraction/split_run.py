@@ -11,12 +11,14 @@ from pipelines.decoders.clips import Decoder
 from pipelines.extraction.packing_job import packed
 from pipelines.extraction.planning_job import planned
 from pipelines.extraction.units import SplitJob
+from pipelines.jobs.bookkeeper import DAMAGED, FAILED
 from pipelines.jobs.job_progress import say
 from pipelines.jobs.worker_pool import LazySession
 from pipelines.sets.earlier_sets import continue_earlier
 from pipelines.sets.lease import Lease
 from pipelines.sets.manifest_entries import units_of
-from pipelines.sets.outcomes import DAMAGED, FAILED, Outcome, read_outcomes
+from pipelines.sets.outcomes import read_outcomes
+from pipelines.sets.packed import read_packed
 from pipelines.sets.packing import PackTask, pack_part
 from pipelines.sets.plan import Plan
 from pipelines.sets.planning import update_plan
@@ -47,7 +49,8 @@ class SplitRun:
             self.plan = Plan.read(folder, self.files)
             self.outcomes = read_outcomes(folder, self.files)
             changes = "" if spec.retry_failed and len(self.plan) else self._update_plan()
-            self.lost = lost_units(folder, self.outcomes, self.files)
+            self.packed = read_packed(folder, self.files)
+            self.lost = lost_units(folder, self.outcomes, self.files, self.packed)
             self.retried = spec.retry_skipped
             self._say_what_is_left(changes)
             self.stack = stack.pop_all()
@@ -77,11 +80,13 @@ class SplitRun:
 
     def read_outcomes(self) -> None:
         """Reads what workers have done meanwhile."""
-        done_before = {id: self.outcomes[id] for id in self.lost if id in self.outcomes}
+        done_before = {id: self.outcomes[id] for id in self.lost}
         self.files, self.retried = None, False
         self.outcomes = read_outcomes(self.job.folder)
         self.lost = {id for id, outcome in done_before.items() if self.outcomes.get(id) == outcome}
-        self.lost = self.lost and lost_units(self.job.folder, {id: self.outcomes[id] for id in self.lost})
+        if self.lost:
+            outcomes = {id: self.outcomes[id] for id in self.lost}
+            self.lost = lost_units(self.job.folder, outcomes, packed=self.packed)
 
     def is_lost(self) -> bool:
         """Whether another run may write the folder by now."""
@@ -99,6 +104,7 @@ class SplitRun:
             run=self._pack,
             if_empty=f"{job.folder}: nothing could be extracted from {sources} sequences",
             files=self.files,
+            packed=self.packed,
         )
 
     def _update_plan(self) -> str:
@@ -137,13 +143,10 @@ class SplitRun:
         return outcome is None or outcome.kind == FAILED
 
     def _is_left(self, id: str) -> bool:
-        outcome: Outcome | None = self.outcomes.get(id)
-        return (
-            outcome is None
-            or outcome.kind == FAILED
-            or id in self.lost
-            or (self.retried and (outcome.kind == DAMAGED or bool(outcome.skipped)))
-        )
+        if self._is_open(id) or id in self.lost:
+            return True
+        outcome = self.outcomes[id]
+        return self.retried and (outcome.kind == DAMAGED or bool(outcome.skipped))
 
     def _say_what_is_left(self, changes: str) -> None:
         units, left = len(self.plan), len(self.left())

@@ -1,13 +1,14 @@
 """The tracks of a feature file in, shares of them out: each becomes a part of the set, and is imported as a whole."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from glot.features.schema import Manifest
 from pipelines.imports.feature_dbs import TrackRows
+from pipelines.jobs.bookkeeper import DONE
 from pipelines.sets.manifest_entries import PlanUnit
-from pipelines.sets.outcomes import DONE, Outcome, read_outcomes
+from pipelines.sets.outcomes import Outcome, read_outcomes
 from pipelines.sets.packed import Packed, read_packed, write_packed
 from pipelines.sets.packing import pack_part
 from pipelines.sets.publishing import publish
@@ -62,9 +63,7 @@ def share_out(tracks: Sequence[TrackRows]) -> list[Share]:
 def finished_shares(folder: Path, shares: Sequence[Share]) -> dict[str, Outcome]:
     """The outcomes of the shares that are imported, by id. Those whose part is gone or has another size are not."""
     files = list_set(folder)
-    outcomes = read_outcomes(folder, files)
-    found = [outcomes[share.id] for share in shares if share.id in outcomes]
-    return {outcome.id: outcome for outcome in found if outcome.kind == DONE and _is_there(outcome, files)}
+    return _finished(shares, read_outcomes(folder, files), files)
 
 
 def publish_shares(
@@ -75,25 +74,34 @@ def publish_shares(
     ``source`` = {path, bytes, ...} is the file. What was counted in the shares is added to it.
     """
     # Shares are written as parts at once, since a second copy of a large file would take as much disk and time again.
+    files = list_set(folder)
+    outcomes = read_outcomes(folder, files)
     parts = [
         {**outcome.fragment, "units": [[outcome.id, outcome.rows, outcome.fragment["bytes"]]], "split": {}}
-        for outcome in finished_shares(folder, shares).values()
+        for outcome in _finished(shares, outcomes, files).values()
         if outcome.fragment
     ]
     packed = Packed.of(0, parts)
-    if packed != read_packed(folder, list_set(folder)):
+    if packed != read_packed(folder, files):
         write_packed(folder, packed)
     name = source["path"]
     return publish(
         folder,
         settings,
         [PlanUnit(share.id, name, name, [source], share.rows) for share in shares],
-        read_outcomes(folder),
+        outcomes,
         run=lambda tasks: [pack_part(folder, task) for task in tasks],
         if_empty=if_empty,
+        files=files,
+        packed=packed,
     )
 
 
-def _is_there(outcome: Outcome, files: dict[str, int]) -> bool:
+def _finished(shares: Sequence[Share], outcomes: Mapping[str, Outcome], files: Mapping[str, int]) -> dict[str, Outcome]:
+    found = [outcomes[share.id] for share in shares if share.id in outcomes]
+    return {outcome.id: outcome for outcome in found if outcome.kind == DONE and _is_there(outcome, files)}
+
+
+def _is_there(outcome: Outcome, files: Mapping[str, int]) -> bool:
     part = outcome.fragment
     return part is None or files.get(part["name"]) == part["bytes"]
