@@ -25,8 +25,9 @@ from pipelines.decoders.source_entries import changed_source
 from pipelines.extraction.datasets import DatasetSpec
 from pipelines.extraction.occlusion import Occlusion
 from pipelines.extraction.reference import round_targets
+from pipelines.jobs.bookkeeper import DONE
 from pipelines.sets.fragments import fragment_path, write_fragment
-from pipelines.sets.outcomes import DONE, Outcome
+from pipelines.sets.outcomes import Outcome
 from pipelines.sets.settings import RECORDS, read_file
 
 PIECE_ROWS = 2048  # number of rows that are in memory at once while a fragment is written

@@ -15,10 +15,10 @@ from pipelines.extraction.outcome_logs import id_of
 from pipelines.extraction.precision import hash_of
 from pipelines.extraction.streaming import UnitWorker, stream
 from pipelines.extraction.units import OpenUnit, SplitJob, Tools, extract_unit, read_through
-from pipelines.jobs.bookkeeper import DONE, OURS, Order, Result
+from pipelines.jobs.bookkeeper import DAMAGED, DONE, FAILED, OURS, Order, Result
 from pipelines.jobs.pool_worker import Item
 from pipelines.jobs.separate_process import call_separately
-from pipelines.sets.outcomes import DAMAGED, FAILED, Outcome
+from pipelines.sets.outcomes import Outcome
 from pipelines.sets.plan_file import read_units
 
 Work = tuple[SplitJob, str, Unit]  # the split, the id of the unit in its plan, the unit

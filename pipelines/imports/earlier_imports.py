@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 
 from pipelines.imports.shares import share_id
+from pipelines.jobs.bookkeeper import DONE
 from pipelines.jobs.job_progress import say
 from pipelines.sets.earlier_sets import code_of, earlier_records
-from pipelines.sets.outcomes import DONE, Outcome, merge, read_outcomes
+from pipelines.sets.outcomes import Outcome, merge, read_outcomes
 from pipelines.sets.settings import list_set, read_file, remove_files
 
 

@@ -31,10 +31,11 @@ from pipelines.imports.feature_dbs import Database
 from pipelines.imports.feature_rows import RowReader
 from pipelines.imports.shares import Share, finished_shares, publish_shares, share_out
 from pipelines.imports.spec import ImportSpec
+from pipelines.jobs.bookkeeper import DONE
 from pipelines.jobs.job_progress import say
 from pipelines.sets.fragments import write_fragment
 from pipelines.sets.messages import say_skipped
-from pipelines.sets.outcomes import DONE, Outcome, OutcomeLog
+from pipelines.sets.outcomes import Outcome, OutcomeLog
 from pipelines.sets.settings import RECORDS, open_set
 
 PIECE_ROWS = 2048  # number of rows in memory at once

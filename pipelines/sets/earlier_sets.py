@@ -15,8 +15,9 @@ from glot.location import file_hash
 from pipelines.decoders.clips import Decoder, Unit
 from pipelines.decoders.source_entries import same_sources, with_bytes
 from pipelines.decoders.video_boxes import boxes_of, hash_of, is_shared
+from pipelines.jobs.bookkeeper import DAMAGED, DONE
 from pipelines.jobs.job_progress import say
-from pipelines.sets.outcomes import DAMAGED, DONE, Outcome, merge
+from pipelines.sets.outcomes import Outcome, merge
 from pipelines.sets.packed import Packed, write_packed
 from pipelines.sets.plan_file import FOLDER, written_plan
 from pipelines.sets.settings import RECORDS, SETTINGS, read_file, remove_files

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from glot.people.video import video_frame
-from pipelines.sets.outcomes import DONE, Outcome
+from pipelines.jobs.bookkeeper import DONE
+from pipelines.sets.outcomes import Outcome
 from pipelines.sets.plan import Plan
 from pipelines.sets.plan_file import to_text
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from glot.errors import InputError
 from glot.location import is_remote
-from pipelines.jobs.bookkeeper import DAMAGED, DONE, FAILED  # noqa: F401 (kinds of outcomes, for those who read them)
+from pipelines.jobs.bookkeeper import DONE
 from pipelines.sets.settings import RECORDS, list_set, read_file, remove_files, write_file
 
 MERGED = "outcomes.parquet"  # in RECORDS

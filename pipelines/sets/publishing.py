@@ -16,9 +16,10 @@ from glot.code_version import code_version
 from glot.errors import InputError
 from glot.features.schema import MANIFEST, Manifest, write_manifest
 from glot.location import is_remote
+from pipelines.jobs.bookkeeper import DONE
 from pipelines.sets.fragments import UNITS
 from pipelines.sets.manifest_entries import PlanUnit, skipped_entries, source_entries
-from pipelines.sets.outcomes import DONE, Outcome, merge
+from pipelines.sets.outcomes import Outcome, merge
 from pipelines.sets.packed import Packed, PackedUnit, read_packed, write_packed
 from pipelines.sets.packing import PackTask, UnitRows, plan_parts
 from pipelines.sets.settings import RECORDS, list_set, read_file, remove_files, written

@@ -9,8 +9,9 @@ from typing import Any
 
 from glot.features.schema import MANIFEST
 from glot.location import is_remote
+from pipelines.jobs.bookkeeper import DAMAGED, DONE, FAILED
 from pipelines.sets.earlier_sets import earlier_records
-from pipelines.sets.outcomes import DAMAGED, DONE, FAILED, Outcome, log_entries, read_outcomes
+from pipelines.sets.outcomes import Outcome, log_entries, read_outcomes
 from pipelines.sets.plan import Plan
 from pipelines.sets.settings import LOCK, RECORDS, list_set, read_file
 

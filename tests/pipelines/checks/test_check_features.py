@@ -20,10 +20,11 @@ from pipelines.check_features import main
 from pipelines.checks.crop_sheet import draw
 from pipelines.checks.spec import CheckSpec
 from pipelines.decoders.threedpw import decode, find_units
+from pipelines.jobs.bookkeeper import DONE
 from pipelines.sets import packing
 from pipelines.sets.fragments import fragment_path, write_fragment
 from pipelines.sets.manifest_entries import PlanUnit
-from pipelines.sets.outcomes import DONE, Outcome
+from pipelines.sets.outcomes import Outcome
 from pipelines.sets.publishing import publish
 from pipelines.sets.settings import open_set
 from tests.fixtures.threedpw import write_sequence

@@ -15,9 +15,10 @@ import pytest
 from glot.errors import InputError
 from glot.features.schema import read_manifest, read_table
 from pipelines.decoders.video_dataset import video_decoder
+from pipelines.jobs.bookkeeper import DAMAGED, DONE
 from pipelines.sets.earlier_sets import continue_earlier
 from pipelines.sets.manifest_entries import PlanUnit, units_of
-from pipelines.sets.outcomes import DAMAGED, DONE, read_outcomes
+from pipelines.sets.outcomes import read_outcomes
 from pipelines.sets.plan import Plan
 from pipelines.sets.planning import in_turn, update_plan
 from pipelines.sets.publishing import lost_units, publish

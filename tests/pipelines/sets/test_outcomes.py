@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.sets.outcomes import DAMAGED, DONE, FAILED, Outcome, OutcomeLog, merge, read_outcomes
+from pipelines.jobs.bookkeeper import DAMAGED, DONE, FAILED
+from pipelines.sets.outcomes import Outcome, OutcomeLog, merge, read_outcomes
 from pipelines.sets.settings import list_set
 from tests.fixtures.places import ROOT
 

@@ -13,10 +13,11 @@ import pytest
 
 from glot.errors import InputError
 from glot.features.schema import MANIFEST, Manifest, read_manifest, read_table
+from pipelines.jobs.bookkeeper import DAMAGED, FAILED
 from pipelines.sets import packing
 from pipelines.sets.fragments import fragment_path, write_fragment
 from pipelines.sets.manifest_entries import PlanUnit
-from pipelines.sets.outcomes import DAMAGED, FAILED, Outcome, OutcomeLog, read_outcomes
+from pipelines.sets.outcomes import Outcome, OutcomeLog, read_outcomes
 from pipelines.sets.publishing import lost_units, publish
 from pipelines.sets.settings import RECORDS, list_set
 from tests.fixtures.interruptions import Interrupted, interrupted_at

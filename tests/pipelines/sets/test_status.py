@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from pipelines.decoders.clips import Unit
+from pipelines.jobs.bookkeeper import DAMAGED, DONE, FAILED
 from pipelines.sets import outcomes as outcomes_module
 from pipelines.sets.manifest_entries import PlanUnit, units_of
-from pipelines.sets.outcomes import DAMAGED, DONE, FAILED, Outcome, OutcomeLog, read_outcomes
+from pipelines.sets.outcomes import Outcome, OutcomeLog, read_outcomes
 from pipelines.sets.plan import Plan
 from pipelines.sets.plan_file import written_plan
 from pipelines.sets.publishing import publish
