@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,11 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from glot.features.backbones.backbone import Backbone
-from glot.human.body import load_body
 from glot.location import location
-from pipelines.extraction import ingredients, job
+from pipelines.decoders.registry import load_decoder
+from pipelines.extraction import job
 from pipelines.extraction.datasets import DatasetSpec
+from pipelines.extraction.ingredients import Ingredients, describe_crops, describe_set
 from pipelines.extraction.split_run import SplitRun
 from pipelines.extraction.units import Tools
 from pipelines.extraction.worker import ExtractUnits
@@ -34,9 +34,12 @@ SIDE, PICTURES, RATE = 64, 2, 30  # of a video: px, pictures, pictures per secon
 IN_FOLDER = 1000  # videos in a folder
 
 
-def zero_backbone(*_: object) -> Backbone:
-    """What the settings of the set say about the network."""
-    return Backbone(None, "zeros", "none", "zeros", VALUES, CROP)
+def zero_ingredients(spec: DatasetSpec, splits: Sequence[str], occluders: dict[str, Any] | None) -> Ingredients:
+    """What the set is made with: no network is loaded."""
+    backbone = {"name": "zeros", "weights": "none", "hash": "zeros", "feature_size": VALUES}
+    body = {"name": "none", "hash": "none", "open": True}
+    crop = describe_crops(spec, load_decoder(spec.dataset, spec.tracks), CROP, occluders)
+    return Ingredients({split: describe_set(spec, split, backbone, body, crop) for split in splits})
 
 
 def zeros(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -47,6 +50,8 @@ class ZeroUnits(ExtractUnits):
     """Extracts units with ``zeros``; notes the CPU seconds of decoding, cropping and writing rows."""
 
     def prepare(self, arguments: Mapping[str, Any], shared: Any) -> None:
+        from glot.human.body import load_body
+
         self.jobs = arguments["jobs"]
         self.tools = Tools(zeros, load_body(None))
         self.spent, self.units = 0.0, 0
@@ -124,7 +129,7 @@ def peak_mb() -> float:
 def main() -> None:
     root, tracks, out, work = sys.argv[1:]
     os.environ["ZERO_WORK"] = work
-    ingredients.load_backbone = zero_backbone  # type: ignore[assignment]
+    job.load_ingredients = zero_ingredients
     phases = Phases()
     job.ExtractUnits = ZeroUnits  # type: ignore[misc]
     SplitRun.__enter__ = phases.timed("plan", SplitRun.__enter__)  # type: ignore[method-assign]

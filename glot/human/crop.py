@@ -5,11 +5,14 @@ px). Integer coordinates are pixel centres. The official code crops some sets at
 their 2D targets for 1.2, so the targets do not fit the crop. Here both have the same ``crop_scale``.
 """
 
+from typing import TYPE_CHECKING
+
 import cv2
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CROP_SIZE = 224
 DEFAULT_CROP_SCALE = 1.2
@@ -38,8 +41,10 @@ def crop_image(
     return cv2.cvtColor(crop, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
 
 
-def normalise(crops: Tensor) -> Tensor:
+def normalise(crops: "Tensor") -> "Tensor":
     """(B, 224, 224, 3) uint8 RGB -> (B, 3, 224, 224) float32 on the same device: (value / 255 - MEAN) / STD."""
+    import torch  # not needed where crops are only cut
+
     if crops.ndim != 4 or crops.shape[-1] != 3 or crops.dtype != torch.uint8:
         raise ValueError(f"crops must be (B, H, W, 3) uint8, got {tuple(crops.shape)} {crops.dtype}")
     mean = torch.tensor(MEAN, device=crops.device)

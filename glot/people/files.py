@@ -1,7 +1,8 @@
 """Sources (videos, pictures, files of boxes) on a disk or in an object store, opened in one way.
 
-Failures that may pass are tried again, then raised as NotNowError; FileNotFoundError is the source's own fault. A
-remote file is read from a copy on this machine's disk (``source_cache``); a long one is streamed, range by range.
+Failures that may pass are tried again, then raised as NotNowError. A missing source is FileNotFoundError; one that was
+listed or opened before and is replaced or gone now is ChangedError. A remote file is read from a copy on this machine's
+disk (``source_cache``); a long one is streamed, range by range.
 """
 
 import errno
@@ -19,14 +20,15 @@ from glot.people.versions import Version, local_version, version_of
 from glot.retries import CHANGED, ChangedError, http_status, retried
 
 COPIED_AT_ONCE = 16 << 20  # bytes of one request while a source is copied
+WRONG_PATH = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 def open_file(path: Path, expected: Mapping[str, Any] | None = None) -> "SourceFile":
     """The source at ``path``, opened to be read as bytes.
 
     ``expected`` is its entry in a list of sources: {"bytes", and "etag" or "modified"}. ChangedError, which is a
-    NotNowError, if another content is there now. FileNotFoundError and its kin are raised as they are; NotNowError
-    when some tries have failed.
+    NotNowError, if another content or nothing is there now. Without an entry, FileNotFoundError and its kin are raised
+    as they are. NotNowError when some tries have failed.
     """
     return SourceFile(_plain(path), expected or {})
 
@@ -49,6 +51,21 @@ def read_once(path: Path) -> bytes:
             raise
         found = store.cat_file(inside)
     return found
+
+
+def is_changed(path: Path, entry: Mapping[str, Any]) -> bool:
+    """Whether a remote source is not what its ``entry`` says, which was read with ``open_file``. NotNowError as there.
+
+    S3 is not asked: its requests name the version that was listed, so reading would have failed.
+    """
+    store, inside = _store(path)
+    if "etag" not in entry or "s3" in store.protocol:
+        return False
+    try:
+        now = retried(lambda: version_of(store.info(inside)), path, remote=True)
+    except WRONG_PATH:
+        return True
+    return not now.agrees(entry)
 
 
 def _plain(path: Path) -> Path:
@@ -108,7 +125,12 @@ class SourceFile(io.RawIOBase):
         self.place = 0
         self.expected = expected
         self.handle: BinaryIO | Ranges | None = None
-        self.handle, self.version = retried(self._open, path, remote=self.remote)
+        try:
+            self.handle, self.version = retried(self._open, path, remote=self.remote)
+        except WRONG_PATH as error:
+            if "etag" in expected or "modified" in expected:
+                raise ChangedError(f"{path}: changed since it was listed (it is gone)") from error
+            raise
 
     def readinto(self, buffer: Any) -> int:
         if self.failure:
@@ -116,6 +138,9 @@ class SourceFile(io.RawIOBase):
         view = memoryview(buffer).cast("B")
         try:
             count = retried(lambda: self._read(view), self.path, remote=self.remote)
+        except WRONG_PATH as error:
+            self.failure = ChangedError(f"{self.path}: changed while it was read (it is gone)")
+            raise self.failure from error
         except Exception as error:
             self.failure = error
             raise
@@ -143,7 +168,11 @@ class SourceFile(io.RawIOBase):
 
         One request for a remote source that is streamed from a store whose requests name no version (S3's do).
         """
-        if not self.fixed and retried(self._current, self.path, remote=self.remote) != self.version:
+        try:
+            is_same = self.fixed or retried(self._current, self.path, remote=self.remote) == self.version
+        except WRONG_PATH:
+            is_same = False
+        if not is_same:
             raise ChangedError(f"{self.path}: changed while it was read")
 
     def close(self) -> None:

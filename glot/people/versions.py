@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, NamedTuple
 
 # What stores call the version of an object's content, the most exact first.
@@ -23,6 +24,8 @@ class Version(NamedTuple):
 def version_of(info: Mapping[str, Any]) -> Version:
     """The version by what a store says of an object: fsspec's ``info``, or an entry of ``find(detail=True)``."""
     mark = next((info[name] for name in VERSIONS if info.get(name)), "")
+    if isinstance(mark, datetime):  # fsspec's store in memory gives times as such for one file, as seconds in a list
+        mark = mark.timestamp()
     return Version(int(info["size"]), str(mark).strip('"'))
 
 

@@ -6,19 +6,21 @@ train/*.tfrecord and test/*.tfrecord. A picture is called "train/x.tfrecord#reco
 import mmap
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glot.errors import InputError, raise_if_passing
-from glot.human.body import Body
 from glot.human.crop import CROP_SIZE
 from glot.human.joints import SPIN49
 from pipelines.decoders.clips import Clip, Decoded, Decoder, Unit, without_3d, without_smpl
 from pipelines.decoders.dataset_facts import INSTA25, STORED_CROP_SCALE
 from pipelines.decoders.source_entries import NOTHING, Before, check_root, file_source
 from pipelines.decoders.tfrecord import Malformed, Span, bytes_spans, entries, example, floats, integers, read_records
+
+if TYPE_CHECKING:
+    from glot.human.body import Body
 
 SPLITS = ("train", "test")
 FPS = 30.0  # nominal: the rates of the videos are not recorded
@@ -42,7 +44,7 @@ def find_units(root: Path, split: str, before: Before = NOTHING) -> list[Unit]:
     return [_unit(root, file, before) for file in files]
 
 
-def decode(root: Path, unit: Unit, body: Body, preprocessing: str) -> Decoded:
+def decode(root: Path, unit: Unit, body: "Body", preprocessing: str) -> Decoded:
     """A clip for each whole record; damaged records are in ``skipped``.
 
     keypoints2d: px of the stored 224-pixel crop, (v + 1) / 2 * 224. Of the 49 joints, the source has the OpenPose

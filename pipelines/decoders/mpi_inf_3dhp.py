@@ -4,13 +4,12 @@ Its folders are described in mpi_inf_3dhp_videos.py.
 """
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glot.errors import InputError
-from glot.human.body import Body
 from glot.human.crop import DEFAULT_CROP_SCALE
 from glot.human.joints import SPIN49
 from pipelines.decoders.box_variants import square_boxes
@@ -27,6 +26,9 @@ from pipelines.decoders.mpi_inf_3dhp_videos import (
     unit_of,
 )
 from pipelines.decoders.source_entries import NOTHING, Before, check_root
+
+if TYPE_CHECKING:
+    from glot.human.body import Body
 
 SPLITS = ("train", "test")
 ENLARGE = 1.1
@@ -56,7 +58,7 @@ def find_units(root: Path, split: str, before: Before = NOTHING) -> list[Unit]:
     return [unit_of(root, source, before) for source in found]
 
 
-def decode(root: Path, unit: Unit, body: Body, preprocessing: str) -> Decoded:
+def decode(root: Path, unit: Unit, body: "Body", preprocessing: str) -> Decoded:
     """The clips of the one person in a video. A clip ends wherever a frame is left out, so that no window has a gap.
 
     Rows: frames with a picture and a label in which all 17 joints are inside the picture.

@@ -6,14 +6,13 @@ frames/0001/000001.jpg, numbered from 1, and labels/0001.mat (MATLAB v5) with a 
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.io import loadmat
 
 from glot.errors import InputError, raise_if_passing
-from glot.human.body import Body
 from glot.human.crop import DEFAULT_CROP_SCALE
 from glot.human.joints import SPIN49
 from pipelines.decoders.box_variants import square_boxes
@@ -27,6 +26,9 @@ from pipelines.decoders.clips import (
 )
 from pipelines.decoders.dataset_facts import PENN13
 from pipelines.decoders.source_entries import NOTHING, Before, check_root, file_source, pictures_source
+
+if TYPE_CHECKING:
+    from glot.human.body import Body
 
 SPLITS = ("train", "test")
 FPS = 30.0  # nominal: the videos are from the web, and the release does not give their rates
@@ -55,7 +57,7 @@ def find_units(root: Path, split: str, before: Before = NOTHING) -> list[Unit]:
     return units
 
 
-def decode(root: Path, unit: Unit, body: Body, preprocessing: str) -> Decoded:
+def decode(root: Path, unit: Unit, body: "Body", preprocessing: str) -> Decoded:
     """The clip of a video: the frames that have a picture, labels and a box.
 
     keypoints2d: the 13 labelled joints, confidence 1 where the joint is visible, otherwise 0.

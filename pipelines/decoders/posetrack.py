@@ -7,13 +7,12 @@ import json
 import re
 from collections import Counter
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glot.errors import InputError, raise_if_passing
-from glot.human.body import Body
 from glot.human.joints import SPIN49
 from pipelines.decoders.clips import (
     Clip,
@@ -24,6 +23,9 @@ from pipelines.decoders.clips import (
     without_smpl,
 )
 from pipelines.decoders.source_entries import NOTHING, Before, check_root, unit_of_pictures
+
+if TYPE_CHECKING:
+    from glot.human.body import Body
 
 SPLITS = {"train": "train", "validation": "val"}  # split -> folder; the labels of the test videos are not public
 ANNOTATIONS = ("posetrack_data/annotations", "annotations")
@@ -65,7 +67,7 @@ def find_units(root: Path, split: str, before: Before = NOTHING) -> list[Unit]:
     return [unit_of_pictures(root, file, f"images/{name}/{file.stem}", before) for file in files]
 
 
-def decode(root: Path, unit: Unit, body: Body, preprocessing: str) -> Decoded:
+def decode(root: Path, unit: Unit, body: "Body", preprocessing: str) -> Decoded:
     """The clips of all tracks with at least 8 usable rows.
 
     Rows: labels of labelled pictures that have a joint and a box. In the middle of a training video every frame is

@@ -13,6 +13,7 @@ from typing import Any
 
 from glot.errors import InputError
 from glot.location import is_remote
+from glot.people.files import is_changed
 from pipelines.decoders.clips import Unit
 
 Entry = Mapping[str, Any]
@@ -108,17 +109,19 @@ def with_bytes(root: Path, unit: Unit) -> Unit:
 
 
 def changed_source(root: Path, unit: Unit) -> str | None:
-    """The file or the folder of a unit on this disk that is not as it was when it was planned; None if there is none.
+    """The file or the folder of a unit that is not as it was when it was planned; None if there is none.
 
-    Files of boxes are not looked at, because the plan has their content. Neither are sources in a store: opening them
-    with their entries is safer.
+    Files of boxes are not looked at, because the plan has their content. A source in a store has been opened with its
+    entry; a copy of it on this machine stays as it was when it was planned.
     """
-    if is_remote(root):
-        return None
     sources = unit.sources[:1] if "boxes_in" in unit.facts else unit.sources
     for entry in sources:
-        if "modified" in entry and not same_source(entry, _entry_now(root, entry)):
-            return str(entry["path"])
+        path = str(entry["path"])
+        if is_remote(root):
+            if is_changed(root / path, entry):
+                return path
+        elif "modified" in entry and not same_source(entry, _entry_now(root, entry)):
+            return path
     return None
 
 

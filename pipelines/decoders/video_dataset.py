@@ -6,13 +6,12 @@ Video files may be at any depth below the root. A picture is called "walk.mp4#12
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glot.errors import InputError
-from glot.human.body import Body
 from glot.human.crop import DEFAULT_CROP_SCALE
 from glot.human.joints import SPIN49
 from glot.people.frame_boxes import FrameBoxes
@@ -23,6 +22,9 @@ from pipelines.decoders.source_entries import NOTHING, Before
 from pipelines.decoders.unit_cuts import cut_video
 from pipelines.decoders.video_boxes import find_boxes
 from pipelines.decoders.video_files import VideoFiles, list_videos, printable
+
+if TYPE_CHECKING:
+    from glot.human.body import Body
 
 SPLITS = ("test",)  # there are no labels to train on
 
@@ -80,7 +82,7 @@ def find_units(root: Path, split: str, before: Before = NOTHING, *, tracks: Path
     return videos
 
 
-def decode(root: Path, unit: Unit, body: Body, preprocessing: str, *, tracks: Path | None = None) -> Decoded:
+def decode(root: Path, unit: Unit, body: "Body", preprocessing: str, *, tracks: Path | None = None) -> Decoded:
     """The clips of the pictures of a video in the unit's range: for each person, the frames in which it has a box.
 
     bbox: a square around the given box. Without ``tracks`` there is one clip, whose crops are as wide as the larger

@@ -19,7 +19,7 @@ from glot.features.schema import Manifest
 from pipelines.decoders.registry import load_decoder
 from pipelines.extraction.datasets import DatasetSpec
 from pipelines.extraction.ingredients import load_ingredients
-from pipelines.extraction.occlusion import Occlusion
+from pipelines.extraction.occlusion import Occlusion, load_occlusion
 from pipelines.extraction.outcome_logs import OutcomeLogs, key_of
 from pipelines.extraction.spec import ALL_SPLITS
 from pipelines.extraction.split_run import SplitRun
@@ -67,11 +67,14 @@ def extract_dataset(spec: DatasetSpec) -> int:
             folder = spec.out / spec.dataset / split
             say(describe_status(folder, Plan.read(folder)))
         return 0
-    ingredients = load_ingredients(spec, decoder, splits)
+    occlusion = load_occlusion(spec)
+    if occlusion:
+        say(f"occluders: {len(occlusion.objects)} objects of {spec.occluders}, pasted per {occlusion.per}")
+    if spec.feature_dtype == "float16":
+        say("float16: a feature differs from its float32 value by at most 0.05 %")
+    made_with = load_ingredients(spec, splits, occlusion.describe() if occlusion else None)
     run, code = uuid.uuid4().hex[:8], code_version()
-    jobs = [SplitJob(spec, split, ingredients.settings(split), run, code, ingredients.int8_network) for split in splits]
-    occlusion = ingredients.occlusion
-    del ingredients  # the network is not needed here any more, and the job may take days
+    jobs = [SplitJob(spec, split, made_with.settings[split], run, code, made_with.int8_network) for split in splits]
     with ExitStack() as stack:
         session = stack.enter_context(LazySession())
         runs = [stack.enter_context(SplitRun(job, decoder, session)) for job in jobs]

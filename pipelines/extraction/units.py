@@ -5,13 +5,12 @@ import io
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glot.errors import InputError
-from glot.human.body import Body, load_body
+from glot.errors import InputError, is_passing
 from glot.location import is_remote, write_whole
 from glot.people.crop_batches import CropBatches
 from glot.people.spool import Spool
@@ -29,6 +28,9 @@ from pipelines.jobs.bookkeeper import DONE
 from pipelines.sets.fragments import fragment_path, write_fragment
 from pipelines.sets.outcomes import Outcome
 from pipelines.sets.settings import RECORDS, read_file
+
+if TYPE_CHECKING:
+    from glot.human.body import Body
 
 PIECE_ROWS = 2048  # number of rows that are in memory at once while a fragment is written
 STARTED = "started"  # folder in RECORDS: features of units whose workers had to leave
@@ -64,7 +66,7 @@ class Tools(NamedTuple):
     """What a worker needs for every unit."""
 
     extractor: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-    body: Body
+    body: "Body"
     occlusion: Occlusion | None = None
     threads: int = 1  # number of threads that read pictures
     progress: Callable[[int], None] = lambda frames: None  # called with the number of frames that are done
@@ -94,6 +96,8 @@ def extract_unit(job: SplitJob, id: str, unit: Unit, tools: Tools) -> Outcome:
 
 def read_through(job: SplitJob, unit: Unit) -> None:
     """Reads all that extraction reads of a unit, without a network: for units that may crash the process."""
+    from glot.human.body import load_body
+
     with OpenUnit(job, "", unit, Tools(_nothing, load_body(job.spec.body))) as opened:
         for _ in opened.frames(threads=1):
             pass
@@ -110,8 +114,10 @@ class OpenUnit:
         self.job, self.id, self.unit, self.tools = job, id, unit, tools
         try:
             self.decoded = _decoded(job, unit, tools.body)
-        except (InputError, OSError):  # a file that is replaced or goes away is no damage
+        except (InputError, OSError) as error:  # a file that is replaced or goes away is no damage
             self._check_sources()
+            if isinstance(error, OSError) and not is_passing(error):
+                raise InputError(str(error)) from error
             raise
         self.clips = self.decoded.clips
         self.skipped = list(self.decoded.skipped)
@@ -222,7 +228,7 @@ def add_unread(skipped: list[dict[str, Any]], image: str, reason: str) -> None:
         skipped.append({"what": image, "reason": reason, "frames": 1})
 
 
-def _decoded(job: SplitJob, unit: Unit, body: Body) -> Decoded:
+def _decoded(job: SplitJob, unit: Unit, body: "Body") -> Decoded:
     """What is in the range of the unit. Boxes are jittered over whole tracks; of a video, over the range."""
     spec = job.spec
     decoder = load_decoder(spec.dataset, spec.tracks)

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from glot.capture.capture import capture
 from glot.capture.result_folder import BODIES, describe, done_before
 from glot.capture.spec import PredictVideosSpec
@@ -81,6 +83,7 @@ class PredictVideo(PoolWorker):
     """Reconstructs videos. The value of a result is the outcome with a line that describes it."""
 
     def prepare(self, arguments: Mapping[str, Any], shared: Any) -> None:
+        torch.set_num_threads(1)
         self.root, self.out = arguments["root"], arguments["out"]
         self.studio = Studio(arguments["options"])
         if self.studio.settings != arguments["settings"]:

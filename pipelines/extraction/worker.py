@@ -2,17 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from glot.errors import InputError
-from glot.features.backbones.backbone import load_backbone
-from glot.features.backbones.extractor import Extractor
-from glot.human.body import load_body
 from pipelines.decoders.clips import Unit
 from pipelines.extraction.outcome_logs import id_of
-from pipelines.extraction.precision import hash_of
 from pipelines.extraction.streaming import UnitWorker, stream
 from pipelines.extraction.units import OpenUnit, SplitJob, Tools, extract_unit, read_through
 from pipelines.jobs.bookkeeper import DAMAGED, DONE, FAILED, OURS, Order, Result
@@ -21,6 +15,11 @@ from pipelines.jobs.separate_process import call_separately
 from pipelines.sets.outcomes import Outcome
 from pipelines.sets.plan_file import read_units
 
+if TYPE_CHECKING:
+    from glot.features.backbones.extractor import Extractor
+
+# The driver imports this module. What needs PyTorch is imported by the workers only: it would cost the driver 600 MB.
+
 Work = tuple[SplitJob, str, Unit]  # the split, the id of the unit in its plan, the unit
 
 
@@ -28,6 +27,11 @@ class ExtractUnits(UnitWorker):
     """Extracts units of the splits in ``jobs``. ``shared`` is the Occlusion, or None."""
 
     def prepare(self, arguments: Mapping[str, Any], shared: Any) -> None:
+        import torch
+
+        from glot.human.body import load_body
+
+        torch.set_num_threads(1)
         self.jobs: Mapping[str, SplitJob] = arguments["jobs"]
         job = next(iter(self.jobs.values()))  # all splits are made with the same networks
         device = "cuda" if self.context.device == "cuda" and torch.cuda.is_available() else "cpu"
@@ -86,8 +90,12 @@ def _done(item: Item, outcome: Outcome) -> Result:
     return Result(item.key, DONE, item.frames, sum(entry["frames"] for entry in outcome.skipped), outcome)
 
 
-def _extractor(job: SplitJob, device: str) -> Extractor:
+def _extractor(job: SplitJob, device: str) -> "Extractor":
     """The network of the job. InputError if this node has other weights than the driver."""
+    from glot.features.backbones.backbone import load_backbone
+    from glot.features.backbones.extractor import Extractor
+    from pipelines.extraction.precision import hash_of
+
     backbone = load_backbone(job.spec.backbone, job.spec.weights)
     network = _read(job.int8_network)
     if hash_of(backbone, network) != job.settings["backbone"]["hash"]:

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from glot.errors import InputError, NotNowError, is_passing
+from glot.errors import InputError, NotNowError
 from glot.retries import ChangedError
 from pipelines.jobs.bookkeeper import (
     ALONE,
@@ -65,9 +65,7 @@ class PoolWorker:
     def __init__(self, arguments: Mapping[str, Any], context: WorkerContext) -> None:
         import cv2
         import ray
-        import torch
 
-        torch.set_num_threads(1)
         cv2.setNumThreads(1)
         self.context = context
         node = ray.get_runtime_context().get_node_id()
@@ -166,9 +164,9 @@ class PoolWorker:
         reason = str(error)
         if isinstance(error, ChangedError):  # only another plan has it as it is now
             return Result(item.key, FAILED, item.frames, item.frames, reason=reason)
-        if isinstance(error, InputError) or (isinstance(error, OSError) and not is_passing(error)):
+        if isinstance(error, InputError):
             return Result(item.key, DAMAGED, item.frames, item.frames, reason=reason)
-        if isinstance(error, (NotNowError, OSError)):
+        if isinstance(error, (NotNowError, OSError)):  # also a folder that is gone to which results are written
             if tried < len(WAITS):
                 return WAITS[tried]
             return Result(item.key, FAILED, item.frames, item.frames, reason=reason, fault=NOT_NOW)

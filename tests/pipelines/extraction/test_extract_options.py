@@ -13,7 +13,7 @@ from glot.human.body import Body, load_body
 from glot.human.crop import CROP_SIZE, keypoints_to_crop
 from pipelines.decoders.clips import Unit
 from pipelines.decoders.frames import read_crops
-from pipelines.decoders.threedpw import THREEDPW, decode, find_units
+from pipelines.decoders.threedpw import decode, find_units
 from pipelines.extract_features import main
 from pipelines.extraction import job
 from pipelines.extraction.datasets import DatasetSpec
@@ -71,7 +71,8 @@ def rows_of(
 def settings_of(root: Path, **options: Any) -> dict[str, Any]:
     """What the training split is made with."""
     spec = DatasetSpec(dataset="3dpw", root=root, split="train", **options)
-    return load_ingredients(spec, THREEDPW, []).settings("train")
+    occlusion = load_occlusion(spec)
+    return load_ingredients(spec, ["train"], occlusion.describe() if occlusion else None).settings["train"]
 
 
 def test_the_settings_name_random_weights_with_seed_and_hash(root: Path) -> None:

@@ -1,6 +1,9 @@
 """Videos through the whole job: the rows of a plain loop, whole or cut into ranges; each damage is named once."""
 
 import json
+import os
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from pipelines.decoders import unit_cuts
 from pipelines.extract_features import main
 from pipelines.extraction.spec import ExtractSpec
 from pipelines.sets.plan import Plan
+from tests.fixtures.places import ROOT
 from tests.fixtures.video import write_film, write_video
 
 torch.set_num_threads(1)
@@ -104,3 +108,32 @@ def test_a_long_video_is_cut_and_gives_the_rows_of_a_whole_one(tmp_path: Path, m
     features = [np.array(table["feature"].to_pylist()) for table in (one, other)]
     assert np.abs(features[0] - features[1]).max() < 1e-5 * np.abs(features[0]).max()  # other crops share their batches
     assert read_manifest(whole).sources == read_manifest(cut).sources
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from pipelines.extract_features import main
+from pipelines.extraction.spec import ExtractSpec
+
+if __name__ == "__main__":
+    code = main(ExtractSpec(dataset="video", root=Path(sys.argv[1]), out=Path(sys.argv[2])))
+    print("code", code, "heavy", sorted({"torch", "torchvision", "onnxruntime"} & sys.modules.keys()))
+"""
+
+
+def test_the_driver_does_not_hold_the_network_and_describes_it_all_the_same(tmp_path: Path) -> None:
+    write_video(tmp_path / "films" / "a.mp4", frames=3)
+    assert run(tmp_path / "films", tmp_path / "out") == 0
+    script = tmp_path / "driver.py"
+    script.write_text(DRIVER)
+    line = [sys.executable, str(script), str(tmp_path / "films"), str(tmp_path / "out")]
+    ended = subprocess.run(line, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert "all of them done before" in ended.stdout, ended.stdout + ended.stderr
+    assert ended.stdout.endswith("code 0 heavy []\n")
+    line[2] = str(tmp_path / "none")  # an error in the other process is the driver's
+    (tmp_path / "none").mkdir()
+    other = "weights=Path('/no/such/file'), dataset="
+    script.write_text(DRIVER.replace("dataset=", other))
+    ended = subprocess.run(line, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert "InputError" in ended.stderr and "/no/such/file" in ended.stderr
