@@ -5,7 +5,7 @@ import io
 import random
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -15,7 +15,8 @@ from glot import retries
 from glot.errors import NotNowError
 from glot.location import location
 from glot.people import files, ranges, source_cache
-from glot.people.files import open_file, read_bytes
+from glot.people.files import is_changed, open_file, read_bytes
+from glot.people.versions import Version, version_of
 from glot.retries import ChangedError
 from tests.fixtures.flaky_store import BUSY, FlakyStore
 
@@ -116,8 +117,10 @@ def test_a_file_that_grows_is_noticed(tmp_path: Path) -> None:
             more.write(b"more")
         with pytest.raises(ChangedError, match="changed while it was read"):
             file.check_unchanged()
-    with pytest.raises(ChangedError, match="changed since it was listed"):
-        open_file(path, entry)
+    for change in (lambda: None, path.unlink, path.mkdir):
+        change()
+        with pytest.raises(ChangedError, match="changed since it was listed"):
+            open_file(path, entry)
 
 
 def test_places_are_those_of_any_file(tmp_path: Path, flaky_store: FlakyStore, streamed: None) -> None:
@@ -164,15 +167,34 @@ def test_a_source_that_was_replaced_is_not_read_from_its_old_copy(flaky_store: F
         open_file(location(f"{flaky_store.uri}/other"), entry)
 
 
-def test_a_source_that_changes_while_it_is_streamed(flaky_store: FlakyStore, streamed: None) -> None:
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_a_source_that_changes_while_it_is_streamed(flaky_store: FlakyStore, streamed: None, is_gone: bool) -> None:
     path = remote(flaky_store, "changing")
     with open_file(path) as file:
+        entry = {"bytes": len(CONTENT), "etag": file.version.mark}
         file.read(10)
-        remote(flaky_store, "changing", CONTENT[::-1])
+        path.unlink() if is_gone else remote(flaky_store, "changing", CONTENT[::-1])
         file.seek(2_000_000)
         with pytest.raises(ChangedError, match="changed while it was read"):
             file.read(10)
         assert isinstance(file.failure, ChangedError)
+    with pytest.raises(ChangedError, match="changed since it was listed"):
+        open_file(path, entry)
+
+
+def test_a_source_that_goes_while_it_is_copied(flaky_store: FlakyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = remote(flaky_store, "going")
+    entry = {"bytes": len(CONTENT), "etag": version_of(cast(Any, path).fs.info(cast(Any, path).path)).mark}
+    copy = files.cached_copy
+
+    def remove_and_copy(uri: str, version: Version, blocks: Any) -> Any:
+        if blocks:
+            path.unlink()
+        return copy(uri, version, blocks)
+
+    monkeypatch.setattr(files, "cached_copy", remove_and_copy)
+    with pytest.raises(ChangedError, match="changed since it was listed"):
+        open_file(path, entry)
 
 
 def test_a_store_without_versions_in_its_requests_is_asked_at_the_end(streamed: None) -> None:
@@ -181,9 +203,16 @@ def test_a_store_without_versions_in_its_requests_is_asked_at_the_end(streamed: 
     with open_file(path) as file:
         assert file.read() == CONTENT
         file.check_unchanged()
+        entry = {"bytes": len(CONTENT), "etag": file.version.mark}
+        assert not is_changed(path, entry)
         path.write_bytes(CONTENT[:-1])
         with pytest.raises(ChangedError):
             file.check_unchanged()
+        assert is_changed(path, entry)
+        path.unlink()
+        with pytest.raises(ChangedError):
+            file.check_unchanged()
+        assert is_changed(path, entry)
 
 
 @pytest.mark.parametrize("kept", [True, False])

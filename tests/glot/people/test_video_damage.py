@@ -169,7 +169,11 @@ def test_a_disk_that_fails_is_never_taken_for_damage(
                 action()
 
 
-def test_a_file_that_is_missing_is_the_inputs_fault(tmp_path: Path) -> None:
+def test_a_file_that_is_missing_is_the_inputs_fault_unless_it_was_listed(tmp_path: Path) -> None:
+    path = tmp_path / "gone.mp4"
     with pytest.raises(Unreadable, match="No such file"):
-        Video(tmp_path / "gone.mp4")
+        Video(path)
+    for action in (Video, read_timeline):
+        with pytest.raises(NotNowError, match="changed since it was listed"):
+            action(path, entry={"path": "gone.mp4", "bytes": 7, "modified": 7})
     assert isinstance(VideoFile(write_film(tmp_path / "a.mp4", frames=3)).source, SourceFile)

@@ -21,6 +21,7 @@ from pipelines.decoders.source_entries import (
     unit_of_pictures,
     with_bytes,
 )
+from pipelines.decoders.video_files import list_videos
 
 LONG_AGO = 1_700_000_000
 
@@ -117,6 +118,17 @@ def test_a_source_that_changes_after_it_was_planned_is_named(tmp_path: Path) -> 
     assert changed_source(tmp_path, unit) == "unit.pkl"
     (tmp_path / "unit.pkl").unlink()
     assert changed_source(tmp_path, unit) == "unit.pkl"
+
+
+def test_a_source_in_a_store_that_names_no_versions_is_compared(tmp_path: Path) -> None:
+    root = location("memory://changes")
+    (root / "film.mp4").write_bytes(b"film")
+    (unit,) = list_videos(root)
+    assert changed_source(root, unit) is None
+    (root / "film.mp4").write_bytes(b"FILM")
+    assert changed_source(root, unit) == "film.mp4"
+    (root / "film.mp4").unlink()
+    assert changed_source(root, unit) == "film.mp4"
 
 
 def test_parts_of_files_and_boxes_elsewhere_are_no_changed_sources(tmp_path: Path) -> None:

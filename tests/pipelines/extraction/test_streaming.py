@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from glot.errors import NotNowError
+from glot.errors import InputError, NotNowError
 from glot.features.schema import read_table
 from glot.human.body import Body, load_body
 from glot.human.crop import CROP_SIZE
@@ -252,7 +252,7 @@ def test_failures_and_damage_stay_those_of_their_unit(pictures: Case, tmp_path: 
     down = [NotNowError("the store says 503") for _ in range(9)]
     worker = broken(
         pictures, walk_01=stale, walk_03=down, walk_05=[IndexError("list index out of range")],
-        walk_07=[FileNotFoundError(errno.ENOENT, "No such file or directory")],
+        walk_07=[InputError("its annotation is damaged")],
     )  # fmt: skip
     results = {result.key: result for result in ours.run(worker)}
     kinds = {key: result.kind for key, result in results.items()}
