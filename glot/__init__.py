@@ -15,7 +15,9 @@ What every room may import.
 
 cli          a typed function becomes a command
 config       recipes: what is trained, and how
+settings     fields of a configuration: what each may be, checked wherever its values come from
 errors       the error for a user's mistake
+file_lock    a lock that one process at a time holds
 home         the folders that commands use by default
 location     folders and object stores; files that appear when they are complete
 retries      what is done when a disk or a store fails

@@ -29,9 +29,11 @@ BASE = {
     "glot.code_version",
     "glot.config",
     "glot.errors",
+    "glot.file_lock",
     "glot.home",
     "glot.location",
     "glot.retries",
+    "glot.settings",
     "glot.shipped",
 }
 WITH_RAY = ("pipelines", "tuning", "glot.training")

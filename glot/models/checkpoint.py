@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from glot.config import Recipe, from_dict, to_dict
+from glot.config import SCHEMA, Recipe, from_dict, to_dict
 from glot.errors import InputError
 from glot.features.schema import Manifest
 from glot.human.safe_torch import load_torch
@@ -25,7 +25,7 @@ from glot.location import temporary_of
 from glot.models.glot import GLoT
 from glot.models.smpl_params import ESTIMATE
 
-VERSION = 1
+VERSION = 1  # of the layout of the folder; SCHEMA is that of the recipe in config.json
 WEIGHTS, CONFIG, TRAINING = "model.safetensors", "config.json", "training.pt"
 
 
@@ -58,6 +58,7 @@ def save_checkpoint(
     """
     config = {
         "version": VERSION,
+        "schema": SCHEMA,
         "recipe": to_dict(replace(recipe, model=model.config)),
         "body": body,
         "features": features,
@@ -80,10 +81,11 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     Raises InputError if it is missing, cut short, of another version, or if tensors and configuration do not match.
     """
     config = read_config(folder)
-    recipe = from_dict(config.pop("recipe"))
+    recipe = _recipe_of(config, folder)
     model = GLoT.from_mean(recipe.model, torch.zeros(ESTIMATE))  # the file holds the real mean
     _load_weights(model, folder / WEIGHTS)
-    return Checkpoint(model.eval(), recipe, config)
+    info = {name: value for name, value in config.items() if name not in ("recipe", "schema")}
+    return Checkpoint(model.eval(), recipe, info)
 
 
 def check_features(checkpoint: Checkpoint, manifest: Manifest) -> None:
@@ -120,7 +122,7 @@ def load_training_state(folder: Path, *, model: GLoT, optimiser: torch.optim.Opt
 
     InputError where the checkpoint is damaged, or of a model that is configured differently.
     """
-    stored = from_dict(read_config(folder)["recipe"]).model
+    stored = _recipe_of(read_config(folder), folder).model
     if stored != model.config:
         raise InputError(
             f"{folder / CONFIG}: its model is configured differently from this run's model; use another folder"
@@ -159,6 +161,14 @@ def read_config(folder: Path) -> dict[str, Any]:
     if missing := {"recipe", "body", "features", "metrics", "step"} - set(config):
         raise InputError(f"{path}: has no {sorted(missing)[0]}; the file was written by another version")
     return config
+
+
+def _recipe_of(config: dict[str, Any], folder: Path) -> Recipe:
+    """The recipe in config.json of a checkpoint, which an earlier version of the program may have written."""
+    try:
+        return from_dict(config["recipe"], config.get("schema", 1))
+    except InputError as error:
+        raise InputError(f"{folder / CONFIG}: {error}") from None
 
 
 def _load_weights(model: GLoT, path: Path) -> None:

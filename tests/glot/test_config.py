@@ -51,14 +51,44 @@ def test_unknown_recipe_lists_the_known() -> None:
         recipe_named("table3")
 
 
-def test_a_config_of_another_version_is_refused() -> None:
-    stored = to_dict(recipe_named("open_sample"))
-    stored["model"]["brand_new_field"] = 1
-    with pytest.raises(InputError, match="brand_new_field"):
-        from_dict(stored)
-    del stored["model"]["brand_new_field"], stored["model"]["width"]
-    with pytest.raises(InputError, match="width"):
-        from_dict(stored)
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_order_of_settings_does_not_matter(order: int) -> None:
+    settings = ["model.frames=8", "model.nearby_frames=2", "model.heads=3", "model.width=30", "model.decoder_width=12"]
+    recipe = recipe_named("open_sample", [*settings, "model.local_width=6"][::order])
+    assert (recipe.model.frames, recipe.model.nearby_frames, recipe.model.width) == (8, 2, 30)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["model.heads=3"], r"model\.width=512: must be a multiple of model\.heads=3"),
+        (["model.frames=8"], r"model\.nearby_frames=4: must be 1 to 3 in windows of model\.frames=8"),
+        (
+            ["model.positions=sine", "model.heads=1", "model.local_width=5"],
+            r"local_width=5: must be even with model\.positions=sine",
+        ),
+        (["data.sets_2d=a", "data.batch_size=1"], r"fraction_2d=0\.6: leaves 2D sets no window of data\.batch_size=1"),
+        (["name=other"], "--set name=other: the name of a recipe is not a setting"),
+    ],
+)
+def test_values_that_do_not_fit_together_are_named(settings: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        recipe_named("open_sample", settings)
+
+
+def test_a_stored_recipe_is_read_if_this_program_knows_all_of_it() -> None:
+    recipe = recipe_named("open_sample", ["model.width=128", "lr=0.5"])
+    older = to_dict(recipe)
+    del older["model"]["dropout"], older["precision"], older["loss"]
+    assert from_dict(older) == recipe
+    newer = to_dict(recipe)
+    newer["model"]["brand_new_field"] = 1
+    with pytest.raises(
+        InputError, match=r"recipe\.model: this program does not know brand_new_field; .* newer version"
+    ):
+        from_dict(newer)
+    with pytest.raises(InputError, match="has schema 7, this program knows schemas up to 1"):
+        from_dict(to_dict(recipe), schema=7)
 
 
 def test_paper_recipes_differ_where_the_official_configs_do() -> None:

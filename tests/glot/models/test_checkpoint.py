@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 import glot.models.checkpoint
-from glot.config import LossConfig, open_sample
+from glot.config import LossConfig, Recipe, open_sample, to_dict
 from glot.errors import InputError
 from glot.features.schema import Manifest
 from glot.human.body import load_body
@@ -26,6 +27,7 @@ from glot.models.losses import glot_loss
 from tests.fixtures.small_model import SMALL, features, random_targets, small_model, tensors
 from tests.glot.models.test_glot import NAMED
 
+STORED = Path(__file__).parent / "stored" / "checkpoint"  # of earlier code
 BACKBONE = {"name": "resnet50", "hash": "0123456789abcdef", "feature_size": 40}
 
 
@@ -100,7 +102,9 @@ def test_damage_is_named(tmp_path: Path) -> None:
         load_checkpoint(folder)
     for changed, message in (
         ({"version": 99}, "checkpoint version 99, this program reads version 1"),
-        ({"recipe": {**json.loads(text)["recipe"], "lr2": 1}}, "written by another version"),
+        ({"recipe": {**json.loads(text)["recipe"], "lr2": 1}}, r"c/config\.json: .* not know lr2; .* a newer version"),
+        ({"schema": 99}, r"c/config\.json: recipe: has schema 99"),
+        ({"schema": "new"}, r"c/config\.json: recipe: has schema new"),
     ):
         config.write_text(json.dumps(json.loads(text) | changed))
         with pytest.raises(InputError, match=message):
@@ -108,6 +112,26 @@ def test_damage_is_named(tmp_path: Path) -> None:
     config.write_text(json.dumps({k: v for k, v in json.loads(text).items() if k != "features"}))
     with pytest.raises(InputError, match="has no features"):
         load_checkpoint(folder)
+
+
+def test_a_checkpoint_from_before_a_field_existed_has_its_default(tmp_path: Path) -> None:
+    """As if all fields whose value is the default had come into the program after the file was written."""
+    config, defaults = json.loads((STORED / "config.json").read_text()), to_dict(Recipe("open_sample"))
+    for section in ("model", "loss", "data"):
+        for name, value in defaults.pop(section).items():
+            if config["recipe"][section][name] == json.loads(json.dumps(value)):
+                del config["recipe"][section][name]
+    for name in [name for name, value in defaults.items() if name != "name" and config["recipe"][name] == value]:
+        del config["recipe"][name]
+    assert not config["recipe"]["loss"] and "dropout" not in config["recipe"]["model"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    shutil.copy(STORED / "model.safetensors", tmp_path)
+    whole, older = load_checkpoint(STORED), load_checkpoint(tmp_path)
+    assert older.recipe == whole.recipe and older.info == whole.info
+    x = features(whole.recipe.model)
+    with torch.no_grad():
+        for a, b in zip(tensors(whole.model(x)), tensors(older.model(x)), strict=True):
+            assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,216 @@
+"""Fields of a configuration: what each may be is declared beside it, and checked wherever its values come from.
+
+    class Example:
+        frames: Annotated[int, Range(4, even=True)] = 16
+        positions: Literal["learned", "sine"] = "learned"
+
+A field may also be a section: a dataclass of its own. ``check_fields`` checks an instance, ``with_settings`` applies
+settings that a user wrote, and ``from_stored`` reads values that an earlier version of the program stored.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from functools import cache
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from glot.errors import InputError
+
+Configuration = TypeVar("Configuration")  # a dataclass
+WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", tuple: "a list of names"}
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers from ``least`` to ``most``, both included. ``above`` and ``below`` are bounds that are excluded."""
+
+    least: float = -math.inf
+    most: float = math.inf
+    above: float = -math.inf
+    below: float = math.inf
+    even: bool = False
+
+    def allows(self, number: float) -> bool:
+        """Whether the number is finite and in the range."""
+        inside = self.least <= number <= self.most and self.above < number < self.below
+        return math.isfinite(number) and inside and not (self.even and number % 2)
+
+    def __str__(self) -> str:
+        if math.isfinite(self.least) and math.isfinite(self.most):
+            bounds = [f"{self.least:g} to {self.most:.10g}"]
+        else:
+            bounds = [f"{self.least:g} or more"] if math.isfinite(self.least) else []
+        bounds += [f"above {self.above:g}"] if math.isfinite(self.above) else []
+        bounds += [f"below {self.below:g}"] if math.isfinite(self.below) else []
+        return " and ".join((["even"] if self.even else []) + bounds)
+
+
+@dataclass(frozen=True)
+class Names:
+    """At least ``least`` names, all different. They are names of folders, so they contain no slash."""
+
+    least: int = 0
+
+    def allows(self, names: tuple[str, ...]) -> bool:
+        """Whether these are such names."""
+        plain = all(name and "/" not in name and name == name.strip() for name in names)
+        return plain and len(set(names)) == len(names) >= self.least
+
+    def __str__(self) -> str:
+        least = f"at least {self.least} of them, " if self.least else ""
+        return f"names of sets, separated by commas, {least}each once"
+
+
+@dataclass(frozen=True)
+class Before:
+    """The value that a field had, in effect, before it existed. Without it, that value is the field's default."""
+
+    value: Any
+
+
+Count = Annotated[int, Range(1)]
+Whole = Annotated[int, Range(0)]
+Weight = Annotated[float, Range(0)]
+Share = Annotated[float, Range(0, below=1)]  # a probability or a share that must leave something
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a field may hold: values of a type, among ``options`` where there are some, and within ``limits``."""
+
+    type: type
+    options: tuple[Any, ...] = ()
+    limits: tuple[Any, ...] = ()  # Range or Names
+    before: tuple[Before, ...] = ()
+
+    @property
+    def allowed(self) -> str:
+        """What is allowed, in words."""
+        if self.options:
+            return f"one of {', '.join(str(option) for option in self.options)}"
+        limits = " and ".join(str(limit) for limit in self.limits)
+        if self.type is int:
+            return f"a whole number, {limits}" if limits else WORDS[int]
+        return limits or WORDS[self.type]
+
+    def allows(self, value: Any) -> bool:
+        """Whether a field of this kind may hold the value. A whole number is a number, true is none."""
+        accepted = (int, float) if self.type is float else self.type
+        if not isinstance(value, accepted) or (isinstance(value, bool) and self.type is not bool):
+            return False
+        return (not self.options or value in self.options) and all(limit.allows(value) for limit in self.limits)
+
+
+@cache
+def kinds(configuration: Any) -> dict[str, Kind]:
+    """The kind of each field of a dataclass, by name, without its sections."""
+    hints = get_type_hints(configuration, include_extras=True)
+    return {f.name: _kind(hints[f.name]) for f in fields(configuration) if not is_dataclass(hints[f.name])}
+
+
+@cache
+def sections(configuration: Any) -> dict[str, type]:
+    """The dataclass of each section of a dataclass, by name."""
+    hints = get_type_hints(configuration)
+    return {f.name: hints[f.name] for f in fields(configuration) if is_dataclass(hints[f.name])}
+
+
+def _kind(hint: Any) -> Kind:
+    extras: tuple[Any, ...] = ()
+    if get_origin(hint) is Annotated:
+        hint, *rest = get_args(hint)
+        extras = tuple(rest)
+    limits = tuple(extra for extra in extras if isinstance(extra, Range | Names))
+    before = tuple(extra for extra in extras if isinstance(extra, Before))
+    if get_origin(hint) is Literal:
+        options = get_args(hint)
+        return Kind(type(options[0]), options, limits, before)
+    return Kind(get_origin(hint) or hint, (), limits, before)
+
+
+def check_fields(configuration: Any, section: str = "") -> None:
+    """InputError naming the first field whose value is not allowed, the value, and what is allowed.
+
+    ``section`` is written before the name of the field: "model.".
+    """
+    configured: Any = type(configuration)
+    for name, kind in kinds(configured).items():
+        value = getattr(configuration, name)
+        if not kind.allows(value):
+            raise InputError(f"{section}{name}={written(value)}: must be {kind.allowed}")
+
+
+def written(value: Any) -> str:
+    """A value as a user writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(str(part) for part in value) if isinstance(value, tuple | list) else str(value)
+
+
+def with_settings(configuration: Configuration, settings: Sequence[str]) -> Configuration:
+    """The configuration with settings applied, such as ``model.mask_ratio=0.25`` or ``epochs=3``.
+
+    All settings are collected before anything is built and checked, so their order does not matter; of several settings
+    of one field, the last one counts. Raises InputError for an unknown field, and for a value that is not allowed.
+    """
+    root: Any = configuration
+    configured: Any = type(configuration)
+    changes: dict[str, dict[str, Any]] = {}  # section, "" for none -> field -> value
+    for setting in settings:
+        key, separator, text = setting.partition("=")
+        if not separator:
+            raise InputError(f"--set {setting}: write it as field=value, e.g. model.mask_ratio=0.25")
+        section, _, name = key.rpartition(".")
+        known = {"": configured, **sections(configured)}
+        if name in known and not section:
+            first = fields(known[name])[0].name
+            raise InputError(f"--set {setting}: {name} is a section; name a field, e.g. {name}.{first}")
+        if section not in known:
+            raise InputError(f"--set {setting}: there is no section {section!r}; the sections are {', '.join(known)}")
+        of_section = kinds(known[section])
+        if name not in of_section:
+            raise InputError(f"--set {setting}: there is no field {name!r}; the fields are {', '.join(of_section)}")
+        changes.setdefault(section, {})[name] = _parsed(of_section[name], text, setting)
+    plain = changes.pop("", {})
+    return replace(root, **plain, **{name: replace(getattr(root, name), **new) for name, new in changes.items()})
+
+
+def _parsed(kind: Kind, text: str, setting: str) -> Any:
+    try:
+        if kind.type is bool:
+            return {"true": True, "false": False}[text.lower()]
+        if kind.type is tuple:
+            return tuple(part.strip() for part in text.split(",") if part.strip())
+        return kind.type(text)
+    except (ValueError, KeyError):
+        raise InputError(f"--set {setting}: {text!r} is not allowed; must be {kind.allowed}") from None
+
+
+def from_stored(configuration: type, stored: Any, where: str) -> Any:
+    """A configuration from stored values. ``where`` names the values in messages.
+
+    A field that did not exist when the values were stored gets the value that it had in effect (``Before``), or else
+    its default. Raises InputError for a field that this program does not know, because leaving it out would make
+    another configuration, for a missing field without a default, and for values that are not allowed.
+    """
+    if not isinstance(stored, Mapping):
+        raise InputError(f"{where}: has no fields; the file is damaged")
+    known, inner = {field.name: field for field in fields(configuration)}, sections(configuration)
+    if unknown := sorted(set(stored) - set(known)):
+        raise InputError(
+            f"{where}: this program does not know {', '.join(unknown)}; the file was written by a newer version of it"
+        )
+    values: dict[str, Any] = {}
+    for name, field in known.items():
+        kind = kinds(configuration).get(name)
+        if name not in stored:
+            if kind and kind.before:
+                values[name] = kind.before[0].value
+            elif field.default is MISSING and field.default_factory is MISSING:
+                raise InputError(f"{where}: has no {name}; the file is damaged")
+        elif name in inner:
+            values[name] = from_stored(inner[name], stored[name], f"{where}.{name}")
+        else:
+            value = stored[name]
+            values[name] = tuple(value) if kind and kind.type is tuple and isinstance(value, list) else value
+    return configuration(**values)
