@@ -19,7 +19,7 @@ from glot.models.smpl_params import SMPLParams
 
 @dataclass
 class Targets:
-    """The labels of B windows of T frames. 3D labels may be NaN where their weight is 0; 2D labels are finite."""
+    """The labels of B windows of T frames. 3D labels may be NaN where they do not count; 2D labels are finite."""
 
     keypoints2d: Tensor  # (B, T, 49, 3): x, y in [-1, 1] of the crop, confidence
     joints3d: Tensor  # (B, T, 49, 3) m
@@ -28,15 +28,30 @@ class Targets:
     w_3d: Tensor  # (B, T): 1 where joints3d is a label
     w_smpl: Tensor  # (B, T): 1 where rotmats and betas are labels
     is_3d: Tensor  # (B,) bool: False for windows of 2D sets, which only the 2D terms see
+    joints3d_valid: Tensor | None = None  # (B, T, 49) bool: which joints of joints3d are known; None: all of them
 
     def to(self, device: Any) -> "Targets":
         """The same targets on another device."""
-        return Targets(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        return Targets(**{name: values.to(device) for name, values in self._given().items()})
 
     def frames(self, window: slice) -> "Targets":
         """The targets of the frames in ``window``."""
-        framed = {f.name: getattr(self, f.name)[:, window] for f in fields(self) if f.name != "is_3d"}
+        framed = {name: values[:, window] for name, values in self._given().items() if name != "is_3d"}
         return Targets(**framed, is_3d=self.is_3d)
+
+    @property
+    def known_3d(self) -> Tensor:
+        """(B, T) bool: True where all 14 joints of the 3D terms are known.
+
+        A frame in which one of them is unknown is no label, as in evaluation, which does not score such a frame.
+        """
+        if self.joints3d_valid is None:
+            return torch.ones_like(self.w_3d, dtype=torch.bool)
+        return self.joints3d_valid[..., COMMON14_IN_SPIN49].all(-1)
+
+    def _given(self) -> dict[str, Tensor]:
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 class Counts(NamedTuple):
@@ -115,7 +130,7 @@ def _counts(targets: Targets, supervised: Tensor) -> Counts:
 def _labelled(targets: Targets) -> tuple[Tensor, Tensor]:
     """(B, K) bool, twice: the frames with 3D joints and the frames with SMPL parameters as labels."""
     is_3d = targets.is_3d[:, None]
-    return is_3d & targets.w_3d.bool(), is_3d & targets.w_smpl.bool()
+    return is_3d & targets.w_3d.bool() & targets.known_3d, is_3d & targets.w_smpl.bool()
 
 
 def _branch_terms(
@@ -152,9 +167,10 @@ def _branch_terms(
     if config.velocity3d_root == "centred":
         joints14, target14 = centred, target_centred
     if config.velocity3d_mask == "official":
+        # Officially, the next frame counts even where it is not a label; but its joints have to be known.
         share = counts.supervised_3d / counts.with_3d.clamp(min=1)
-        plain = torch.ones_like(supervised)
-        velocity3d = share * _mean_square(change(joints14), change(target14), with_3d, plain, counts.with_3d)
+        known = _has_neighbours(targets.known_3d, use_accel=config.use_accel).float()
+        velocity3d = share * _mean_square(change(joints14), change(target14), with_3d, known, counts.with_3d)
     else:
         # A difference counts if all its frames have labels.
         together = supervised * _has_neighbours(with_3d, use_accel=config.use_accel)

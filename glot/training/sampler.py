@@ -165,6 +165,7 @@ class Sampler:
             w_3d=flag("has_3d", lambda window_set: window_set.is_3d),
             w_smpl=flag("has_smpl", lambda window_set: window_set.use_smpl),
             is_3d=torch.from_numpy(is_3d),
+            joints3d_valid=torch.from_numpy(np.concatenate([batch["joints3d_valid"] for _, batch in loaded])),
         )
         features = gather("features")
         if self.feature_noise:

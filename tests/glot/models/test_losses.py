@@ -207,6 +207,56 @@ def test_unknown_frames_do_not_enter_a_velocity(body: Body) -> None:
     assert loss_of(output, targets, body, OFFICIAL) != official
 
 
+# Human3.6M stores 0 for an unknown joint, which is where the pelvis is.
+@pytest.mark.parametrize("held", [0.0, 1e6, torch.nan, torch.inf])
+@pytest.mark.parametrize(
+    "config", [CONFIG, OFFICIAL, replace(CONFIG, use_accel=True), replace(OFFICIAL, use_accel=True)]
+)
+def test_unknown_joints_cost_nothing_whatever_they_hold(body: Body, config: LossConfig, held: float) -> None:
+    whole = params(T, 1)
+    rotmats = whole.rotmats.clone().requires_grad_()
+    middle = SMPLParams(*(values[:, T // 2 - 1 : T // 2 + 2] for values in whole))
+    output = GLoTOutput(SMPLParams(rotmats, *whole[1:]), middle, torch.ones(B, T, dtype=torch.bool))
+    targets, config = truth_of(whole, body), replace(config, keypoints2d=0, pose=0, shape=0, velocity2d=0)
+    known = torch.ones(B, T, 49, dtype=torch.bool)
+    frames, joints = (1, 4, 5, T - 1), (25, 27, 31, 38)  # among them the right hip, without which there is no root
+    known[:, frames, joints] = False
+    known[:, :, [0, 40]] = False  # these two are not among the 14 joints of the loss
+    broken = replace(targets, joints3d=targets.joints3d.masked_fill(~known[..., None], held), joints3d_valid=known)
+    assert loss_of(output, broken, body, config)[0] == pytest.approx(0, abs=1e-6)
+
+    # A prediction that is wrong everywhere is not pulled anywhere in these frames, and elsewhere as if they were cut.
+    scaled = replace(broken, joints3d=broken.joints3d * 1.1)
+    total, terms = glot_loss(output, scaled, body=body, config=config)
+    total.backward()
+    gradient = rotmats.grad
+    assert gradient is not None and gradient.isfinite().all() and terms["global/joints3d"] > 0.1
+    assert not gradient[:, frames].any() and gradient[1:, [0, 2, 3, 6]].flatten(2).any(2).all()
+    other = replace(scaled, joints3d=torch.where(known[..., None], scaled.joints3d, -3.0))
+    assert loss_of(output, other, body, config) == (total.item(), {name: term.item() for name, term in terms.items()})
+
+
+@pytest.mark.parametrize(
+    "config", [CONFIG, OFFICIAL, replace(CONFIG, use_accel=True), replace(OFFICIAL, use_accel=True)]
+)
+def test_a_loss_with_all_joints_known_is_the_plain_loss_to_the_bit(body: Body, config: LossConfig) -> None:
+    targets = random_targets(B, T)
+    targets.w_3d[:, 4] = 0
+    known = replace(targets, joints3d_valid=torch.ones(B, T, 49, dtype=torch.bool))
+    assert loss_of(prediction(), known, body, config) == loss_of(prediction(), targets, body, config)
+    assert torch.equal(*(frame_counts(each, prediction().mask, local_frames=K) for each in (known, targets)))
+
+
+def test_frames_with_unknown_joints_are_not_counted(body: Body) -> None:
+    """As in evaluation: a term is the mean over the frames in which all 14 joints are known."""
+    output, targets = prediction(hidden=False), random_targets(B, T)
+    targets.joints3d_valid = torch.ones(B, T, 49, dtype=torch.bool)
+    targets.joints3d_valid[:, 2, 30] = False
+    absent = replace(targets, w_3d=targets.w_3d.clone(), joints3d_valid=None)
+    absent.w_3d[:, 2] = 0
+    assert loss_of(output, targets, body) == loss_of(output, absent, body)
+
+
 def test_official_velocity_counts_the_path_of_the_root(body: Body) -> None:
     whole = params(T, 1)
     middle = SMPLParams(*(values[:, T // 2 - 1 : T // 2 + 2] for values in whole))

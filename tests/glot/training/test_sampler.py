@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from glot.config import DataConfig
+from glot.config import DataConfig, LossConfig
 from glot.errors import InputError
 from glot.features.store import FeatureStore
+from glot.human.body import load_body
+from glot.models.glot import GLoTOutput
+from glot.models.losses import glot_loss
+from glot.models.smpl_params import SMPLParams
 from glot.training.sampler import Batch, Sampler, Stream
 from tests.fixtures.features import write_feature_set
 
@@ -72,6 +76,22 @@ def test_invalid_frames_and_unused_fits_do_not_supervise(stores: dict[str, Featu
     assert not targets.w_smpl.any()
     share = float((Sampler(stores, only_two, frames=FRAMES, seed=0).batch(0)[1].w_3d == 0).float().mean())
     assert 0 < share < 1  # the fixture calls a fifth of its frames invalid
+
+
+def test_a_perfect_prediction_of_stored_labels_with_unknown_joints_costs_nothing(tmp_path: Path) -> None:
+    """The set says which joints are unknown; it stores 0 for them, the place of the pelvis."""
+    body = load_body()
+    write_feature_set(tmp_path, tracks=[30, 24], feature_size=8, body=body)
+    store = FeatureStore.open(tmp_path)
+    unknown = np.random.default_rng(0).random(store.joints3d_valid.shape) < 0.01
+    store.joints3d, store.joints3d_valid = np.where(unknown[..., None], np.float32(0), store.joints3d), ~unknown
+    data = DataConfig(sets_3d=("one",), batch_size=6, stride=1)
+    targets = Sampler({"one": store}, data, frames=FRAMES, seed=0).batch(0).targets
+    assert targets.joints3d_valid is not None and 0 < float(targets.known_3d.float().mean()) < 1
+    perfect = SMPLParams(targets.rotmats, targets.betas, torch.tensor([0.9, 0, 0]).expand(6, FRAMES, 3))
+    output = GLoTOutput(perfect, perfect, torch.zeros(6, FRAMES, dtype=torch.bool), has_local=False)
+    config = LossConfig(keypoints2d=0, velocity2d=0)  # the camera of the fixture is another one
+    assert float(glot_loss(output, targets, body=body, config=config)[0]) == pytest.approx(0, abs=1e-6)
 
 
 def test_a_step_always_gives_the_same_batch_and_steps_differ(stores: dict[str, FeatureStore]) -> None:
