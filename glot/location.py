@@ -12,6 +12,8 @@ import http.client
 import io
 import json
 import os
+import re
+import shutil
 import socket
 import stat
 from collections.abc import Iterator
@@ -74,6 +76,18 @@ def file_hash(path: Path) -> str:
 def temporary_of(path: Path) -> Path:
     """A name beside ``path`` that no other process uses."""
     return path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}")
+
+
+def remove_temporaries(path: Path) -> None:
+    """Removes what killed processes left under names that ``temporary_of(path)`` gave them, in a folder on disk.
+
+    Only for a caller that knows that nobody writes ``path`` now.
+    """
+    left = re.compile(re.escape(f".{path.name}.") + r"(.+-)?\d+(\.old|\.part)?")
+    for name in os.listdir(path.parent) if path.parent.is_dir() else ():
+        if left.fullmatch(name):
+            found = path.with_name(name)
+            shutil.rmtree(found, ignore_errors=True) if found.is_dir() else found.unlink(missing_ok=True)
 
 
 class Entry(NamedTuple):

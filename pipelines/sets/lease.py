@@ -3,7 +3,6 @@
 No clock is compared with one of another machine: a run is alive as long as its note changes.
 """
 
-import fcntl
 import json
 import os
 import socket
@@ -11,11 +10,12 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from glot.errors import InputError, NotNowError
+from glot.file_lock import TakenError, lock
 from glot.location import is_remote
 from glot.people.files import read_once
 from glot.retries import http_status, retried
@@ -56,13 +56,11 @@ def hold(path: Path, folder: Path) -> Iterator[Lease]:
         with _Note(path, folder).held() as lease:
             yield lease
         return
-    with path.open("w") as lock:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            stack.enter_context(lock(path))
+        except TakenError:
             raise _busy(folder) from None
-        except OSError:
-            pass  # a file system without locks; work may be done twice
         yield Lease()
 
 
