@@ -154,25 +154,40 @@ def with_settings(configuration: Configuration, settings: Sequence[str]) -> Conf
     of one field, the last one counts. Raises InputError for an unknown field, and for a value that is not allowed.
     """
     root: Any = configuration
-    configured: Any = type(configuration)
     changes: dict[str, dict[str, Any]] = {}  # section, "" for none -> field -> value
     for setting in settings:
-        key, separator, text = setting.partition("=")
-        if not separator:
-            raise InputError(f"--set {setting}: write it as field=value, e.g. model.mask_ratio=0.25")
-        section, _, name = key.rpartition(".")
-        known = {"": configured, **sections(configured)}
-        if name in known and not section:
-            first = fields(known[name])[0].name
-            raise InputError(f"--set {setting}: {name} is a section; name a field, e.g. {name}.{first}")
-        if section not in known:
-            raise InputError(f"--set {setting}: there is no section {section!r}; the sections are {', '.join(known)}")
-        of_section = kinds(known[section])
-        if name not in of_section:
-            raise InputError(f"--set {setting}: there is no field {name!r}; the fields are {', '.join(of_section)}")
-        changes.setdefault(section, {})[name] = _parsed(of_section[name], text, setting)
+        section, name, kind, text = _field_of(root, setting)
+        changes.setdefault(section, {})[name] = _parsed(kind, text, setting)
     plain = changes.pop("", {})
     return replace(root, **plain, **{name: replace(getattr(root, name), **new) for name, new in changes.items()})
+
+
+def check_setting(configuration: Any, setting: str) -> None:
+    """InputError unless a field of the configuration takes the value of a setting, whatever the other fields have."""
+    _, _, kind, text = _field_of(configuration, setting)
+    if not kind.allows(_parsed(kind, text, setting)):
+        raise InputError(f"{setting}: must be {kind.allowed}")
+
+
+def _field_of(configuration: Any, setting: str) -> tuple[str, str, Kind, str]:
+    """The section ("" for none), the name and the kind of the field of a setting, and the text of its value."""
+    key, separator, text = setting.partition("=")
+    if not separator:
+        raise InputError(f"--set {setting}: write it as field=value, e.g. model.mask_ratio=0.25")
+    section, _, name = key.rpartition(".")
+    configured: Any = type(configuration)
+    known = {"": configured, **sections(configured)}
+    if name in known and not section:
+        first = fields(known[name])[0].name
+        raise InputError(f"--set {setting}: {name} is a section; name a field, e.g. {name}.{first}")
+    if section not in known:
+        raise InputError(
+            f"--set {setting}: there is no section {section!r}; the sections are {', '.join(sections(configured))}"
+        )
+    of_section = kinds(known[section])
+    if name not in of_section:
+        raise InputError(f"--set {setting}: there is no field {name!r}; the fields are {', '.join(of_section)}")
+    return section, name, of_section[name], text
 
 
 def _parsed(kind: Kind, text: str, setting: str) -> Any:

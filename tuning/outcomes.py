@@ -1,4 +1,8 @@
-"""Trials and how they ended. A trial has a folder, and is over when its outcome.json is there."""
+"""Trials and how they ended. A trial has a folder, and is over when its outcome.json is there.
+
+A trial is over when it finished, when a scheduler stopped it, or when it failed because its recipe or its inputs are
+wrong: the same trial would fail again. A trial that ended for another reason has no outcome.json, and is tried again.
+"""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -9,6 +13,8 @@ from tuning.spaces import Value
 
 OUTCOME = "outcome.json"
 FINISHED, STOPPED, FAILED = "finished", "stopped early", "failed"
+OVER = (FINISHED, STOPPED, FAILED)
+NOT_NOW, BROKEN = "not now", "program error"  # something outside did not answer; a mistake in this program
 
 
 @dataclass(frozen=True)
@@ -19,9 +25,14 @@ class Attempt:
     point: dict[str, Value]
     seed: int
 
+    @property
+    def name(self) -> str:
+        """The trial's name in its sweep, and the name of its folder."""
+        return f"{self.number:03d}-seed{self.seed}"
+
     def folder(self, out: Path) -> Path:
         """The trial's folder in the folder of the sweep."""
-        return out / "trials" / f"{self.number:03d}-seed{self.seed}"
+        return out / "trials" / self.name
 
 
 @dataclass(frozen=True)
@@ -31,7 +42,7 @@ class Outcome:
     number: int
     point: dict[str, Value]
     seed: int
-    outcome: str  # FINISHED | STOPPED | FAILED
+    outcome: str  # one of OVER; NOT_NOW and BROKEN are reported, but not stored
     metrics: dict[str, float] = field(default_factory=dict)
     reason: str = ""
     seconds: float = 0.0
@@ -50,4 +61,7 @@ def outcomes(out: Path) -> list[Outcome]:
 
 def write_outcome(outcome: Outcome, out: Path) -> None:
     """Writes the outcome into the trial's folder. From then on, the trial is over."""
-    write_json(outcome.attempt.folder(out) / OUTCOME, asdict(outcome))
+    assert outcome.outcome in OVER
+    folder = outcome.attempt.folder(out)
+    folder.mkdir(parents=True, exist_ok=True)  # a trial may fail before it has written anything
+    write_json(folder / OUTCOME, asdict(outcome))

@@ -65,7 +65,8 @@ class Points:
             # A new sampler for each point: a draw depends on its number and on results, not on the number of starts.
             seed = self.seed * 10_007 + len(self.study.get_trials(deepcopy=False))
             self.study.sampler = (
-                optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(4, self.count // 5))
+                # constant_liar: points that are being tried are avoided, too.
+                optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(4, self.count // 5), constant_liar=True)
                 if self.search == "bayesian"
                 else optuna.samplers.RandomSampler(seed=seed)
             )

@@ -23,7 +23,10 @@ TABLE_WIDTH = 150  # characters, unless $COLUMNS gives another width
 
 @dataclass(frozen=True)
 class Row:
-    """A point: errors of its finished trials by metric (one for each seed), the paper's, notes on its other trials."""
+    """A point: errors of its finished trials by metric (one for each seed), the paper's, notes on its other trials.
+
+    A metric that the validation set does not allow has no errors.
+    """
 
     point: dict[str, Value]
     errors: dict[str, list[float]]
@@ -60,7 +63,8 @@ class Sweep:
         rows = []
         for trials in points.values():
             done = [trial for trial in trials if trial.outcome == FINISHED]
-            errors = {metric: [trial.metrics[f"val_{metric}"] for trial in done] for metric in METRICS}
+            # A validation set without SMPL parameters has no MPVPE.
+            errors = {m: [t.metrics[f"val_{m}"] for t in done if f"val_{m}" in t.metrics] for m in METRICS}
             others = [trial for trial in trials if trial.outcome != FINISHED]
             notes = "; ".join(
                 f"seed {trial.seed} {trial.outcome} {trial.reason.split(';')[0][:80]}".strip() for trial in others
@@ -70,7 +74,7 @@ class Sweep:
 
     def best(self) -> Outcome | None:
         """The finished trial with the least PA-MPJPE."""
-        done = [outcome for outcome in self.outcomes if outcome.outcome == FINISHED]
+        done = [each for each in self.outcomes if each.outcome == FINISHED and f"val_{BEST}" in each.metrics]
         return min(done, key=lambda outcome: outcome.metrics[f"val_{BEST}"], default=None)
 
     def seeds(self) -> int:

@@ -1,49 +1,104 @@
 """Runs the trials of a sweep with Ray Tune, as many at a time as the cluster holds."""
 
+import logging
 import math
+import os
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass
 
 from ray import tune
+from ray.exceptions import RayError
 from ray.tune.logger import JsonLoggerCallback
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import FIFOScheduler
 
-from glot.config import Recipe
-from glot.errors import InputError
-from glot.training.cluster import alive_nodes, connect
+from glot.errors import is_passing
+from glot.training.cluster import connect
 from glot.training.progress import duration
-from glot.training.run_state import BEST_BY
-from tuning.outcomes import Outcome, outcomes
+from glot.training.run_state import BEST_BY, read_epochs
+from tuning.outcomes import BROKEN, Outcome, outcomes
 from tuning.points import Points
+from tuning.pruning import Pruner
+from tuning.shares import share_cluster
 from tuning.spec import SearchSpec
 from tuning.trial import TrialPlan, trial_function
-from tuning.trial_queue import TrialQueue
+from tuning.trial_queue import WAITS, TrialQueue
 
 TUNE_FILES = "tune"  # Tune's own files in a sweep's folder
-RESTARTS = 2  # how often a trial is restarted when its process dies
 
 
-def run_trials(plan: TrialPlan, points: Points) -> tuple[int, int]:
+@dataclass(frozen=True)
+class TrialsEnd:
+    """How a start of a sweep's trials ended."""
+
+    unfinished: int = 0  # number of trials that are not over
+    broken: int = 0  # number of these that ended with a mistake in this program
+    interrupted: bool = False
+
+
+def run_trials(plan: TrialPlan, points: Points) -> TrialsEnd:
     """Runs the trials of a sweep that are not over.
 
-    Returns the number of trials that ended without a result after all restarts, and the number of unfinished trials.
+    Trials that something outside has ended are tried again after a while, in another run of Tune if nothing else runs.
     """
     spec = plan.spec
-    printer = outcome_printer(spec, over_before=len(outcomes(spec.sweep_folder)))
-    queue = TrialQueue(points, spec.sweep_folder, seeds=spec.seeds, rehearse=spec.prune, report=printer)
+    earlier = outcomes(spec.sweep_folder)
+    folders = {each.attempt.name: each.attempt.folder(spec.sweep_folder) for each in earlier}
+    pruner = Pruner(spec.chosen_recipe, {name: read_epochs(folder) for name, folder in folders.items()})
+    queue = TrialQueue(
+        points,
+        spec,
+        stopped=lambda name: name in pruner.stopped,
+        report=outcome_printer(spec, over_before=len(earlier)),
+    )
     trials = queue.unfinished()
     if not trials:
         print(f"{spec.sweep_folder}: all {len(queue.over)} trials are over, nothing to do (--fresh starts a new sweep)")
-        return 0, 0
+        return TrialsEnd()
     connect(workers=spec.workers if not spec.gpus_per_trial else 1, gpus=math.ceil(spec.gpus_per_trial))
     at_once, plan = share_cluster(plan, trials)
+    # What it says of trials that ended, and how they could be restored, is said in other words by this program.
+    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
+    os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
+    interrupted = False
+    with suppress(KeyboardInterrupt):
+        interrupted = True
+        run_rounds(plan, queue, pruner, at_once)
+        interrupted = bool(queue.running)  # Tune takes a KeyboardInterrupt itself, and ends
+    broken = sum(outcome.outcome == BROKEN for outcome in queue.given_up.values())
+    return TrialsEnd(queue.unfinished(), broken, interrupted)
+
+
+def run_rounds(plan: TrialPlan, queue: TrialQueue, pruner: Pruner, at_once: int) -> None:
+    """Runs of Tune, until no trial is left that can be tried now."""
+    failures = 0  # of Tune itself, in a row
+    while True:
+        reason = run_round(plan, queue, pruner, at_once)
+        failures = failures + 1 if reason else 0
+        if queue.running or failures > len(WAITS):
+            return
+        wait = queue.seconds_to_wait()
+        if failures:
+            wait = max(wait or 0.0, WAITS[failures - 1])
+            print(f"warning: the sweep stopped ({reason}); it continues in {duration(wait)}", flush=True)
+        if wait is None:
+            return
+        time.sleep(wait)
+
+
+def run_round(plan: TrialPlan, queue: TrialQueue, pruner: Pruner, at_once: int) -> str:
+    """A run of Tune, which ends when nothing runs and no trial is to be started now.
+
+    Returns why it ended before that, if it was for something outside that may pass, such as a full disk; "" otherwise.
+    """
+    spec = plan.spec
     tuner = tune.Tuner(
         tune.with_resources(trial_function(plan), plan.resources()),
         tune_config=tune.TuneConfig(
             search_alg=queue,
-            scheduler=scheduler(spec.chosen_recipe) if spec.prune else FIFOScheduler(),
+            scheduler=pruner if spec.prune else FIFOScheduler(),
             num_samples=-1,  # until the queue has no more
             max_concurrent_trials=at_once,
             # The next trial starts in a process that has loaded torch already. The process of a trial that was stopped
@@ -53,13 +108,28 @@ def run_trials(plan: TrialPlan, points: Points) -> tuple[int, int]:
         run_config=tune.RunConfig(
             name=f"tune-{uuid.uuid4().hex[:8]}",
             storage_path=str(spec.sweep_folder / TUNE_FILES),
-            failure_config=tune.FailureConfig(max_failures=RESTARTS),
+            failure_config=tune.FailureConfig(max_failures=0),  # the queue decides when a trial is tried again
             callbacks=[JsonLoggerCallback()],  # Tune reads its results from the files that this callback writes
             verbose=0,
         ),
     )
-    tuner.fit()
-    return len(queue.lost), queue.unfinished()
+    try:
+        tuner.fit()
+    except Exception as error:
+        if not (reason := passing_reason(error)):
+            raise
+        queue.lose_running(reason)
+        return reason
+    return ""
+
+
+def passing_reason(error: BaseException | None) -> str:
+    """Why Tune's run ended, if it was for something outside that may pass; otherwise "". Tune wraps what it caught."""
+    while error is not None:
+        if isinstance(error, RayError) or (isinstance(error, OSError) and is_passing(error)):
+            return (str(error).strip() or type(error).__name__).splitlines()[0]
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def outcome_printer(spec: SearchSpec, *, over_before: int) -> Callable[[Outcome, int, int], None]:
@@ -70,55 +140,7 @@ def outcome_printer(spec: SearchSpec, *, over_before: int) -> Callable[[Outcome,
         left = (time.monotonic() - begun) / max(over - over_before, 1) * (total - over)
         error = f"PA-MPJPE {outcome.metrics[BEST_BY]:.1f} mm" if BEST_BY in outcome.metrics else ""
         parts = [f"{over}/{total}", f"{spec.swept.label(outcome.point)}, seed {outcome.seed}: {outcome.outcome}"]
-        parts += [part for part in (outcome.reason[:100], error, duration(outcome.seconds)) if part]
+        parts += [part for part in (outcome.reason[:250], error, duration(outcome.seconds)) if part]
         print("  ".join(parts) + (f"  about {duration(left)} left" if over < total else ""), flush=True)
 
     return print_outcome
-
-
-def scheduler(recipe: Recipe) -> TrialScheduler:
-    """ASHA: of the trials that reach a certain epoch, the best third continue."""
-    first = recipe.first_eval_epoch + 1  # before this epoch no errors are known
-    return ASHAScheduler(
-        time_attr="epoch",
-        metric=BEST_BY,
-        mode="min",
-        # One more than the last epoch: a trial that reaches max_t is stopped, even while it saves its result.
-        max_t=recipe.epochs + 1,
-        grace_period=min(max(first, math.ceil(recipe.epochs / 3)), recipe.epochs),
-        reduction_factor=3,
-    )
-
-
-def share_cluster(plan: TrialPlan, trials: int) -> tuple[int, TrialPlan]:
-    """How many of the ``trials`` run at a time, and the plan with a trial's share of the cores.
-
-    Raises InputError if the cluster cannot hold one trial.
-    """
-    spec = plan.spec
-    nodes = [node["Resources"] for node in alive_nodes()]
-    cores, gpus = sum(n.get("CPU", 0) for n in nodes), sum(n.get("GPU", 0) for n in nodes)
-    cluster = f"{cores:.0f} CPU cores and {gpus:.0f} GPUs on {len(nodes)} node{'s' if len(nodes) > 1 else ''}"
-    fit, needs = slots(spec, nodes)
-    if not fit:
-        raise InputError(f"a trial needs {needs}, and the cluster has {cluster}; give a trial fewer of them")
-    at_once = min(spec.concurrent or fit, fit, trials)
-    if spec.workers == 1 and not spec.gpus_per_trial:
-        smallest = min(int(n["CPU"]) for n in nodes if n.get("CPU", 0) >= 1)
-        plan = replace(plan, cpus=max(1, smallest // math.ceil(at_once / len(nodes))))
-        needs = f"{plan.cpus} core{'s' if plan.cpus > 1 else ''}"
-    print(f"{trials} trials to go, {fit} fit, {at_once} at a time with {needs} each ({cluster})", flush=True)
-    return at_once, plan
-
-
-def slots(spec: SearchSpec, nodes: list[dict[str, float]]) -> tuple[int, str]:
-    """How many trials the nodes hold at a time, and what one trial needs, in words."""
-    gpus = spec.gpus_per_trial
-    if spec.workers > 1:  # several processes, which may be on different nodes
-        kind, needed = ("GPU", gpus) if gpus else ("CPU", float(spec.workers))
-        fit = int(sum(n.get(kind, 0) for n in nodes) / needed)
-        return fit, f"{gpus:.0f} GPUs" if gpus else f"{spec.workers} cores"
-    if gpus:
-        fit = sum(min(int(n.get("GPU", 0) / gpus + 1e-6), int(n.get("CPU", 0))) for n in nodes)
-        return fit, f"{gpus:g} GPU and a core"
-    return sum(int(n.get("CPU", 0)) for n in nodes), "a core"

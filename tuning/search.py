@@ -4,7 +4,7 @@ from glot import cli
 from glot.training.mlflow_store import ui_command
 from tuning.spec import SearchSpec
 
-INTERRUPTED = 130  # exit code
+PROGRAM_ERROR, NOT_FINISHED, INTERRUPTED = 1, 75, 130  # exit codes
 
 
 def main(spec: SearchSpec) -> int:
@@ -26,20 +26,23 @@ def main(spec: SearchSpec) -> int:
     spec.check_places()
 
     from tuning.results import print_table
-    from tuning.runner import RESTARTS
     from tuning.sweep import run_sweep
 
     end = run_sweep(spec)
-    out = spec.sweep_folder
+    out, trials = spec.sweep_folder, end.trials
     print_table(end.results)
     print(f"{end.results.counts()}\npage: {out / 'report.md'}, picture: {out / 'report.png'}")
     print(f"MLflow: {ui_command(spec.tracking_uri)}")
-    if not end.unfinished:
-        return 0
-    lost = f" ({end.lost} of them ended {RESTARTS + 1} times without a result: see {out}/trials/*/log.txt)"
-    lost = lost if end.lost else ""
-    print(f"{end.unfinished} of the trials are unfinished{lost}; the same command with --resume continues them")
-    return 1 if end.lost else INTERRUPTED
+    if end.unsent:
+        print(f"warning: {end.unsent}; the same command with --resume sends the results")
+    if trials.unfinished:
+        print(f"{trials.unfinished} of the trials are unfinished; the same command with --resume continues them")
+    if trials.broken:
+        print(f"{trials.broken} of them ended with an error of this program: see {out}/trials/*/log.txt")
+        return PROGRAM_ERROR
+    if trials.interrupted:
+        return INTERRUPTED
+    return NOT_FINISHED if trials.unfinished or end.unsent else 0
 
 
 def command() -> None:

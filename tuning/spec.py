@@ -5,7 +5,7 @@ Imports neither torch nor Ray nor MLflow.
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, cast
 
 import typer
 
@@ -13,12 +13,14 @@ from glot.config import RECIPES, Recipe, recipe_named
 from glot.errors import InputError
 from glot.features.options import BodyOption, FeaturesOption
 from glot.home import check_job_paths, features_folder, runs_folder
+from glot.settings import check_setting
 from glot.training.feature_sets import feature_lineage
 from glot.training.mlflow_store import NONE, chosen_uri, default_uri
 from glot.training.spec import ExperimentOption, check_common_options
-from tuning.spaces import SPACES, Space, settings_of, space_named, with_values
+from tuning.spaces import SPACES, Point, Space, Value, settings_of, space_named, with_values
 
 SEARCHES = ("grid", "random", "bayesian")
+SEED = "seed"  # the field of the recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,12 @@ class SearchSpec:
             min=0, help="Number of points that a random or bayesian search tries; each is trained --seeds times."
         ),
     ] = 0
-    seeds: Annotated[int, typer.Option(min=1, help="Training runs of each point, with the seeds 1, 2, …")] = 1
+    seeds: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Training runs of each point, with the seeds 1, 2, …; with --set seed=7, with 7, 8, …"
+        ),
+    ] = 1
     prune: Annotated[
         bool, typer.Option("--prune", help="Stop trials early that are worse than others at the same epoch (ASHA).")
     ] = False
@@ -124,12 +131,38 @@ class SearchSpec:
             raise InputError(f"--search {self.search}: give the number of points with --trials")
 
     def _check_recipes(self) -> None:
-        """InputError if a value of an axis makes an invalid recipe. The other axes have their first value."""
-        ends: list[tuple[Any, ...]] = [axis.values or (axis.low, axis.high) for axis in self.swept.axes]
-        first = {axis.field: values[0] for axis, values in zip(self.swept.axes, ends, strict=True)}
-        for axis, values in zip(self.swept.axes, ends, strict=True):
-            for value in values:
-                recipe_named(self.recipe, [*self.settings, *settings_of({**first, axis.field: value})])
+        """InputError unless every point of a grid is a recipe, and every value of a field that a search draws from."""
+        for setting in self.settings:
+            if setting.partition("=")[0] in [axis.field for axis in self.swept.axes]:
+                raise InputError(f"--set {setting}: the sweep varies this field; leave the setting out")
+        if self.seeds > 1 and self._varies_seed:
+            raise InputError(f"--seeds {self.seeds}: the sweep varies the seed; leave --seeds out")
+        base = recipe_named(self.recipe, self.settings)
+        if self.search == "grid":
+            for point in self.swept.grid():
+                self.recipe_at(point)
+            return
+        for axis in self.swept.axes:
+            for value in axis.values or (axis.low, axis.high):
+                check_setting(base, *settings_of({axis.field: cast(Value, value)}))
+
+    @property
+    def _varies_seed(self) -> bool:
+        return any(axis.field == SEED for axis in self.swept.axes)
+
+    def seeds_of(self, point: Point) -> tuple[int, ...]:
+        """The seeds that a point is trained with: the seed of the point itself, or the recipe's and those after it."""
+        if self._varies_seed:
+            return (int(point[SEED]),)
+        first = self.chosen_recipe.seed
+        return tuple(range(first, first + self.seeds))
+
+    def recipe_at(self, point: Point) -> Recipe:
+        """The recipe of the trials of a point, apart from their seed; InputError if the point makes no valid recipe."""
+        try:
+            return recipe_named(self.recipe, [*self.settings, *settings_of(point)])
+        except InputError as error:
+            raise InputError(f"the sweep's point {self.swept.label(point)}: {error}") from None
 
     @property
     def chosen_recipe(self) -> Recipe:
@@ -164,7 +197,14 @@ class SearchSpec:
     def check_places(self) -> None:
         """InputError naming all options with a relative path in a Ray job, or all feature sets that are missing."""
         check_job_paths({"--features": self.features, "--out": self.sweep_folder, "--body": self.body})
-        feature_lineage(self.chosen_recipe, self.features)
+        for point in self.points_by_data():
+            feature_lineage(self.recipe_at(point), self.features)
+
+    def points_by_data(self) -> list[Point]:
+        """A point of a grid for each choice of data; a search has one choice, that of the recipe without a point."""
+        if self.search != "grid":
+            return [{}]
+        return list({self.recipe_at(point).data: point for point in self.swept.grid()}.values())
 
 
 @dataclass(frozen=True, kw_only=True)

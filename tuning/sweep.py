@@ -7,21 +7,25 @@ interrupted sweep continues from these.
 import json
 import shutil
 import uuid
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from glot.config import Recipe
+from glot.errors import NotNowError
 from glot.home import body_for
-from glot.training import mlflow_runs
+from glot.training import driver, mlflow_runs
+from glot.training.driver import disk_errors
 from glot.training.feature_sets import feature_lineage
-from glot.training.run_state import FINISHED, RUNNING, claim, remove, write_state
+from glot.training.run_state import FINISHED, RUNNING, claim, held, remove, write_state
+from glot.training.spec import MlflowLabels
 from glot.training.step_checkpoints import steps_folder
-from tuning.outcomes import outcomes
+from tuning.outcomes import Attempt, outcomes
 from tuning.points import Points
-from tuning.registry import attach, close_children, register, sweep_tags
+from tuning.registry import publish, set_tags, sweep_tags, write_results
 from tuning.results import Sweep
-from tuning.runner import TUNE_FILES, run_trials
+from tuning.runner import TUNE_FILES, TrialsEnd, run_trials
 from tuning.spec import SearchSpec
 from tuning.trial import TrialPlan
 
@@ -31,13 +35,17 @@ SEED = 1  # seed for the points that are drawn
 
 @dataclass(frozen=True)
 class OpenSweep:
-    """A sweep whose folder is claimed and whose run in MLflow is open. ``spec`` has absolute paths."""
+    """A sweep whose folder is claimed and whose run in MLflow is open. ``plan.spec`` has absolute paths."""
 
-    spec: SearchSpec
+    plan: TrialPlan
     state: dict[str, Any]
-    run: mlflow_runs.Run
     points: Points
     data: str  # the data of the errors, in words
+
+    @property
+    def spec(self) -> SearchSpec:
+        """The options of the sweep."""
+        return self.plan.spec
 
     @property
     def out(self) -> Path:
@@ -50,28 +58,48 @@ class SweepEnd:
     """How a start of a sweep ended."""
 
     results: Sweep
-    unfinished: int  # number of unfinished trials
-    lost: int  # number of these that ended without a result after all restarts
+    trials: TrialsEnd
+    unsent: str = ""  # why the results could not be written or sent to MLflow; the next start does
 
 
 def run_sweep(spec: SearchSpec) -> SweepEnd:
-    """Runs the trials of a sweep that are not over, and puts its results into its folder and into MLflow."""
-    sweep = open_sweep(spec)
-    status = "FAILED"
-    try:
-        plan = TrialPlan(sweep.spec, parent=sweep.run.run_id)
-        lost, unfinished = run_trials(plan, sweep.points)
-        status = "KILLED" if unfinished else "FINISHED"
-    finally:
-        results = conclude(sweep, status)
-    return SweepEnd(results, unfinished, lost)
+    """Runs the trials of a sweep that are not over, and puts its results into its folder and into MLflow.
+
+    InputError, before anything is written, for what no trial could be trained with. NotNowError if the sweep runs
+    already, or if MLflow does not answer at the beginning.
+    """
+    lineage = check_inputs(spec)
+    with held(spec.sweep_folder, what="sweep"), disk_errors(spec.sweep_folder):
+        sweep = open_sweep(spec, lineage)
+        try:
+            end = run_trials(sweep.plan, sweep.points)
+        except BaseException:
+            with suppress(NotNowError, OSError):  # the failure that ended the sweep is the one to raise
+                conclude(sweep, results_of(sweep), "FAILED")
+            raise
+        results, unsent = results_of(sweep), ""
+        try:
+            with disk_errors(sweep.out):
+                conclude(sweep, results, "KILLED" if end.unfinished else "FINISHED")
+        except NotNowError as error:
+            unsent = str(error)
+    return SweepEnd(results, end, unsent)
 
 
-def open_sweep(spec: SearchSpec) -> OpenSweep:
+def check_inputs(spec: SearchSpec) -> dict[str, Any]:
+    """What the features of the sweep were made with. Raises InputError where features and body do not fit together.
+
+    Every choice of data sets of a grid is checked.
+    """
+    plan = TrialPlan(spec, parent="")
+    for point in spec.points_by_data():
+        driver.check_inputs(plan.train_spec(Attempt(0, dict(point), spec.chosen_recipe.seed)), MlflowLabels())
+    return feature_lineage(spec.chosen_recipe, spec.features)
+
+
+def open_sweep(spec: SearchSpec, lineage: dict[str, Any]) -> OpenSweep:
     """Claims the sweep's folder and opens its run in MLflow. Raises InputError if the folder holds another sweep."""
-    lineage = feature_lineage(spec.chosen_recipe, spec.features)
-    body = body_for(spec.body, lineage["body"])
-    spec = spec.absolute(body)
+    spec = spec.absolute(body_for(spec.body, lineage["body"]))
     out, uri = spec.sweep_folder, spec.tracking_uri
     if spec.fresh:
         remove(out, ("trials", TUNE_FILES, SWEEP, STUDY, *(path.name for path in out.glob("report.*"))))
@@ -85,6 +113,7 @@ def open_sweep(spec: SearchSpec) -> OpenSweep:
     )
     state = {**state, "status": RUNNING}  # a finished sweep may get more values or seeds
     write_state(out / SWEEP, state)
+    data = data_of(spec.chosen_recipe, lineage)
     run_id = mlflow_runs.open_run(
         uri,
         mlflow_runs.prepare(uri, spec.experiment),
@@ -99,11 +128,10 @@ def open_sweep(spec: SearchSpec) -> OpenSweep:
         },
         tags={f"features.{name}": key for name, key in lineage["sets"].items()} | mlflow_runs.code_tags(),
     )
-    run = mlflow_runs.Run(uri, run_id)
+    with mlflow_runs.answering(uri):
+        set_tags(mlflow_runs.client_of(uri), run_id, sweep_tags(spec.swept, data))
     points = Points(out / STUDY, spec.swept, search=spec.search, count=spec.trials, seed=SEED)
-    data = data_of(spec.chosen_recipe, lineage)
-    run.tags(sweep_tags(spec.swept, data))
-    return OpenSweep(spec, state, run, points, data)
+    return OpenSweep(TrialPlan(spec, parent=run_id), state, points, data)
 
 
 def identity(spec: SearchSpec, lineage: dict[str, Any]) -> dict[str, Any]:
@@ -122,31 +150,33 @@ def identity(spec: SearchSpec, lineage: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def conclude(sweep: OpenSweep, status: str) -> Sweep:
-    """Puts a sweep's results into its folder and into MLflow, and removes files that no trial needs any more.
-
-    The sweep's run ends with ``status`` (FINISHED, KILLED, FAILED). The best model of a finished sweep is registered.
-    """
-    spec, out, run, uri = sweep.spec, sweep.out, sweep.run, sweep.spec.tracking_uri
+def results_of(sweep: OpenSweep) -> Sweep:
+    """The results of the trials that are over."""
+    spec, out = sweep.spec, sweep.out
     about = {
         "recipe": spec.recipe,
         "settings": " ".join(spec.settings),
         "search": spec.search,
         "trials in": str(out),
     }
-    results = Sweep(spec.swept, outcomes(out), sweep.data, about)
+    return Sweep(spec.swept, outcomes(out), sweep.data, about)
+
+
+def conclude(sweep: OpenSweep, results: Sweep, status: str) -> None:
+    """Puts a sweep's results into its folder and into MLflow, and removes files that no trial needs any more.
+
+    The sweep's run ends with ``status`` (FINISHED, KILLED, FAILED). Can be repeated. NotNowError where MLflow does not
+    answer; the results are in the folder then.
+    """
+    out = sweep.out
     for outcome in results.outcomes:
         shutil.rmtree(steps_folder(outcome.attempt.folder(out)), ignore_errors=True)
     shutil.rmtree(out / TUNE_FILES, ignore_errors=True)
-    close_children(uri, run.run_id, results, out)
     if results.outcomes:
-        attach(run, results, out)
-    if status == "FINISHED":
-        register(run, results, out, uri=uri)
-    run.close(status)
+        write_results(results, out)
+    publish(results, sweep.plan, status)
     if status == "FINISHED":
         write_state(out / SWEEP, {**sweep.state, "status": FINISHED})
-    return results
 
 
 def data_of(recipe: Recipe, lineage: dict[str, Any]) -> str:

@@ -1,20 +1,23 @@
 """What Ray Tune runs for a trial: a training run in a folder of its own, nested under the sweep's run in MLflow."""
 
 import math
+import traceback
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.exceptions import RayError
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from glot.errors import InputError
+from glot.errors import InputError, NotNowError, is_passing
 from glot.training.driver import fit
 from glot.training.run_state import BEST_BY, read_epochs
 from glot.training.spec import MlflowLabels, TrainSpec
 from glot.training.workers import Launcher, RayWorkers, ThisProcess
-from tuning.outcomes import FAILED, FINISHED, Attempt
+from tuning.outcomes import BROKEN, FAILED, FINISHED, NOT_NOW, Attempt
 from tuning.spaces import settings_of
 from tuning.spec import SearchSpec
 
@@ -69,36 +72,56 @@ class TrialPlan:
 
 
 def trial_function(plan: TrialPlan) -> Callable[[dict[str, Any]], None]:
-    """The function that Tune starts with {"attempt": …, "rehearsal": …}. It reports every epoch and the outcome."""
+    """The function that Tune starts with {"attempt": …}. It reports every epoch, and how the trial ended."""
 
     def trial(config: dict[str, Any]) -> None:
         attempt = Attempt(**config["attempt"])
-        spec = plan.train_spec(attempt)
-        epochs = spec.chosen_recipe.epochs
-        for row in read_epochs(spec.run_folder)[: epochs - 1]:  # an earlier start's, new to this scheduler
-            tune.report(epoch_report(row))
-        if config["rehearsal"]:
-            return
-        spec.run_folder.mkdir(parents=True, exist_ok=True)
         last: dict[str, Any] = {"epoch": 0, BEST_BY: math.inf}
-
-        def report(metrics: dict[str, float]) -> None:
-            last.update(epoch_report(metrics))
-            # The last epoch is reported with the outcome, so that the trial cannot be stopped between both.
-            if metrics["epoch"] < epochs:
-                tune.report(dict(last))
-
-        with (spec.run_folder / LOG).open("a", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
-            try:
-                fit(spec, plan.launcher(report, epochs), labels=plan.labels(attempt))
-            except InputError as error:  # concerns this trial alone, e.g. a loss that diverged
-                print(f"error: {error}", file=log)
-                tune.report({**last, "outcome": FAILED, "reason": str(error)})
-                return
-        rows = read_epochs(spec.run_folder)
-        tune.report({**epoch_report(rows[-1]), "outcome": FINISHED, "reason": ""})
+        try:
+            last |= train_trial(plan, attempt)
+            end = {"outcome": FINISHED, "reason": ""}
+        except Exception as error:
+            keep_error(error, attempt.folder(plan.spec.sweep_folder))
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            end = {"outcome": kind_of(error), "reason": reason}
+        # The last epoch is reported with the outcome, so that the trial cannot be stopped between both.
+        tune.report(last | end)
 
     return trial
+
+
+def train_trial(plan: TrialPlan, attempt: Attempt) -> dict[str, float]:
+    """Trains a trial in its folder and returns the report of its last epoch; the other epochs are reported to Tune."""
+    spec = plan.train_spec(attempt)
+    epochs = spec.chosen_recipe.epochs
+    for row in read_epochs(spec.run_folder)[: epochs - 1]:  # an earlier start's, which may be new to the scheduler
+        tune.report(epoch_report(row))
+
+    def report(metrics: dict[str, float]) -> None:
+        if metrics["epoch"] < epochs:
+            tune.report(epoch_report(metrics))
+
+    spec.run_folder.mkdir(parents=True, exist_ok=True)
+    with (spec.run_folder / LOG).open("a", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
+        fit(spec, plan.launcher(report, epochs), labels=plan.labels(attempt))
+    return epoch_report(read_epochs(spec.run_folder)[-1])
+
+
+def kind_of(error: Exception) -> str:
+    """How a trial ended that raised the error: FAILED (it would fail again), NOT_NOW, or BROKEN (our mistake)."""
+    if isinstance(error, InputError):  # concerns this trial alone, e.g. a loss that diverged
+        return FAILED
+    passing = isinstance(error, NotNowError | RayError) or (isinstance(error, OSError) and is_passing(error))
+    return NOT_NOW if passing else BROKEN
+
+
+def keep_error(error: Exception, folder: Path) -> None:
+    """Adds the error to the trial's log, with its trace if it is a mistake in this program."""
+    trace = "".join(traceback.format_exception(error)) if kind_of(error) == BROKEN else ""
+    with suppress(OSError):  # the disk may be full
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / LOG).open("a") as log:
+            log.write(f"{trace}error: {error}\n")
 
 
 class ReportEpochs(TuneReportCallback):

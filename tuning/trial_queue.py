@@ -6,71 +6,118 @@ A sweep whose driver was killed continues from the study and the trials' folders
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from optuna.exceptions import StorageInternalError
 from ray.tune.search import Searcher
 
+from glot.errors import InputError
 from glot.training.run_state import BEST_BY, read_epochs
-from tuning.outcomes import FAILED, STOPPED, Attempt, Outcome, outcomes, write_outcome
+from glot.training.step_checkpoints import newest_step
+from tuning.outcomes import (
+    BROKEN,
+    FAILED,
+    NOT_NOW,
+    OVER,
+    STOPPED,
+    Attempt,
+    Outcome,
+    outcomes,
+    write_outcome,
+)
 from tuning.points import Points
+from tuning.spec import SearchSpec
+
+# Seconds until a trial is tried again that something outside has ended, for each try in a row without a new checkpoint.
+# After the last one, the trial waits for --resume.
+WAITS = (15.0, 60.0, 240.0, 600.0)
+LOST = "its process was lost"
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A trial that is tried again at the time ``due`` (of ``time.monotonic``)."""
+
+    attempt: Attempt
+    due: float
 
 
 class TrialQueue(Searcher):
     """Hands trials to Tune one by one, unfinished trials of an earlier start first, and records their outcomes.
 
-    With ``rehearse``, trials that are over are handed out, too. They only report their epochs again, so that a new
-    scheduler knows the errors to compare with. ``report`` is called with every outcome, the number of trials
-    that are over, and the number of all trials.
+    ``stopped`` says whether the scheduler stopped a trial (by its name). ``report`` is called when a trial ended, with
+    its outcome, the number of trials that are over, and the number of all trials.
     """
 
     def __init__(
-        self, points: Points, out: Path, *, seeds: int, rehearse: bool, report: Callable[[Outcome, int, int], None]
+        self,
+        points: Points,
+        spec: SearchSpec,
+        *,
+        stopped: Callable[[str], bool] = lambda name: False,
+        report: Callable[[Outcome, int, int], None],
     ) -> None:
         super().__init__()
-        self.points, self.out, self.seeds, self.rehearse, self.report = points, out, seeds, rehearse, report
-        self.over = {(each.number, each.seed): each for each in outcomes(out) if each.seed in self._seeds()}
-        self.lost: list[Attempt] = []  # trials of this start that ended without a result
-        self.running: dict[str, tuple[Attempt, float, bool]] = {}  # Tune's id -> trial, start, rehearsal or not
+        self.points, self.spec, self.stopped, self.report = points, spec, stopped, report
+        self.out: Path = spec.sweep_folder
         given = points.given()
-        every = [Attempt(number, point, seed) for number, point in given.items() for seed in self._seeds()]
-        self.queue = deque((attempt, True) for attempt in every if rehearse and self._key(attempt) in self.over)
-        self.queue.extend((attempt, False) for attempt in every if self._key(attempt) not in self.over)
+        every = [Attempt(number, point, seed) for number, point in given.items() for seed in spec.seeds_of(point)]
+        names = {attempt.name for attempt in every}
+        self.over = {each.attempt.name: each for each in outcomes(self.out) if each.attempt.name in names}
+        self.queue = deque(attempt for attempt in every if attempt.name not in self.over)
+        self.running: dict[str, tuple[Attempt, float]] = {}  # Tune's id -> trial, when it began
+        self.waiting: list[Waiting] = []
+        self.given_up: dict[str, Outcome] = {}  # trials that wait for --resume, by name
+        self._tries: dict[str, tuple[int, int]] = {}  # name -> tries in a row, and the checkpoint they began with
         for number in points.unfinished():  # the driver was killed between the last outcome and its recording
             self._record(number)
 
+    @property
+    def total(self) -> int:
+        """The number of trials."""
+        return self.points.count * self.spec.seeds
+
     def unfinished(self) -> int:
         """The number of trials that are not over."""
-        return self.points.count * self.seeds - len(self.over)
+        return self.total - len(self.over)
 
     def suggest(self, trial_id: str) -> Any:
-        """The next trial as Tune's config, or Searcher.FINISHED."""
-        if not self.queue:
-            new = self.points.new()
-            if new is None:
-                return Searcher.FINISHED
-            self.queue.extend((Attempt(*new, seed), False) for seed in self._seeds())
-        attempt, rehearsal = self.queue.popleft()
-        self.running[trial_id] = attempt, time.monotonic(), rehearsal
-        return {"attempt": asdict(attempt), "rehearsal": rehearsal}
+        """The next trial as Tune's config; None while running trials have to be waited for; or Searcher.FINISHED.
+
+        Where nothing runs and trials wait for their next try, Tune's run ends, and the caller begins another one later
+        (``seconds_to_wait``). Tune would wait, too, but could not be interrupted meanwhile.
+        """
+        attempt = self._next()
+        if attempt is None:
+            return None if self.running else Searcher.FINISHED
+        self.running[trial_id] = attempt, time.monotonic()
+        return {"attempt": asdict(attempt)}
+
+    def seconds_to_wait(self) -> float | None:
+        """Seconds until the next trial is to be tried again; None if no trial waits."""
+        return max(0.0, min(each.due for each in self.waiting) - time.monotonic()) if self.waiting else None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Records how a trial ended. A trial whose process died after all restarts stays unfinished."""
+        """Records how a trial ended. ``error``: its process was lost."""
         if trial_id not in self.running:
             return
-        attempt, begun, rehearsal = self.running.pop(trial_id)
-        if rehearsal:
-            return
-        interrupted = result is not None and "outcome" not in result and not self.rehearse  # no scheduler stopped it
-        if error or not result or interrupted:
-            self.lost.append(attempt)
-            return
-        outcome = self._outcome(attempt, result, round(time.monotonic() - begun, 1))
-        write_outcome(outcome, self.out)
-        self.over[self._key(attempt)] = outcome
-        self._record(attempt.number)
-        self.report(outcome, len(self.over), self.points.count * self.seeds)
+        attempt, begun = self.running.pop(trial_id)
+        seconds = round(time.monotonic() - begun, 1)
+        if not error and result and "outcome" in result:
+            self._end(self._outcome(attempt, result["outcome"], result["reason"], seconds))
+        elif self.stopped(attempt.name):
+            reason = f"after epoch {len(read_epochs(attempt.folder(self.out)))}"
+            self._end(self._outcome(attempt, STOPPED, reason, seconds))
+        else:
+            self._end(self._outcome(attempt, NOT_NOW, LOST, seconds))
+
+    def lose_running(self, reason: str) -> None:
+        """The trials that run have ended, because Tune's run ended; they are tried again."""
+        for attempt, begun in self.running.values():
+            self._end(self._outcome(attempt, NOT_NOW, reason, round(time.monotonic() - begun, 1)))
+        self.running.clear()
 
     def save(self, checkpoint_path: str) -> None:
         """Does nothing, because everything is in files already."""
@@ -79,33 +126,76 @@ class TrialQueue(Searcher):
         """An empty state: Tune pickles searchers to continue from them, but a study's database cannot be pickled."""
         return {}
 
-    def _outcome(self, attempt: Attempt, result: dict[str, Any], seconds: float) -> Outcome:
-        """How a trial ended, with the metrics of its best epoch. A trial without an outcome was stopped early."""
+    def _next(self) -> Attempt | None:
+        """The next trial to run now. Trials of points that make no valid recipe end here, without a process."""
+        due = min(self.waiting, key=lambda each: each.due, default=None)
+        if due and due.due <= time.monotonic():
+            self.waiting.remove(due)
+            return due.attempt
+        while not self.queue:
+            try:
+                new = self.points.new()
+            except StorageInternalError:  # the study's disk is full, for example; asked again before the sweep ends
+                return None
+            if new is None:
+                return None
+            attempts = [Attempt(*new, seed) for seed in self.spec.seeds_of(new[1])]
+            try:
+                self.spec.recipe_at(new[1])
+            except InputError as error:
+                for attempt in attempts:
+                    self._end(self._outcome(attempt, FAILED, str(error), 0.0))
+            else:
+                self.queue.extend(attempts)
+        return self.queue.popleft()
+
+    def _end(self, outcome: Outcome) -> None:
+        """Stores the outcome of a trial that is over, or decides when the trial is tried again."""
+        if outcome.outcome in OVER:
+            try:
+                write_outcome(outcome, self.out)
+            except OSError as error:
+                outcome = self._outcome(outcome.attempt, NOT_NOW, f"{self.out}: {error.strerror}", outcome.seconds)
+        if outcome.outcome in OVER:
+            self.over[outcome.attempt.name] = outcome
+            self._record(outcome.number)
+        else:
+            outcome = self._try_later(outcome)
+        self.report(outcome, len(self.over), self.total)
+
+    def _try_later(self, outcome: Outcome) -> Outcome:
+        """Lets the trial wait for its next try, or for --resume. Returns the outcome with a reason that says so."""
+        name, step = outcome.attempt.name, newest_step(outcome.attempt.folder(self.out))
+        tries, before = self._tries.get(name, (0, step))
+        tries = tries + 1 if step == before else 1
+        self._tries[name] = tries, step
+        if outcome.outcome == NOT_NOW and tries <= len(WAITS):
+            self.waiting.append(Waiting(outcome.attempt, time.monotonic() + WAITS[tries - 1]))
+            then = f"tried again in {WAITS[tries - 1]:.0f} s"
+        else:
+            self.given_up[name] = outcome
+            then = "--resume tries it again"
+        reason = outcome.reason[:100]
+        if outcome.outcome == BROKEN:
+            reason += f", see {outcome.attempt.folder(self.out)}/log.txt"
+        return Outcome(outcome.number, outcome.point, outcome.seed, outcome.outcome, {}, f"{reason}; {then}")
+
+    def _outcome(self, attempt: Attempt, kind: str, reason: str, seconds: float) -> Outcome:
+        """How a trial ended, with the metrics of its best epoch."""
         epochs = read_epochs(attempt.folder(self.out))
         best = min(epochs, key=lambda row: row.get(BEST_BY, float("inf")), default={})
-        kind = result.get("outcome", STOPPED)
-        return Outcome(
-            attempt.number,
-            attempt.point,
-            attempt.seed,
-            kind,
-            {name: value for name, value in best.items() if name.startswith("val_") or name == "epoch"},
-            f"after epoch {len(epochs)}" if kind == STOPPED else result.get("reason", ""),
-            seconds,
-        )
+        metrics = {name: value for name, value in best.items() if name.startswith("val_") or name == "epoch"}
+        return Outcome(attempt.number, attempt.point, attempt.seed, kind, metrics, reason, seconds)
 
     def _record(self, number: int) -> None:
         """Records a point's errors in the study, once the trials of all its seeds are over."""
-        ended = [self.over.get((number, seed)) for seed in self._seeds()]
-        if number in self.points.unfinished() and all(ended):
-            errors = [
-                each.metrics[BEST_BY] for each in ended if each and each.outcome != FAILED and BEST_BY in each.metrics
-            ]
-            self.points.record(number, errors)
-
-    def _seeds(self) -> range:
-        return range(1, self.seeds + 1)
-
-    @staticmethod
-    def _key(attempt: Attempt) -> tuple[int, int]:
-        return attempt.number, attempt.seed
+        if number not in self.points.unfinished():
+            return
+        point = self.points.given()[number]
+        ended = [self.over.get(Attempt(number, point, seed).name) for seed in self.spec.seeds_of(point)]
+        if all(ended):
+            done = [each for each in ended if each and each.outcome != FAILED and BEST_BY in each.metrics]
+            try:
+                self.points.record(number, [each.metrics[BEST_BY] for each in done])
+            except StorageInternalError:  # the next start records them, from the trials' folders
+                return

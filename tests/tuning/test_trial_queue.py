@@ -2,25 +2,43 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from ray.tune.search import Searcher
 
-from tuning.outcomes import FAILED, FINISHED, STOPPED, Attempt, Outcome, outcomes
+from tests.fixtures.full_disk import full_disk
+from tuning import trial_queue as queues
+from tuning.outcomes import BROKEN, FAILED, FINISHED, NOT_NOW, Attempt, Outcome, outcomes
 from tuning.points import Points
-from tuning.spaces import SPACES, Axis, Space
+from tuning.spec import SearchSpec
 from tuning.trial_queue import TrialQueue
 
-SPACE = SPACES["joint"]
+
+def space_file(folder: Path, **axes: Any) -> str:
+    """A file of a space; ``axes``: name of a field of the model -> its values, or the keys of its range."""
+    keys = [{"field": f"model.{name}", **(a if isinstance(a, dict) else {"values": a})} for name, a in axes.items()]
+    (folder / "mine.yaml").write_text(yaml.safe_dump({"axes": keys}))
+    return str(folder / "mine.yaml")
 
 
 def trial_queue(
-    out: Path, search: str, *, count: int = 6, seeds: int = 1, space: Space = SPACE, rehearse: bool = False
+    out: Path,
+    search: str,
+    *,
+    count: int = 6,
+    seeds: int = 1,
+    space: str = "joint",
+    stopped: tuple[str, ...] = (),
+    settings: tuple[str, ...] = (),
 ) -> TrialQueue:
     reported: list[Outcome] = []
-    points = Points(out / "study.db", space, search=search, count=count, seed=1)
+    trials = 0 if search == "grid" else count
+    spec = SearchSpec(features=out, out=out, space=space, search=search, trials=trials, seeds=seeds, settings=settings)
+    points = Points(out / "study.db", spec.swept, search=search, count=count, seed=1)
     made = TrialQueue(
-        points, out, seeds=seeds, rehearse=rehearse, report=lambda outcome, over, total: reported.append(outcome)
+        points, spec, stopped=lambda name: name in stopped, report=lambda outcome, over, total: reported.append(outcome)
     )
     made.reported = reported  # type: ignore[attr-defined]
     return made
@@ -37,7 +55,7 @@ def finish(one: TrialQueue, name: str, given: dict, *, outcome: str = FINISHED) 
     folder.mkdir(parents=True, exist_ok=True)
     row = {"epoch": 1, "val_pa_mpjpe": error(attempt.point), "train_loss": 3.0}
     (folder / "epochs.json").write_text(json.dumps([row]))
-    one.on_trial_complete(name, {"epoch": 1} | ({} if outcome == STOPPED else {"outcome": outcome, "reason": "so"}))
+    one.on_trial_complete(name, {"epoch": 1, "outcome": outcome, "reason": "so"})
 
 
 def run(one: TrialQueue, *, stop_after: int = 1000) -> list[Attempt]:
@@ -72,11 +90,21 @@ def test_a_bayesian_search_ends_nearer_to_the_best_than_a_random_one(tmp_path: P
     assert late["bayesian"] < late["random"] - 5
 
 
+def test_points_that_are_tried_at_the_same_time_are_different_and_far_from_each_other(tmp_path: Path) -> None:
+    """Of eight draws in parallel, none is a repeat. Each draw sees the points that are still being tried."""
+    one = trial_queue(tmp_path, "bayesian", count=24)
+    for number in range(8):
+        finish(one, str(number), one.suggest(str(number)))
+    given = [one.suggest(f"parallel {number}")["attempt"]["point"] for number in range(8)]
+    assert len({json.dumps(point) for point in given}) == 8
+    assert len({(point["model.mask_ratio"], point["model.nearby_frames"]) for point in given}) >= 5
+
+
 def test_a_grid_gives_every_point_and_seed_once_and_takes_more_of_both_later(tmp_path: Path) -> None:
-    few = Space("few", (Axis("model.mask_ratio", (0.0, 0.5)), Axis("model.nearby_frames", (2, 3))))
+    few = space_file(tmp_path, mask_ratio=[0.0, 0.5], nearby_frames=[2, 3])
     tried = run(trial_queue(tmp_path, "grid", seeds=2, space=few))
     assert [(a.number, a.seed) for a in tried] == [(n, seed) for n in range(4) for seed in (1, 2)]
-    more = Space("few", (Axis("model.mask_ratio", (0.0, 0.25, 0.5)), Axis("model.nearby_frames", (2, 3))))
+    more = space_file(tmp_path, mask_ratio=[0.0, 0.25, 0.5], nearby_frames=[2, 3])
     later = run(trial_queue(tmp_path, "grid", seeds=3, space=more))
     assert {(a.point["model.mask_ratio"], a.seed) for a in later} == {
         (0.0, 3),
@@ -88,37 +116,102 @@ def test_a_grid_gives_every_point_and_seed_once_and_takes_more_of_both_later(tmp
     assert len(outcomes(tmp_path)) == 18 and not run(trial_queue(tmp_path, "grid", seeds=3, space=more))
 
 
+def test_seeds_begin_at_the_recipes_or_are_the_points(tmp_path: Path) -> None:
+    few = space_file(tmp_path, mask_ratio=[0.0, 0.5], nearby_frames=[2])
+    tried = run(trial_queue(tmp_path, "grid", seeds=2, space=few, settings=("seed=7",)))
+    assert [(a.number, a.seed) for a in tried] == [(0, 7), (0, 8), (1, 7), (1, 8)]
+    (tmp_path / "seeds.yaml").write_text(
+        "axes: [{field: seed, values: [5, 3]}, {field: model.mask_ratio, values: [0.5]},"
+        " {field: model.nearby_frames, values: [2]}]"
+    )
+    (tmp_path / "other").mkdir()
+    tried = run(trial_queue(tmp_path / "other", "grid", space=str(tmp_path / "seeds.yaml")))
+    assert [(a.number, a.seed) for a in tried] == [(0, 5), (1, 3)]
+
+
 def test_a_point_drawn_twice_is_trained_once(tmp_path: Path) -> None:
-    three = Space("three", (Axis("model.mask_ratio", (0.0, 0.25, 0.5)), Axis("model.nearby_frames", (2,))))
+    three = space_file(tmp_path, mask_ratio=[0.0, 0.25, 0.5], nearby_frames=[2])
     one = trial_queue(tmp_path, "bayesian", count=9, space=three)
     assert sorted(attempt.point["model.mask_ratio"] for attempt in run(one)) == [0.0, 0.25, 0.5]
     assert one.unfinished() == 0  # the space has only three points
 
 
-def test_a_trial_whose_process_died_is_unfinished_and_one_that_failed_is_not(tmp_path: Path) -> None:
-    one = trial_queue(tmp_path, "random", count=3)
-    first, second, third = (one.suggest(name) for name in "abc")
+def test_points_that_make_no_recipe_fail_without_a_process(tmp_path: Path) -> None:
+    """Six of the nine combinations have more nearby frames than their window holds."""
+    wide = space_file(tmp_path, frames=[4, 8, 12], nearby_frames=[2, 3, 5], mask_ratio=[0.0])
+    one = trial_queue(tmp_path, "random", count=9, space=wide)
+    tried = run(one)
+    assert tried and all(a.point["model.nearby_frames"] < a.point["model.frames"] // 2 for a in tried)
+    failed = [outcome for outcome in outcomes(tmp_path) if outcome.outcome == FAILED]
+    assert len(failed) + len(tried) == one.total and one.unfinished() == 0
+    assert failed and all("nearby_frames=" in each.reason and "must be 1 to" in each.reason for each in failed)
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queues, "WAITS", (0.0, 0.0))
+
+
+@pytest.mark.usefixtures("waits")
+def test_what_something_outside_ended_is_tried_again_and_what_is_wrong_is_not(tmp_path: Path) -> None:
+    one = trial_queue(tmp_path, "random", count=4)
+    given = [one.suggest(name) for name in "abcd"]
     one.on_trial_complete("a", None, error=True)
-    finish(one, "b", second, outcome=FAILED)
-    one.on_trial_complete(
-        "c", {"epoch": 1}
-    )  # ended without an outcome, and no scheduler stops trials here: an interruption
-    assert [attempt.number for attempt in one.lost] == [0, 2] and one.unfinished() == 2
-    assert [Attempt(**g["attempt"]).number for g in (first, second, third)] == [0, 1, 2]
-    again = trial_queue(tmp_path, "random", count=3)
-    assert [attempt.number for attempt in run(again)] == [0, 2]
-    assert {outcome.number: outcome.outcome for outcome in outcomes(tmp_path)} == {0: FINISHED, 1: FAILED, 2: FINISHED}
+    finish(one, "b", given[1], outcome=FAILED)
+    finish(one, "c", given[2], outcome=NOT_NOW)
+    finish(one, "d", given[3], outcome=BROKEN)
+    again = [one.suggest(name) for name in "ef"]
+    assert [each["attempt"]["number"] for each in again] == [0, 2] and one.suggest("g") is None  # two are running
+    finish(one, "e", again[0])
+    one.on_trial_complete("f", {"epoch": 1})  # ended without an outcome, and no scheduler stopped it
+    last = one.suggest("h")
+    finish(one, "h", last, outcome=NOT_NOW)
+    assert one.suggest("i") == Searcher.FINISHED and one.seconds_to_wait() is None
+    assert {name: outcome.outcome for name, outcome in one.given_up.items()} == {
+        "002-seed1": NOT_NOW, "003-seed1": BROKEN,
+    }  # fmt: skip
+    reasons = [outcome.reason for outcome in one.reported]  # type: ignore[attr-defined]
+    assert reasons[0] == "its process was lost; tried again in 0 s" and reasons[-1] == "so; --resume tries it again"
+    assert "003-seed1/log.txt; --resume tries it again" in reasons[3]
+
+    resumed = trial_queue(tmp_path, "random", count=4)
+    assert [attempt.number for attempt in run(resumed)] == [2, 3] and resumed.unfinished() == 0
+    assert {each.number: each.outcome for each in outcomes(tmp_path)} == {
+        0: FINISHED, 1: FAILED, 2: FINISHED, 3: FINISHED,
+    }  # fmt: skip
 
 
-def test_a_pruning_scheduler_hears_of_finished_trials_again(tmp_path: Path) -> None:
-    one = trial_queue(tmp_path, "random", count=3, rehearse=True)
-    given = {name: one.suggest(name) for name in "ab"}
-    finish(one, "a", given["a"])
-    finish(one, "b", given["b"], outcome=STOPPED)
-    assert [outcome.reason for outcome in one.reported] == ["so", "after epoch 1"]  # type: ignore[attr-defined]
-    again = trial_queue(tmp_path, "random", count=3, rehearse=True)
-    rehearsed = [again.suggest(name) for name in "xy"]
-    assert all(one["rehearsal"] for one in rehearsed) and again.unfinished() == 1
-    for name in "xy":
-        again.on_trial_complete(name, {"epoch": 1})
-    assert not again.reported and not again.suggest("z")["rehearsal"]  # type: ignore[attr-defined]
+def test_a_trial_waits_and_a_new_checkpoint_starts_its_tries_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queues, "WAITS", (100.0,))
+    now = [0.0]
+    monkeypatch.setattr(queues.time, "monotonic", lambda: now[0])
+    one = trial_queue(tmp_path, "grid", space=space_file(tmp_path, mask_ratio=[0.5], nearby_frames=[2]))
+    for step in (5, 10, 15):
+        given = one.suggest("a")
+        (Attempt(**given["attempt"]).folder(tmp_path) / "steps" / f"{step:08d}").mkdir(parents=True)
+        one.on_trial_complete("a", None, error=True)
+        assert one.seconds_to_wait() == 100 and one.suggest("b") == Searcher.FINISHED
+        now[0] += 101
+        assert one.seconds_to_wait() == 0
+    one.suggest("a")
+    one.on_trial_complete("a", None, error=True)
+    assert one.seconds_to_wait() is None and list(one.given_up) == ["000-seed1"]
+
+
+@pytest.mark.usefixtures("waits")
+def test_a_full_disk_costs_a_trial_no_outcome(tmp_path: Path) -> None:
+    with full_disk(tmp_path) as (disk, fill):
+        one = trial_queue(disk, "grid", space=space_file(disk, mask_ratio=[0.5, 0.25], nearby_frames=[2]))
+        given = [one.suggest(name) for name in "ab"]
+        finish(one, "a", given[0], outcome=NOT_NOW)
+        folder = Attempt(**given[1]["attempt"]).folder(disk)
+        folder.mkdir(parents=True)
+        with fill():
+            one.on_trial_complete("b", {"epoch": 1, "outcome": FINISHED, "reason": ""})
+        assert not outcomes(disk) and "No space left" in one.reported[-1].reason  # type: ignore[attr-defined]
+        again = [one.suggest(name) for name in "cd"]
+        for name, each in zip("cd", again, strict=True):
+            finish(one, name, each)
+        assert [outcome.outcome for outcome in outcomes(disk)] == [FINISHED] * 2 and one.unfinished() == 0
