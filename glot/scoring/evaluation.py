@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from glot import cli
 from glot.errors import InputError
 from glot.features.schema import Manifest, open_part, parts
-from glot.features.store import FeatureStore
+from glot.features.store import FeatureStore, Track
 from glot.features.windows import PROTOCOLS, check_protocol
 from glot.human.body import Body, require_body
 from glot.models.checkpoint import Checkpoint
@@ -21,10 +21,12 @@ from glot.models.glot import GLoT
 from glot.models.inference import predict_track
 from glot.models.smpl_params import SMPLParams
 from glot.scoring.metric_names import METRICS
-from glot.scoring.track_errors import score, track_truth
+from glot.scoring.track_errors import is_scored, score, track_truth
 
 # Features (N, F) of a track -> the bodies of its N frames in order, or only the truth's joints of them (N, J, 3).
 Predictor = Callable[[NDArray[np.float32]], SMPLParams | NDArray[np.float64]]
+# Track id -> protocol -> errors of its frames in metres, see glot.scoring.track_errors.score; {} for a skipped track.
+Scores = dict[str, dict[str, dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -47,20 +49,26 @@ def evaluate_split(
     protocol: str = "corrected",
     batch_size: int = 64,
     vertices: bool = False,
+    tracks: Sequence[Track] | None = None,
+    together: Callable[[Scores], Scores] = lambda scores: scores,
 ) -> Evaluation:
     """Errors of ``model`` on all tracks of ``store``. MPVPE only with ``vertices``: it takes longer than all the rest.
 
+    Several processes may share the work: each gives its own ``tracks``, and ``together`` returns the scores of all of
+    them. The result is the same to the last digit, because means are taken over the same frames in the same order.
+
     InputError where no track has both the length of a window and ground truth.
     """
-    found = evaluate_predictor(
+    mine = score_tracks(
         model_predictor(model, batch_size=batch_size),
         store,
         body,
+        tracks=store.tracks if tracks is None else tracks,
         frames=model.config.frames,
         protocols=(protocol,),
         vertices=vertices,
     )
-    return found[protocol]
+    return summary(together(mine), store, protocols=(protocol,), frames=model.config.frames)[protocol]
 
 
 def model_predictor(model: GLoT, *, batch_size: int = 64) -> Predictor:
@@ -90,28 +98,77 @@ def evaluate_predictor(
 
     InputError for an unknown protocol, and where every track is skipped.
     """
+    scores = score_tracks(
+        predict,
+        store,
+        body,
+        tracks=store.tracks,
+        frames=frames,
+        protocols=protocols,
+        vertices=vertices,
+        what=what,
+        true_bodies=true_bodies,
+    )
+    return summary(scores, store, protocols=protocols, frames=frames)
+
+
+def score_tracks(
+    predict: Predictor,
+    store: FeatureStore,
+    body: Body,
+    *,
+    tracks: Sequence[Track],
+    frames: int,
+    protocols: Sequence[str],
+    vertices: bool,
+    what: str = "",
+    true_bodies: Mapping[str, Body] | None = None,
+) -> Scores:
+    """The errors of a predictor in all frames of ``tracks``, see ``evaluate_predictor``."""
     for protocol in protocols:
         check_protocol(protocol)
-    errors: dict[str, list[dict[str, Any]]] = {protocol: [] for protocol in protocols}
-    skipped = []
-    tracks = sorted(store.tracks)
+    scores: Scores = {}
     genders = genders_of(store) if true_bodies else {}
+    tracks = sorted(tracks)
     for track in cli.progress(tracks, total=len(tracks), what=what) if what else tracks:
-        truth = track_truth(store, track, (true_bodies or {}).get(genders.get(track.track_id, ""), body))
-        if len(truth.rows) < frames or not truth.scored.any():
-            skipped.append(track.track_id)
+        if not is_scored(store, track, frames=frames):
+            scores[track.track_id] = {}
             continue
-        prediction = predict(store.features_of(truth.rows))
-        for protocol, found in score(
-            prediction, truth, body, frames=frames, protocols=protocols, vertices=vertices
-        ).items():
-            errors[protocol].append({"track_id": track.track_id, **found})
-    if len(skipped) == len(tracks):
-        raise InputError(
-            f"{store.folder}: none of its {len(tracks)} tracks has ground truth and the {frames} frames of a window; "
-            "evaluate a longer or an annotated split"
+        truth = track_truth(store, track, (true_bodies or {}).get(genders.get(track.track_id, ""), body))
+        scores[track.track_id] = score(
+            predict(store.features_of(truth.rows)), truth, body, frames=frames, protocols=protocols, vertices=vertices
         )
-    return {protocol: _summary(protocol, found, skipped) for protocol, found in errors.items()}
+    return scores
+
+
+def summary(scores: Scores, store: FeatureStore, *, protocols: Sequence[str], frames: int) -> dict[str, Evaluation]:
+    """The evaluation by each protocol from the scores of all tracks of ``store``; InputError if all are skipped."""
+    ids = [track.track_id for track in sorted(store.tracks)]
+    skipped = [track_id for track_id in ids if not scores[track_id]]
+    if len(skipped) == len(ids):
+        raise nothing_to_score(store, frames)
+    return {
+        protocol: _summary(
+            protocol,
+            [{"track_id": track_id, **scores[track_id][protocol]} for track_id in ids if scores[track_id]],
+            skipped,
+        )
+        for protocol in protocols
+    }
+
+
+def check_truth(store: FeatureStore, *, frames: int) -> None:
+    """InputError unless ``store`` has a track that is not skipped. It reads labels, and computes nothing."""
+    if not any(is_scored(store, track, frames=frames) for track in store.tracks):
+        raise nothing_to_score(store, frames)
+
+
+def nothing_to_score(store: FeatureStore, frames: int) -> InputError:
+    """The error for a set in which every track is skipped."""
+    return InputError(
+        f"{store.folder}: none of its {len(store.tracks)} tracks has ground truth and the {frames} frames of a window; "
+        "evaluate a longer or an annotated split"
+    )
 
 
 def _summary(protocol: str, found: list[dict[str, Any]], skipped: list[str]) -> Evaluation:

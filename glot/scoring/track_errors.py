@@ -5,7 +5,7 @@ N frames of a track, J joints, V vertices; metres.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -51,25 +51,50 @@ def track_truth(store: FeatureStore, track: Track, body: Body) -> Truth:
 
     Except in mpi_inf_3dhp, rows that are not valid are dropped *before* windows are formed.
     """
-    rows = np.arange(track.start, track.stop)
-    valid = store.valid[track.rows]
-    if store.manifest.dataset != "mpi_inf_3dhp":
-        rows, valid = rows[valid], valid[valid]
-    mocap = store.manifest.dataset in ("human36m", "mpi_inf_3dhp") or not store.has_smpl[rows].any()
-    frame_index = store.frame_index[rows]
-    if mocap:
-        names = MPI17 if store.manifest.dataset == "mpi_inf_3dhp" else SPIN49[COMMON14_IN_SPIN49]
-        slots = tuple(SPIN49.index(name) for name in names)
-        pelvis = (MPI17.index("hip"),) if names is MPI17 else HIPS
-        joints = store.joints3d[rows][:, list(slots)].astype(np.float64)
-        scored = valid & store.has_3d[rows] & store.joints3d_valid[rows][:, list(slots)].all(axis=1)
+    kind = _kind(store, track)
+    rows, frame_index = kind.rows, store.frame_index[kind.rows]
+    if kind.mocap:
+        joints = store.joints3d[rows][:, list(kind.slots)].astype(np.float64)
         # Human3.6M: the *predicted* 14 joints come from the regressor that was made for its markers.
-        return Truth(rows, scored, frame_index, joints, pelvis, slots if names is MPI17 else None, None, body)
+        slots = kind.slots if kind.pelvis != HIPS else None
+        return Truth(rows, kind.scored, frame_index, joints, kind.pelvis, slots, None, body)
     cam = torch.zeros(len(rows), 3)
     smpl = SMPLParams(
         axis_angle_to_rotmat(torch.from_numpy(store.pose[rows])), torch.from_numpy(store.betas[rows]), cam
     )
-    return Truth(rows, valid & store.has_smpl[rows], frame_index, _joints(body, smpl, None), HIPS, None, smpl, body)
+    return Truth(rows, kind.scored, frame_index, _joints(body, smpl, None), HIPS, None, smpl, body)
+
+
+def is_scored(store: FeatureStore, track: Track, *, frames: int) -> bool:
+    """Whether a track has the ``frames`` of a window and at least one row whose error counts."""
+    kind = _kind(store, track)
+    return len(kind.rows) >= frames and bool(kind.scored.any())
+
+
+class _Kind(NamedTuple):
+    """Which rows of a track are evaluated, and against what."""
+
+    rows: NDArray[np.int64]  # (N,) as in ``Truth``
+    scored: NDArray[np.bool_]  # (N,) as in ``Truth``
+    mocap: bool  # whether the truth are measured joints, not SMPL parameters
+    slots: tuple[int, ...]  # indices of the measured joints among the 49
+    pelvis: tuple[int, ...]  # as in ``Truth``
+
+
+def _kind(store: FeatureStore, track: Track) -> _Kind:
+    rows = np.arange(track.start, track.stop)
+    valid = store.valid[track.rows]
+    mpi = store.manifest.dataset == "mpi_inf_3dhp"
+    if not mpi:
+        rows, valid = rows[valid], valid[valid]
+    names, pelvis = (MPI17, (MPI17.index("hip"),)) if mpi else (SPIN49[COMMON14_IN_SPIN49], HIPS)
+    slots = tuple(SPIN49.index(name) for name in names)
+    mocap = mpi or store.manifest.dataset == "human36m" or not store.has_smpl[rows].any()
+    if mocap:
+        labelled = store.has_3d[rows] & store.joints3d_valid[rows][:, list(slots)].all(axis=1)
+    else:
+        labelled = store.has_smpl[rows]
+    return _Kind(rows, valid & labelled, mocap, slots, pelvis)
 
 
 def score(

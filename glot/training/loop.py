@@ -26,7 +26,8 @@ from glot.training.feature_sets import training_folders
 from glot.training.sampler import Batch, Sampler
 from glot.training.spec import WorkerSpec
 from glot.training.step_checkpoints import newest_step, resume
-from glot.training.stepper import Stepper, mean_over_workers
+from glot.training.stepper import NotFinite, Stepper, mean_over_workers
+from glot.training.validation import Validation
 from glot.training.writer import Writer
 
 WINDOWS_NAMED = 4  # an error message names at most this many windows of a batch
@@ -53,14 +54,14 @@ def train(
     rank: int = 0,
     world: int = 1,
     device: torch.device | None = None,
-    wrap: Callable[..., nn.Module] | None = None,
+    wrap: Callable[[nn.Module], nn.Module] | None = None,
     report: Callable[[dict[str, float]], None] = lambda metrics: None,
 ) -> None:
     """Trains until the recipe's last step or until ``worker.stop_at``, from the last checkpoint of an earlier start.
 
-    Writes ``out``/steps and ``out``/best, and ``out``/last at the end. ``wrap(model, **options)`` makes a DDP model of
-    the model. ``report`` is called after every epoch, with its metrics on rank 0 and with {} on other ranks. Raises
-    InputError naming windows of the batch where the loss is not finite.
+    Writes ``out``/steps and ``out``/best, and ``out``/last at the end. ``wrap(model)`` makes a DDP model of the model.
+    ``report`` is called after every epoch, with its metrics on rank 0 and with {} on other ranks. Raises
+    InputError naming windows of the batch where the loss or its gradient is not finite; that step is not taken.
     """
     recipe = worker.recipe
     torch.set_num_threads(worker.threads)
@@ -79,19 +80,22 @@ def train(
         stores, recipe.data, frames=recipe.model.frames, seed=recipe.seed, rank=rank, world=world,
         parts=recipe.accumulate,
     )  # fmt: skip
+    validation = Validation(recipe, worker.features, body, rank=rank, world=world)
     writer = Writer(worker, model, optimiser, body, progress) if rank == 0 else None
 
     for step, parts, waited in batches_ahead(sampler, first, total):
         begun = time.monotonic()
         late = rank == 0 and time.time() >= worker.stop_at
-        values, stopping = stepper(step, parts, stop=late)
-        if not math.isfinite(values["loss"]):  # the same value on every rank
-            raise InputError(divergence_message(values, sampler, step, worker.out))
+        try:
+            values, stopping = stepper(step, parts, stop=late)
+        except NotFinite as found:  # on every rank, with the same values
+            raise InputError(divergence_message(found.values, sampler, step, worker.out)) from None
         done = step + 1
         if writer:
             writer.step(step, values, waited=waited, seconds=waited + time.monotonic() - begun)
         if done % recipe.steps_per_epoch == 0:
-            report(writer.epoch(done) if writer else {})
+            errors = validation(model, done // recipe.steps_per_epoch)
+            report(writer.epoch(done, errors) if writer else {})
         if writer and (done % (worker.save_every or recipe.steps_per_epoch) == 0 or done == total or stopping):
             writer.save(done)
         if stopping:
@@ -112,12 +116,11 @@ def start_or_resume(
     return model, optimiser, resume(worker.out, model=model, optimiser=optimiser, quiet=quiet)
 
 
-def wrapped(model: GLoT, recipe: Recipe, wrap: Callable[..., nn.Module] | None) -> nn.Module:
+def wrapped(model: GLoT, recipe: Recipe, wrap: Callable[[nn.Module], nn.Module] | None) -> nn.Module:
     """The model that is called in training: a DDP model if ``wrap`` is given, and compiled if the recipe says so."""
     trained: nn.Module = model
     if wrap is not None:
-        # Without masking, DDP looks for parameters that get no gradient, so that it does not wait for them.
-        trained = wrap(model, find_unused_parameters=recipe.model.mask_ratio == 0)
+        trained = wrap(model)  # every parameter gets a gradient in every step, with any recipe, as DDP expects
     if recipe.compile:
         trained = torch.compile(trained)  # type: ignore[assignment]
     return trained
@@ -140,18 +143,21 @@ def batches_ahead(sampler: Sampler, first: int, total: int) -> Iterator[tuple[in
 
 
 def divergence_message(values: dict[str, float], sampler: Sampler, step: int, out: Path) -> str:
-    """The message for a loss that is not finite: the terms, the windows of the step, and the remedy."""
-    terms = ", ".join(name for name, value in values.items() if not math.isfinite(value) and name != "loss")
+    """The message for a loss or a gradient that is not finite: its terms, the windows of the step, and the remedy."""
+    terms = ", ".join(name for name, value in values.items() if "/" in name and not math.isfinite(value))
+    what = f"the loss is {values['loss']:g}" + (f" ({terms})" if terms else "")
+    if math.isfinite(values["loss"]):
+        what += f" and its gradient {values['gradient_norm']:g}"
     windows = sampler.describe(step)
     broken = [window for window, finite in windows if not finite]
     if broken:
         return (
-            f"the loss is {values['loss']} at step {step + 1}: numbers that are NaN or infinite in "
-            f"{'; '.join(broken[:WINDOWS_NAMED])}; make these features again, or leave the set out"
+            f"{what} at step {step + 1}: numbers that are NaN or infinite in {'; '.join(broken[:WINDOWS_NAMED])}; "
+            "make these features again, or leave the set out"
         )
     named = "; ".join(window for window, _ in windows[:WINDOWS_NAMED])
     return (
-        f"the loss is {values['loss']} at step {step + 1} ({terms}), its data is all finite: {named} and "
-        f"{max(len(windows) - WINDOWS_NAMED, 0)} more windows; the run diverged. Start a new run in another folder "
-        f"with a lower lr or a clip_norm; the last checkpoint stays in {out}"
+        f"{what} at step {step + 1}, its data is all finite: {named} and {max(len(windows) - WINDOWS_NAMED, 0)} more "
+        "windows; the run diverged. Start a new run in another folder with a lower lr or a clip_norm; the last "
+        f"checkpoint stays in {out}"
     )

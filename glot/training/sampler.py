@@ -181,6 +181,7 @@ class Sampler:
                 tracks = sorted(store.tracks, key=lambda track: track.start)
                 values = store.batch(starts, self.frames)
                 finite = np.isfinite(values["features"]).all((1, 2)) & np.isfinite(values["keypoints2d"]).all((1, 2, 3))
+                values["joints3d"][~values["joints3d_valid"]] = 0  # unknown joints may hold anything
                 for flag, column in (("has_3d", "joints3d"), ("has_smpl", "pose"), ("has_smpl", "betas")):
                     known = np.isfinite(values[column]).reshape(*values[flag].shape, -1).all(-1)
                     finite &= (known | ~values[flag]).all(1)

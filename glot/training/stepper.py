@@ -20,6 +20,14 @@ from glot.models.losses import Targets, frame_counts, glot_loss
 from glot.training.sampler import Batch
 
 
+class NotFinite(ArithmeticError):
+    """A step that was not taken, because its loss or the norm of its gradient is NaN or infinite."""
+
+    def __init__(self, values: dict[str, float]) -> None:
+        super().__init__(f"the loss is {values['loss']}, the norm of the gradient {values['gradient_norm']}")
+        self.values = values  # the loss, its terms and the norm of the gradient
+
+
 def learning_rate(recipe: Recipe, epoch: int) -> float:
     """Rate of an epoch (0-based): linear from a tenth to the maximum over the warm-up, then a cosine back to a tenth.
 
@@ -55,11 +63,30 @@ class Stepper:
         """Takes step number ``step`` (0-based) on this worker's share of the batch.
 
         Returns the loss, its terms and the norm of the gradient, over all workers, and whether any worker asked with
-        ``stop`` to end the run after this step.
+        ``stop`` to end the run after this step. Raises NotFinite on all workers, with weights and optimiser as they
+        were, where the loss or the gradient of any worker is not finite.
         """
         torch.manual_seed((self.recipe.seed * 1_000_003 + step) * 1_009 + self.rank)  # dropout
+        losses = self._gradients(parts)
+        # After DDP has averaged the gradients, so that all workers clip them in the same way.
+        parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+        flag = torch.full((), float(stop), device=self.device)
+        shared = torch.stack([*losses.values(), norm, flag])
+        *means, norm_of_all, stopping = mean_over_workers(shared).tolist()
+        values = dict(zip(losses, means, strict=True)) | {"gradient_norm": float(norm)}
+        # The norm sums squares. So it is also infinite where a number is finite, but too large for Adam to square.
+        if not math.isfinite(values["loss"]) or not math.isfinite(norm_of_all):
+            raise NotFinite(values)
+        if self.recipe.clip_norm:
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.recipe.clip_norm, norm)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.recipe, step // self.recipe.steps_per_epoch)
+        self.optimiser.step()
+        return values, stopping > 0
+
+    def _gradients(self, parts: list[Batch]) -> dict[str, Tensor]:
+        """Sets the gradients of the parameters; returns this worker's loss and its terms, means over its parts."""
         self.trained.train()
         moved = [(p.features.to(self.device), p.targets.to(self.device), p.mask_noise.to(self.device)) for p in parts]
         part_counts = torch.stack([self._counts(targets, mask_noise) for _, targets, mask_noise in moved])
@@ -77,12 +104,7 @@ class Stepper:
                 (loss / len(moved)).backward()
             values.append(torch.stack([loss.detach(), *terms.values()]))
             names = ["loss", *terms]
-        # After DDP has averaged the gradients, so that all workers clip them in the same way.
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm or math.inf)
-        self.optimiser.step()
-        flag = torch.full((1,), float(stop), device=self.device)
-        *means, stopping = mean_over_workers(torch.cat([torch.stack(values).mean(0), flag])).tolist()
-        return dict(zip(names, means, strict=True)) | {"gradient_norm": float(norm)}, stopping > 0
+        return dict(zip(names, torch.stack(values).mean(0), strict=True))
 
     def _counts(self, targets: Targets, mask_noise: Tensor) -> Tensor:
         """The numbers of frames that the loss terms of a part are means over (glot.models.losses.frame_counts)."""

@@ -117,7 +117,7 @@ def test_a_truncated_checkpoint_is_passed_over_with_a_warning(
 
 
 def test_a_batch_that_breaks_the_loss_is_named(features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match=r"the loss is (nan|inf) at step \d+ .*its data is all finite: 3dpw .* frames"):
+    with pytest.raises(InputError, match=r"the loss is \S+ .*at step \d+, its data is all finite: 3dpw .* frames"):
         train(job(features, tmp_path / "diverged", "lr=1e12"))
     broken = FeatureStore.open(features / "3dpw" / "train")
     monkeypatch.setattr(FeatureStore, "open", classmethod(lambda cls, folder: broken))
@@ -159,9 +159,9 @@ def test_a_compiled_model_takes_the_same_steps(features: Path, tmp_path: Path) -
 
 
 def test_training_starts_from_a_given_checkpoint(features: Path, undisturbed: Path, tmp_path: Path) -> None:
-    """With a learning rate of 0 the weights stay as they were."""
-    train(job(features, tmp_path, "lr=0", start=undisturbed / "best"))
-    assert same_weights(tmp_path / "last", undisturbed / "best")
+    """With next to no learning rate the weights stay as they were."""
+    train(job(features, tmp_path, "lr=1e-30", start=undisturbed / "best"))
+    assert same_weights(tmp_path / "last", undisturbed / "best", tolerance=1e-20)
     with pytest.raises(InputError, match="the configuration says"):
         train(job(features, tmp_path / "other", "model.hidden=32", start=undisturbed / "best"))
 
