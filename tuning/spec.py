@@ -137,11 +137,11 @@ class SearchSpec:
                 raise InputError(f"--set {setting}: the sweep varies this field; leave the setting out")
         if self.seeds > 1 and self._varies_seed:
             raise InputError(f"--seeds {self.seeds}: the sweep varies the seed; leave --seeds out")
-        base = recipe_named(self.recipe, self.settings)
         if self.search == "grid":
             for point in self.swept.grid():
                 self.recipe_at(point)
             return
+        base = self.chosen_recipe
         for axis in self.swept.axes:
             for value in axis.values or (axis.low, axis.high):
                 check_setting(base, *settings_of({axis.field: cast(Value, value)}))
@@ -162,12 +162,13 @@ class SearchSpec:
         try:
             return recipe_named(self.recipe, [*self.settings, *settings_of(point)])
         except InputError as error:
-            raise InputError(f"the sweep's point {self.swept.label(point)}: {error}") from None
+            which = f"the sweep's point {self.swept.label(point)}: " if point else ""
+            raise InputError(f"{which}{error}") from None
 
     @property
     def chosen_recipe(self) -> Recipe:
-        """The recipe with the settings applied, and without the fields that vary."""
-        return recipe_named(self.recipe, self.settings)
+        """The recipe of the first point of a grid; in a search, the recipe with the settings and without a point."""
+        return self.recipe_at(self.swept.grid()[0]) if self.search == "grid" else self.recipe_at({})
 
     @property
     def sweep_folder(self) -> Path:

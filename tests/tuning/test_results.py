@@ -1,5 +1,6 @@
 """The page of a sweep: means over seeds, the paper's numbers, differences; and pictures of every kind of space."""
 
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -43,6 +44,33 @@ def test_a_space_that_is_not_in_the_paper_has_no_columns_of_the_paper() -> None:
     sweep = Sweep(space, [outcome(0, {"model.dropout": 0.1}), outcome(1, {"model.dropout": 0}, how=FAILED)], "x", {})
     assert results.cells(sweep)[0][:3] == ["dropout", "PA-MPJPE", "MPJPE"]
     assert "paper" not in results.markdown(sweep)
+
+
+def test_validation_without_smpl_parameters_has_no_mpvpe(tmp_path: Path) -> None:
+    """As on Human3.6M and MPI-INF-3DHP; a validation set may even have no error at all."""
+
+    def without(number: int, point: Point, *names: str, error: float) -> Outcome:
+        whole = outcome(number, point, error=error)
+        return replace(whole, metrics={k: v for k, v in whole.metrics.items() if k not in names})
+
+    trials = [
+        without(0, {"model.mask_ratio": 0.5}, "val_mpvpe", error=60),
+        without(1, {"model.mask_ratio": 0.25}, "val_mpvpe", error=50),
+    ]
+    trials.append(replace(outcome(2, {"model.mask_ratio": 0.0}), metrics={}))
+    sweep = Sweep(SPACES["mask_ratio"], trials, "human36m, validation split", {})
+    best = sweep.best()
+    assert best and best.point == {"model.mask_ratio": 0.25}
+    head, body = results.cells(sweep)
+    at = head.index("MPVPE")
+    assert [line[at : at + 3] for line in body] == [["–", "98.0", "–"], ["–", "97.5", "–"], ["–", "96.3", "–"]]
+    assert [line[1] for line in body] == ["–", "50.0", "60.0"]
+    assert ",,,97.5,," in results.csv_table(sweep) and "PA-MPJPE 50.0 mm" in results.markdown(sweep)
+    plots.plot(sweep, tmp_path / "one.png")
+    wide = [replace(each, point={"model.frames": 16, "model.nearby_frames": 2 + each.number}) for each in trials]
+    plots.plot(Sweep(SPACES["windows"], wide, "", {}), tmp_path / "two.png")
+    wide = [replace(each, point=each.point | {"model.mask_ratio": 0.5, "lr": 1e-4}) for each in wide]
+    plots.plot(Sweep(SPACES["joint"], wide, "", {}), tmp_path / "many.png")
 
 
 @pytest.mark.parametrize("name", ["mask_ratio", "mask_token", "detach", "windows", "joint"])

@@ -21,6 +21,12 @@ from tuning.spec import ReportSpec, SearchSpec
         ({"mlflow": "none"}, "--mlflow none: a sweep needs a store"),
         ({"out": Path(__file__)}, "is a file; give a folder"),
         ({"settings": ("epochs=many",)}, "epochs=many"),
+        ({"settings": ("model.mask_ratio=0.3",)}, "--set model.mask_ratio=0.3: the sweep varies this field"),
+        (
+            {"space": "windows", "settings": ("model.positions=sine", "model.frames=16")},
+            "--set model.frames=16: the sweep varies this field",
+        ),
+        ({"settings": ("model.heads=3",)}, "the sweep's point mask_ratio=0: model.width=512: must be a multiple"),
     ],
 )
 def test_a_wrong_value_is_named(options: dict[str, Any], named: str) -> None:
@@ -45,3 +51,43 @@ def test_defaults_are_in_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_workers_of_a_trial() -> None:
     assert SearchSpec().workers == SearchSpec(gpus_per_trial=0.5).workers == SearchSpec(gpus_per_trial=1).workers == 1
     assert SearchSpec(gpus_per_trial=2).workers == SearchSpec(workers_per_trial=2).workers == 2
+
+
+def space(tmp_path: Path, axes: str) -> str:
+    (tmp_path / "mine.yaml").write_text(f"axes: [{axes}]")
+    return str(tmp_path / "mine.yaml")
+
+
+def test_every_corner_of_a_grid_is_checked(tmp_path: Path) -> None:
+    """Each value makes a recipe with the first value of the other field; one combination does not."""
+    axes = "{field: model.frames, values: [16, 8]}, {field: model.nearby_frames, values: [2, 3, 5]}"
+    named = r"point frames=8, nearby_frames=5: model.nearby_frames=5: must be 1 to 3 in windows of model.frames=8"
+    with pytest.raises(InputError, match=named):
+        SearchSpec(space=space(tmp_path, axes))
+    # Settings count together with the point: ten nearby frames are too many for the recipe's own windows of 16.
+    longer = space(tmp_path, "{field: model.frames, values: [24, 32]}")
+    assert SearchSpec(space=longer, settings=("model.nearby_frames=10",)).chosen_recipe.model.frames == 24
+    # A search draws some of the points, and those that make no recipe end as failed.
+    assert SearchSpec(space=space(tmp_path, axes), search="random", trials=3).trials == 3
+    with pytest.raises(InputError, match="lr=-0.1: must be above 0"):
+        SearchSpec(space=space(tmp_path, "{field: lr, low: -0.1, high: 1}"), search="random", trials=3)
+    with pytest.raises(InputError, match="model.depth=0: must be a whole number, 1 or more"):
+        SearchSpec(space=space(tmp_path, "{field: model.depth, values: [0, 1]}"), search="random", trials=3)
+
+
+def test_the_seeds_of_a_point(tmp_path: Path) -> None:
+    assert SearchSpec(seeds=3).seeds_of({}) == (1, 2, 3)
+    assert SearchSpec(seeds=2, settings=("seed=7",)).seeds_of({}) == (7, 8)
+    varied = space(tmp_path, "{field: seed, values: [3, 5]}")
+    assert SearchSpec(space=varied).seeds_of({"seed": 5}) == (5,)
+    with pytest.raises(InputError, match="--seeds 2: the sweep varies the seed"):
+        SearchSpec(space=varied, seeds=2)
+    with pytest.raises(InputError, match="--set seed=7: the sweep varies this field"):
+        SearchSpec(space=varied, settings=("seed=7",))
+
+
+def test_every_choice_of_data_in_a_grid_has_to_be_there(tmp_path: Path) -> None:
+    sets = space(tmp_path, "{field: data.sets_3d, values: [3dpw, human36m]}")
+    spec = SearchSpec(features=tmp_path, space=sets)
+    assert [spec.recipe_at(point).data.sets_3d for point in spec.points_by_data()] == [("3dpw",), ("human36m",)]
+    assert SearchSpec(features=tmp_path, settings=("epochs=1",)).points_by_data() == [{"model.mask_ratio": 0.875}]

@@ -1,21 +1,25 @@
 """A trial's training run: its recipe, its folder, and where its workers run."""
 
+import errno
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.exceptions import WorkerCrashedError
 
+from glot.errors import InputError, NotNowError
 from glot.training.workers import RayWorkers, ThisProcess
 from tuning import trial
-from tuning.outcomes import Attempt
+from tuning.outcomes import BROKEN, FAILED, NOT_NOW, Attempt
 from tuning.spec import SearchSpec
-from tuning.trial import TrialPlan
+from tuning.trial import TrialPlan, trial_function
 
 ATTEMPT = Attempt(3, {"model.mask_ratio": 0.25}, seed=2)
 
 
 def plan(tmp_path: Path, **options: Any) -> TrialPlan:
-    spec = SearchSpec(features=tmp_path, out=tmp_path / "sweep", settings=("epochs=3", "seed=9"), **options)
+    spec = SearchSpec(features=tmp_path, out=tmp_path / "sweep", settings=("epochs=3", "seed=2"), **options)
     return TrialPlan(spec, parent="the sweep's run", cpus=4)
 
 
@@ -53,3 +57,47 @@ def test_a_trial_trains_in_its_own_process_or_with_several_workers(
     assert (spec.gpus, spec.worker_count) == counts and one.resources() == resources
     if isinstance(launcher, ThisProcess):
         assert launcher.gpu == bool(options) and launcher.threads == 4
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (InputError("no such set"), FAILED),
+        (NotNowError("MLflow does not answer"), NOT_NOW),
+        (OSError(errno.ENOSPC, "No space left on device"), NOT_NOW),
+        (OSError(errno.ESTALE, "Stale file handle"), NOT_NOW),
+        (WorkerCrashedError(), NOT_NOW),
+        (FileNotFoundError(errno.ENOENT, "No such file"), BROKEN),
+        (KeyError("val_mpvpe"), BROKEN),
+        (RuntimeError("shapes (2,) and (3,) do not fit"), BROKEN),
+    ],
+)
+def test_how_a_trial_ends_follows_from_the_kind_of_its_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: str
+) -> None:
+    reports: list[dict[str, Any]] = []
+    monkeypatch.setattr(trial.tune, "report", reports.append)
+
+    def fails(*given: Any, **options: Any) -> None:
+        print("before it failed")
+        raise error
+
+    monkeypatch.setattr(trial, "fit", fails)
+    one = plan(tmp_path)
+    trial_function(one)({"attempt": asdict(ATTEMPT)})
+    assert [(report["outcome"], bool(report["reason"])) for report in reports] == [(kind, True)]
+    log = (ATTEMPT.folder(one.spec.sweep_folder) / "log.txt").read_text()
+    assert log.startswith("before it failed") and "error: " in log
+    assert ("Traceback" in log) == (kind == BROKEN)
+
+
+def test_a_trial_whose_spec_is_wrong_ends_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For example, because its body was deleted while the sweep ran."""
+    reports: list[dict[str, Any]] = []
+    monkeypatch.setattr(trial.tune, "report", reports.append)
+    body = tmp_path / "body"
+    body.mkdir()
+    one = plan(tmp_path, body=body)
+    body.rmdir()
+    trial_function(one)({"attempt": asdict(ATTEMPT)})
+    assert reports[0]["outcome"] == FAILED and "there is no such file or folder" in reports[0]["reason"]

@@ -91,13 +91,13 @@ def test_a_bayesian_search_ends_nearer_to_the_best_than_a_random_one(tmp_path: P
 
 
 def test_points_that_are_tried_at_the_same_time_are_different_and_far_from_each_other(tmp_path: Path) -> None:
-    """Of eight draws in parallel, none is a repeat. Each draw sees the points that are still being tried."""
-    one = trial_queue(tmp_path, "bayesian", count=24)
-    for number in range(8):
+    """Of six draws in parallel, none is a repeat. Each draw sees the points that are still being tried."""
+    one = trial_queue(tmp_path, "bayesian", count=16)
+    for number in range(6):
         finish(one, str(number), one.suggest(str(number)))
-    given = [one.suggest(f"parallel {number}")["attempt"]["point"] for number in range(8)]
-    assert len({json.dumps(point) for point in given}) == 8
-    assert len({(point["model.mask_ratio"], point["model.nearby_frames"]) for point in given}) >= 5
+    given = [one.suggest(f"parallel {number}")["attempt"]["point"] for number in range(6)]
+    assert len({json.dumps(point) for point in given}) == 6
+    assert len({(point["model.mask_ratio"], point["model.nearby_frames"]) for point in given}) >= 4
 
 
 def test_a_grid_gives_every_point_and_seed_once_and_takes_more_of_both_later(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_point_drawn_twice_is_trained_once(tmp_path: Path) -> None:
 
 
 def test_points_that_make_no_recipe_fail_without_a_process(tmp_path: Path) -> None:
-    """Six of the nine combinations have more nearby frames than their window holds."""
+    """Four of the nine combinations have more nearby frames than their window holds."""
     wide = space_file(tmp_path, frames=[4, 8, 12], nearby_frames=[2, 3, 5], mask_ratio=[0.0])
     one = trial_queue(tmp_path, "random", count=9, space=wide)
     tried = run(one)
