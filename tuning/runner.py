@@ -18,13 +18,14 @@ from glot.errors import is_passing
 from glot.training.cluster import connect
 from glot.training.progress import duration
 from glot.training.run_state import BEST_BY, read_epochs
+from tuning import trial_queue
 from tuning.outcomes import BROKEN, Outcome, outcomes
 from tuning.points import Points
 from tuning.pruning import Pruner
 from tuning.shares import share_cluster
 from tuning.spec import SearchSpec
 from tuning.trial import TrialPlan, trial_function
-from tuning.trial_queue import WAITS, TrialQueue
+from tuning.trial_queue import TrialQueue
 
 TUNE_FILES = "tune"  # Tune's own files in a sweep's folder
 
@@ -77,11 +78,11 @@ def run_rounds(plan: TrialPlan, queue: TrialQueue, pruner: Pruner, at_once: int)
     while True:
         reason = run_round(plan, queue, pruner, at_once)
         failures = failures + 1 if reason else 0
-        if queue.running or failures > len(WAITS):
+        if queue.running or failures > len(trial_queue.WAITS):
             return
         wait = queue.seconds_to_wait()
         if failures:
-            wait = max(wait or 0.0, WAITS[failures - 1])
+            wait = max(wait or 0.0, trial_queue.WAITS[failures - 1])
             print(f"warning: the sweep stopped ({reason}); it continues in {duration(wait)}", flush=True)
         if wait is None:
             return

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import pytest
 import ray
@@ -22,16 +21,15 @@ from glot.training import mlflow_runs
 from glot.training.mlflow_store import default_uri
 from tests.fixtures.browser import chromium, page
 from tests.fixtures.features import write_training_sets
+from tests.fixtures.mlflow_server import MlflowServer
 from tests.fixtures.places import ROOT
 from tests.glot.training.test_driver import SMALL
 from tuning import report
 from tuning.registry import children, read_sweep
 from tuning.results import markdown
-from tuning.runner import share_cluster
 from tuning.search import main
 from tuning.spaces import SPACES
 from tuning.spec import ReportSpec, SearchSpec
-from tuning.trial import TrialPlan
 
 QUICK = [*SMALL, "epochs=2", "steps_per_epoch=6"]
 
@@ -113,7 +111,7 @@ def test_pruned_and_failed_trials_end_and_free_what_they_held(features: Path, tm
     space = tmp_path / "rates.yaml"  # from hardly any training to divergence
     space.write_text("axes: [{field: lr, values: [2e-3, 1e-9, 1e12, 1e-8, 1e-7, 1e-6]}]")
     uri, out = default_uri(tmp_path), tmp_path / "sweep"
-    settings = [*QUICK, "epochs=6", "warmup_epochs=1"]
+    settings = [*(each for each in QUICK if not each.startswith("lr=")), "epochs=6", "warmup_epochs=1"]
     assert search(features, out, uri, *settings, space=str(space), prune=True) == 0
     parent, trials = runs(uri)
     by_rate = {float(run.data.params["lr"]): run for run in trials}
@@ -137,21 +135,6 @@ def test_a_trial_with_as_many_workers_as_there_are_cores_runs(features: Path, tm
     assert search(features, tmp_path / "sweep", uri, *QUICK, values="0.5", workers_per_trial=2) == 0
     (_, (trial,)) = runs(uri)
     assert trial.info.status == "FINISHED"
-
-
-@pytest.mark.usefixtures("local_ray")
-def test_the_number_of_trials_that_fit_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def plan(**options: Any) -> TrialPlan:
-        return TrialPlan(SearchSpec(features=tmp_path, out=tmp_path, **options), parent="")
-
-    at_once, shared = share_cluster(plan(), trials=8)
-    assert (at_once, shared.cpus) == (2, 1) and "8 trials to go, 2 fit, 2 at a time" in capsys.readouterr().out
-    at_once, alone = share_cluster(plan(concurrent=1), trials=8)
-    assert (at_once, alone.cpus) == (1, 2) and alone.resources() == {"CPU": 2}
-    with pytest.raises(InputError, match="a trial needs 3 cores, and the cluster has 2 CPU cores"):
-        share_cluster(plan(workers_per_trial=3), trials=8)
-    with pytest.raises(InputError, match="a trial needs 0.5 GPU"):
-        share_cluster(plan(gpus_per_trial=0.5), trials=8)
 
 
 def command(features: Path, out: Path, uri: str, *more: str) -> list[str]:
@@ -221,27 +204,10 @@ def test_a_trial_whose_node_is_lost_continues_on_another(features: Path, tmp_pat
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real MLflow server."""
-    home = tmp_path_factory.mktemp("server")
-    store = default_uri(home)
-    mlflow_runs.prepare(store, "glot-search")
-    where = ["--backend-store-uri", store, "--artifacts-destination", str(home / "artifacts")]
-    mlflow = [sys.executable, "-m", "mlflow", "server", *where, "--workers", "1", "--port", "5078"]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (
-        (home / "log").open("w") as log,
-        subprocess.Popen(mlflow, env=environment, stdout=log, stderr=log, start_new_session=True) as process,
-    ):
-        uri, deadline = "http://127.0.0.1:5078", time.monotonic() + 120
-        while time.monotonic() < deadline:
-            try:
-                urlopen(f"{uri}/health", timeout=2).close()
-                break
-            except OSError:
-                time.sleep(0.3)
-        else:
-            pytest.fail((home / "log").read_text())
-        yield uri
-        os.killpg(process.pid, signal.SIGTERM)
+    made = MlflowServer(tmp_path_factory.mktemp("server"))
+    made.start()
+    yield made.uri
+    made.kill()
 
 
 @pytest.mark.slow
