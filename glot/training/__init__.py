@@ -2,19 +2,22 @@
 
 spec               what a run is asked for (the command's options), and what each worker is given
 feature_sets       the feature sets of a recipe, and what they were made with
-run_state          a run's state in its folder: claiming it, its epochs
-driver             fit: prepare, launch, conclude, record the results
+run_state          a run's state in its folder: holding and claiming it, its epochs
+driver             fit: check, prepare, launch, conclude, publish
 workers            the two ways to launch workers: with Ray Train, or in this process
+failures           kinds of failures of workers: which are tried again
 cluster            which runs a Ray cluster can hold, and which files its nodes see
 ray_session        joining or starting Ray
 loop               what each worker does: start or continue, then step after step
 stepper            one optimiser step; the learning rate
 sampler            the batch of a step
 step_checkpoints   the checkpoints that an interrupted run continues from
-writer             rank 0's record: metrics, validation, checkpoints
+validation         the errors of an epoch, computed by all workers together
+writer             rank 0's record: metrics, checkpoints
 progress           the printed lines of progress
 curves             a table and a picture of the epochs
-tracking           the MLflow run of a training run: opening and closing it
+curve_points       the points of the curves, in a file of the run's folder
+tracking           the MLflow run of a training run: its points while it trains, its results at the end
 mlflow_runs        MLflow's store: preparing it, writing into runs
-mlflow_store       which MLflow store a command logs into
+mlflow_store       which MLflow store a command logs into, and what a run is there
 """

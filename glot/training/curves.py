@@ -49,5 +49,7 @@ def plot(epochs: list[dict[str, float]], path: Path) -> None:
         axis.grid(alpha=0.3)
         if axis.lines:
             axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    figure.savefig(path, dpi=110)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=110)
     pyplot.close(figure)
+    write_whole(path, picture.getvalue())

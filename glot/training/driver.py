@@ -1,58 +1,69 @@
-"""A training run from its spec to its results. ``fit`` has four stages:
+"""A training run from its spec to its results. ``fit`` has these stages:
 
-prepare          checks everything that can be checked before a worker starts; opens the folder and the MLflow run
-launch           runs the workers until they have ended (glot.training.workers)
-conclude         marks the run as finished, and deletes the checkpoints that it could be continued from
-record_results   writes metrics and curves of the run into its folder and into MLflow
+check      checks everything that can be checked before a worker starts; writes nothing
+prepare    claims the folder, and tidies up after a start that was killed
+launch     runs the workers until they have ended (glot.training.workers), and logs the points of their curves
+conclude   marks the run as finished, and deletes the checkpoints that it could be continued from
+publish    draws the curves, and completes the run in MLflow
 
-Each stage reads the files that earlier stages left in the run's folder, so a stage can be repeated.
+Each stage reads the files that earlier stages left in the run's folder, so a stage can be repeated. A start does the
+stages that have not succeeded yet: what is trained is not trained again, but it is published until that has succeeded.
 """
 
 import json
 import math
 import shutil
 import time
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from glot import config
 from glot.config import Recipe
+from glot.errors import NotNowError, raise_if_passing
 from glot.features.schema import read_manifest
 from glot.home import body_for
 from glot.human.body import load_body, require_body
-from glot.location import file_hash
+from glot.location import file_hash, remove_temporaries
 from glot.models.checkpoint import WEIGHTS, read_config
 from glot.models.inference import checkpoint_path, load_model_for
 from glot.training import curves, tracking
+from glot.training.curve_points import PointWriter
 from glot.training.feature_sets import feature_lineage, training_folders
 from glot.training.loop import first_model
+from glot.training.mlflow_store import RunCard
 from glot.training.run_state import (
     EPOCHS,
     FINISHED,
+    POINTS,
     RUNNING,
-    SPOOL,
     STATE,
     claim,
+    held,
     read_epochs,
     read_state,
     remove,
     write_state,
 )
 from glot.training.spec import MlflowLabels, TrainSpec, WorkerSpec
-from glot.training.step_checkpoints import newest_step, steps_folder
+from glot.training.step_checkpoints import newest_step, recover, steps_folder
 from glot.training.workers import RAY_FILES, Launcher, RayWorkers
 
 IDENTITY = ("recipe", "features", "spin_regressor", "start")  # what makes a run in the same folder a different one
+TABLE, PICTURE = "epochs.csv", "epochs.png"
+PARTS = ("steps", "best", "last", STATE, EPOCHS, POINTS, TABLE, PICTURE, RAY_FILES)  # what --fresh deletes
 
 
-class Unfinished(Exception):
+class Unfinished(NotNowError):
     """The run's time is over; its progress is saved."""
 
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """A run whose inputs fit together and whose folder is claimed for it. Paths are absolute."""
+    """A run whose inputs fit together. Paths are absolute."""
 
     spec: TrainSpec
     labels: MlflowLabels
@@ -63,47 +74,74 @@ class PreparedRun:
     body: Path | None
     start: Path | None
     stop_at: float = math.inf  # seconds since 1970
-    run_id: str = ""  # id of the MLflow run; "": nothing is logged
+    card: RunCard | None = None  # the run in MLflow; None: nothing is logged. Known once the folder is claimed
 
 
 def fit(spec: TrainSpec, launcher: Launcher | None = None, *, labels: MlflowLabels | None = None) -> dict[str, float]:
     """Trains a recipe and returns the metrics of its best epoch; the run's folder gets best/, last/ and epochs.json.
 
     If the folder holds an unfinished run, the run continues from its last checkpoint (with ``spec.resume``). If the run
-    in the folder is finished, its metrics are returned at once. ``launcher`` decides where the workers run (default:
-    Ray Train's workers; Ray must be running). ``labels`` decides how the run appears in MLflow. Raises Unfinished when
-    ``spec.max_seconds`` are over, InputError for inputs that do not fit together.
+    in the folder is finished and published, its metrics are returned at once. ``launcher`` decides where the workers
+    run (default: Ray Train's workers; Ray must be running). ``labels`` decides how the run appears in MLflow.
+
+    Raises InputError for what the user or the recipe has to change. Raises NotNowError for what may succeed later: a
+    folder in which another process trains, workers or a disk that are gone, a finished run that MLflow did not take;
+    Unfinished when ``spec.max_seconds`` are over. Any other error is a mistake in our code.
     """
     launcher, labels = launcher or RayWorkers(), labels or MlflowLabels()
-    run = prepare(spec, launcher, labels)
-    if is_finished(run):
-        print(f"{run.out}: already trained, nothing to do (--fresh trains it again)")
-        return read_state(run.out)["metrics"]
-    status = "FAILED"
+    with disk_errors(spec.run_folder), ExitStack() as stack:
+        run = check(spec, launcher, labels)
+        stack.enter_context(held(run.out, what="run"))
+        run = prepare(run, launcher)
+        if is_finished(run):
+            print(f"{run.out}: already trained, nothing to do (--fresh trains it again)")
+        else:
+            try:
+                launch(run, launcher)
+                conclude(run)
+            except BaseException as error:
+                interrupted = isinstance(error, NotNowError | KeyboardInterrupt)
+                leave(run, "KILLED" if interrupted else "FAILED")
+                raise
+        if not is_published(run):
+            publish(run)
+        return dict(read_state(run.out)["metrics"])
+
+
+@contextmanager
+def disk_errors(out: Path) -> Iterator[None]:
+    """Within it, an error of the operating system that may pass is a NotNowError."""
     try:
-        launch(run, launcher)
-        metrics = conclude(run)
-        status = "FINISHED"
-    except Unfinished:
-        status = "KILLED"
+        yield
+    except OSError as error:
+        raise_if_passing(error, error.filename or out)
         raise
-    finally:
-        record_results(run, status)
-    return metrics
 
 
-def prepare(spec: TrainSpec, launcher: Launcher, labels: MlflowLabels) -> PreparedRun:
-    """Checks the run's inputs, claims its folder and opens its MLflow run, unless the run is finished already."""
+def check(spec: TrainSpec, launcher: Launcher, labels: MlflowLabels) -> PreparedRun:
+    """Checks the run's inputs, and whether there are resources for its workers. Writes nothing."""
     stop_at = time.time() + spec.max_seconds if spec.max_seconds else math.inf
     run = replace(check_inputs(spec, labels), stop_at=stop_at)
     launcher.check_resources(spec)
+    return run
+
+
+def prepare(run: PreparedRun, launcher: Launcher) -> PreparedRun:
+    """Claims the run's folder, which this process holds, and returns the run with its card for MLflow."""
+    spec, out = run.spec, run.out
     if spec.fresh:
-        remove(run.out, (RAY_FILES, steps_folder(run.out).name, "best", "last", STATE, EPOCHS, SPOOL))
-    state = claim(run.out / STATE, new_state(run), what="run", identity=IDENTITY, resume=spec.resume)
-    if is_finished(run):
-        return run
-    launcher.check_nodes(spec, run.features, run.out)
-    return replace(run, run_id=tracking.open_run(spec, labels, run.recipe, state, run.out))
+        remove(out, PARTS)
+    recover(out)
+    for name in (STATE, EPOCHS, TABLE, PICTURE):
+        remove_temporaries(out / name)
+    state = claim(out / STATE, new_state(run), what="run", identity=IDENTITY, resume=spec.resume)
+    if "key" not in state:  # an earlier version's
+        state = {**state, "key": new_key()}
+        write_state(out / STATE, state)
+    run = replace(run, card=tracking.card_of(spec, run.labels, run.recipe, state, out))
+    if not is_finished(run):
+        launcher.check_nodes(spec, run.features, out)
+    return run
 
 
 def check_inputs(spec: TrainSpec, labels: MlflowLabels) -> PreparedRun:
@@ -143,7 +181,13 @@ def new_state(run: PreparedRun) -> dict[str, Any]:
         "spin_regressor": file_hash(run.spec.spin_regressor) if run.spec.spin_regressor else "",
         "start": file_hash(start / WEIGHTS if start.is_dir() else start) if start else "",
         "status": RUNNING,
+        "key": new_key(),
     }
+
+
+def new_key() -> str:
+    """What finds the run in MLflow. It is random, because a run that is started over in its folder is another run."""
+    return uuid.uuid4().hex[:16]
 
 
 def launch(run: PreparedRun, launcher: Launcher) -> None:
@@ -157,44 +201,80 @@ def launch(run: PreparedRun, launcher: Launcher) -> None:
         body=run.body,
         spin_regressor=spec.spin_regressor.resolve() if spec.spin_regressor else None,
         start=run.start,
-        mlflow_uri=spec.tracking_uri,
-        run_id=run.run_id,
         threads=launcher.threads,
         save_every=spec.save_every,
         stop_at=run.stop_at,
     )
-    launcher.run(spec, worker)
+    with tracking.logging_points(run.card, run.out):
+        launcher.run(spec, worker)
 
 
-def conclude(run: PreparedRun) -> dict[str, float]:
-    """Marks the run as finished and returns the metrics of its best epoch. Raises Unfinished where steps are left."""
-    if is_finished(run):
-        return read_state(run.out)["metrics"]
-    step, last_step = newest_step(run.out), run.recipe.epochs * run.recipe.steps_per_epoch
-    if step < last_step:
-        raise Unfinished(f"{run.out}: {run.spec.max_seconds:.0f} s are over, stopped after step {step} of {last_step}")
-    metrics = {name: float(value) for name, value in read_config(run.out / "best")["metrics"].items()}
-    write_state(run.out / STATE, {**read_state(run.out), "status": FINISHED, "metrics": metrics})
-    shutil.rmtree(steps_folder(run.out))
-    return metrics
-
-
-def record_results(run: PreparedRun, status: str) -> None:
-    """Writes the curves of the run, and ends its MLflow run with a status: FINISHED, KILLED or FAILED."""
-    if epochs := read_epochs(run.out):
-        curves.write_table(epochs, run.out / "epochs.csv")
-        curves.plot(epochs, run.out / "epochs.png")
-    if run.run_id:
-        tracking.close_run(
-            run.spec.tracking_uri,
-            run.run_id,
-            run.out,
-            status=status,
-            metrics=read_state(run.out).get("metrics", {}),
-            upload=run.labels.upload,
+def conclude(run: PreparedRun) -> None:
+    """Marks the run as finished, with the metrics of its best epoch. Raises Unfinished where steps are left."""
+    if not is_finished(run):
+        step, last_step = newest_step(run.out), run.recipe.epochs * run.recipe.steps_per_epoch
+        if step < last_step:
+            raise Unfinished(
+                f"{run.out}: {run.spec.max_seconds:.0f} s are over, stopped after step {step} of {last_step}"
+            )
+        metrics = {name: float(value) for name, value in read_config(run.out / "best")["metrics"].items()}
+        points = PointWriter(run.out / POINTS)
+        points.write(
+            {f"best_{name}": metrics[name] for name in metrics if name[:4] == "val_" or name == "epoch"}, step=0
         )
+        points.close()
+        write_state(run.out / STATE, {**read_state(run.out), "status": FINISHED, "metrics": metrics})
+    shutil.rmtree(steps_folder(run.out), ignore_errors=True)
+
+
+def publish(run: PreparedRun) -> None:
+    """Draws the curves of the finished run and completes its run in MLflow. It can be repeated.
+
+    NotNowError where MLflow does not answer: the next start publishes again.
+    """
+    shutil.rmtree(steps_folder(run.out), ignore_errors=True)  # where conclude was killed
+    record(run, "FINISHED")
+    state = read_state(run.out)
+    write_state(run.out / STATE, {**state, "published": [*state.get("published", []), uri_of(run)]})
+
+
+def leave(run: PreparedRun, status: str) -> None:
+    """Records what there is of a run that did not finish: KILLED or FAILED. Its own failures are warnings."""
+    try:
+        record(run, status)
+    except Exception as error:  # the failure that ended the run is the one to raise
+        print(f"warning: {error}", flush=True)
+
+
+def record(run: PreparedRun, status: str) -> None:
+    """Draws the curves so far, and ends the run in MLflow with a status: FINISHED, KILLED or FAILED."""
+    artifacts: dict[str, str] = {}
+    if epochs := read_epochs(run.out):
+        curves.write_table(epochs, run.out / TABLE)
+        curves.plot(epochs, run.out / PICTURE)
+        artifacts = {TABLE: "", PICTURE: ""}
+    if status == "FINISHED" and run.labels.upload:
+        artifacts["best"] = "best"
+    if run.card:
+        try:
+            tracking.complete(run.card, run.out, status=status, artifacts=artifacts)
+        except NotNowError as error:
+            ended = "is trained" if status == "FINISHED" else "has ended"
+            raise NotNowError(
+                f"{run.out}: the run {ended} and all of it is kept there, but {error}; the same command logs it later"
+            ) from None
 
 
 def is_finished(run: PreparedRun) -> bool:
     """Whether the run's folder holds its results."""
     return read_state(run.out).get("status") == FINISHED
+
+
+def is_published(run: PreparedRun) -> bool:
+    """Whether the results are in MLflow's store, too, if there is one."""
+    return uri_of(run) in read_state(run.out).get("published", [])
+
+
+def uri_of(run: PreparedRun) -> str:
+    """The MLflow store of the run; "" for none."""
+    return run.card.uri if run.card else ""

@@ -1,66 +1,121 @@
-"""Runs in MLflow: the driver prepares the store and opens runs, rank 0 logs into them.
+"""Runs in MLflow: preparing a store, opening runs, and writing into them. For drivers; workers do not use MLflow.
 
-A store that does not answer causes a warning; training continues. The default store is an sqlite file. The driver
-creates its schema, because several processes that open a new file at the same time corrupt it. A run is found again by
-its tag ``glot.key``, so that a restarted job continues in the same run.
+A store that does not answer is a NotNowError, and a request that it refuses for ever an InputError. The default store
+is an sqlite file. A driver creates its schema before others use it, because several processes that open a new file at
+the same time corrupt it. A run is found again by its tag ``glot.key``, so that a restarted job continues in the same
+run.
 """
 
-import json
+import logging
 import os
 import platform
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 # A server that is down must not delay training: by default MLflow tries for minutes.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
+import sqlalchemy
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
+from mlflow.entities import Metric, Param
+from mlflow.exceptions import InvalidUrlException, MlflowException
+from mlflow.tracking.registry import UnsupportedModelRegistryStoreURIException
 
-from glot.errors import InputError
+from glot.errors import InputError, NotNowError, is_passing
+from glot.retries import STORE_PACKAGES, packages_of
+from glot.training.curve_points import Point
+from glot.training.mlflow_store import database_of, shown
 
 KEY_TAG, PARENT_TAG = "glot.key", "mlflow.parentRunId"
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # MLflow then opens the experiment's page with its runs
-RETRY_SECONDS = 60.0  # time between two attempts when the store does not answer
 MOST_POINTS = 1000  # largest number of points that MLflow takes in one request
-Point = tuple[str, float, int, int]  # name, value, ms since 1970, step
+LASTING = {400, 404, 501}  # a request that is wrong in itself, in the numbers of HTTP, which MLflow uses for all stores
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+PACKAGES = {*STORE_PACKAGES, "boto3", "requests", "sqlalchemy"}  # their errors come from the store or the way to it
+# What these print about a store that does not answer are traces; the error that they raise is printed.
+for _name in ("mlflow.store.db.utils", "urllib3.connectionpool"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
+
+
+@contextmanager
+def answering(uri: str) -> Iterator[None]:
+    """Within it, NotNowError if the store does not answer, and InputError if it refuses a request for ever."""
+    try:
+        yield
+    except (InputError, NotNowError):
+        raise
+    except Exception as error:
+        wrong = isinstance(error, (InvalidUrlException, UnsupportedModelRegistryStoreURIException))
+        if isinstance(error, MlflowException) and (wrong or error.get_http_status_code() in LASTING):
+            raise InputError(f"--mlflow {shown(uri)}: {_first_line(error)}") from None
+        network = isinstance(error, OSError) and is_passing(error)
+        if network or isinstance(error, MlflowException) or packages_of(error) & PACKAGES:
+            raise NotNowError(f"MLflow at {shown(uri)} does not answer ({_first_line(error)})") from None
+        raise
+
+
+def client_of(uri: str) -> MlflowClient:
+    """A client of a store. A database that does not answer is an error at once.
+
+    MLflow itself would try for an hour, and print a page each time.
+    """
+    if uri.partition(":")[0].partition("+")[0] in DATABASES:
+        try:
+            engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool)
+            sqlalchemy.inspect(engine).has_table("runs")
+        except (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError) as error:
+            raise NotNowError(f"MLflow at {shown(uri)} does not answer ({_first_line(error)})") from None
+        except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
+            raise InputError(f"--mlflow {shown(uri)}: {_first_line(error)}") from None
+    try:
+        urlsplit(uri)
+    except ValueError as error:
+        raise InputError(f"--mlflow {uri}: {error}") from None
+    return MlflowClient(uri)
+
+
+@contextmanager
+def no_misnamed_folder(uri: str) -> Iterator[None]:
+    """Removes the empty folder that MLflow makes where the URI of an sqlite file is not its path but escapes it."""
+    try:
+        yield
+    finally:
+        misnamed = Path(uri.removeprefix("sqlite:///")).parent
+        if database_of(uri) not in (None, misnamed / "mlflow.db"):
+            with suppress(OSError):
+                os.removedirs(misnamed)
 
 
 def prepare(uri: str, experiment: str) -> str:
-    """The id of the experiment. The experiment and the store's schema are created if missing. For the driver only.
+    """The id of the experiment. The experiment and the store's schema are created if missing.
 
-    Raises InputError where no store answers, or the experiment was deleted.
+    Raises NotNowError where no store answers; InputError if the experiment was deleted, or for an address of no store.
     """
-    location = None
-    if uri.startswith("sqlite:///"):
-        database = Path(uri.removeprefix("sqlite:///"))
+    location, database = None, database_of(uri)
+    if database is not None:
         database.parent.mkdir(parents=True, exist_ok=True)
         location = (database.parent / "mlartifacts").resolve().as_uri()
-    try:
-        client = MlflowClient(uri)
+    with answering(uri), no_misnamed_folder(uri):
+        client = client_of(uri)
         found = client.get_experiment_by_name(experiment)
-        if found is not None and found.lifecycle_stage != "active":
-            raise InputError(
-                f"--experiment {experiment}: it was deleted in MLflow; restore it there or choose another name"
-            )
         if found is None:
             with suppress(MlflowException):  # when another job creates it at the same moment
                 return client.create_experiment(experiment, artifact_location=location, tags=KIND)
             found = client.get_experiment_by_name(experiment)
-        if found is None:
-            raise InputError(f"--mlflow {uri}: the experiment {experiment} cannot be created there")
-        return found.experiment_id
-    except MlflowException as error:
-        raise InputError(f"--mlflow {uri}: no MLflow store answers there ({_first_line(error)})") from None
+    if found is None:
+        raise NotNowError(f"MLflow at {shown(uri)}: the experiment {experiment} cannot be created there")
+    if found.lifecycle_stage != "active":
+        raise InputError(
+            f"--experiment {experiment}: it was deleted in MLflow; restore it there or choose another name"
+        )
+    return found.experiment_id
 
 
 def open_run(
@@ -74,128 +129,36 @@ def open_run(
     parent: str = "",
 ) -> str:
     """The id of the run tagged ``key``, reopened or created; ``parent`` is the id of a run to nest it under."""
-    client = MlflowClient(uri)
-    found = client.search_runs([experiment_id], filter_string=f"tags.`{KEY_TAG}` = '{key}'", max_results=1)
-    if found:
-        client.update_run(found[0].info.run_id, status="RUNNING")
-        return found[0].info.run_id
-    all_tags = {KEY_TAG: key, "mlflow.runName": name, **tags, **({PARENT_TAG: parent} if parent else {})}
-    run = client.create_run(experiment_id, tags=all_tags, run_name=name)
-    client.log_batch(run.info.run_id, params=[Param(k, str(v)) for k, v in params.items()])
+    with answering(uri):
+        client = client_of(uri)
+        found = client.search_runs([experiment_id], filter_string=f"tags.`{KEY_TAG}` = '{key}'", max_results=1)
+        if found:
+            run, there = found[0], found[0].data.params
+            client.update_run(run.info.run_id, status="RUNNING")
+        else:
+            all_tags = {KEY_TAG: key, "mlflow.runName": name, **tags, **({PARENT_TAG: parent} if parent else {})}
+            run, there = client.create_run(experiment_id, tags=all_tags, run_name=name), {}
+        missing = [Param(name, str(value)) for name, value in params.items() if name not in there]
+        if missing:  # also of a run whose creator ended before it could log them
+            client.log_batch(run.info.run_id, params=missing)
     return run.info.run_id
 
 
-class Run:
-    """Writes into one MLflow run.
+def log_points(client: MlflowClient, run_id: str, points: Sequence[Point]) -> None:
+    """Logs points, in as many requests as they need."""
+    for start in range(0, len(points), MOST_POINTS):
+        client.log_batch(run_id, metrics=[Metric(*point) for point in points[start : start + MOST_POINTS]])
 
-    When the store does not answer, one warning is printed, and points wait in the file ``spool`` until the store takes
-    them, from this process or from a later one with the same file. ``resumed``: an earlier start may have logged some
-    of the coming steps; they are not logged twice.
-    """
 
-    def __init__(self, uri: str, run_id: str, *, spool: Path | None = None, resumed: bool = False) -> None:
-        self.run_id, self.lost = run_id, 0
-        self._client, self._spool, self._resumed = MlflowClient(uri), spool, resumed
-        self._logged: dict[str, set[int]] = {}  # name of a metric -> steps that the store has; looked up once
-        self._try_again, self._warned = 0.0, False
+def logged_steps(client: MlflowClient, run_id: str, name: str) -> set[int]:
+    """The steps of the points of a curve that the store has."""
+    return {point.step for point in client.get_metric_history(run_id, name)}
 
-    def metrics(self, values: Mapping[str, float], *, step: int) -> None:
-        """Logs scalars at a step."""
-        now = int(time.time() * 1000)
-        self._send([(name, float(value), now, step) for name, value in values.items()])
 
-    def flush(self) -> None:
-        """Tries once more to log the points that wait."""
-        self._try_again = 0.0
-        if self._waiting():
-            self._send([])
-
-    def mark_running(self) -> None:
-        """Sets the run's status to RUNNING."""
-        self._try("status", lambda: self._client.update_run(self.run_id, status="RUNNING"))
-
-    def tags(self, values: Mapping[str, str]) -> None:
-        """Sets tags."""
-        batch = [RunTag(name, value) for name, value in values.items()]
-        self._try("tags", lambda: self._client.log_batch(self.run_id, tags=batch))
-
-    def artifact(self, path: Path, folder: str = "") -> None:
-        """Uploads a file or a folder, into ``folder`` of the run's artifacts."""
-        upload = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
-        self._try(f"artifact {path.name}", lambda: upload(self.run_id, str(path), folder or None))
-
-    def close(self, status: str) -> None:
-        """Ends the run as FINISHED, FAILED or KILLED."""
-        self.flush()
-        self._try("status", lambda: self._client.set_terminated(self.run_id, status=status))
-        if self.lost:
-            print(f"warning: MLflow run {self.run_id}: {self.lost} writes were lost", file=sys.stderr)
-        if waiting := len(self._waiting()):
-            print(
-                f"warning: MLflow run {self.run_id}: {waiting} points wait in {self._spool}; the next start with this "
-                "--out logs them",
-                file=sys.stderr,
-            )
-
-    def _send(self, points: list[Point]) -> None:
-        if time.monotonic() < self._try_again:
-            self._keep(points)
-            return
-        waiting = self._waiting()
-        try:
-            due = self._due([*waiting, *points])
-            for start in range(0, len(due), MOST_POINTS):
-                batch = [Metric(*point) for point in due[start : start + MOST_POINTS]]
-                self._client.log_batch(self.run_id, metrics=batch)
-        except (MlflowException, OSError) as error:
-            self._warn("metrics", error)
-            self._try_again = time.monotonic() + RETRY_SECONDS
-            self._keep(points)
-            return
-        if waiting and self._spool:
-            self._spool.unlink(missing_ok=True)
-
-    def _due(self, points: list[Point]) -> list[Point]:
-        """The points that the store does not have; of several points with the same metric and step, the first."""
-        if not self._resumed:
-            return points
-        due: dict[tuple[str, int], Point] = {}
-        for point in points:
-            name, _, _, step = point
-            if name not in self._logged:
-                self._logged[name] = {old.step for old in self._client.get_metric_history(self.run_id, name)}
-            if step not in self._logged[name]:
-                due.setdefault((name, step), point)
-        return list(due.values())
-
-    def _keep(self, points: list[Point]) -> None:
-        if self._spool is None:
-            self.lost += len(points)
-            return
-        with self._spool.open("a") as file:
-            file.writelines(json.dumps(point) + "\n" for point in points)
-
-    def _waiting(self) -> list[Point]:
-        """The points in the spool, without a line that a killed process left incomplete."""
-        points: list[Point] = []
-        if self._spool is not None and self._spool.is_file():
-            for line in self._spool.read_text().splitlines():
-                with suppress(ValueError):
-                    name, value, when, step = json.loads(line)
-                    points.append((name, value, when, step))
-        return points
-
-    def _try(self, what: str, write: Callable[[], Any]) -> None:
-        try:
-            write()
-        except (MlflowException, OSError) as error:
-            self._warn(what, error)
-            self.lost += 1
-
-    def _warn(self, what: str, error: Exception) -> None:
-        if not self._warned:
-            self._warned = True
-            print(f"warning: MLflow did not take {what}: {_first_line(error)}; training goes on", file=sys.stderr)
+def upload(client: MlflowClient, run_id: str, path: Path, folder: str = "") -> None:
+    """Uploads a file or a folder, into ``folder`` of the run's artifacts. What is there already is replaced."""
+    send = client.log_artifacts if path.is_dir() else client.log_artifact
+    send(run_id, str(path), folder or None)
 
 
 def code_tags() -> dict[str, str]:

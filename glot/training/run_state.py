@@ -1,20 +1,41 @@
-"""The state of a run in its folder: what the folder is claimed for, how far the run came, and its epochs' metrics.
+"""The state of a run in its folder: who may write there, what the folder is claimed for, and its epochs' metrics.
 
 A training run keeps it in run.json, a sweep (tuning/) in sweep.json.
 """
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from glot.errors import InputError
+from glot.errors import InputError, NotNowError
+from glot.file_lock import TakenError, lock
 from glot.location import write_json
 
-STATE, EPOCHS, SPOOL = "run.json", "epochs.json", "mlflow_unsent.jsonl"
+STATE, EPOCHS, POINTS = "run.json", "epochs.json", "points.jsonl"
+LOCK = ".lock"  # stays in the folder: if it were deleted, two processes could hold two files of this name
 BEST_BY = "val_pa_mpjpe"  # the metric by which epochs and trials are compared; lower is better
 RUNNING, FINISHED = "running", "finished"  # values of a state's "status"
+
+
+@contextmanager
+def held(folder: Path, *, what: str) -> Iterator[None]:
+    """Holds the folder of a run, which is made if it is missing: within it, no other process can hold the folder.
+
+    ``what`` is "run" or "sweep", for messages. Raises NotNowError if another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(lock(folder / LOCK))
+        except TakenError as holder:
+            who = f" ({holder})" if str(holder) else ""
+            raise NotNowError(
+                f"{folder}: this {what} is running already{who}; wait until it has ended, or choose another --out"
+            ) from None
+        yield
 
 
 def claim(

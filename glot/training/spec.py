@@ -168,8 +168,6 @@ class WorkerSpec:
     body: Path | None = None  # None: the open body
     spin_regressor: Path | None = None
     start: Path | None = None  # checkpoint whose weights training starts from
-    mlflow_uri: str = ""
-    run_id: str = ""  # id of the MLflow run; "": nothing is logged
     threads: int = 1
     save_every: int = 0  # steps between checkpoints; 0: after every epoch
     stop_at: float = float("inf")  # seconds since 1970, by the clock of rank 0

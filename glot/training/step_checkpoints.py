@@ -1,18 +1,24 @@
 """The checkpoints that an interrupted run continues from: OUT/steps/<step>/. The newest two are kept."""
 
+import os
 import re
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from glot.config import Recipe
-from glot.errors import InputError
+from glot.errors import InputError, raise_if_passing
+from glot.location import remove_temporaries, temporary_of
 from glot.models.checkpoint import load_training_state, save_checkpoint, save_training_state
 from glot.models.glot import GLoT
 
+PROBE_BYTES = 1 << 20  # a disk that has no room for so little is full
 KEPT = 2  # the older checkpoint is used where the newest cannot be read
 
 
@@ -33,6 +39,51 @@ def newest_step(out: Path) -> int:
     return max(saved_steps(out), default=0)
 
 
+@contextmanager
+def saving(folder: Path) -> Iterator[Path]:
+    """Within it, the checkpoint ``folder`` is saved. NotNowError where its disk does not take it, e.g. a full one.
+
+    torch and safetensors give no OSError, so the disk is asked. What was written of the checkpoint is removed.
+    """
+    try:
+        yield folder
+    except (OSError, RuntimeError, SafetensorError) as error:
+        refused = error if isinstance(error, OSError) else refusal_of(folder.parent)
+        remove_temporaries(folder)
+        if refused is not None:
+            raise_if_passing(refused, folder)
+        raise
+
+
+def refusal_of(folder: Path) -> OSError | None:
+    """The error with which a folder's disk refuses a small file now; None if it takes it."""
+    probe = temporary_of(folder / "probe")
+    try:
+        with probe.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, PROBE_BYTES)
+    except OSError as error:
+        return error
+    finally:
+        probe.unlink(missing_ok=True)
+    return None
+
+
+def recover(out: Path) -> None:
+    """Tidies up after a killed save in the folder of a run. Only for the process that holds the folder.
+
+    A checkpoint is replaced by two renames. If the process was killed between them, the earlier checkpoint comes back;
+    the steps after it are done again.
+    """
+    steps = steps_folder(out)
+    names = {match[1] for path in steps.glob(".????????.*") if (match := re.match(r"\.(\d{8})\.", path.name))}
+    for folder in (out / "best", out / "last", *(steps / name for name in names)):
+        earlier = sorted(folder.parent.glob(f".{folder.name}.*.old"), key=lambda path: path.stat().st_mtime)
+        if earlier and not folder.exists():
+            os.replace(earlier[-1], folder)
+        remove_temporaries(folder)
+    remove_temporaries(steps / "probe")
+
+
 def save_step(
     out: Path,
     *,
@@ -45,18 +96,18 @@ def save_step(
     progress: dict[str, Any],
 ) -> None:
     """Saves what a run needs to continue after ``step`` steps. ``progress``: plain values of the training loop."""
-    folder = steps_folder(out) / f"{step:08d}"
     state = {"step": step, **progress}
-    save_checkpoint(
-        folder,
-        model=model,
-        recipe=recipe,
-        body=body,
-        features=features,
-        metrics={},
-        step=step,
-        beside=lambda unfinished: save_training_state(unfinished, model=model, optimiser=optimiser, progress=state),
-    )
+    with saving(steps_folder(out) / f"{step:08d}") as folder:
+        save_checkpoint(
+            folder,
+            model=model,
+            recipe=recipe,
+            body=body,
+            features=features,
+            metrics={},
+            step=step,
+            beside=lambda unfinished: save_training_state(unfinished, model=model, optimiser=optimiser, progress=state),
+        )
     for old in saved_steps(out)[KEPT:]:
         shutil.rmtree(steps_folder(out) / f"{old:08d}", ignore_errors=True)
 

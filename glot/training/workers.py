@@ -21,14 +21,13 @@ import ray.train
 import torch
 from ray.train.torch import TorchTrainer, prepare_model
 
-from glot.errors import InputError
+from glot.errors import InputError, NotNowError
+from glot.training.failures import Tries
 from glot.training.loop import train
 from glot.training.spec import TrainSpec, WorkerSpec
 from glot.training.step_checkpoints import newest_step
 
-TRIES = 3  # a run is given up after this many failures in a row without a new checkpoint
 RAY_FILES = "ray"  # Ray Train's own files in a run's folder
-REASON_LENGTH = 160  # characters of the reason why a worker was lost
 
 
 class Launcher(Protocol):
@@ -45,7 +44,11 @@ class Launcher(Protocol):
         """InputError when a worker would not see the features or the run's folder (absolute paths)."""
 
     def run(self, spec: TrainSpec, worker: WorkerSpec) -> None:
-        """Runs the workers, and returns when all have ended. Each worker gets the same ``worker`` spec."""
+        """Runs the workers, and returns when all have ended. Each worker gets the same ``worker`` spec.
+
+        What may pass is tried again, from the last checkpoint; if it stays, it is a NotNowError. Everything else that
+        a worker raises is raised at once.
+        """
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,13 @@ class ThisProcess:
         """Trains until the recipe's last step, or until the run's time is over."""
         if self.gpu and not torch.cuda.is_available():
             raise InputError("this node's torch sees no GPU; install its CUDA build there, or train on CPUs")
-        train(worker, device=torch.device("cuda" if self.gpu else "cpu"), report=self.report)
+        tries = Tries(worker.out)
+        while True:
+            try:
+                return train(worker, device=torch.device("cuda" if self.gpu else "cpu"), report=self.report)
+            except Exception as error:
+                reason = tries.failed(error)
+            print(f"warning: {reason}; continues after step {newest_step(worker.out)}", flush=True)
 
 
 @dataclass(frozen=True)
@@ -102,29 +111,24 @@ class RayWorkers:
         because the remaining workers share the same windows of a step.
         """
         wanted = slots = spec.worker_count
-        tries = TRIES
+        tries = Tries(worker.out)
         while True:
-            step_before = newest_step(worker.out)
             try:
                 self._trainer(spec, worker, slots).fit()
                 return
-            except (ray.train.WorkerGroupError, ray.train.ControllerError, ray.exceptions.RayError) as error:
-                reason = reason_of(error)
-                tries = TRIES if newest_step(worker.out) != step_before else tries - 1
-                if not tries:
-                    raise
-                slots = available_slots(wanted, gpus=bool(spec.gpus), cpus_per_worker=self.cpus_per_worker)
-                if not slots:
-                    raise InputError(
-                        f"{worker.out}: no node is left to train on; continue with --resume when there is one"
-                    ) from None
-                print(
-                    f"warning: a worker was lost ({reason}); {slots} of {wanted} continue after step "
-                    f"{newest_step(worker.out)}",
-                    flush=True,
-                )
+            except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
+                reason = tries.failed(error)
             finally:
                 shutil.rmtree(worker.out / RAY_FILES, ignore_errors=True)
+            slots = available_slots(wanted, gpus=bool(spec.gpus), cpus_per_worker=self.cpus_per_worker)
+            if not slots:
+                raise NotNowError(
+                    f"{worker.out}: no node is left to train on; continue with --resume when there is one"
+                )
+            print(
+                f"warning: {reason}; {slots} of {wanted} continue after step {newest_step(worker.out)}",
+                flush=True,
+            )
 
     def _trainer(self, spec: TrainSpec, worker: WorkerSpec, slots: int) -> TorchTrainer:
         return TorchTrainer(
@@ -153,22 +157,15 @@ def ray_worker(settings: dict[str, Any]) -> None:
     def wrap(model: torch.nn.Module, **options: Any) -> torch.nn.Module:
         return prepare_model(model, parallel_strategy_kwargs=options)
 
-    train(
-        settings["worker"],
-        rank=context.get_world_rank(),
-        world=context.get_world_size(),
-        device=ray.train.torch.get_device(),
-        wrap=wrap,
-        report=ray.train.report,
-    )
-
-
-def reason_of(error: Exception) -> str:
-    """Why workers ended, in one line. If a worker raised an InputError, this function raises the same error."""
-    reasons = []
-    for failure in getattr(error, "worker_failures", {}).values():
-        cause = getattr(failure, "_base_exc", failure)  # Ray wraps what a worker raised
-        if isinstance(cause, InputError):
-            raise cause from None
-        reasons.append((str(cause).strip().splitlines() or [type(cause).__name__])[0][:REASON_LENGTH])
-    return reasons[0] if reasons else type(error).__name__
+    try:
+        train(
+            settings["worker"],
+            rank=context.get_world_rank(),
+            world=context.get_world_size(),
+            device=ray.train.torch.get_device(),
+            wrap=wrap,
+            report=ray.train.report,
+        )
+    except Exception:
+        logging.disable(logging.CRITICAL)  # otherwise Ray Train prints the trace, for each worker and in each try
+        raise

@@ -1,22 +1,19 @@
-"""Values of steps in; printed lines, points in MLflow, epochs.json and checkpoints out. Only rank 0 has a writer."""
+"""Values of steps in; printed lines, points of curves, epochs.json and checkpoints out. Only rank 0 has a writer."""
 
 import math
 from typing import Any
 
 import torch
 
-from glot.features.store import FeatureStore
 from glot.human.body import Body
 from glot.location import write_json
 from glot.models.checkpoint import save_checkpoint
 from glot.models.glot import GLoT
-from glot.scoring.evaluation import evaluate_split
-from glot.training import mlflow_runs
-from glot.training.feature_sets import validation_folders
+from glot.training.curve_points import PointWriter
 from glot.training.progress import ProgressLines
-from glot.training.run_state import BEST_BY, EPOCHS, SPOOL
+from glot.training.run_state import BEST_BY, EPOCHS, POINTS
 from glot.training.spec import WorkerSpec
-from glot.training.step_checkpoints import save_step
+from glot.training.step_checkpoints import save_step, saving
 from glot.training.stepper import learning_rate
 
 LOG_EVERY = 10  # steps between two points of the loss curve
@@ -35,11 +32,7 @@ class Writer:
     ) -> None:
         self.worker, self.recipe = worker, worker.recipe
         self.model, self.optimiser, self.body = model, optimiser, body
-        folders = validation_folders(worker.recipe, worker.features)
-        self.validation = {name: FeatureStore.open(folder) for name, folder in folders.items()}
-        self.run = None
-        if worker.run_id:
-            self.run = mlflow_runs.Run(worker.mlflow_uri, worker.run_id, spool=worker.out / SPOOL, resumed=True)
+        self.points = PointWriter(worker.out / POINTS)
         self.sums: dict[str, float] = dict(progress.get("sums", {}))
         self.best = float(progress.get("best", math.inf))
         self.history: list[dict[str, float]] = [dict(row) for row in progress.get("history", [])]
@@ -52,15 +45,16 @@ class Writer:
         for name, value in (values | {"waited": waited, "seconds": seconds}).items():
             self.sums[name] = self.sums.get(name, 0.0) + value
         steps_of_epoch = step % self.recipe.steps_per_epoch + 1
-        if self.run and self.done % LOG_EVERY == 0:
-            self.run.metrics({f"step_{name}": value for name, value in values.items()}, step=self.done)
+        if self.done % LOG_EVERY == 0:
+            self.points.write({f"step_{name}": value for name, value in values.items()}, step=self.done)
         if self.lines.due and steps_of_epoch < self.recipe.steps_per_epoch:
             rate = self.recipe.data.batch_size * steps_of_epoch / self.sums["seconds"]
             self.lines.report(self.done, loss=values["loss"], rate=rate, best=self.best)
 
-    def epoch(self, done: int) -> dict[str, float]:
-        """Saves and returns the metrics of the epoch that ends after ``done`` steps: means over steps, validation."""
-        metrics = self._means(done) | self._validate(done // self.recipe.steps_per_epoch)
+    def epoch(self, done: int, errors: dict[str, float]) -> dict[str, float]:
+        """Saves and returns the metrics of the epoch that ends after ``done`` steps: means over steps, and ``errors``,
+        those on the validation sets (glot.training.validation)."""
+        metrics = self._means(done) | errors
         finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
         self.history.append(finite | {"step": done})
         if metrics[BEST_BY] < self.best or not (self.worker.out / "best").exists():
@@ -74,8 +68,7 @@ class Writer:
             best=self.best,
             error=metrics[BEST_BY],
         )
-        if self.run:
-            self.run.metrics(finite, step=done)
+        self.points.write(finite, step=done)
         self.sums = {}
         return metrics
 
@@ -93,11 +86,10 @@ class Writer:
         )
 
     def end(self) -> None:
-        """Writes the checkpoint ``last`` if all steps are done, and sends the points that MLflow does not have yet."""
+        """Writes the checkpoint ``last`` if all steps are done."""
         if self.done == self.lines.total and self.history:
             self._checkpoint("last", self.history[-1], self.done)
-        if self.run:
-            self.run.flush()
+        self.points.close()
 
     def _means(self, done: int) -> dict[str, float]:
         """Means over the steps of the epoch that ends after ``done`` steps; its learning rate and its speed."""
@@ -110,26 +102,17 @@ class Writer:
             "data_wait": waited / seconds,
         }
 
-    def _validate(self, epoch: int) -> dict[str, float]:
-        """Errors on the validation sets, val_METRIC and val_SET_METRIC; {} for an epoch that is not evaluated."""
-        metrics: dict[str, float] = {}
-        if epoch > min(self.recipe.first_eval_epoch, self.recipe.epochs - 1):
-            for number, (name, store) in enumerate(self.validation.items()):
-                result = evaluate_split(self.model, store, self.body, vertices=True)
-                prefix = f"val_{name}_" if number else "val_"
-                metrics |= {f"{prefix}{metric}": value for metric, value in result.metrics.items()}
-        return metrics
-
     def _checkpoint(self, name: str, metrics: dict[str, float], step: int) -> None:
-        save_checkpoint(
-            self.worker.out / name,
-            model=self.model,
-            recipe=self.recipe,
-            body=self._body_entry(),
-            features=self.worker.lineage,
-            metrics=metrics,
-            step=step,
-        )
+        with saving(self.worker.out / name) as folder:
+            save_checkpoint(
+                folder,
+                model=self.model,
+                recipe=self.recipe,
+                body=self._body_entry(),
+                features=self.worker.lineage,
+                metrics=metrics,
+                step=step,
+            )
 
     def _body_entry(self) -> dict[str, Any]:
         """The entry ``body`` of a checkpoint."""

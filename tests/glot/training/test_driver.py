@@ -17,9 +17,10 @@ from glot.config import Recipe, recipe_named
 from glot.errors import InputError
 from glot.human.body import load_body
 from glot.models.checkpoint import load_checkpoint
-from glot.training.driver import conclude, fit, launch, prepare, record_results
+from glot.training.driver import check, conclude, fit, is_published, launch, prepare, publish
 from glot.training.feature_sets import feature_lineage
 from glot.training.mlflow_store import default_uri
+from glot.training.run_state import read_state
 from glot.training.spec import MlflowLabels, TrainSpec
 from glot.training.stepper import learning_rate
 from glot.training.workers import RayWorkers, ThisProcess
@@ -112,20 +113,23 @@ def test_a_run_in_this_process_needs_no_ray_and_its_stages_can_be_repeated(featu
     spec = small_spec(features, out, "epochs=2", "steps_per_epoch=3", workers=0, mlflow=uri)
     launcher, labels = ThisProcess(reports.append), MlflowLabels(name="in this process", upload=False)
     for _ in range(2):
-        run = prepare(spec, launcher, labels)
+        run = prepare(check(spec, launcher, labels), launcher)
     for _ in range(2):
         launch(run, launcher)
     assert [report["epoch"] for report in reports] == [1, 2]  # the second launch found nothing left to do
-    metrics = conclude(run)
-    assert conclude(run) == metrics
+    for _ in range(2):
+        conclude(run)
+    metrics = read_state(out)["metrics"]
+    assert not is_published(run)
     client = MlflowClient(uri)
     for _ in range(2):
-        record_results(run, "FINISHED")
+        publish(run)
+        assert is_published(run)
         (logged,) = client.search_runs([client.get_experiment_by_name("glot").experiment_id])
         assert logged.info.status == "FINISHED" and logged.info.run_name == "in this process"
         assert logged.data.metrics["best_val_pa_mpjpe"] == metrics["val_pa_mpjpe"]
-        assert {file.path for file in client.list_artifacts(run.run_id)} == {"epochs.csv", "epochs.png"}
-        assert len(client.get_metric_history(run.run_id, "best_val_pa_mpjpe")) == 1
+        assert {file.path for file in client.list_artifacts(logged.info.run_id)} == {"epochs.csv", "epochs.png"}
+        assert len(client.get_metric_history(logged.info.run_id, "best_val_pa_mpjpe")) == 1
     assert fit(spec, launcher, labels=labels) == metrics and len(reports) == 2
 
 

@@ -1,18 +1,20 @@
-"""Real MLflow stores on disk: runs are found again and nest; a store that does not answer does not stop training."""
+"""Real MLflow stores on disk: runs are found again and nest; what a store does not do has a kind."""
 
+import socket
+import time
 from pathlib import Path
 
 import pytest
-from mlflow import MlflowClient
 
-from glot.errors import InputError
+from glot.errors import InputError, NotNowError
 from glot.training import mlflow_runs
-from glot.training.mlflow_store import default_uri
+from glot.training.mlflow_runs import client_of
+from glot.training.mlflow_store import default_uri, shown
 
 
 @pytest.fixture(scope="module")
 def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return default_uri(tmp_path_factory.mktemp("store"))
+    return default_uri(tmp_path_factory.mktemp("a store, 100%20 #1?"))
 
 
 def open_run(uri: str, key: str, **more: str) -> str:
@@ -25,87 +27,93 @@ def test_preparing_twice_gives_the_same_experiment(uri: str) -> None:
 
 
 def test_a_restarted_job_goes_on_in_its_run(uri: str) -> None:
-    first = open_run(uri, "one")
-    mlflow_runs.Run(uri, first).close("FAILED")
+    first, client = open_run(uri, "one"), client_of(uri)
+    client.set_terminated(first, status="FAILED")
     assert open_run(uri, "one") == first
     assert open_run(uri, "two") != first
-    client = MlflowClient(uri)
     assert client.get_run(first).info.status == "RUNNING"
     assert client.get_run(first).data.params == {"epochs": "3"}
+
+
+def test_a_run_whose_creator_was_killed_at_once_gets_its_parameters(uri: str) -> None:
+    client = client_of(uri)
+    created = client.create_run(mlflow_runs.prepare(uri, "walks"), tags={mlflow_runs.KEY_TAG: "killed"})
+    assert open_run(uri, "killed") == created.info.run_id
+    assert client.get_run(created.info.run_id).data.params == {"epochs": "3"}
 
 
 def test_children_name_their_parent(uri: str) -> None:
     parent = open_run(uri, "parent")
     child = open_run(uri, "child", parent=parent)
-    assert MlflowClient(uri).get_run(child).data.tags["mlflow.parentRunId"] == parent
+    assert client_of(uri).get_run(child).data.tags["mlflow.parentRunId"] == parent
 
 
-def test_metrics_and_artifacts_arrive(uri: str, tmp_path: Path) -> None:
-    run = mlflow_runs.Run(uri, open_run(uri, "full"))
-    for step in (1, 2, 3):
-        run.metrics({"loss": 10.0 / step}, step=step)
+def test_many_points_and_a_file_arrive(uri: str, tmp_path: Path) -> None:
+    run_id, client = open_run(uri, "full"), client_of(uri)
+    mlflow_runs.log_points(client, run_id, [("loss", 10.0 / step, 1, step) for step in range(1, 1502)])
+    assert mlflow_runs.logged_steps(client, run_id, "loss") == set(range(1, 1502))
+    assert mlflow_runs.logged_steps(client, run_id, "error") == set()
     (tmp_path / "table.txt").write_text("rows")
-    run.artifact(tmp_path / "table.txt")
-    run.close("FINISHED")
-    client = MlflowClient(uri)
-    assert [m.step for m in client.get_metric_history(run.run_id, "loss")] == [1, 2, 3]
-    assert [f.path for f in client.list_artifacts(run.run_id)] == ["table.txt"]
-    assert client.get_run(run.run_id).info.status == "FINISHED" and run.lost == 0
+    for _ in range(2):
+        mlflow_runs.upload(client, run_id, tmp_path / "table.txt")
+    assert [file.path for file in client.list_artifacts(run_id)] == ["table.txt"]
 
 
-def test_an_outage_gives_one_warning_and_waiting_points_are_logged_later(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    uri, spool = default_uri(tmp_path / "gone"), tmp_path / "unsent.jsonl"
-    run = mlflow_runs.Run(uri, open_run(uri, "outage"), spool=spool)
-    run.metrics({"loss": 1.0}, step=0)
-    database, away = tmp_path / "gone" / "mlflow.db", tmp_path / "away.db"
-    database.rename(away)
-    database.mkdir()  # nothing can be opened under this name any more
-    for step in range(1, 4):
-        run.metrics({"loss": 1.0 / step}, step=step)
-    run.close("FINISHED")
-    warned = capsys.readouterr().err
-    assert warned.count("training goes on") == 1 and "1 writes were lost" in warned and "3 points wait" in warned
-    database.rmdir()
-    away.rename(database)
-
-    # Another process, which does the last of the steps again and one more.
-    with spool.open("a") as file:
-        file.write('["loss", 0.3')  # killed while it wrote
-    later = mlflow_runs.Run(uri, run.run_id, spool=spool, resumed=True)
-    for step in (3, 4):
-        later.metrics({"loss": 1.0 / step}, step=step)
-    later.close("FINISHED")
-    history = MlflowClient(uri).get_metric_history(run.run_id, "loss")
-    assert [(m.step, m.value) for m in history] == [(0, 1.0), (1, 1.0), (2, 0.5), (3, 1 / 3), (4, 0.25)]
-    assert not spool.exists() and capsys.readouterr().err == ""
-
-
-def test_steps_of_an_earlier_start_are_not_logged_twice(uri: str) -> None:
-    first = mlflow_runs.Run(uri, open_run(uri, "again"))
-    for step in (1, 2, 3):
-        first.metrics({"loss": float(step)}, step=step)
-    second = mlflow_runs.Run(uri, first.run_id, resumed=True)
-    for step in (2, 3, 4):
-        second.metrics({"loss": float(step), "error": 9.0}, step=step)
-    client = MlflowClient(uri)
-    assert [m.step for m in client.get_metric_history(first.run_id, "loss")] == [1, 2, 3, 4]
-    assert [m.step for m in client.get_metric_history(first.run_id, "error")] == [2, 3, 4]
-
-
-def test_without_a_spool_losses_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    uri = default_uri(tmp_path / "gone")
-    run = mlflow_runs.Run(uri, open_run(uri, "outage"))
-    database = tmp_path / "gone" / "mlflow.db"
-    database.unlink()
-    database.mkdir()
-    run.metrics({"loss": 1.0, "error": 2.0}, step=0)
-    run.close("FINISHED")
-    assert "3 writes were lost" in capsys.readouterr().err
-
-
-def test_no_store_at_the_address_is_the_users_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_away_is_not_now(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with pytest.raises(InputError, match="no MLflow store answers"):
+    with pytest.raises(NotNowError, match="MLflow at http://127.0.0.1:9 does not answer"):
         mlflow_runs.prepare("http://127.0.0.1:9", "walks")
+
+
+def test_a_server_that_is_silent_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        began = time.monotonic()
+        with pytest.raises(NotNowError, match="does not answer"):
+            mlflow_runs.prepare(f"http://127.0.0.1:{silent.getsockname()[1]}", "walks")
+        assert time.monotonic() - began < 20
+
+
+def test_a_database_that_cannot_be_opened_is_not_now_at_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    uri = default_uri(tmp_path)
+    (tmp_path / "mlflow.db").mkdir()
+    began = time.monotonic()
+    with pytest.raises(NotNowError, match="unable to open database file"):
+        mlflow_runs.prepare(uri, "walks")
+    assert time.monotonic() - began < 5
+    (tmp_path / "mlflow.db").rmdir()
+    assert mlflow_runs.prepare(uri, "walks") == "1"
+    assert capfd.readouterr() == ("", "")  # no lines of MLflow either
+
+
+def test_an_address_of_no_store_is_the_users_mistake(uri: str, tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_text("no database at all" * 100)
+    for wrong in (default_uri(tmp_path), "gopher://x", "http://[", "postgresql+none://user:secret@host/runs"):
+        with pytest.raises(InputError, match="--mlflow ") as raised:
+            mlflow_runs.prepare(wrong, "walks")
+        assert "\n" not in str(raised.value) and "secret" not in str(raised.value)
+
+
+def test_an_experiment_that_was_deleted_is_the_users_decision(uri: str) -> None:
+    client_of(uri).delete_experiment(mlflow_runs.prepare(uri, "deleted"))
+    with pytest.raises(InputError, match="--experiment deleted: it was deleted in MLflow"):
+        mlflow_runs.prepare(uri, "deleted")
+
+
+def test_a_mistake_of_ours_is_not_hidden(uri: str) -> None:
+    with pytest.raises(KeyError), mlflow_runs.answering(uri):
+        raise KeyError
+    with pytest.raises(FileNotFoundError), mlflow_runs.answering(uri):
+        Path("/nowhere/at/all").read_text()
+
+
+def test_the_default_database_is_in_the_folder_whatever_its_name(tmp_path: Path) -> None:
+    folder = tmp_path / "100%20 #1?a=b+c&d ü"
+    mlflow_runs.prepare(default_uri(folder), "walks")
+    assert [path.name for path in folder.iterdir()] == ["mlflow.db"] and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_password_is_not_shown() -> None:
+    assert shown("postgresql://me:secret@host:5432/runs") == "postgresql://host:5432/runs"
+    assert shown("sqlite:////home/me@work/mlflow.db") == "sqlite:////home/me@work/mlflow.db"
