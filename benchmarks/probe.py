@@ -59,7 +59,7 @@ def features_of(renders: Renders, backbone: Backbone, *, device: str, what: str)
 
 def probe(features: dict[str, np.ndarray], joints: dict[str, np.ndarray]) -> dict[str, float]:
     """Errors in mm on "test" of a linear probe learnt on "train", with the regularisation chosen on "validation"."""
-    linear = LinearProbe(*((features[split], joints[split]) for split in ("train", "validation")))
+    linear = LinearProbe(*([(features[split], joints[split])] for split in ("train", "validation")))
     return errors(linear(features["test"]), joints["test"])
 
 

@@ -6,6 +6,7 @@ layout           which rows of the parts belong to which track, and where they g
 local_copy       a machine's copy of a feature set, which ``store`` maps into memory
 dataset_folders  the datasets in $GLOT_HOME/data, and the commands that make them
 options          command options for feature sets, and the message where a set is missing
+moments          mean and scatter matrix of features that do not fit into memory
 windows          which rows make a window, and which row its prediction belongs to
 backbones/       the frozen networks that make features of crops
 """

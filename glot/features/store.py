@@ -76,9 +76,20 @@ class FeatureStore:
         some = ", ".join(track.track_id for track in self.tracks[:5])
         raise InputError(f"track {track_id!r}: not in {self.folder}; there are {len(self.tracks)}, e.g. {some}")
 
-    def features_of(self, rows: Any) -> NDArray[np.float32]:
-        """(n, F) features of the rows that the index ``rows`` selects, for a model."""
-        return np.asarray(self.features[rows], np.float32)
+    def features_of(self, rows: slice | NDArray[np.integer]) -> NDArray[np.float32]:
+        """(n, F) features of ``rows``, a slice or row numbers (n,), for a model; read from the file, as in ``batch``.
+
+        IndexError for rows that are not there.
+        """
+        chosen = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else np.asarray(rows, np.int64)
+        if len(chosen) and not (chosen.min() >= 0 and chosen.max() < len(self)):
+            raise IndexError(f"rows {chosen.min()} to {chosen.max()}: there are {len(self)}")
+        out = np.empty((len(chosen), self.features.shape[1]), self.features.dtype)
+        edges = [0, *(np.flatnonzero(np.diff(chosen) != 1) + 1).tolist(), len(chosen)]  # of rows that follow each other
+        for first, stop in zip(edges[:-1], edges[1:], strict=True):
+            if first < stop:
+                self._read(out[first:stop], int(chosen[first]))
+        return out.astype(np.float32, copy=False)
 
     def batch(self, window_starts: NDArray[np.integer], frames: int) -> dict[str, NDArray[Any]]:
         """Windows of ``frames`` rows from each of ``window_starts`` (B,): new arrays of shape (B, T, ...).
@@ -102,21 +113,24 @@ class FeatureStore:
         return out
 
     def _read_features(self, starts: NDArray[np.int64], frames: int) -> NDArray[np.float32]:
-        """(B, frames, F), read from the file instead of the memory map.
+        """(B, frames, F)"""
+        out = np.empty((len(starts), frames, self.features.shape[1]), self.features.dtype)
+        for window, start in zip(out, starts.tolist(), strict=True):
+            self._read(window, start)
+        return out.astype(np.float32, copy=False)
+
+    def _read(self, out: NDArray[Any], first: int) -> None:
+        """Fills ``out`` (n, F) with the features from row ``first`` on, read from the file instead of the memory map.
 
         Mapped pages would count as memory of the process, up to the size of the set, and clusters limit that memory.
         """
-        out = np.empty((len(starts), frames, self.features.shape[1]), self.features.dtype)
-        row_bytes = self.features.shape[1] * self.features.itemsize
-        first = os.fstat(self._file.fileno()).st_size - self.features.nbytes  # offset of the values, after the header
-        for window, start in zip(out, starts.tolist(), strict=True):
-            view, place = window.data.cast("B"), first + start * row_bytes
-            while view:  # a read may return less than was asked for
-                got = os.preadv(self._file.fileno(), [view], place)
-                if not got:
-                    raise OSError(f"{self._file.name}: was cut short while it was read")
-                view, place = view[got:], place + got
-        return out.astype(np.float32, copy=False)
+        offset = os.fstat(self._file.fileno()).st_size - self.features.nbytes  # of the values, after the header
+        view, place = out.data.cast("B"), offset + first * self.features.shape[1] * self.features.itemsize
+        while view:  # a read may return less than was asked for
+            got = os.preadv(self._file.fileno(), [view], place)
+            if not got:
+                raise OSError(f"{self._file.name}: was cut short while it was read")
+            view, place = view[got:], place + got
 
 
 def _windows(column: NDArray[Any], starts: NDArray[np.int64], frames: int) -> NDArray[Any]:

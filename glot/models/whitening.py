@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from glot.features.moments import ROWS_AT_ONCE, Moments
 from glot.features.store import FeatureStore
 from glot.models.glot import GLoT
 
@@ -19,20 +20,22 @@ def whiten(model: GLoT, stores: list[FeatureStore], *, shrinkage: float, seed: i
     """Sets the input layers of the global and the local branch.
 
     Each layer takes the leading principal components of the features, divides each by sqrt(its variance + ``shrinkage``
-    x the mean variance), and rotates them at random (``seed``).
+    x the mean variance), and rotates them at random (``seed``). The features are read block after block.
     """
-    rows = sum(len(store) for store in stores)
-    step = max(1, -(-rows // FRAMES))
-    features = torch.from_numpy(np.concatenate([store.features_of(slice(None, None, step)) for store in stores]))
-    mean = features.mean(0)
-    centred = features - mean
-    variances, directions = torch.linalg.eigh((centred.T @ centred / len(features)).double())
+    step = max(1, -(-sum(len(store) for store in stores) // FRAMES))
+    moments = Moments(model.config.feature_size)
+    for store in stores:
+        chosen = np.arange(0, len(store), step)
+        for start in range(0, len(chosen), ROWS_AT_ONCE):
+            moments.add(store.features_of(chosen[start : start + ROWS_AT_ONCE]))
+    mean, covariance = torch.from_numpy(moments.mean), torch.from_numpy(moments.scatter / moments.count)
+    variances, directions = torch.linalg.eigh(covariance)
     variances = variances.clamp(min=0)
     scales = 1 / (variances + shrinkage * variances.mean()).sqrt()
     projections = [model.motion.project] + ([model.correction.project] if model.correction is not None else [])
     generator = torch.Generator().manual_seed(seed)
     for projection in projections:
-        _fill(projection, mean.double(), directions, scales, generator)
+        _fill(projection, mean, directions, scales, generator)
 
 
 @torch.no_grad()

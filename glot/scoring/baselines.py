@@ -3,6 +3,7 @@
 The predictors are the mean pose, a linear map of single frames, and the same model before training.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from glot.errors import InputError
+from glot.features.moments import ROWS_AT_ONCE
 from glot.features.schema import is_feature_set
 from glot.features.store import FeatureStore
 from glot.human.body import Body
@@ -42,19 +44,21 @@ def linear_predictor(folder: Path, body: Body) -> Predictor:
 
     Its regularisation is chosen on "validation". InputError where one of them is missing or has no ground truth.
     """
-    return LinearProbe(_labelled_frames(folder / "train", body), _labelled_frames(folder / "validation", body))
+    splits = (folder / "train", folder / "validation")
+    for split in splits:
+        if not is_feature_set(split):
+            raise InputError(f"--probe learns on {split}, which is not there; extract it, or leave --probe out")
+    return LinearProbe(*(_labelled_frames(split, body) for split in splits))
 
 
-def _labelled_frames(folder: Path, body: Body) -> tuple[NDArray, NDArray]:
-    """Features (N, F) and joints (N, J, 3), metres from the pelvis, of all frames with ground truth."""
-    if not is_feature_set(folder):
-        raise InputError(f"--probe learns on {folder}, which is not there; extract it, or leave --probe out")
-    store = FeatureStore.open(folder)
-    rows, joints = [], []
+def _labelled_frames(folder: Path, body: Body) -> Iterator[tuple[NDArray, NDArray]]:
+    """Features (n, F) and joints (n, J, 3), metres from the pelvis, of all frames with ground truth, in blocks."""
+    store, found = FeatureStore.open(folder), False
     for track in store.tracks:
         truth = track_truth(store, track, body)
-        rows.append(truth.rows[truth.scored])
-        joints.append(centred(truth.joints, truth.pelvis)[truth.scored])
-    if not sum(map(len, rows)):
+        rows, joints = truth.rows[truth.scored], centred(truth.joints, truth.pelvis)[truth.scored]
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            block, found = slice(start, start + ROWS_AT_ONCE), True
+            yield store.features_of(rows[block]), joints[block]
+    if not found:
         raise InputError(f"{folder}: --probe learns from ground truth, and no frame has any")
-    return store.features_of(np.concatenate(rows)), np.concatenate(joints)

@@ -86,6 +86,22 @@ def test_batch_gathers_windows_and_never_moves_the_stored_keypoints(tmp_path: Pa
         store.batch(np.array([35]), 16)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_features_of_rows_are_read_from_the_file(tmp_path: Path, dtype: str) -> None:
+    write_feature_set(tmp_path / "set", tracks=[20, 30], feature_size=8, dtype=dtype)
+    store = FeatureStore.open(tmp_path / "set", cache=tmp_path / "cache")
+    whole = np.array(store.features, np.float32)
+    chosen = np.array([7, 8, 9, 3, 49, 0, 1, 1])
+    rows: list = [slice(20, 50), slice(None, None, 7), slice(5, 5), chosen, chosen.astype(np.int32), np.arange(0)]
+    for index in rows:
+        found = store.features_of(index)
+        np.testing.assert_array_equal(found, whole[index])
+        assert found.dtype == np.float32 and found.flags.writeable
+    for wrong in ([50], [-1]):
+        with pytest.raises(IndexError, match="there are 50"):
+            store.features_of(np.array(wrong))
+
+
 def test_second_opening_reads_no_parquet_and_a_remade_set_is_read_again(tmp_path: Path) -> None:
     features = tmp_path / "set"
     write_feature_set(features, tracks=[20], seed=1)

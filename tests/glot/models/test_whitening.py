@@ -1,11 +1,16 @@
 """What the first layers compute from features when training starts; nothing but the start changes."""
 
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
 from glot.config import recipe_named
 from glot.features.store import FeatureStore
 from glot.human.body import load_body
+from glot.models import whitening
 from glot.models.whitening import whiten
 from glot.training.loop import first_model
 from tests.fixtures.features import write_feature_set
@@ -51,3 +56,48 @@ def test_shrinkage_leaves_weak_directions_weak(store: FeatureStore) -> None:
         values = torch.linalg.eigvalsh(torch.cov(model.motion.project(torch.tensor(store.features)).T.double()))
         spreads.append(float(values[-1] / values[-15]))
     assert spreads[0] < spreads[1] < spreads[2]
+
+
+def test_the_layers_are_those_of_all_features_at_once(
+    store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read in blocks from two sets, every third frame of each, with the mean and the covariance of these frames."""
+    write_feature_set(tmp_path, tracks=[150, 40], feature_size=SIZE, seed=5)
+    stores = [store, FeatureStore.open(tmp_path)]
+    monkeypatch.setattr(whitening, "FRAMES", 240)
+    monkeypatch.setattr(whitening, "ROWS_AT_ONCE", 37)
+    recipe = recipe_named("open_sample", [f"model.feature_size={SIZE}", "model.modules=gmm", "model.width=64"])
+    model = first_model(recipe, load_body()).double()
+    whiten(model, stores, shrinkage=0.5, seed=3)
+
+    features = np.concatenate([np.asarray(each.features, np.float64)[::3] for each in stores])
+    variances, directions = np.linalg.eigh(np.cov(features.T, bias=True))
+    whitened = (features - features.mean(0)) @ directions / np.sqrt(variances + 0.5 * variances.mean())
+    seen = model.motion.project(torch.from_numpy(features)).detach().numpy()
+    # A rotation of the whitened features: all products of two frames are equal.
+    np.testing.assert_allclose(seen @ seen.T, whitened @ whitened.T, rtol=0, atol=1e-10 * (whitened**2).sum(1).max())
+
+
+class Rows:
+    """Stands for a store of many frames; it makes the features that it is asked for."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def features_of(self, rows: np.ndarray) -> np.ndarray:
+        return np.random.default_rng(int(rows[0])).standard_normal((len(rows), SIZE), np.float32)
+
+
+def test_memory_does_not_grow_with_the_number_of_frames() -> None:
+    """The arrays of numpy, which tracemalloc sees."""
+    recipe = recipe_named("open_sample", [f"model.feature_size={SIZE}", "model.modules=gmm", "model.width=64"])
+    model, peaks = first_model(recipe, load_body()), []
+    for count in (3_000, 45_000):
+        tracemalloc.start()
+        whiten(model, [Rows(count)], shrinkage=1.0, seed=0)  # type: ignore[list-item]
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0] + 45_000 * 8  # the numbers of the frames are not read in blocks
