@@ -1,6 +1,6 @@
 """A model or a feature set in; predictors that a trained model is compared with out.
 
-The predictors are the mean pose, a linear map of single frames, and the same model before training.
+The predictors are the mean pose, a linear map of single frames, and the same model with random weights.
 """
 
 from collections.abc import Iterator
@@ -34,7 +34,10 @@ def mean_pose_predictor(model: GLoT) -> Predictor:
 
 
 def untrained_model(model: GLoT, *, seed: int) -> GLoT:
-    """The same model as it was before training: its configuration and mean body, weights drawn from ``seed``."""
+    """A model of the same configuration and mean body, with weights drawn from ``seed``.
+
+    With the seed of its recipe, a model that was trained from random weights started from these.
+    """
     torch.manual_seed(seed)
     return GLoT.from_mean(model.config, model.mean.cpu()).to(model.mean.device)
 

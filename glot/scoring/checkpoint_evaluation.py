@@ -86,7 +86,7 @@ def _baselines(spec: EvaluateSpec, subject: Subject, *, seed: int) -> dict[str, 
         predictors["linear_probe"] = ("linear probe", linear_predictor(spec.features / spec.dataset, subject.body))
     if spec.untrained:
         fresh = untrained_model(subject.model, seed=seed)
-        predictors["untrained"] = ("untrained model", model_predictor(fresh, batch_size=spec.batch_size))
+        predictors["untrained"] = ("random weights", model_predictor(fresh, batch_size=spec.batch_size))
     return {
         name: subject.errors(predict, what, protocols)[protocols[0]] for name, (what, predict) in predictors.items()
     }

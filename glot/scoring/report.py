@@ -18,7 +18,7 @@ from glot.location import write_whole
 from glot.scoring.evaluation import Evaluation
 from glot.scoring.metric_names import METRICS
 
-TITLES = {"mean_pose": "mean pose", "linear_probe": "linear probe, no video", "untrained": "before training"}
+TITLES = {"mean_pose": "mean pose", "linear_probe": "linear probe, no video", "untrained": "random weights"}
 
 
 @dataclass(frozen=True, kw_only=True)

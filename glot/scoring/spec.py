@@ -36,9 +36,14 @@ class EvaluateSpec:
     split: Annotated[str, typer.Option(help="The split of that dataset.")] = "test"
     protocol: Annotated[str, typer.Option(help=f"{', '.join(PROTOCOLS)}, or both.")] = BOTH
     body: BodyOption = None
-    untrained: Annotated[bool, typer.Option("--untrained", help="Also evaluate the same model before training.")] = (
-        False
-    )
+    untrained: Annotated[
+        bool,
+        typer.Option(
+            "--untrained",
+            help="Also evaluate the same model with random weights. Training starts from these, except with --start, "
+            "--spin-regressor or a recipe that whitens.",
+        ),
+    ] = False
     gendered: Annotated[
         bool,
         typer.Option(

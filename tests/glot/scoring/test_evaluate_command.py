@@ -77,6 +77,8 @@ def test_command_prints_and_writes_everything(checkpoint: Path, body: Body) -> N
         assert all(np.isfinite(values[row][name]) for name in METRICS)
         assert f"{values[row]['pa_mpjpe']:.1f}" in done.stdout
     assert (values["frames"], values["tracks"], values["skipped_tracks"]) == (50, 2, ["clip01_0"])
+    # A run may have started from other weights: those of a checkpoint, SPIN's, or whitening layers.
+    assert "random weights" in done.stdout and "before training" not in done.stdout
     assert values["comparable_with_paper"] is False
     assert "not comparable" in done.stdout
     assert "80.7" in done.stdout
@@ -94,6 +96,38 @@ def test_command_prints_and_writes_everything(checkpoint: Path, body: Body) -> N
     assert mine.metrics["pa_mpjpe"] == pytest.approx(values["corrected"]["pa_mpjpe"], abs=1e-2)
     mean = evaluate_predictor(mean_pose_predictor(model), store, body, frames=16)["corrected"]
     assert mean.metrics["mpvpe"] == pytest.approx(values["mean_pose"]["mpvpe"], abs=1e-3)
+
+
+@pytest.mark.parametrize("dataset", ["human36m", "mpi_inf_3dhp"])
+def test_sets_without_smpl_have_no_vertex_errors(
+    checkpoint: Path, body: Body, dataset: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = checkpoint.parent
+    monkeypatch.setenv("GLOT_CACHE", str(root / "cache"))
+    monkeypatch.setenv("COLUMNS", "120")
+    for seed, split in enumerate(("train", "validation", "test")):
+        write_feature_set(
+            root / "features" / dataset / split, tracks=[40, 30], body=body, seed=seed, dataset=dataset, split=split
+        )
+    spec = EvaluateSpec(
+        checkpoint=checkpoint,
+        features=root / "features",
+        dataset=dataset,
+        untrained=True,
+        probe=True,
+        json_file=root / "report.json",
+        table=root / "tracks.csv",
+    )
+    main(spec)
+    values = json.loads((root / "report.json").read_text())
+    for row in ("corrected", "official", "mean_pose", "untrained", "linear_probe"):
+        assert METRICS.keys() - values[row].keys() == {"mpvpe"}
+    assert all("mpvpe" not in track for track in values["corrected"]["per_track"])
+    lines = (root / "tracks.csv").read_text().splitlines()
+    assert lines[0] == "protocol,track_id,frames,pa_mpjpe,mpjpe,mpvpe,accel" and len(lines) == 5
+    assert all(line.split(",")[5] == "" for line in lines[1:])
+    printed = capsys.readouterr().out
+    assert printed.count(" - ") >= 5 and "the paper on" in printed
 
 
 def test_mistakes_are_one_line(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
