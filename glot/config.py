@@ -30,6 +30,10 @@ class ModelConfig:
     hscr_global_pose: Literal["paper", "official"] = "paper"
     # How many middle frames the local branch predicts and is trained on: 1 in the paper, 3 in the official code.
     local_supervised_frames: Literal[1, 3] = 3
+    # First weights of the layers whose output corrects an estimate of the body. "official": as large as everywhere
+    # else. The first bodies are then far from the mean body, unless the regressor starts from SPIN's weights. "small":
+    # a hundredth of that, as in SPIN, so that any training starts near the mean body.
+    first_corrections: Literal["small", "official"] = "small"
     width: Count = 512  # width of the tokens of the global branch's encoder
     depth: Count = 2  # layers of the global branch's encoder
     heads: Count = 8  # heads of every attention layer
@@ -98,6 +102,9 @@ class DataConfig:
     batch_size: Count = 64  # windows of a step, of all workers together
     # The part of a batch that comes from 2D sets, if there are any: int(64 * 0.6) = 38 windows, and 26 of 3D sets.
     fraction_2d: Annotated[float, Range(0, 1)] = 0.6
+    # Frames that their source marks as not valid (3DPW: campose_valid = 0, the orientation is wrong). "masked": their
+    # 3D joints and SMPL parameters are not used as targets. "official": they are used like all others.
+    invalid_frames: Literal["masked", "official"] = "masked"
     stride: Count = 16  # frames from one training window of a track to the next; 16 = no overlap
     # Standard deviation of the noise that training adds to features. (Features of the open weights have a standard
     # deviation of about 0.5.) 0: no noise, as in the official code. Noise did not help on the open sample.

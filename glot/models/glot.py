@@ -4,6 +4,7 @@ Shapes: B batch, T frames, F feature size. The global branch is in glot.models.g
 glot.models.local_branch.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -41,7 +42,7 @@ class GLoT(nn.Module):
         self.correction = LocalCorrection(config) if config.modules == "gmm+lpc" else None
         half = config.local_supervised_frames // 2
         self.middle_frames = slice(config.frames // 2 - half, config.frames // 2 + half + 1)
-        self.apply(_initialise)
+        self.apply(partial(_initialise, gain=SMALL_GAIN if config.first_corrections == "small" else 1.0))
 
     @classmethod
     def from_mean(cls, config: ModelConfig, mean: Tensor) -> "GLoT":
@@ -75,8 +76,8 @@ class GLoT(nn.Module):
             )
 
 
-def _initialise(module: nn.Module) -> None:
-    """Xavier uniform for every linear layer, with a small gain where the output corrects an estimate of the body.
+def _initialise(module: nn.Module, *, gain: float) -> None:
+    """Xavier uniform for every linear layer, with another ``gain`` where the output corrects an estimate of the body.
 
     The official code uses gain 1 everywhere. An untrained model then predicts bodies far from the mean body, and some
     cameras with a scale near zero; the official training starts well only because it loads SPIN's trained regressor.
@@ -92,4 +93,4 @@ def _initialise(module: nn.Module) -> None:
         ]
         for head in heads:
             if isinstance(head, nn.Linear):
-                nn.init.xavier_uniform_(head.weight, gain=SMALL_GAIN)
+                nn.init.xavier_uniform_(head.weight, gain=gain)

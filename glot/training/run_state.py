@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from glot.config import from_dict, to_dict
 from glot.errors import InputError, NotNowError
 from glot.file_lock import TakenError, lock
 from glot.location import write_json
@@ -62,7 +63,7 @@ def claim(
         return state
     folder = file.parent
     try:
-        old = json.loads(file.read_text())
+        old = _with_all_fields(json.loads(file.read_text()))
         differences = [first_difference(old.get(name, ""), state.get(name, ""), name) for name in identity]
         unfinished = old["status"] != FINISHED
         complete = all(name in old for name in required)
@@ -77,6 +78,14 @@ def claim(
     if unfinished and not resume:
         raise InputError(f"{folder}: holds an unfinished {what}; --resume goes on with it, --fresh starts it over")
     return old
+
+
+def _with_all_fields(state: dict[str, Any]) -> dict[str, Any]:
+    """The state with every field of a recipe: earlier code did not write the fields that it did not have."""
+    try:
+        return {**state, "recipe": json.loads(json.dumps(to_dict(from_dict(state["recipe"]))))}
+    except (KeyError, InputError):  # no recipe, or one that this program cannot read; the differences tell
+        return state
 
 
 def remove(folder: Path, names: Sequence[str]) -> None:

@@ -95,6 +95,7 @@ class Sampler:
     ) -> None:
         self.frames, self.seed, self.rank, self.world, self.parts = frames, seed, rank, world, parts
         self.feature_noise = config.feature_noise  # standard deviation
+        self.uses_invalid = config.invalid_frames == "official"
         count_2d = int(config.batch_size * config.fraction_2d) if config.sets_2d else 0
         self.counts = (count_2d, config.batch_size - count_2d)
         if any(0 < count < world * parts for count in self.counts):
@@ -150,11 +151,8 @@ class Sampler:
             return torch.from_numpy(np.concatenate([batch[column] for _, batch in loaded])).float()
 
         def flag(column: str, used: Callable[[WindowSet], bool]) -> Tensor:
-            # A frame that its source marks as not valid (3DPW: campose_valid = 0) has a wrong orientation. The official
-            # loader uses its labels; this one does not.
-            return torch.from_numpy(
-                np.concatenate([batch[column] & batch["valid"] & used(s) for s, batch in loaded])
-            ).float()
+            labelled = [batch[column] & (batch["valid"] | self.uses_invalid) & used(s) for s, batch in loaded]
+            return torch.from_numpy(np.concatenate(labelled)).float()
 
         is_3d = np.concatenate([np.full(len(batch["valid"]), s.is_3d) for s, batch in loaded])
         targets = Targets(

@@ -119,7 +119,7 @@ def test_a_checkpoint_from_before_a_field_existed_has_its_default(tmp_path: Path
     config, defaults = json.loads((STORED / "config.json").read_text()), to_dict(Recipe("open_sample"))
     for section in ("model", "loss", "data"):
         for name, value in defaults.pop(section).items():
-            if config["recipe"][section][name] == json.loads(json.dumps(value)):
+            if config["recipe"][section].get(name) == json.loads(json.dumps(value)):
                 del config["recipe"][section][name]
     for name in [name for name, value in defaults.items() if name != "name" and config["recipe"][name] == value]:
         del config["recipe"][name]

@@ -244,3 +244,27 @@ def test_the_seed_decides_the_initial_weights() -> None:
     one, two = small_model(seed=4).state_dict(), small_model(seed=4).state_dict()
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert isinstance(small_model(), GLoT)
+
+
+def test_first_corrections_are_small_or_officially_large() -> None:
+    """Xavier uniform: the square of the weights is on average the gain squared x 2 / (inputs + outputs)."""
+    gains = {}
+    for kind in ("small", "official"):
+        model = small_model(replace(SMALL, hidden=256, first_corrections=kind))
+        for name, module in model.named_modules():
+            if isinstance(module, torch.nn.Linear):
+                wanted = 2 / (module.in_features + module.out_features)
+                gains[kind, name] = float(module.weight.detach().square().mean() / wanted) ** 0.5
+                assert module.bias is None or not module.bias.any()
+    heads = {f"{owner}.{head}" for owner in ("iterative", "correction.regressor") for head in ("pose", "shape", "cam")}
+    for (kind, name), gain in gains.items():
+        is_head = name in heads or name.startswith("correction.regressor.joints.")
+        assert gain == pytest.approx(0.01 if is_head and kind == "small" else 1, rel=0.15), (kind, name)
+
+    def distance(kind: str) -> float:
+        """Of the first estimates from the mean body."""
+        model = small_model(replace(SMALL, first_corrections=kind)).eval()
+        estimate = model(features()).global_.betas.detach()
+        return float((estimate - model.mean[144:154]).abs().mean())
+
+    assert distance("official") > 30 * distance("small") > 0

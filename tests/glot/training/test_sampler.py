@@ -1,5 +1,6 @@
 """The batches of a run do not depend on the number of workers, and can be read from any step on."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,17 @@ def test_invalid_frames_and_unused_fits_do_not_supervise(stores: dict[str, Featu
     assert not targets.w_smpl.any()
     share = float((Sampler(stores, only_two, frames=FRAMES, seed=0).batch(0)[1].w_3d == 0).float().mean())
     assert 0 < share < 1  # the fixture calls a fifth of its frames invalid
+
+
+def test_officially_frames_that_are_not_valid_are_labels(stores: dict[str, FeatureStore]) -> None:
+    data = DataConfig(sets_3d=("one",), batch_size=6, stride=1)
+    masked, official = (
+        Sampler(stores, replace(data, invalid_frames=how), frames=FRAMES, seed=0).batch(0).targets
+        for how in ("masked", "official")
+    )
+    for name in ("w_3d", "w_smpl"):
+        assert 0.5 < float(getattr(masked, name).mean()) < 1 and getattr(official, name).all()
+    assert torch.equal(masked.joints3d, official.joints3d)
 
 
 def test_a_perfect_prediction_of_stored_labels_with_unknown_joints_costs_nothing(tmp_path: Path) -> None:
