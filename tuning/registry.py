@@ -1,6 +1,7 @@
 """A sweep in MLflow: writes its results, its trials' runs and its best model there, and reads sweeps from there."""
 
 import json
+import logging
 import time
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from tuning.outcomes import FAILED, FINISHED, STOPPED, Outcome
 from tuning.results import Sweep
 from tuning.spaces import Axis, Errors, Space, parsed
 from tuning.trial import TrialPlan
+
+logging.getLogger("mlflow.store.model_registry").setLevel(logging.WARNING)  # it says that it waits for itself
 
 SPACE_TAG, DATA_TAG, OUTCOME_TAG, REASON_TAG = "glot.space", "glot.data", "glot.outcome", "glot.reason"
 PAGE, PICTURE, TABLE = "report.md", "report.png", "report.csv"

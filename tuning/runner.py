@@ -141,7 +141,7 @@ def outcome_printer(spec: SearchSpec, *, over_before: int) -> Callable[[Outcome,
         left = (time.monotonic() - begun) / max(over - over_before, 1) * (total - over)
         error = f"PA-MPJPE {outcome.metrics[BEST_BY]:.1f} mm" if BEST_BY in outcome.metrics else ""
         parts = [f"{over}/{total}", f"{spec.swept.label(outcome.point)}, seed {outcome.seed}: {outcome.outcome}"]
-        parts += [part for part in (outcome.reason[:250], error, duration(outcome.seconds)) if part]
+        parts += [part for part in (outcome.reason[:500], error, duration(outcome.seconds)) if part]
         print("  ".join(parts) + (f"  about {duration(left)} left" if over < total else ""), flush=True)
 
     return print_outcome

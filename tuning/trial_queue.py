@@ -6,7 +6,7 @@ A sweep whose driver was killed continues from the study and the trials' folders
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -175,10 +175,10 @@ class TrialQueue(Searcher):
         else:
             self.given_up[name] = outcome
             then = "--resume tries it again"
-        reason = outcome.reason[:100]
+        reason = outcome.reason[:300]
         if outcome.outcome == BROKEN:
             reason += f", see {outcome.attempt.folder(self.out)}/log.txt"
-        return Outcome(outcome.number, outcome.point, outcome.seed, outcome.outcome, {}, f"{reason}; {then}")
+        return replace(outcome, metrics={}, reason=f"{reason}; {then}")
 
     def _outcome(self, attempt: Attempt, kind: str, reason: str, seconds: float) -> Outcome:
         """How a trial ended, with the metrics of its best epoch."""

@@ -175,6 +175,24 @@ def test_a_sweep_killed_midway_ends_with_the_same_runs_as_an_undisturbed_one(fea
         assert [point.step for point in points] == [12, 24, 36]
 
 
+@pytest.mark.slow
+def test_an_interrupted_sweep_says_how_to_continue(features: Path, tmp_path: Path) -> None:
+    """Ctrl-C while trials run: the second one never began, and a trial that was interrupted is not stopped early."""
+    out, uri = tmp_path / "out", default_uri(tmp_path)
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
+    line = command(features, out, uri, "--values", "0.25,0.5", "--concurrent", "1", "--prune")
+    with subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as driver:
+        deadline = time.monotonic() + 200
+        while not list(out.glob("trials/*/steps/*")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.kill(driver.pid, signal.SIGINT)
+        printed, _ = driver.communicate(timeout=120)
+    assert driver.returncode == 130, printed
+    assert "2 of the trials are unfinished; the same command with --resume continues them" in printed
+    assert "Traceback" not in printed and "ray.tune" not in printed and "INFO" not in printed, printed
+    assert not list(out.glob("trials/*/outcome.json"))
+
+
 LOST_NODE = """
 from pathlib import Path
 from tests.fixtures.lost_node import losing_a_node
