@@ -185,8 +185,12 @@ def write_whole(path: Path, content: bytes) -> None:
         path.write_bytes(content)
         return
     temporary = temporary_of(path)
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError:  # on a full disk, a part of it would take the room that the next try needs
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, content: Any, *, indent: int | None = 1, sort_keys: bool = False) -> None:

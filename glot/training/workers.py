@@ -84,6 +84,7 @@ class RayWorkers:
 
     cpus_per_worker: float = 1.0  # held by a worker without a GPU
     callbacks: Sequence[Any] = ()  # Ray Train's; they receive the metrics of every epoch
+    train: Callable[..., None] = train  # what each worker does, with the arguments of glot.training.loop.train
 
     @property
     def threads(self) -> int:
@@ -133,7 +134,7 @@ class RayWorkers:
     def _trainer(self, spec: TrainSpec, worker: WorkerSpec, slots: int) -> TorchTrainer:
         return TorchTrainer(
             ray_worker,
-            train_loop_config={"worker": worker},
+            train_loop_config={"worker": worker, "train": self.train},
             scaling_config=ray.train.ScalingConfig(
                 num_workers=slots,
                 use_gpu=bool(spec.gpus),
@@ -150,20 +151,17 @@ class RayWorkers:
 
 
 def ray_worker(settings: dict[str, Any]) -> None:
-    """The function that Ray Train runs on every worker. ``settings``: {"worker": WorkerSpec}."""
+    """The function that Ray Train runs on every worker. ``settings``: {"worker": WorkerSpec, "train": what to do}."""
     context = ray.train.get_context()
     logging.disable(logging.INFO)  # in this process; otherwise Ray Train prints the metrics of every report
 
-    def wrap(model: torch.nn.Module, **options: Any) -> torch.nn.Module:
-        return prepare_model(model, parallel_strategy_kwargs=options)
-
     try:
-        train(
+        settings["train"](
             settings["worker"],
             rank=context.get_world_rank(),
             world=context.get_world_size(),
             device=ray.train.torch.get_device(),
-            wrap=wrap,
+            wrap=prepare_model,
             report=ray.train.report,
         )
     except Exception:

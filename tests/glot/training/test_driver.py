@@ -1,10 +1,12 @@
 """Runs with Ray Train, DDP and MLflow on small models: they end, resume, and refuse wrong inputs."""
 
+import itertools
 import json
 import math
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +16,18 @@ import torch
 from mlflow import MlflowClient
 
 from glot.config import Recipe, recipe_named
-from glot.errors import InputError
+from glot.errors import InputError, NotNowError
 from glot.human.body import load_body
 from glot.models.checkpoint import load_checkpoint
 from glot.training.driver import check, conclude, fit, is_published, launch, prepare, publish
 from glot.training.feature_sets import feature_lineage
 from glot.training.mlflow_store import default_uri
-from glot.training.run_state import read_state
-from glot.training.spec import MlflowLabels, TrainSpec
+from glot.training.run_state import read_epochs, read_state
+from glot.training.spec import MlflowLabels, TrainSpec, WorkerSpec
 from glot.training.stepper import learning_rate
 from glot.training.workers import RayWorkers, ThisProcess
 from tests.fixtures.features import write_feature_set, write_training_sets
+from tests.fixtures.interruptions import Interrupted, interrupted_at
 from tests.fixtures.places import GOLDEN
 
 SMALL = [
@@ -165,3 +168,79 @@ def test_learning_rate_rises_to_the_maximum_then_falls() -> None:
     assert rates[0] == pytest.approx(recipe.lr / 10) and max(rates) == rates[4] == pytest.approx(recipe.lr)
     assert rates[:5] == sorted(rates[:5]) and rates[4:] == sorted(rates[4:], reverse=True)
     assert all(math.isfinite(rate) and rate >= recipe.lr / 10 for rate in rates)
+
+
+class Stopped(Exception):
+    """Ends a run of a test where its workers would start."""
+
+
+class NoWorkers(ThisProcess):
+    """Keeps the names in the run's folder, and ends the run, where the workers would start."""
+
+    def run(self, spec: TrainSpec, worker: WorkerSpec) -> None:
+        raise Stopped(sorted(str(path.relative_to(worker.out)) for path in worker.out.rglob("*")))
+
+
+def names_at_launch(spec: TrainSpec) -> list[str]:
+    with pytest.raises(Stopped) as stopped:
+        fit(spec, NoWorkers(print))
+    return list(stopped.value.args[0])
+
+
+def test_fresh_leaves_nothing_of_the_run_before(features: Path, tmp_path: Path) -> None:
+    spec = small_spec(features, tmp_path, "epochs=1", "steps_per_epoch=2", workers=0)
+    fit(spec, ThisProcess(print))
+    assert {"best", "last", "epochs.csv", "epochs.png", "epochs.json", "points.jsonl"} <= {
+        path.name for path in tmp_path.iterdir()
+    }
+    (tmp_path / "notes.txt").write_text("the user's")
+    assert names_at_launch(replace(spec, fresh=True, resume=False)) == [".lock", "notes.txt", "run.json"]
+
+
+def test_a_folder_in_which_a_run_is_alive_is_refused(features: Path, tmp_path: Path) -> None:
+    refused = []
+
+    def report(metrics: dict[str, float]) -> None:
+        for spec in (live, replace(live, resume=False), replace(live, fresh=True, resume=False)):
+            with pytest.raises(NotNowError, match=r"this run is running already \(.*, process \d+\); wait until") as no:
+                fit(spec, ThisProcess(print))
+            refused.append(str(no.value))
+
+    live = small_spec(features, tmp_path, "epochs=2", "steps_per_epoch=2", workers=0)
+    fit(live, ThisProcess(report))
+    assert len(refused) == 6 and not any("\n" in line for line in refused)
+    assert [row["epoch"] for row in read_epochs(tmp_path)] == [1, 2]
+
+
+def test_what_killed_saves_left_is_tidied_up_by_the_next_start(features: Path, tmp_path: Path) -> None:
+    (tmp_path / "best").mkdir()
+    left = ["best.host-7", "best.8.part", "best.other-host.example-9.old", "run.json.host-7", "epochs.csv.host-7"]
+    kept = [".best_of_mine", ".run.json.backup", ".netrc"]
+    for name in [*(f".{name}" for name in left), *kept]:
+        (tmp_path / name).write_text("")
+    (tmp_path / "steps" / ".00000005.host-7" / "part").mkdir(parents=True)
+    spec = small_spec(features, tmp_path, "epochs=1", "steps_per_epoch=2", workers=0)
+    names = names_at_launch(spec)
+    assert names == sorted([".lock", *kept, "best", "run.json", "steps"])
+
+
+@pytest.mark.slow
+def test_a_save_that_is_cut_anywhere_loses_no_checkpoint(features: Path, tmp_path: Path) -> None:
+    """It is cut at each rename and removal of a run; the next start ends as an undisturbed run does."""
+    settings = ("epochs=3", "steps_per_epoch=1", "data.batch_size=4", "lr=0.0002")
+    whole = tmp_path / "whole"
+    fit(small_spec(features, whole, *settings, workers=0), ThisProcess(print))
+    for number in itertools.count(1):
+        spec = small_spec(features, tmp_path / str(number), *settings, workers=0)
+        try:
+            with interrupted_at(number):
+                fit(spec, ThisProcess(print))
+            break
+        except Interrupted:
+            fit(spec, ThisProcess(print))
+        for name in ("best", "last"):
+            ours, theirs = load_checkpoint(spec.run_folder / name), load_checkpoint(whole / name)
+            assert ours.info["step"] == theirs.info["step"], number
+            torch.testing.assert_close(ours.model.state_dict(), theirs.model.state_dict(), rtol=0, atol=0)
+        assert {path.name for path in spec.run_folder.iterdir()} == {path.name for path in whole.iterdir()}
+    assert number > 20

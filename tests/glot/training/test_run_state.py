@@ -1,11 +1,21 @@
-"""A folder belongs to one run: it is claimed once, continued on request, and refused to a different run."""
+"""A folder belongs to one run, and to one process at a time.
 
+It is claimed once, continued on request, and refused to a different run.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from glot.errors import InputError
-from glot.training.run_state import FINISHED, RUNNING, claim, first_difference, read_epochs, read_state, remove
+from glot.errors import InputError, NotNowError
+from glot.training.run_state import FINISHED, RUNNING, claim, first_difference, held, read_epochs, read_state, remove
+from tests.fixtures.places import ROOT
 
 NEW = {"recipe": {"lr": 1, "model": {"width": 8}}, "start": "", "status": RUNNING}
 
@@ -53,3 +63,36 @@ def test_a_file_that_is_no_state_is_refused(tmp_path: Path, content: str) -> Non
 def test_the_first_difference_is_named() -> None:
     assert first_difference({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}}, "") == "a.c = 2, now 3"
     assert first_difference({"a": 1}, {"a": 1}, "") == ""
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from glot.training.run_state import held
+with held(Path(sys.argv[1]), what="run"):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_folder_has_one_holder_and_a_killed_holder_leaves_it_free(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "run"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        who = f"{socket.gethostname()}, process {holder.pid}"
+        for _ in range(2):
+            with pytest.raises(NotNowError) as refused, held(folder, what="run"):
+                raise AssertionError
+            assert str(refused.value) == (
+                f"{folder}: this run is running already ({who}); wait until it has ended, or choose another --out"
+            )
+        with held(tmp_path / "another", what="run"):
+            pass
+        os.kill(holder.pid, signal.SIGKILL)
+    for _ in range(2):
+        with ExitStack() as stack:
+            stack.enter_context(held(folder, what="run"))
+            with pytest.raises(NotNowError, match=f"process {os.getpid()}"):  # nor twice in one process
+                stack.enter_context(held(folder, what="run"))
