@@ -100,8 +100,7 @@ def fit(spec: TrainSpec, launcher: Launcher | None = None, *, labels: MlflowLabe
                 launch(run, launcher)
                 conclude(run)
             except BaseException as error:
-                interrupted = isinstance(error, NotNowError | KeyboardInterrupt)
-                leave(run, "KILLED" if interrupted else "FAILED")
+                leave(run, error)
                 raise
         if not is_published(run):
             publish(run)
@@ -238,12 +237,13 @@ def publish(run: PreparedRun) -> None:
     write_state(run.out / STATE, {**state, "published": [*state.get("published", []), uri_of(run)]})
 
 
-def leave(run: PreparedRun, status: str) -> None:
-    """Records what there is of a run that did not finish: KILLED or FAILED. Its own failures are warnings."""
+def leave(run: PreparedRun, error: BaseException) -> None:
+    """Records what there is of a run that an error ended. What cannot be recorded is a warning."""
     try:
-        record(run, status)
-    except Exception as error:  # the failure that ended the run is the one to raise
-        print(f"warning: {error}", flush=True)
+        record(run, "KILLED" if isinstance(error, NotNowError | KeyboardInterrupt) else "FAILED")
+    except Exception as second:  # the error that ended the run is the one to raise
+        if str(second) != str(error):
+            print(f"warning: {second}", flush=True)
 
 
 def record(run: PreparedRun, status: str) -> None:

@@ -15,12 +15,12 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from glot.errors import NotNowError
+from glot.errors import InputError, NotNowError
 from glot.human.body import load_body
 from glot.training import tracking
 from glot.training.curve_points import PointWriter
 from glot.training.driver import fit
-from glot.training.mlflow_runs import client_of
+from glot.training.mlflow_runs import client_of, prepare
 from glot.training.mlflow_store import RunCard, database_of, default_uri
 from glot.training.run_state import POINTS, read_state
 from glot.training.spec import TrainSpec
@@ -208,6 +208,16 @@ def test_a_run_that_somebody_deleted_in_mlflow_and_another_store_get_everything(
     fit(short_spec(features, out, other), ThisProcess(report))
     check_complete(other, out, like=undisturbed)
     fit(short_spec(features, out, "none"), ThisProcess(report))
+
+
+def test_an_experiment_that_was_deleted_is_said_once_and_nothing_is_trained(
+    features: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri = default_uri(tmp_path)
+    client_of(uri).delete_experiment(prepare(uri, "glot"))
+    with pytest.raises(InputError, match="--experiment glot: it was deleted in MLflow"):
+        fit(short_spec(features, tmp_path / "run", uri), ThisProcess(pytest.fail))
+    assert capsys.readouterr().out == ""
 
 
 def test_a_store_that_is_silent_does_not_hold_up_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
