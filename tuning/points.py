@@ -4,6 +4,7 @@ The points do not depend on how often the sweep was started: a point is in the f
 a draw depends on the number of the point.
 """
 
+import sqlite3
 from pathlib import Path
 from statistics import fmean
 
@@ -15,6 +16,8 @@ from tuning.spaces import Axis, Space, Value
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 POINT, SAME = "point", "same_as"  # attributes in the study: a grid's point; the earlier point that a draw repeats
+STUDY = "study.db"  # name of the file in a sweep's folder
+LOCKED_SECONDS = 30.0  # how long another process, such as a dashboard, may hold the file
 MOST_REPEATS = 20  # after this many draws in a row that repeat earlier points, a search ends
 
 
@@ -28,12 +31,24 @@ def distribution(axis: Axis) -> BaseDistribution:
     return FloatDistribution(axis.low, axis.high, log=axis.log, step=axis.step)
 
 
+def database(file: Path) -> optuna.storages.RDBStorage:
+    """The database of studies in a file.
+
+    The file is opened by its path, because in a URI ? and % are no part of a name.
+    """
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(file, timeout=LOCKED_SECONDS, check_same_thread=False)
+
+    return optuna.storages.RDBStorage(f"sqlite:///{STUDY}", engine_kwargs={"creator": connect})
+
+
 class Points:
     """The points of a sweep. ``count`` points are drawn in a random or bayesian search; a grid ignores ``count``."""
 
     def __init__(self, file: Path, space: Space, *, search: str, count: int, seed: int) -> None:
         self.search, self.seed = search, seed
-        self.study = optuna.create_study(storage=f"sqlite:///{file}", study_name=space.name, load_if_exists=True)
+        self.study = optuna.create_study(storage=database(file), study_name=space.name, load_if_exists=True)
         self.distributions = {axis.field: distribution(axis) for axis in space.axes}
         self.count = count
         if search == "grid":

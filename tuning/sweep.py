@@ -22,14 +22,14 @@ from glot.training.run_state import FINISHED, RUNNING, claim, held, remove, writ
 from glot.training.spec import MlflowLabels
 from glot.training.step_checkpoints import steps_folder
 from tuning.outcomes import Attempt, outcomes
-from tuning.points import Points
+from tuning.points import STUDY, Points
 from tuning.registry import publish, set_tags, sweep_tags, write_results
 from tuning.results import Sweep
 from tuning.runner import TUNE_FILES, TrialsEnd, run_trials
 from tuning.spec import SearchSpec
 from tuning.trial import TrialPlan
 
-SWEEP, STUDY = "sweep.json", "study.db"
+SWEEP = "sweep.json"
 SEED = 1  # seed for the points that are drawn
 
 

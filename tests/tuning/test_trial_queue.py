@@ -129,6 +129,16 @@ def test_seeds_begin_at_the_recipes_or_are_the_points(tmp_path: Path) -> None:
     assert [(a.number, a.seed) for a in tried] == [(0, 5), (1, 3)]
 
 
+@pytest.mark.parametrize("name", ["with space", "a%20b", "a#b", "a?b", "ä"])
+def test_points_are_kept_in_a_folder_of_any_name(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    first = [trial_queue(folder, "random", count=2).points.new()]
+    again = trial_queue(folder, "random", count=2).points
+    assert again.given() == dict(first)  # type: ignore[arg-type]
+    assert {path.name for path in folder.iterdir()} == {"study.db"} and list(tmp_path.iterdir()) == [folder]
+
+
 def test_a_point_drawn_twice_is_trained_once(tmp_path: Path) -> None:
     three = space_file(tmp_path, mask_ratio=[0.0, 0.25, 0.5], nearby_frames=[2])
     one = trial_queue(tmp_path, "bayesian", count=9, space=three)
