@@ -4,6 +4,7 @@ metric_names           the errors that are reported, their titles and units
 metrics                MPJPE, PA-MPJPE, MPVPE and acceleration error of frames
 track_errors           the ground truth of a track, and the errors of predictions for it
 evaluation             errors on a whole feature set, by both protocols
+validation             the errors of an epoch in training, computed by all workers together
 baselines              mean pose, linear probe, random weights
 linear_probe           a linear map from features to joints
 paper_rows             what the paper reports

@@ -11,8 +11,8 @@ ray_session        joining or starting Ray
 loop               what each worker does: start or continue, then step after step
 stepper            one optimiser step; the learning rate
 sampler            the batch of a step
+batch_split        how many windows of a step each worker gets, and whether that is sensible
 step_checkpoints   the checkpoints that an interrupted run continues from
-validation         the errors of an epoch, computed by all workers together
 writer             rank 0's record: metrics, checkpoints
 progress           the printed lines of progress
 curves             a table and a picture of the epochs

@@ -22,12 +22,12 @@ from glot.models.glot import GLoT
 from glot.models.inference import load_model
 from glot.models.official_files import load_spin_regressor
 from glot.models.whitening import whiten
-from glot.training.feature_sets import training_folders
+from glot.scoring.validation import Validation
+from glot.training.feature_sets import training_folders, validation_folders
 from glot.training.sampler import Batch, Sampler
 from glot.training.spec import WorkerSpec
 from glot.training.step_checkpoints import newest_step, resume
 from glot.training.stepper import NotFinite, Stepper, mean_over_workers
-from glot.training.validation import Validation
 from glot.training.writer import Writer
 
 WINDOWS_NAMED = 4  # an error message names at most this many windows of a batch
@@ -80,7 +80,7 @@ def train(
         stores, recipe.data, frames=recipe.model.frames, seed=recipe.seed, rank=rank, world=world,
         parts=recipe.accumulate,
     )  # fmt: skip
-    validation = Validation(recipe, worker.features, body, rank=rank, world=world)
+    validation = Validation(recipe, validation_folders(recipe, worker.features), body, rank=rank, world=world)
     writer = Writer(worker, model, optimiser, body, progress) if rank == 0 else None
 
     for step, parts, waited in batches_ahead(sampler, first, total):

@@ -21,6 +21,7 @@ from glot.features.store import FeatureStore
 from glot.features.windows import training_windows
 from glot.human.rotation import axis_angle_to_rotmat
 from glot.models.losses import Targets
+from glot.training.batch_split import check_split, windows_of_kinds
 
 # Mask noise decides which frames are hidden; feature noise is added to features.
 MASK_NOISE, FEATURE_NOISE = 7, 8  # parts of their seeds; the streams have 0 and 1 in this place
@@ -96,14 +97,8 @@ class Sampler:
         self.frames, self.seed, self.rank, self.world, self.parts = frames, seed, rank, world, parts
         self.feature_noise = config.feature_noise  # standard deviation
         self.uses_invalid = config.invalid_frames == "official"
-        count_2d = int(config.batch_size * config.fraction_2d) if config.sets_2d else 0
-        self.counts = (count_2d, config.batch_size - count_2d)
-        if any(0 < count < world * parts for count in self.counts):
-            times = f" that take {parts} parts each" if parts > 1 else ""
-            raise InputError(
-                f"data.batch_size={config.batch_size} is {self.counts[0]} + {self.counts[1]} windows of 2D and 3D "
-                f"sets: too few for {world} workers{times}; use fewer workers or a larger batch"
-            )
+        check_split(config, world, parts=parts)
+        self.counts = windows_of_kinds(config)
         self.streams = []
         for kind, names in enumerate((config.sets_2d, config.sets_3d)):
             sets = []

@@ -15,6 +15,7 @@ from glot.errors import InputError
 from glot.features.options import BodyOption, FeaturesOption
 from glot.home import check_job_paths, features_folder, runs_folder
 from glot.models.spec import is_open_checkpoint
+from glot.training.batch_split import check_split
 from glot.training.feature_sets import feature_lineage
 from glot.training.mlflow_store import chosen_uri
 
@@ -80,7 +81,7 @@ class TrainSpec:
     ] = 0.0
 
     def __post_init__(self) -> None:
-        recipe_named(self.recipe, self.settings)
+        recipe = recipe_named(self.recipe, self.settings)
         check_common_options(self)
         if self.gpus and self.workers:
             raise InputError(
@@ -90,6 +91,7 @@ class TrainSpec:
         for name in ("gpus", "workers", "save_every", "max_seconds"):
             if getattr(self, name) < 0:
                 raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be 0 or more")
+        check_split(recipe.data, self.worker_count, parts=recipe.accumulate)
         if self.spin_regressor is not None and not self.spin_regressor.is_file():
             raise InputError(f"--spin-regressor {self.spin_regressor}: there is no such file; fetch SPIN's checkpoint")
         if self.start is not None and not is_open_checkpoint(self.start) and not self.start.exists():

@@ -22,6 +22,7 @@ import torch
 from ray.train.torch import TorchTrainer, prepare_model
 
 from glot.errors import InputError, NotNowError
+from glot.training.batch_split import describe_split
 from glot.training.failures import Tries
 from glot.training.loop import train
 from glot.training.spec import TrainSpec, WorkerSpec
@@ -98,12 +99,7 @@ class RayWorkers:
     def check_nodes(self, spec: TrainSpec, features: Path, out: Path) -> None:
         """InputError when a node does not see the files. Prints how many windows of a step each worker takes."""
         check_nodes(features, out)
-        recipe = spec.chosen_recipe
-        print(
-            f"{recipe.data.batch_size} windows per step, {recipe.data.batch_size / spec.worker_count:g} per worker; lr "
-            f"up to {recipe.lr:g} for the whole batch, with any number of workers",
-            flush=True,
-        )
+        print(describe_split(spec.chosen_recipe, spec.worker_count, gpus=bool(spec.gpus)), flush=True)
 
     def run(self, spec: TrainSpec, worker: WorkerSpec) -> None:
         """Runs the workers until they have ended. Workers that die are started again from the last checkpoint.

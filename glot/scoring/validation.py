@@ -3,7 +3,7 @@
 The errors are those that one worker alone would find, to the last digit: workers exchange the errors of single frames.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch.distributed as dist
@@ -13,18 +13,17 @@ from glot.features.store import FeatureStore, Track
 from glot.human.body import Body
 from glot.models.glot import GLoT
 from glot.scoring.evaluation import Scores, check_truth, evaluate_split
-from glot.training.feature_sets import validation_folders
 
 
 class Validation:
     """The evaluation after an epoch, on one of ``world`` workers. Every worker has to call it.
 
-    InputError, before training begins, for a set that has nothing to compare predictions with.
+    ``folders``: of the sets, by name; the metrics of the first have no name in theirs. InputError, before training
+    begins, for a set that has nothing to compare predictions with.
     """
 
-    def __init__(self, recipe: Recipe, features: Path, body: Body, *, rank: int, world: int) -> None:
+    def __init__(self, recipe: Recipe, folders: Mapping[str, Path], body: Body, *, rank: int, world: int) -> None:
         self.recipe, self.body = recipe, body
-        folders = validation_folders(recipe, features)
         self.stores = {name: FeatureStore.open(folder) for name, folder in folders.items()}
         for store in self.stores.values():
             check_truth(store, frames=recipe.model.frames)

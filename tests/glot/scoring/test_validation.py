@@ -14,8 +14,9 @@ from glot.features.layout import Track
 from glot.features.store import FeatureStore
 from glot.human.body import load_body
 from glot.scoring.evaluation import evaluate_split
+from glot.scoring.validation import Validation, shares
+from glot.training.feature_sets import validation_folders
 from glot.training.loop import first_model
-from glot.training.validation import Validation, shares
 from tests.fixtures.features import write_feature_set
 from tests.fixtures.worker_processes import in_workers
 
@@ -40,7 +41,7 @@ def errors(rank: int, world: int, features: Path, recipe: Recipe) -> tuple[dict[
     """What the workers find with the model that a run starts with, and how many tracks this one takes."""
     torch.set_num_threads(1)
     body = load_body()
-    validation = Validation(recipe, features, body, rank=rank, world=world)
+    validation = Validation(recipe, validation_folders(recipe, features), body, rank=rank, world=world)
     return validation(first_model(recipe, body), 1), sum(map(len, validation.mine.values()))
 
 
@@ -65,10 +66,13 @@ def test_a_set_without_smpl_has_all_errors_but_those_of_vertices(features: Path)
 def test_epochs_before_the_first_one_are_not_evaluated_and_the_last_one_is(features: Path) -> None:
     recipe, body = recipe_named("open_sample", [*SETTINGS, "first_eval_epoch=1"]), load_body()
     model = first_model(recipe, body)
-    evaluated = [bool(Validation(recipe, features, body, rank=0, world=1)(model, epoch)) for epoch in (1, 2, 3)]
+    evaluated = [
+        bool(Validation(recipe, validation_folders(recipe, features), body, rank=0, world=1)(model, epoch))
+        for epoch in (1, 2, 3)
+    ]
     assert evaluated == [False, True, True]
     late = replace(recipe, first_eval_epoch=25)
-    assert Validation(late, features, body, rank=0, world=1)(model, 3)
+    assert Validation(late, validation_folders(late, features), body, rank=0, world=1)(model, 3)
 
 
 def test_a_set_with_nothing_to_compare_with_is_refused_before_training(tmp_path: Path) -> None:
@@ -76,7 +80,7 @@ def test_a_set_with_nothing_to_compare_with_is_refused_before_training(tmp_path:
     write_feature_set(tmp_path / "3dpw" / "validation", tracks=[40, 30], body=body, invalid=1.0)
     recipe = recipe_named("open_sample", [*SETTINGS, "data.validation=3dpw"])
     with pytest.raises(InputError, match="3dpw/validation: none of its 2 tracks has ground truth and the 16 frames"):
-        Validation(recipe, tmp_path, body, rank=0, world=1)
+        Validation(recipe, validation_folders(recipe, tmp_path), body, rank=0, world=1)
 
 
 def test_shares_are_about_equal_and_hold_every_track_once() -> None:
