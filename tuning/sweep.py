@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from glot.config import Recipe
-from glot.errors import NotNowError
+from glot.errors import InputError, NotNowError
 from glot.home import body_for
 from glot.training import driver, mlflow_runs
 from glot.training.driver import disk_errors
@@ -74,7 +74,7 @@ def run_sweep(spec: SearchSpec) -> SweepEnd:
         try:
             end = run_trials(sweep.plan, sweep.points)
         except BaseException:
-            with suppress(NotNowError, OSError):  # the failure that ended the sweep is the one to raise
+            with suppress(InputError, NotNowError, OSError):  # the failure that ended the sweep is the one to raise
                 conclude(sweep, results_of(sweep), "FAILED")
             raise
         results, unsent = results_of(sweep), ""

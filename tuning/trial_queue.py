@@ -70,6 +70,7 @@ class TrialQueue(Searcher):
         self.running: dict[str, tuple[Attempt, float]] = {}  # Tune's id -> trial, when it began
         self.waiting: list[Waiting] = []
         self.given_up: dict[str, Outcome] = {}  # trials that wait for --resume, by name
+        self._all_given = False  # whether there are no more new points
         self._tries: dict[str, tuple[int, int]] = {}  # name -> tries in a row, and the checkpoint they began with
         for number in points.unfinished():  # the driver was killed between the last outcome and its recording
             self._record(number)
@@ -132,13 +133,14 @@ class TrialQueue(Searcher):
         if due and due.due <= time.monotonic():
             self.waiting.remove(due)
             return due.attempt
-        while not self.queue:
+        while not self.queue and not self._all_given:
             try:
                 new = self.points.new()
             except StorageInternalError:  # the study's disk is full, for example; asked again before the sweep ends
                 return None
             if new is None:
-                return None
+                self._all_given = True
+                break
             attempts = [Attempt(*new, seed) for seed in self.spec.seeds_of(new[1])]
             try:
                 self.spec.recipe_at(new[1])
@@ -147,7 +149,7 @@ class TrialQueue(Searcher):
                     self._end(self._outcome(attempt, FAILED, str(error), 0.0))
             else:
                 self.queue.extend(attempts)
-        return self.queue.popleft()
+        return self.queue.popleft() if self.queue else None
 
     def _end(self, outcome: Outcome) -> None:
         """Stores the outcome of a trial that is over, or decides when the trial is tried again."""
