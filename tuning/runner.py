@@ -15,7 +15,7 @@ from ray.tune.logger import JsonLoggerCallback
 from ray.tune.schedulers import FIFOScheduler
 
 from glot.errors import is_passing
-from glot.training.cluster import connect
+from glot.training.cluster import check_nodes, connect
 from glot.training.progress import duration
 from glot.training.run_state import BEST_BY, read_epochs
 from tuning import trial_queue
@@ -59,9 +59,12 @@ def run_trials(plan: TrialPlan, points: Points) -> TrialsEnd:
         print(f"{spec.sweep_folder}: all {len(queue.over)} trials are over, nothing to do (--fresh starts a new sweep)")
         return TrialsEnd()
     connect(workers=spec.workers if not spec.gpus_per_trial else 1, gpus=math.ceil(spec.gpus_per_trial))
+    check_nodes(spec.features, spec.sweep_folder)
     at_once, plan = share_cluster(plan, trials)
-    # What it says of trials that ended, and how they could be restored, is said in other words by this program.
-    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
+    # What Tune says of trials that ended, of its own files and of how it could be restored, is said in other words by
+    # this program, which needs none of these files.
+    for name in ("ray.tune.tune", "ray.train._internal.syncer"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
     interrupted = False
     with suppress(KeyboardInterrupt):
