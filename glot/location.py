@@ -83,7 +83,7 @@ def remove_temporaries(path: Path) -> None:
 
     Only for a caller that knows that nobody writes ``path`` now.
     """
-    left = re.compile(re.escape(f".{path.name}.") + r"(.+-)?\d+(\.old|\.part)?")
+    left = re.compile(re.escape(f".{path.name}.") + r"(.+-\d+(\.old)?|\d+\.part)")
     for name in os.listdir(path.parent) if path.parent.is_dir() else ():
         if left.fullmatch(name):
             found = path.with_name(name)

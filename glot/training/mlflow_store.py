@@ -49,5 +49,7 @@ def shown(uri: str) -> str:
 
 
 def ui_command(uri: str) -> str:
-    """The shell command that opens MLflow's pages on a store."""
+    """The shell command that opens MLflow's pages on a store; the address of a server, which has pages of its own."""
+    if uri.startswith(("http://", "https://")):
+        return shown(uri)
     return f"{Path(sys.executable).parent / 'mlflow'} ui --backend-store-uri {shlex.quote(uri)}"

@@ -215,7 +215,7 @@ def test_a_folder_in_which_a_run_is_alive_is_refused(features: Path, tmp_path: P
 def test_what_killed_saves_left_is_tidied_up_by_the_next_start(features: Path, tmp_path: Path) -> None:
     (tmp_path / "best").mkdir()
     left = ["best.host-7", "best.8.part", "best.other-host.example-9.old", "run.json.host-7", "epochs.csv.host-7"]
-    kept = [".best_of_mine", ".run.json.backup", ".netrc"]
+    kept = [".best_of_mine", ".run.json.1", ".run.json.backup", ".netrc"]
     for name in [*(f".{name}" for name in left), *kept]:
         (tmp_path / name).write_text("")
     (tmp_path / "steps" / ".00000005.host-7" / "part").mkdir(parents=True)
