@@ -20,7 +20,7 @@ from glot.training.spec import ExperimentOption, check_common_options
 from tuning.spaces import SPACES, Point, Space, Value, settings_of, space_named, with_values
 
 SEARCHES = ("grid", "random", "bayesian")
-SEED = "seed"  # the field of the recipe
+SEED_FIELD = "seed"  # the field of the recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,12 +148,12 @@ class SearchSpec:
 
     @property
     def _varies_seed(self) -> bool:
-        return any(axis.field == SEED for axis in self.swept.axes)
+        return any(axis.field == SEED_FIELD for axis in self.swept.axes)
 
     def seeds_of(self, point: Point) -> tuple[int, ...]:
         """The seeds that a point is trained with: the seed of the point itself, or the recipe's and those after it."""
         if self._varies_seed:
-            return (int(point[SEED]),)
+            return (int(point[SEED_FIELD]),)
         first = self.chosen_recipe.seed
         return tuple(range(first, first + self.seeds))
 

@@ -30,7 +30,7 @@ from tuning.spec import SearchSpec
 from tuning.trial import TrialPlan
 
 SWEEP = "sweep.json"
-SEED = 1  # seed for the points that are drawn
+DRAW_SEED = 1  # seed for the points that are drawn
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def open_sweep(spec: SearchSpec, lineage: dict[str, Any]) -> OpenSweep:
     )
     with mlflow_runs.answering(uri):
         set_tags(mlflow_runs.client_of(uri), run_id, sweep_tags(spec.swept, data))
-    points = Points(out / STUDY, spec.swept, search=spec.search, count=spec.trials, seed=SEED)
+    points = Points(out / STUDY, spec.swept, search=spec.search, count=spec.trials, seed=DRAW_SEED)
     return OpenSweep(TrialPlan(spec, parent=run_id), state, points, data)
 
 

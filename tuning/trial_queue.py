@@ -10,10 +10,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from optuna.exceptions import StorageInternalError
 from ray.tune.search import Searcher
 
-from glot.errors import InputError
+from glot.errors import InputError, NotNowError
 from glot.training.run_state import BEST_BY, read_epochs
 from glot.training.step_checkpoints import newest_step
 from tuning.outcomes import (
@@ -136,7 +135,7 @@ class TrialQueue(Searcher):
         while not self.queue and not self._all_given:
             try:
                 new = self.points.new()
-            except StorageInternalError:  # the study's disk is full, for example; asked again before the sweep ends
+            except NotNowError:  # the study's disk is full, for example; asked again before the sweep ends
                 return None
             if new is None:
                 self._all_given = True
@@ -191,13 +190,15 @@ class TrialQueue(Searcher):
 
     def _record(self, number: int) -> None:
         """Records a point's errors in the study, once the trials of all its seeds are over."""
-        if number not in self.points.unfinished():
+        try:
+            if number in self.points.unfinished():
+                self._tell(number)
+        except NotNowError:  # the next start records them, from the trials' folders
             return
+
+    def _tell(self, number: int) -> None:
         point = self.points.given()[number]
         ended = [self.over.get(Attempt(number, point, seed).name) for seed in self.spec.seeds_of(point)]
         if all(ended):
             done = [each for each in ended if each and each.outcome != FAILED and BEST_BY in each.metrics]
-            try:
-                self.points.record(number, [each.metrics[BEST_BY] for each in done])
-            except StorageInternalError:  # the next start records them, from the trials' folders
-                return
+            self.points.record(number, [each.metrics[BEST_BY] for each in done])

@@ -4,16 +4,22 @@ import json
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import yaml
 from ray.tune.search import Searcher
 
+from glot.errors import NotNowError
 from tests.fixtures.full_disk import full_disk
 from tuning import trial_queue as queues
 from tuning.outcomes import BROKEN, FAILED, FINISHED, NOT_NOW, Attempt, Outcome, outcomes
 from tuning.points import Points
 from tuning.spec import SearchSpec
 from tuning.trial_queue import TrialQueue
+
+
+class Killed(Exception):
+    """Stands for the death of a process."""
 
 
 def space_file(folder: Path, **axes: Any) -> str:
@@ -208,6 +214,37 @@ def test_a_trial_waits_and_a_new_checkpoint_starts_its_tries_again(
     one.suggest("a")
     one.on_trial_complete("a", None, error=True)
     assert one.seconds_to_wait() is None and list(one.given_up) == ["000-seed1"]
+
+
+def test_a_draw_that_was_cut_short_is_no_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the driver is killed between two fields of a point: the half point must not be trained."""
+    one = trial_queue(tmp_path, "random", count=3)
+    first = one.points.new()
+    real = optuna.Trial._suggest
+
+    def suggest(trial: optuna.Trial, name: str, *more: Any) -> Any:
+        if name == "lr":
+            raise Killed
+        return real(trial, name, *more)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(optuna.Trial, "_suggest", suggest)
+        one.points.new()
+    tried = run(trial_queue(tmp_path, "random", count=3))
+    assert first and tried[0].point == first[1] and len(tried) == 3
+    assert all(attempt.point.keys() == first[1].keys() for attempt in tried)
+
+
+def test_a_study_on_a_full_disk_is_asked_again_later(tmp_path: Path) -> None:
+    with full_disk(tmp_path) as (disk, fill):
+        one = trial_queue(disk, "random", count=3)
+        first = one.suggest("a")
+        with fill():
+            assert one.suggest("b") is None
+            with pytest.raises(NotNowError, match=r"study\.db: .*full"):
+                one.points.new()
+        finish(one, "a", first)
+        assert len(run(one)) == 2 and one.unfinished() == 0
 
 
 @pytest.mark.usefixtures("waits")
