@@ -19,7 +19,7 @@ class PointWriter:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a+b")
+        self._file = path.open("a+b", buffering=0)  # what a full disk did not take is not written later
         weakref.finalize(self, self._file.close)
         if self._file.tell():
             self._file.seek(-1, os.SEEK_END)
@@ -30,8 +30,9 @@ class PointWriter:
         """Adds a point of each curve at a step. When it returns, the death of this process loses none of them."""
         numbers = {name: float(value) for name, value in values.items()}
         line = json.dumps([step, int(time.time() * 1000), numbers], separators=(",", ":"))
-        self._file.write(line.encode() + b"\n")
-        self._file.flush()
+        left = line.encode() + b"\n"
+        while left:
+            left = left[self._file.write(left) :]
 
     def close(self) -> None:
         """Closes the file."""

@@ -6,6 +6,7 @@ import pytest
 
 from glot.training import curve_points
 from glot.training.curve_points import PointReader, PointWriter
+from tests.fixtures.full_disk import full_disk
 
 
 def all_points(reader: PointReader) -> list[tuple[str, float, int]]:
@@ -65,3 +66,20 @@ def test_the_part_of_a_line_that_a_killed_process_left_spoils_no_other(tmp_path:
             [*kept, ("loss", 9.0, 9)],
             [*kept, ("loss", float(complete), complete), ("loss", 9.0, 9)],
         )
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+def test_a_full_disk_takes_no_point_twice_and_leaves_nothing_to_write_later(tmp_path: Path) -> None:
+    with full_disk(tmp_path) as (disk, fill):
+        path = disk / "points.jsonl"
+        writer = PointWriter(path)
+        writer.write({"loss": 0.5}, step=1)
+        with fill(), pytest.raises(OSError, match="No space left"):
+            for step in range(2, 2000):  # the file's last block has some space
+                writer.write({"loss": step / 2}, step=step)
+        del writer
+        writer = PointWriter(path)
+        for step in range(1, 2000):
+            writer.write({"loss": step / 2}, step=step)
+        assert all_points(PointReader(path)) == [("loss", step / 2, step) for step in range(1, 2000)]
+        writer.close()
