@@ -52,15 +52,10 @@ class Tries:
 
 
 def causes_of(error: Exception) -> list[BaseException]:
-    """What the workers raised, or what became of them, with the traces of the workers as notes."""
+    """What the workers raised, or what became of them."""
     failures: Sequence[BaseException] = list(getattr(error, "worker_failures", {}).values())
-    causes: list[BaseException] = []
-    for failure in failures or [getattr(error, "controller_failure", error)]:
-        cause = getattr(failure, "_base_exc", failure)  # Ray wraps what a worker raised
-        if cause is not failure:
-            cause.add_note(f"In a worker:\n{failure}")
-        causes.append(cause)
-    return causes
+    failures = failures or [getattr(error, "controller_failure", error)]
+    return [getattr(failure, "_base_exc", failure) for failure in failures]  # versions of Ray wrap what a worker raised
 
 
 def decisive(causes: Sequence[BaseException]) -> BaseException:

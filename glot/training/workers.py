@@ -6,6 +6,7 @@ folder, so a launch can be repeated and continues from the last checkpoint.
 
 import logging
 import shutil
+import traceback
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -160,6 +161,7 @@ def ray_worker(settings: dict[str, Any]) -> None:
             wrap=prepare_model,
             report=ray.train.report,
         )
-    except Exception:
+    except Exception as error:
         logging.disable(logging.CRITICAL)  # otherwise Ray Train prints the trace, for each worker and in each try
+        error.add_note(f"In a worker:\n{traceback.format_exc()}")  # the driver gets the error without its trace
         raise
