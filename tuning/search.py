@@ -13,8 +13,9 @@ def main(spec: SearchSpec) -> int:
     The sweep is a run of MLflow, and every trial (a point of the space, trained with one seed) is a child of it. The
     sweep's run has the table, the curves and the paper's numbers; the best trial is registered as a model. If the
     sweep is interrupted, the same command with `--resume` continues the unfinished trials, each at its last checkpoint.
-    You may then also ask for more `--values`, `--seeds` or `--trials`. `python -m tuning.report` writes the page of any
-    sweep again.
+    You may then also ask for more `--values`, `--seeds` or `--trials`. A trial that a lost node, a full disk or an
+    outage of MLflow has ended is tried again, in the same run and with `--resume`; a trial whose recipe is wrong is
+    not. `python -m tuning.report` writes the page of any sweep again.
 
     Examples: `python -m tuning.search --space mask_ratio --features features --out runs/mask_ratio`
 

@@ -133,6 +133,7 @@ class SearchSpec:
     def _check_recipes(self) -> None:
         """InputError unless every point of a grid is a recipe, and every value of a field that a search draws from."""
         for setting in self.settings:
+            check_setting(recipe_named(self.recipe), setting)
             if setting.partition("=")[0] in [axis.field for axis in self.swept.axes]:
                 raise InputError(f"--set {setting}: the sweep varies this field; leave the setting out")
         if self.seeds > 1 and self._varies_seed:

@@ -26,6 +26,7 @@ from tuning.spec import ReportSpec, SearchSpec
             {"space": "windows", "settings": ("model.positions=sine", "model.frames=16")},
             "--set model.frames=16: the sweep varies this field",
         ),
+        ({"settings": ("data.batch_size=0",)}, "^data.batch_size=0: must be a whole number, 1 or more"),
         ({"settings": ("model.heads=3",)}, "the sweep's point mask_ratio=0: model.width=512: must be a multiple"),
     ],
 )
