@@ -13,7 +13,7 @@ from glot.errors import NotNowError
 from tests.fixtures.full_disk import full_disk
 from tuning import trial_queue as queues
 from tuning.outcomes import BROKEN, FAILED, FINISHED, NOT_NOW, Attempt, Outcome, outcomes
-from tuning.points import Points
+from tuning.points import SAME, Points
 from tuning.spec import SearchSpec
 from tuning.trial_queue import TrialQueue
 
@@ -96,14 +96,18 @@ def test_a_bayesian_search_ends_nearer_to_the_best_than_a_random_one(tmp_path: P
     assert late["bayesian"] < late["random"] - 5
 
 
-def test_points_that_are_tried_at_the_same_time_are_different_and_far_from_each_other(tmp_path: Path) -> None:
-    """Of six draws in parallel, none is a repeat. Each draw sees the points that are still being tried."""
-    one = trial_queue(tmp_path, "bayesian", count=16)
-    for number in range(6):
+def test_points_that_are_tried_at_the_same_time_are_not_proposed_again(tmp_path: Path) -> None:
+    """Ten points in parallel after ten results. A sampler that does not see them draws thirty of them again."""
+    space = space_file(
+        tmp_path, mask_ratio={"low": 0.0, "high": 0.875, "step": 0.125}, nearby_frames={"low": 1, "high": 7}
+    )
+    one = trial_queue(tmp_path, "bayesian", count=20, space=space)
+    for number in range(10):
         finish(one, str(number), one.suggest(str(number)))
-    given = [one.suggest(f"parallel {number}")["attempt"]["point"] for number in range(6)]
-    assert len({json.dumps(point) for point in given}) == 6
-    assert len({(point["model.mask_ratio"], point["model.nearby_frames"]) for point in given}) >= 4
+    given = [one.suggest(f"parallel {number}")["attempt"]["point"] for number in range(10)]
+    assert len({json.dumps(point) for point in given}) == 10
+    repeats = [trial for trial in one.points.study.get_trials(deepcopy=False) if SAME in trial.user_attrs]
+    assert len(repeats) <= 3
 
 
 def test_a_grid_gives_every_point_and_seed_once_and_takes_more_of_both_later(tmp_path: Path) -> None:
