@@ -94,7 +94,8 @@ def fit(spec: TrainSpec, launcher: Launcher | None = None, *, labels: MlflowLabe
         stack.enter_context(held(run.out, what="run"))
         run = prepare(run, launcher)
         if is_finished(run):
-            print(f"{run.out}: already trained, nothing to do (--fresh trains it again)")
+            left = "nothing to do" if is_published(run) else "its results are published now"
+            print(f"{run.out}: already trained, {left} (--fresh trains it again)")
         else:
             try:
                 launch(run, launcher)
