@@ -33,4 +33,4 @@ lint: setup
 	@$(RUN) -m mypy
 
 bench: setup
-	@set -e; for name in body_joints train_step evaluate feeder extract probe; do echo "== $$name"; $(RUN) benchmarks/$$name.py; done
+	@set -e; for name in body_joints train_step evaluate feeder extract probe scale; do echo "== $$name"; $(RUN) benchmarks/$$name.py; done

@@ -146,9 +146,10 @@ def test_scripts_are_sound(name: str) -> None:
 
 
 NOTICES = {  # what each cloud's metadata say at the third question; before it, nothing
-    "aws": """case "$*" in *api/token) echo token;; *"token: token"*instance-action) NOTICE || exit 22;; *) exit 22; esac""",
+    "aws": """case "$*" in *api/token) echo token;; *"token: token"*instance-action) NOTICE || exit 22;;
+        *) exit 22; esac""",
     "google": """case "$*" in *Google*preempted) NOTICE && echo TRUE || echo FALSE;; *) exit 22; esac""",
-    "azure": """case "$*" in *scheduledevents*) NOTICE && echo '{"Events":[{"EventType":"Preempt"}]}' || echo '{"Events":[]}';;
+    "azure": """case "$*" in *scheduledevents*) NOTICE && echo '{"EventType":"Preempt"}' || echo '{"Events":[]}';;
         *) exit 22; esac""",
 }
 
