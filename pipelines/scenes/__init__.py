@@ -5,7 +5,12 @@ sequence_plan           which sequences a sample has, and which clips belong to 
 sequence                one sequence: people, pictures, annotation file
 posed_person            a body moved by a clip, standing on the floor
 appearance              light, floors, panoramas, clothes, obstacles, the camera's sensor
-camera_paths            paths of a hand-held camera
+camera_paths            paths of a camera in a hand or on a tripod
+rich_backgrounds        the look "rich": floors and panoramas
+rich_objects            its light, furniture, plants, occluders
+rich_people             its clothes, and the shadows that bodies cast on bodies
+rich_sensor             its cameras' exposure, blur, grain, compression
+rich_filming            its pictures
 filming                 pictures of people and the visibility of their joints; single renders for pretraining
 threedpw_annotations    the record of a sequence with 3DPW's keys
 legacy_pickle           Python-2 pickles, as 3DPW's files are

@@ -11,11 +11,10 @@ from glot.human.body import Body
 from pipelines.motions.motion_clip import PELVIS, MotionClip
 from pipelines.motions.random_motion import random_chain
 from pipelines.motions.variety import Variety
-from pipelines.scenes.appearance import random_clothes
-from pipelines.scenes.camera_paths import random_camera
-from pipelines.scenes.filming import imitate_detector, render_people
+from pipelines.scenes.camera_paths import camera_of
+from pipelines.scenes.filming import clothed_person, imitate_detector, render_people
 from pipelines.scenes.legacy_pickle import dump
-from pipelines.scenes.posed_person import PosedPerson, pose_person, random_betas
+from pipelines.scenes.posed_person import PosedPerson
 from pipelines.scenes.sequence_plan import PlannedSequence
 from pipelines.scenes.spec import SampleSettings
 from pipelines.scenes.threedpw_annotations import sequence_record
@@ -44,12 +43,14 @@ def render_sequence(
     people = cast_people(rng, settings, sequence, body=body, clips=clips)
     frames = len(people[0].trans)
     fill = (0.45, settings.largest) if len(people) == 1 else (0.4, 0.7)
-    camera = random_camera(rng, people, size=size, fill=fill, highest=settings.highest_camera)
+    camera = camera_of(settings.look)(rng, people, size=size, fill=fill, highest=settings.highest_camera)
     poses2d = np.zeros((len(people), frames, 3, 18))
     # Named after this process, because a process of a killed run may still be rendering the same sequence.
     folder = out / UNFINISHED / f"{sequence.name}.{os.getpid()}"
     folder.mkdir(parents=True)
-    for frame, (image, joints) in enumerate(render_people(rng, people, camera, size=size, body=body)):
+    for frame, (image, joints) in enumerate(
+        render_people(rng, people, camera, size=size, body=body, look=settings.look)
+    ):
         for person, (pixels, visibility) in enumerate(joints):
             poses2d[person, frame] = imitate_detector(pixels, visibility, rng)
         path = str(folder / f"image_{frame:05d}.jpg")
@@ -91,7 +92,7 @@ def cast_people(
                 motion, random_chain(rng, clips_of_split, first=first, frames=frames), rng
             )
         motion = MotionClip(motion.poses[::every], motion.trans[::every], motion.fps / every)
-        person = pose_person(body, motion, betas=random_betas(rng), colours=random_clothes(rng, body))
+        person = clothed_person(rng, motion, body=body, look=settings.look)
         if people:
             person = moved_beside(rng, person, people[0])
         people.append(person)

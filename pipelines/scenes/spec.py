@@ -12,6 +12,7 @@ from glot.home import data_folder
 VERSION = 3  # raised when a seed gives other pictures than before
 AS_RECORDED = 0.2  # share of the people in train who move as in a clip; the motions of the other people are varied
 HIGHEST_CAMERA = 2.6  # metres above the floor
+PLAIN, RICH = "plain", "rich"  # looks of the pictures
 LARGEST_PERSON = 0.85  # share of the picture's height that a standing person may take up
 
 
@@ -106,6 +107,7 @@ class SampleSettings:
     highest_camera: float = HIGHEST_CAMERA
     largest: float = LARGEST_PERSON
     every: tuple[int, ...] = (1,)
+    look: str = PLAIN
     version: int = VERSION
 
     @classmethod
