@@ -2,12 +2,14 @@
 
 import os
 import shutil
+import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from glot.human.body import Body
+from glot.location import write_whole
 from pipelines.motions.motion_clip import PELVIS, MotionClip
 from pipelines.motions.random_motion import random_chain
 from pipelines.motions.variety import Variety
@@ -38,6 +40,7 @@ def render_sequence(
     out: Path, settings: SampleSettings, sequence: PlannedSequence, *, body: Body, clips: dict[str, MotionClip]
 ) -> None:
     """Renders and annotates one sequence. The settings and the sequence's index determine everything about it."""
+    start = time.process_time()
     rng = np.random.default_rng([settings.seed, 1, sequence.index])
     size = settings.image_size
     people = cast_people(rng, settings, sequence, body=body, clips=clips)
@@ -47,6 +50,7 @@ def render_sequence(
     poses2d = np.zeros((len(people), frames, 3, 18))
     # Named after this process, because a process of a killed run may still be rendering the same sequence.
     folder = out / UNFINISHED / f"{sequence.name}.{os.getpid()}"
+    shutil.rmtree(folder, ignore_errors=True)  # of another process with the same number
     folder.mkdir(parents=True)
     for frame, (image, joints) in enumerate(
         render_people(rng, people, camera, size=size, body=body, look=settings.look)
@@ -56,9 +60,25 @@ def render_sequence(
         path = str(folder / f"image_{frame:05d}.jpg")
         if not cv2.imwrite(path, image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]):
             raise OSError(f"{path}: the picture could not be written; is the disk full?")
+    if annotation_file(out, sequence).is_file():  # another process was faster: its pictures are the same
+        shutil.rmtree(folder)
+        return
+    write_whole(_seconds_file(out, sequence), f"{time.process_time() - start:.1f}".encode())
     shutil.rmtree(image_folder(out, sequence), ignore_errors=True)
     folder.rename(image_folder(out, sequence))
     dump(sequence_record(rng, sequence.name, people, camera, poses2d), annotation_file(out, sequence))
+
+
+def _seconds_file(out: Path, sequence: PlannedSequence) -> Path:
+    return out / UNFINISHED / f"{sequence.name}.seconds"
+
+
+def seconds_of(out: Path, sequence: PlannedSequence) -> float | None:
+    """Seconds of a core that the sequence took, as long as the sample is not finished; None if nobody knows."""
+    try:
+        return float(_seconds_file(out, sequence).read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def every_of(settings: SampleSettings, sequence: PlannedSequence) -> int:
