@@ -48,7 +48,7 @@ def render_sequence(
     fill = (0.45, settings.largest) if len(people) == 1 else (0.4, 0.7)
     camera = camera_of(settings.look)(rng, people, size=size, fill=fill, highest=settings.highest_camera)
     poses2d = np.zeros((len(people), frames, 3, 18))
-    # Named after this process, because a process of a killed run may still be rendering the same sequence.
+    # Named after this process, because one of a killed run may not have ended yet.
     folder = out / UNFINISHED / f"{sequence.name}.{os.getpid()}"
     shutil.rmtree(folder, ignore_errors=True)  # of another process with the same number
     folder.mkdir(parents=True)
@@ -60,9 +60,6 @@ def render_sequence(
         path = str(folder / f"image_{frame:05d}.jpg")
         if not cv2.imwrite(path, image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]):
             raise OSError(f"{path}: the picture could not be written; is the disk full?")
-    if annotation_file(out, sequence).is_file():  # another process was faster: its pictures are the same
-        shutil.rmtree(folder)
-        return
     write_whole(_seconds_file(out, sequence), f"{time.process_time() - start:.1f}".encode())
     shutil.rmtree(image_folder(out, sequence), ignore_errors=True)
     folder.rename(image_folder(out, sequence))
