@@ -92,7 +92,7 @@ def _trace(length: float, angle: float) -> np.ndarray:
 def random_rich_sensor(rng: np.random.Generator, *, size: int) -> RichSensor:
     """A good camera or a bad one. ``size`` is the width of the pictures, px."""
     levels = np.arange(256) / 255
-    exposure, gamma = np.exp(rng.normal(0, 0.25)), np.exp(rng.normal(0, 0.2))
+    exposure, gamma = np.exp(rng.normal(0, 0.18)), np.exp(rng.normal(0, 0.2))
     contrast, black = rng.uniform(-0.2, 0.7), rng.uniform(0, 0.06)
     warm = rng.normal(0, 0.06)
     tint = np.array([1 + warm, 1 + rng.normal(0, 0.02), 1 - warm])

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -199,7 +200,7 @@ def run_and_kill(command: list[str], out: Path, *, done: int, later: float) -> N
         process.wait()
         wait_for(lambda: not any(map(is_running, workers)), seconds=20)
     finally:
-        if process.poll() is None:
+        with suppress(ProcessLookupError):  # nobody is left
             os.killpg(process.pid, signal.SIGKILL)
 
 
