@@ -8,12 +8,15 @@ from scipy.spatial.transform import Rotation
 from glot.errors import InputError
 from pipelines.motions.asf_amc_files import ROOT, AsfSkeleton, read_amc, read_asf
 from pipelines.motions.cmu_bones import NEEDED, CmuFigure, to_smpl
+from pipelines.motions.motion_clip import FPS
 
-FPS = 120.0  # of all .amc files; they do not say it themselves
+CMU_FPS = 120  # of the .amc files; they do not say it themselves
+EVERY = round(CMU_FPS / FPS)
 
 
 def read_cmu(motion: Path, skeleton: Path) -> tuple[np.ndarray, np.ndarray, float]:
-    """Poses (N, 72) radians, trans (N, 3) metres of the pelvis, frames a second of an .amc file and its .asf file.
+    """Poses (N, 72) radians, trans (N, 3) metres of the pelvis, and 30 frames a second, of an .amc file and its .asf
+    file: every 4th of the 120 frames a second.
 
     y is up, +z forward at rest. Raises InputError if a file is damaged or the skeleton lacks a bone of CMU's.
     """
@@ -21,12 +24,12 @@ def read_cmu(motion: Path, skeleton: Path) -> tuple[np.ndarray, np.ndarray, floa
     missing = [name for name in NEEDED if name not in bones.bones]
     if missing:
         raise InputError(f"{skeleton}: no bone '{missing[0]}'; only skeletons of the CMU database are read")
-    figure = move(bones, read_amc(motion, bones))
-    return *to_smpl(figure), FPS
+    channels = {name: values[::EVERY] for name, values in read_amc(motion, bones).items()}
+    return *to_smpl(move(bones, channels)), FPS
 
 
 def move(skeleton: AsfSkeleton, motion: dict[str, np.ndarray]) -> CmuFigure:
-    """The skeleton in all frames of a motion."""
+    """The skeleton in all frames of a motion: channels (N, C) of each bone, the file's units, radians."""
     frames = len(motion[ROOT])
     rotations: dict[str, Rotation] = {}
     ends: dict[str, np.ndarray] = {}  # (N, 3), the file's units
