@@ -11,14 +11,17 @@ TABLE = ("clips", "subjects", "splits")  # arrays of strings, one entry a clip
 # "01_05" in "01_05", "subjects-01-01_05" and "01_05-walk": the fifth trial of CMU's subject 01.
 TRIAL = re.compile(r"(?:^|[-_/ ])(\d{1,3})_(\d{2,3})[a-z]?(?=$|[-_ .])")
 
+NUMBERED = re.compile(r"subject[-_ ]?(\d+)", re.IGNORECASE)  # "aiming1_subject3", as LAFAN's files are named
+
 
 def subject_of(name: str) -> str:
-    """CMU's number of the person in a clip, two digits or three, by the clip's name; "" if the name has none.
+    """Who moves in a clip, by its name: CMU's number, two digits or three, or "subject3"; "" if the name does not say.
 
-    CMU does not say which numbers are the same person.
+    CMU does not say which of its numbers are the same person.
     """
-    found = TRIAL.search(name)
-    return f"{int(found[1]):02d}" if found else ""
+    if found := TRIAL.search(name):
+        return f"{int(found[1]):02d}"
+    return f"subject{int(found[1])}" if (found := NUMBERED.search(name)) else ""
 
 
 def read_table(file: Path, npz: np.lib.npyio.NpzFile) -> dict[str, tuple[str, str]]:

@@ -8,6 +8,7 @@ import typer
 
 from glot.errors import InputError
 from glot.home import data_folder
+from pipelines.motions.spec import KINDS
 
 VERSION = 3  # raised when a seed gives other pictures than before
 AS_RECORDED = 0.2  # share of the people in train who move as in a clip; the motions of the other people are varied
@@ -46,7 +47,7 @@ class MakeSampleSpec:
     ] = field(default_factory=lambda: data_folder() / "sample")
     motions: Annotated[
         Path | None,
-        typer.Option(help=".bvh or .npz file, or a folder of them.", show_default="the shipped clips"),
+        typer.Option(help=f"Motion capture: {KINDS}.", show_default="the shipped clips"),
     ] = None
     bench: Annotated[
         bool,
@@ -141,7 +142,7 @@ class MakeSampleSpec:
 def check_sources(*, motions: Path | None, body: Path | None, workers: int | None) -> None:
     """Checks the options that are common to all commands that render people."""
     if motions is not None and not motions.exists():
-        raise InputError(f"--motions {motions}: no such file or folder; give a .bvh, an .npz, or a folder of them")
+        raise InputError(f"--motions {motions}: no such file or folder; give {KINDS}")
     if body is not None and not body.exists():
         raise InputError(f"--body {body}: no such file or folder; give SMPL's, or leave --body out for the open body")
     if workers is not None:

@@ -175,7 +175,7 @@ def test_of_two_files_with_the_same_clip_the_original_is_kept(
 @pytest.mark.parametrize(
     "name, subject",
     [("01_05", "01"), ("subjects-7-07_01", "07"), ("127_03-run", "127"), ("02_01_poses", "02"), ("dance_a", ""),
-     ("walk", ""), ("5_1", ""), ("take2019_01", "")],
+     ("walk", ""), ("5_1", ""), ("take2019_01", ""), ("aiming1_subject3", "subject3")],
 )  # fmt: skip
 def test_subjects_of_names(name: str, subject: str) -> None:
     assert subject_of(name) == subject
