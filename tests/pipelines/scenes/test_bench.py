@@ -230,12 +230,11 @@ def test_a_command_that_is_killed_three_times_makes_the_same_files_and_leaves_no
 
 
 def test_help_names_the_bench() -> None:
-    start = time.monotonic()
     shown = subprocess.run(
         [sys.executable, "pipelines/make_sample.py", "--help"],
         cwd=ROOT, capture_output=True, text=True, env={**os.environ, "COLUMNS": "160"},
     )  # fmt: skip
-    assert shown.returncode == 0 and time.monotonic() - start < 60
+    assert shown.returncode == 0, shown.stderr
     for words in ("--bench", "--look", "1500 for a bench", "people who are not"):
         assert words in shown.stdout
 

@@ -7,7 +7,7 @@ import pytest
 from glot.errors import InputError
 from pipelines.motions.mocap import load_motions
 from pipelines.motions.motion_clip import MotionClip
-from pipelines.scenes.people_splits import CMU_SPLITS, LEFT_OUT, SPLITS, person_of, split_of, split_people
+from pipelines.scenes.people_splits import CMU_SPLITS, LEFT_OUT, SPLITS, split_of, split_people
 from pipelines.scenes.sequence_plan import split_clips
 from tests.fixtures.several_people import SUBJECTS, clips_of_people, write_motions
 
@@ -15,24 +15,6 @@ from tests.fixtures.several_people import SUBJECTS, clips_of_people, write_motio
 @pytest.fixture(scope="module")
 def clips() -> dict[str, MotionClip]:
     return clips_of_people(load_motions())
-
-
-@pytest.mark.parametrize(
-    ("name", "person"),
-    [
-        ("01_05-playground_climb", "01"),
-        ("cmu_more_smpl24_30fps-135_02-empi", "135"),
-        ("05_08a-dance_rond_de_jambe", "05"),
-        ("CMU-7-7_01_poses", "07"),
-        ("07_01", "07"),
-        ("aiming1_subject3", "subject3"),
-        ("cmu_smpl24_30fps-walking-walking_4", ""),
-        ("walk_turn_left0", ""),
-        ("take-2024_11", ""),
-    ],
-)
-def test_the_person_in_a_clip_by_its_name(name: str, person: str) -> None:
-    assert person_of(name) == person
 
 
 def test_nobody_is_in_two_splits(tmp_path: Path, clips: dict[str, MotionClip]) -> None:
@@ -66,8 +48,18 @@ def test_a_table_decides_before_names_do(tmp_path: Path, clips: dict[str, Motion
     with pytest.raises(InputError, match="p0 is in"):
         split_people(file, load_motions(file))
     write_motions(file, clips, **table, splits=["rest"] * len(names))
-    with pytest.raises(InputError, match="splits one of train, validation, test"):
+    with pytest.raises(InputError, match="in the split 'rest'; give train, validation, test"):
         split_people(file, load_motions(file))
+
+
+def test_a_table_decides_about_other_clips_of_its_people(tmp_path: Path, clips: dict[str, MotionClip]) -> None:
+    name, clip = next(iter(clips.items()))
+    write_motions(tmp_path / "table.npz", {"one": clip}, clips=["one"], subjects=["01"], splits=["test"])
+    other = next(f"{number}" for number in range(20, 30) if split_of(f"{number}") == "train")
+    write_motions(tmp_path / "names.npz", clips | {f"{other}_01": clip})
+    assert split_of("01") == "train"
+    people = split_people(tmp_path, load_motions(tmp_path))
+    assert f"names-{name}" in people.clips["test"] and people.clips["train"] == (f"names-{other}_01",)
 
 
 def test_clips_of_the_cards_are_in_no_split_and_unknown_people_are_in_train(
