@@ -98,7 +98,6 @@ def test_a_driver_that_is_killed_is_replaced_at_once_and_what_is_done_is_kept(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("out", ["folder"], indirect=True)
 def test_of_two_drivers_one_writes_and_the_other_is_refused(
     ray: str, undisturbed: tuple[Path, Path], out: Path, slow: Faults
 ) -> None:
@@ -110,3 +109,20 @@ def test_of_two_drivers_one_writes_and_the_other_is_refused(
     assert_same(out, wanted)
     units = begun(Path(slow.notes))
     assert len(units) == len(set(units)) == len(Plan.read(set_of(out)))
+
+
+@pytest.mark.slow
+def test_a_driver_that_is_killed_after_it_kept_another_one_out_is_replaced(
+    ray: str, undisturbed: tuple[Path, Path], out: Path, slow: Faults
+) -> None:
+    root, wanted = undisturbed
+    slower = Faults(seconds=0.05, notes=slow.notes)
+    first = start(ray, root, out, slower)
+    wait_for(lambda: begun(Path(slow.notes)))
+    code, printed = ended(start(ray, root, out, slow))
+    assert code == ERROR_OF_USE and BUSY in printed, printed
+    wait_until_some_are_done(out, slow)
+    kill(first, out)
+    code, printed = ended(start(ray, root, out, slow))
+    assert code == 0, printed
+    assert_same(out, wanted)
