@@ -24,8 +24,9 @@ demo: setup
 	@$(RUN) -m pipelines.demo --out runs/demo
 
 test: setup
-	@$(RUN) -m pytest -q -m "not slow" --numprocesses 2 --dist loadfile
-	@$(RUN) -m pytest -q -m slow
+	@$(RUN) -m pytest -q -m "not slow and not alone" --numprocesses 2 --dist loadfile
+	@$(RUN) -m pytest -q -m alone
+	@$(RUN) -m pytest -q -m "slow and not alone" --numprocesses 2 --dist loadfile
 
 lint: setup
 	@$(RUN) -m ruff format --check .

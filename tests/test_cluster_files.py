@@ -251,6 +251,7 @@ def test_a_slurm_job_near_its_limit_is_drained_and_queued_again_and_a_cancelled_
         assert (drained, "requeue 4711" in said) == ((True, True) if sent == signal.SIGUSR1 else (False, False)), said
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_slurm_script_runs_a_command_on_a_ray_of_its_own(tmp_path: Path) -> None:
     code = "import ray; ray.init(); print('nodes', len(ray.nodes()), ray.cluster_resources()['CPU'])"
@@ -282,6 +283,7 @@ sys.exit(75)
 """
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_workers_notice_that_the_time_of_a_slurm_job_is_nearly_over(tmp_path: Path) -> None:
     environment = allocation(tmp_path, DRAIN_SECONDS="30", SLURM_JOB_ID="4714")
