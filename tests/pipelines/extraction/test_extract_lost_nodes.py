@@ -14,6 +14,8 @@ from tests.fixtures.preemptions import Losses, run
 from tests.fixtures.video import write_film
 from tests.pipelines.extraction.test_extract_faults import assert_same, set_of
 
+BATCH = 8  # crops of a batch on a CPU
+
 
 @pytest.fixture(scope="module", autouse=True)
 def ray(local_ray: None) -> None:
@@ -73,6 +75,6 @@ def test_twenty_preemptions_during_one_long_video_cost_no_row_and_features_are_k
     happened = extract_while_nodes_go(tmp_path, faults, Losses(turns=20, hard=5), workers=1)
     assert len(Plan.read(set_of(tmp_path / "out"))) > 8, "it is cut into units"
     assert happened["kept"] >= 8
-    assert frames <= happened["crops"] <= frames + happened["hard"], (
-        "each crop once, but for those of nodes without notice"
-    )
+    again = happened["crops"] - frames
+    # The last batch of a unit may not be full, and then it is not kept. A worker has run 12 crops before its node goes.
+    assert 0 <= again <= happened["hard"] + 16 * (BATCH - 1) < happened["hard"] + 16 * 12
