@@ -24,8 +24,9 @@ demo: setup
 	@$(RUN) -m pipelines.demo --out runs/demo
 
 test: setup
-	@$(RUN) -m pytest -q -m "not slow" --numprocesses 2 --dist loadfile
-	@$(RUN) -m pytest -q -m slow
+	@$(RUN) -m pytest -q -m "not slow and not alone" --numprocesses 2 --dist loadfile
+	@$(RUN) -m pytest -q -m alone
+	@$(RUN) -m pytest -q -m "slow and not alone" --numprocesses 2 --dist loadfile
 
 lint: setup
 	@$(RUN) -m ruff format --check .
@@ -33,4 +34,4 @@ lint: setup
 	@$(RUN) -m mypy
 
 bench: setup
-	@set -e; for name in body_joints train_step evaluate feeder extract probe; do echo "== $$name"; $(RUN) benchmarks/$$name.py; done
+	@set -e; for name in body_joints train_step evaluate feeder extract probe scale; do echo "== $$name"; $(RUN) benchmarks/$$name.py; done

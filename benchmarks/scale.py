@@ -6,7 +6,7 @@ writes benchmarks/out/scale.json, among them: ``plan_s_per_1000``, ``run_s_per_1
 ``store_requests_per_1000_rerun``, counted in an S3 on this machine that holds both the videos and the set. CPU seconds
 count and not the time, so that other work on the machine changes little.
 
-100,000 units take about 20 minutes on two free cores. ``--units 2000`` takes three.
+100,000 units take about 25 minutes on two free cores, and the 2,000 in the store five.
 """
 
 import json

@@ -15,7 +15,10 @@ noticed() {
         curl -sf -m 2 -o /dev/null -H "X-aws-ec2-metadata-token: $token" "$metadata/latest/meta-data/spot/instance-action" &&
         return 0
     # Google: TRUE from the notice on.
-    [ "$(curl -sf -m 2 -H "Metadata-Flavor: Google" "$metadata/computeMetadata/v1/instance/preempted")" = TRUE ]
+    [ "$(curl -sf -m 2 -H "Metadata-Flavor: Google" "$metadata/computeMetadata/v1/instance/preempted")" = TRUE ] &&
+        return 0
+    # Azure: a list of events. One of the type Preempt is about this machine, unless it names others of its set.
+    curl -sf -m 2 -H "Metadata: true" "$metadata/metadata/scheduledevents?api-version=2020-07-01" | grep -q '"Preempt"'
 }
 
 until noticed; do

@@ -35,7 +35,7 @@ EXTRAS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adl
 
 
 def location(text: str | Path) -> Path:
-    """The folder or URI that an option names.
+    """The folder or URI that an option names; of file:///videos, it is the folder /videos.
 
     Credentials and endpoints of object stores come from the environment variables that the stores' own tools read
     (AWS_PROFILE, AWS_ENDPOINT_URL, ...). InputError for a scheme that cannot be read.
@@ -50,7 +50,7 @@ def location(text: str | Path) -> Path:
         raise InputError(f"{text}: needs the package {EXTRAS.get(scheme, scheme)}; pip install it") from None
     except ValueError as error:
         raise InputError(f"{text}: no such kind of place ({error}); give a folder, or s3://bucket/folder") from None
-    return cast(Path, place)
+    return Path(place.path) if scheme in ("file", "local") else cast(Path, place)
 
 
 def is_remote(path: Path) -> bool:

@@ -10,6 +10,10 @@ def main(spec: MakeSampleSpec) -> None:
     It renders about 3,400 pictures in two minutes on two cores. Look at OUT/contact_sheet.jpg, then run:
 
     `python pipelines/extract_features.py --dataset 3dpw --root OUT --split train --out features`
+
+    With --bench and a folder of motions, such as CMU's, it makes a large dataset in a few hours: about 120,000 rows to
+    train on, and 20,000 of people who are not among them. A run that was killed is continued by the same command.
+    `python pipelines/make_sample.py --bench --motions MOTIONS --out OUT`
     """
     from pipelines.scenes.sample_dataset import make_sample
 

@@ -30,12 +30,11 @@ def open_file(path: Path, expected: Mapping[str, Any] | None = None) -> "SourceF
     NotNowError, if another content or nothing is there now. Without an entry, FileNotFoundError and its kin are raised
     as they are. NotNowError when some tries have failed.
     """
-    return SourceFile(_plain(path), expected or {})
+    return SourceFile(path, expected or {})
 
 
 def read_bytes(path: Path) -> bytes:
     """The whole of a small file, such as a picture. Errors as of ``open_file``; one request where it is remote."""
-    path = _plain(path)
     return retried(lambda: read_once(path), path, remote=is_remote(path))
 
 
@@ -66,11 +65,6 @@ def is_changed(path: Path, entry: Mapping[str, Any]) -> bool:
     except WRONG_PATH:
         return True
     return not now.agrees(entry)
-
-
-def _plain(path: Path) -> Path:
-    """``path``, or the path on this machine's disk that a URI such as file:///videos/a.mp4 names."""
-    return Path(cast(Any, path).path) if is_remote(path) and cast(Any, path).protocol in ("file", "local") else path
 
 
 def _store(path: Path) -> tuple[Any, str]:

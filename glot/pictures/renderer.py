@@ -76,9 +76,11 @@ class Scene:
         colours = np.broadcast_to(np.asarray(colours, dtype=np.float32), (len(vertices), 3))
         self._meshes[name] = Mesh(np.asarray(vertices, dtype=np.float32), faces, colours, face_to_vertex, casts_shadow)
 
-    def update_mesh(self, name: str, vertices: np.ndarray) -> None:
-        """Moves the vertices of a mesh. This is fast, because nothing else is computed again."""
+    def update_mesh(self, name: str, vertices: np.ndarray, *, colours: np.ndarray | None = None) -> None:
+        """Moves the vertices of a mesh, and may colour them anew. This is fast: nothing else is computed again."""
         self._meshes[name].vertices = np.asarray(vertices, dtype=np.float32)
+        if colours is not None:
+            self._meshes[name].colours = np.asarray(colours, dtype=np.float32)
 
     def remove_mesh(self, name: str) -> None:
         del self._meshes[name]

@@ -77,6 +77,7 @@ class PoolWorker:
         self.lock = threading.Lock()
         self.stopped: Stop | None = None
         self.leaving = False  # whether this node is about to leave
+        self.busy = False  # whether this worker has a task
         threading.Thread(target=self._beat, daemon=True).start()
         try:
             shared = ray.get(context.shared) if context.shared is not None else None
@@ -102,11 +103,12 @@ class PoolWorker:
 
     def __call__(self, task: dict[str, Any]) -> dict[str, Any]:
         """Does the items of a task that are not done yet. Called by Ray."""
-        answer = b""
+        answer, self.busy = b"", True
         try:
             answer = self.answer(task)
         except Exception as error:
             self._stop(error)
+        self.busy = False
         return {"task": int(task["task"]), "answer": answer}
 
     def answer(self, task: Mapping[str, Any]) -> bytes:
@@ -230,6 +232,9 @@ class PoolWorker:
             try:
                 self.leaving = self.leaving or self.me.node in leaving_nodes()
                 self.report()
+                if self.leaving and not self.busy:
+                    # Ray Data gives no task to a worker on such a node, and no other worker in its place.
+                    os._exit(0)
             except Exception:  # the job has ended, or the bookkeeper is being started again
                 continue
 

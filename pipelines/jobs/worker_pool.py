@@ -26,6 +26,7 @@ RELEASE_SECONDS = 3.0  # Ray's view of free resources is so late
 TASK_FRAMES = 32_000  # of the largest task: some minutes of a GPU's time, a quarter of an hour of a core's
 TASK_ITEMS = 100  # most items of a task
 TASKS_LEFT = 4  # what is left makes at least so many tasks for each worker
+ACCELERATOR = "ray.io/accelerator-type"  # label that Ray gives to nodes with a GPU
 MOST_WORKERS = 100_000  # more than a cluster has: the pool grows with the cluster, up to its resources
 
 
@@ -37,6 +38,7 @@ class Pool(NamedTuple):
     largest: int
     resources: dict[str, float]  # num_cpus and num_gpus of one worker
     threads: int  # number of threads that read pictures in one worker
+    place: Mapping[str, Any] = {}  # Ray's options that say on which nodes it may be
 
     @property
     def device(self) -> str:
@@ -124,6 +126,7 @@ def _run_pools(ray: Any, job: PoolJob, pools: Sequence[Pool], bookkeeper: Any, s
                     min_size=pool.smallest, max_size=pool.largest, max_tasks_in_flight_per_actor=1
                 ),
                 **pool.resources,
+                **pool.place,
             )
             for row in answers.iter_rows():
                 if job.consume:
@@ -161,9 +164,11 @@ def plan_pools(nodes: Sequence[Mapping[str, Any]], job: PoolJob, *, fixed: bool)
     pools = []
     if on_gpus:
         pools.append(_gpu_pool(alive, job, gpu_slots))
-    if not on_gpus or job.devices == "both":
-        cpu_slots = min(cpus, int(sum(node.get("CPU", 0) // CPU_OF_A_WORKER for node in alive)))
-        pools.append(_pool("cpu", job, cpu_slots, {"num_cpus": CPU_OF_A_WORKER, "num_gpus": 0}, 1))
+    if not on_gpus:
+        pools.append(_cpu_pool(alive, job))
+    elif job.devices == "both" and not (fixed and all(node.get("GPU") for node in alive)):
+        others = [node for node in alive if not node.get("GPU")]
+        pools.append(_cpu_pool(others, job)._replace(place={"label_selector": _without_gpu(nodes)}))
     slots = gpu_slots if on_gpus else cpus
     if fixed and job.workers > slots and len(pools) == 1:
         have = f"{gpus} GPUs" if on_gpus else f"{cpus} CPUs"
@@ -178,6 +183,23 @@ def _gpu_pool(alive: Sequence[Mapping[str, float]], job: PoolJob, slots: int) ->
     shares = [node.get("CPU", 0) * job.gpu_share / node["GPU"] for node in alive if node.get("GPU")]
     share = max(1, int(min(shares, default=1)))
     return _pool("gpu", job, slots, {"num_cpus": share * CPU_OF_A_WORKER, "num_gpus": job.gpu_share}, share)
+
+
+def _cpu_pool(alive: Sequence[Mapping[str, float]], job: PoolJob) -> Pool:
+    slots = sum(min(int(node.get("CPU", 0)), int(node.get("CPU", 0) // CPU_OF_A_WORKER)) for node in alive)
+    return _pool("cpu", job, slots, {"num_cpus": CPU_OF_A_WORKER, "num_gpus": 0}, 1)
+
+
+def _without_gpu(nodes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The nodes whose cores do not feed a GPU.
+
+    If a GPU worker dies, workers without a GPU would take its cores at once, and its GPU would have nothing to do.
+    """
+    from ray.util import accelerators
+
+    known = {value for name, value in vars(accelerators).items() if name.isupper() and isinstance(value, str)}
+    here = {node.get("Labels", {}).get(ACCELERATOR, "") for node in nodes}
+    return {ACCELERATOR: f"!in({','.join(sorted((known | here) - {''}))})"}
 
 
 def _pool(name: str, job: PoolJob, slots: int, resources: dict[str, float], threads: int) -> Pool:

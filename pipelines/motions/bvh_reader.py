@@ -1,4 +1,4 @@
-"""A BVH motion file in, SMPL poses out: joints are matched by name (SMPL, CMU, Mixamo, LAFAN, Poser).
+"""A BVH motion file in, SMPL poses out: joints are matched by name (SMPL, CMU, Mixamo, LAFAN, Poser, DAZ).
 
 The file's rest pose is corrected to SMPL's T-pose. Only global rotations and bone directions are used: a joint that
 SMPL lacks adds to its descendants' rotations, and a joint that the file lacks follows its parent.
@@ -7,14 +7,16 @@ SMPL lacks adds to its descendants' rotations, and a joint that the file lacks f
 
 import re
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from glot.errors import InputError
-from glot.human.joints import SMPL_JOINTS, SMPL_PARENTS
+from glot.human.joints import SMPL_JOINTS
+from pipelines.motions.bvh_parser import BvhSkeleton, in_world, parse_bvh
+from pipelines.motions.cmu_bones import CmuFigure, bones_by_joint, to_smpl
+from pipelines.motions.world_rotations import local_poses, shortest_turn
 
 # Names in lower case without prefixes and punctuation; {s} is left/l or right/r.
 NAMES = {
@@ -39,28 +41,42 @@ LEG = 0.82  # metres from hip to ankle of a typical adult
 UNITS = {"metres": 1.0, "centimetres": 0.01, "millimetres": 0.001, "inches": 0.0254, "CMU units": 0.0254 / 0.45}
 
 
-@dataclass
-class _Skeleton:
-    """Joints in the file's order: names, parents, offsets (J, 3) and the names of each joint's channels."""
-
-    names: list[str]
-    parents: list[int]
-    offsets: np.ndarray
-    channels: list[list[str]]
+# The first frame is a T-pose that nobody made if, from it to the second, joints turn by more than this (mean, radians),
+# or the hips move by more than this (metres), and by more than so many times any of the next frames.
+POSED_RADIANS, POSED_METRES, POSED_TIMES = 0.05, 0.1, 5
+NEXT_FRAMES = 10
 
 
-def read_bvh(file: Path) -> tuple[np.ndarray, np.ndarray, float]:
+def read_bvh(file: Path, *, tell: bool = True) -> tuple[np.ndarray, np.ndarray, float]:
     """Poses (N, 72) radians, trans (N, 3) metres of the pelvis, and frames a second. y is up, +z forward at rest.
 
     Raises InputError if the file is not a whole BVH file or a required joint has no known name. The unit of length is
-    guessed from the legs and printed on stderr.
+    guessed from the legs and, if ``tell``, printed on stderr. A T-pose that somebody put before the motion, as in
+    conversions of the CMU database, is left out.
     """
-    skeleton, values, fps = _parse(file)
+    skeleton, values, fps = parse_bvh(file)
     joints = _match(file, skeleton)
-    rotations, positions = _forward(skeleton, values)
-    at_rest = _forward(skeleton, np.zeros((1, values.shape[1])))[1][:, 0]  # (J, 3)
+    rotations, positions = in_world(skeleton, values)
+    at_rest = in_world(skeleton, np.zeros((1, values.shape[1])))[1][:, 0]  # (J, 3)
     unit, scale = _unit(at_rest, joints)
-    print(f"{file.name}: {len(values)} frames at {fps:g} fps, unit of length: {unit}", file=sys.stderr)
+    if bones := bones_by_joint(skeleton.names):
+        hips = 0.5 * (positions[bones["lfemur"]] + positions[bones["rfemur"]]) * scale
+        turns = {bone: rotations[index] for bone, index in bones.items()}
+        poses, trans = to_smpl(CmuFigure(turns, {bone: at_rest[index] for bone, index in bones.items()}, hips))
+    else:
+        poses, trans = _to_smpl(joints, at_rest, rotations, positions)
+        trans = trans * scale
+    start = int(_begins_posed(poses, trans))
+    if tell:
+        left_out = "; the first, a T-pose before the motion, is left out" if start else ""
+        print(f"{file.name}: {len(values)} frames at {fps:g} fps, unit of length: {unit}{left_out}", file=sys.stderr)
+    return poses[start:], trans[start:], fps
+
+
+def _to_smpl(
+    joints: dict[str, int], at_rest: np.ndarray, rotations: list[Rotation], positions: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Poses (N, 72) radians and trans (N, 3) in the file's units, of any figure."""
     head, hips = joints.get("head", joints["left_shoulder"]), joints["pelvis"]
     rise = np.abs(positions[head] - positions[hips]).mean(0)
     to_y_up = Rotation.from_euler("x", -90 if rise[2] > 1.5 * rise[1] else 0, degrees=True)
@@ -70,63 +86,24 @@ def read_bvh(file: Path) -> tuple[np.ndarray, np.ndarray, float]:
     bend = (pelvis.inv() * chest).as_rotvec()  # spread evenly if the file's back has fewer joints than SMPL's
     world.setdefault("spine1", pelvis * Rotation.from_rotvec(bend / 3))
     world.setdefault("spine2", pelvis * Rotation.from_rotvec(bend * 2 / 3))
-    poses = np.zeros((len(values), 24, 3))
-    for index, name in enumerate(SMPL_JOINTS):
-        if index == 0:
-            poses[:, 0] = pelvis.as_rotvec()
-            continue
-        above = SMPL_JOINTS[SMPL_PARENTS[index]]
-        world.setdefault(name, world[above])
-        poses[:, index] = (world[above].inv() * world[name]).as_rotvec()
-    return poses.reshape(-1, 72), to_y_up.apply(positions[hips]) * scale, fps
+    return local_poses(world), to_y_up.apply(positions[hips])
 
 
-def _parse(file: Path) -> tuple[_Skeleton, np.ndarray, float]:
-    try:
-        text = file.read_text(encoding="utf-8", errors="replace")
-        top, motion = text.split("MOTION", 1)
-        words = iter(top.split())
-        if next(words) != "HIERARCHY":
-            raise ValueError("it does not begin with HIERARCHY")
-        skeleton = _Skeleton([], [], np.zeros((0, 3)), [])
-        offsets: list[list[float]] = []
-        stack: list[int] = []
-        for word in words:
-            if word in ("ROOT", "JOINT"):
-                name = []
-                for part in words:  # names may hold spaces; the brace ends them
-                    if part == "{":
-                        break
-                    name.append(part)
-                skeleton.parents.append(stack[-1] if stack else -1)
-                stack.append(len(skeleton.names))
-                skeleton.names.append(" ".join(name))
-                skeleton.channels.append([])
-                offsets.append([0.0, 0.0, 0.0])
-            elif word == "End":
-                while next(words) != "}":
-                    pass
-            elif word == "OFFSET":
-                offsets[stack[-1]] = [float(next(words)) for _ in range(3)]
-            elif word == "CHANNELS":
-                skeleton.channels[stack[-1]] = [next(words).lower() for _ in range(int(next(words)))]
-            elif word == "}":
-                stack.pop()
-        skeleton.offsets = np.array(offsets)
-        found = re.match(r"\s*Frames:\s*(\d+)\s*Frame Time:\s*([0-9.eE+-]+)", motion)
-        if not found or float(found[2]) <= 0:
-            raise ValueError("no 'Frames:' and 'Frame Time:' after MOTION")
-        width = sum(map(len, skeleton.channels))
-        values = np.array(motion[found.end() :].split(), dtype=np.float64)
-        frames = int(found[1])
-        if width == 0 or frames < 2 or len(values) != frames * width or not np.isfinite(values).all():
-            raise ValueError(f"{len(values)} numbers for {frames} frames of {width} channels")
-    except (OSError, ValueError, IndexError, StopIteration) as error:
-        raise InputError(f"{file}: is not a whole BVH file ({error or 'it ends early'})") from None
-    return skeleton, values.reshape(frames, width), 1 / float(found[2])
+def _begins_posed(poses: np.ndarray, trans: np.ndarray) -> bool:
+    """Whether the first frame of poses (N, 72) and trans (N, 3) is no part of the motion."""
+    first = Rotation.from_rotvec(poses[: NEXT_FRAMES + 2].reshape(-1, 3)).as_quat().reshape(-1, 24, 4)
+    if len(first) < 4:
+        return False
+    cosines = np.abs((first[1:] * first[:-1]).sum(-1)).clip(0, 1)
+    turned = 2 * np.arccos(cosines).mean(1)
+    moved = np.linalg.norm(np.diff(trans[: NEXT_FRAMES + 2], axis=0), axis=1)
+    return any(
+        steps[0] > least and steps[0] > POSED_TIMES * steps[1:].max()
+        for steps, least in ((turned, POSED_RADIANS), (moved, POSED_METRES))
+    )
 
 
-def _match(file: Path, skeleton: _Skeleton) -> dict[str, int]:
+def _match(file: Path, skeleton: BvhSkeleton) -> dict[str, int]:
     """SMPL joint name -> index in the file, for the joints that the file has."""
     plain = [re.sub(r"[^a-z0-9]", "", re.sub(r"^.*[:|]|mixamorig\d*", "", name.lower())) for name in skeleton.names]
     where = {name: index for index, name in reversed(list(enumerate(plain)))}
@@ -172,26 +149,6 @@ def _match(file: Path, skeleton: _Skeleton) -> dict[str, int]:
     return joints
 
 
-def _forward(skeleton: _Skeleton, values: np.ndarray) -> tuple[list[Rotation], np.ndarray]:
-    """Global rotations, a list of J with N each, and positions (J, N, 3) in the file's units."""
-    rotations: list[Rotation] = []
-    positions = np.zeros((len(skeleton.names), len(values), 3))
-    at = 0
-    for index, (parent, channels) in enumerate(zip(skeleton.parents, skeleton.channels, strict=True)):
-        columns = values[:, at : at + len(channels)]
-        at += len(channels)
-        order = "".join(c[0].upper() for c in channels if c.endswith("rotation"))
-        angles = columns[:, [k for k, c in enumerate(channels) if c.endswith("rotation")]]
-        local = Rotation.from_euler(order, angles, degrees=True) if order else Rotation.identity(len(values))
-        shift = np.tile(skeleton.offsets[index], (len(values), 1))
-        for k, channel in enumerate(channels):
-            if channel.endswith("position"):  # a given position replaces the offset
-                shift[:, "xyz".index(channel[0])] = columns[:, k]
-        rotations.append(local if parent < 0 else rotations[parent] * local)
-        positions[index] = shift if parent < 0 else positions[parent] + rotations[parent].apply(shift)
-    return rotations, positions
-
-
 def _unit(at_rest: np.ndarray, joints: dict[str, int]) -> tuple[str, float]:
     """The unit of length that gives the legs the most likely length: its name and its size in metres."""
     hip, knee, ankle = (at_rest[joints[f"left_{j}"]] for j in ("hip", "knee", "ankle"))
@@ -217,7 +174,7 @@ def _rest_corrections(joints: dict[str, int], at_rest: np.ndarray, rotations: li
                 if child in joints:
                     bone = at_rest[joints[child]] - at_rest[joints[name]]
                     if np.linalg.norm(bone) > 1e-9:
-                        step = _shortest(above.apply(np.array(REST[joint]) * [flip, 1, 1]), bone)
+                        step = shortest_turn(above.apply(np.array(REST[joint]) * [flip, 1, 1]), bone)
                         far |= step.magnitude() > np.pi / 3 and joint in ("hip", "shoulder")
                         above = step * above
                 fix[name] = above
@@ -246,16 +203,3 @@ def _twist(
     for name in names:
         if not name.endswith("collar"):
             fix[name] = fix[name] * Rotation.from_rotvec(axis * angle)
-
-
-def _shortest(start: np.ndarray, end: np.ndarray) -> Rotation:
-    """The smallest rotation from one direction to another."""
-    start, end = start / np.linalg.norm(start), end / np.linalg.norm(end)
-    axis = np.cross(start, end)
-    size = np.linalg.norm(axis)
-    if size < 1e-9:
-        if np.dot(start, end) > 0:
-            return Rotation.identity()
-        axis = np.cross(start, np.eye(3)[np.argmin(np.abs(start))])  # opposite directions: any perpendicular axis
-        return Rotation.from_rotvec(axis / np.linalg.norm(axis) * np.pi)
-    return Rotation.from_rotvec(axis / size * np.arctan2(size, np.dot(start, end)))

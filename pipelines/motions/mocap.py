@@ -1,52 +1,92 @@
-"""Motion capture files in, MotionClips at 30 frames a second out: the shipped clips, BVH files or AMASS npz files."""
+"""Motion capture files in, MotionClips at 30 frames a second out: the shipped clips, the CMU database's ASF/AMC files,
+BVH files, AMASS npz files."""
 
+import sys
+from dataclasses import replace
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from glot import cli
 from glot.errors import InputError
 from pipelines.motions.bvh_reader import read_bvh
+from pipelines.motions.cmu_reader import read_cmu
 from pipelines.motions.motion_clip import FPS, MotionClip, resample
-from pipelines.motions.spec import SHIPPED
+from pipelines.motions.spec import KINDS, SHIPPED
+from pipelines.motions.subjects import read_table, subject_of
 
 AMASS_RATES = ("mocap_framerate", "mocap_frame_rate")
+SUFFIXES = (".amc", ".bvh", ".npz")
+MANY = 20  # files of a folder from which on progress is shown
 
 
 def load_motions(path: Path | None = None) -> dict[str, MotionClip]:
-    """Clips by name, at 30 fps, of a .bvh file, an .npz file or a folder of both with its subfolders. None: the
-    shipped clips.
+    """Clips by name, at 30 fps, of a file or of a folder of files with its subfolders. None: the shipped clips.
 
-    An npz file is AMASS's (``poses`` (n, 156 or 72), ``trans``, ``mocap_framerate``; z up) or has many clips
-    (``<clip>/poses`` (N, 72) and ``<clip>/trans`` at 30 fps, y up). Raises InputError for anything else and for clips
-    of fewer than two frames.
+    An .amc file is a motion of the CMU database, whose skeleton (01.asf for 01_01.amc) is beside it or elsewhere in the
+    folder. A .bvh file may come from any program. An .npz file is AMASS's (``poses`` (n, 156 or 72), ``trans``,
+    ``mocap_framerate``; z up) or has many clips (``<clip>/poses`` (N, 72) and ``<clip>/trans`` at 30 fps, y up) and
+    perhaps a table of the people in them (``clips``, ``subjects``, ``splits``).
+
+    Poses are in radians, trans in metres; y is up, +z forward at rest. A clip's ``subject`` is that of the table, or
+    CMU's number in the clip's name.
+
+    Raises InputError for a file that cannot be read. In a folder, such files are named on stderr and left out, so that
+    one damaged file among thousands does not stop the others; a folder in which none can be read raises InputError.
     """
     path = SHIPPED if path is None else Path(path)
     if path.is_dir():
-        files = sorted(f for f in path.rglob("*") if f.suffix.lower() in (".bvh", ".npz") and f.is_file())
-        if not files:
-            raise InputError(
-                f"{path}: no .bvh or .npz file in this folder; give a folder of motions or leave --motions out"
-            )
-        motions: dict[str, MotionClip] = {}
-        for file in files:
-            prefix = file.relative_to(path).with_suffix("").as_posix().replace("/", "-")
-            for name, clip in _read(file).items():
-                motions[prefix if name == file.stem else f"{prefix}-{name}"] = clip
+        motions = _read_folder(path)
     elif path.is_file():
-        motions = _read(path)
+        motions = _read(path, folder=path.parent)
     else:
-        raise InputError(f"{path}: no such file or folder; --motions takes a .bvh, an .npz, or a folder of them")
-    return dict(sorted(motions.items()))
+        raise InputError(f"{path}: no such file or folder; --motions takes {KINDS}")
+    return dict(sorted((name, _with_subject(name, clip)) for name, clip in motions.items()))
 
 
-def _read(file: Path) -> dict[str, MotionClip]:
-    if file.suffix.lower() == ".bvh":
-        poses, trans, fps = read_bvh(file)
-        return {file.stem: resample(_checked(file, file.stem, poses, trans, fps))}
-    if file.suffix.lower() != ".npz":
-        raise InputError(f"{file}: neither a .bvh nor an .npz file; motions are read from these two")
+def _with_subject(name: str, clip: MotionClip) -> MotionClip:
+    return clip if clip.subject else replace(clip, subject=subject_of(name))
+
+
+def _read_folder(path: Path) -> dict[str, MotionClip]:
+    files = sorted(f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
+    if not files:
+        raise InputError(f"{path}: no .amc, .bvh or .npz file in this folder; --motions takes {KINDS}")
+    motions: dict[str, MotionClip] = {}
+    errors = []
+    for file in cli.progress(files, total=len(files), what="motion files") if len(files) >= MANY else files:
+        prefix = file.relative_to(path).with_suffix("").as_posix().replace("/", "-")
+        try:
+            clips = _read(file, folder=path, tell=len(files) < MANY)
+            names = {prefix if name == file.stem else f"{prefix}-{name}": name for name in clips}
+            again = sorted(motions.keys() & names.keys())
+            if again:
+                raise InputError(f"{file}: clip '{again[0]}' is also in another file of this name; keep one of them")
+        except InputError as error:
+            errors.append(error)
+            print(f"left out: {error}", file=sys.stderr)
+            continue
+        motions |= {key: clips[name] for key, name in names.items()}
+    if not motions:
+        raise InputError(f"{path}: no motion file in it can be read; the first of {len(errors)}: {errors[0]}")
+    if errors:
+        print(f"{path}: {len(errors)} of {len(files)} motion files are left out", file=sys.stderr)
+    return motions
+
+
+def _read(file: Path, *, folder: Path, tell: bool = True) -> dict[str, MotionClip]:
+    """The clips of one file. ``folder`` is where skeletons are looked for."""
+    suffix = file.suffix.lower()
+    if suffix == ".amc":
+        return {file.stem: _clip(file, *read_cmu(file, _skeleton_of(file, folder)))}
+    if suffix == ".bvh":
+        return {file.stem: _clip(file, *read_bvh(file, tell=tell))}
+    if suffix == ".asf":
+        raise InputError(f"{file}: is a skeleton without motion; give the .amc file beside it, or the folder of both")
+    if suffix != ".npz":
+        raise InputError(f"{file}: is no motion file; --motions takes {KINDS}")
     try:
         with np.load(file, allow_pickle=False) as npz:
             if "poses" in npz.files:
@@ -59,15 +99,39 @@ def _read(file: Path) -> dict[str, MotionClip]:
         raise InputError(f"{file}: cannot be read as an npz of plain arrays ({str(error).splitlines()[0]})") from None
 
 
+def _clip(file: Path, poses: np.ndarray, trans: np.ndarray, fps: float) -> MotionClip:
+    """The only clip of a file, at 30 fps."""
+    step = round(fps / FPS)
+    if step > 1 and abs(fps / FPS - step) < 1e-3:  # every 4th of 120 frames a second; files round their frame time
+        poses, trans, fps = poses[::step], trans[::step], FPS
+    return resample(_checked(file, file.stem, poses, trans, fps))
+
+
+def _skeleton_of(motion: Path, folder: Path) -> Path:
+    """The .asf file of an .amc file: by name beside it, the only one beside it, or by name anywhere in ``folder``."""
+    subject = motion.stem.rpartition("_")[0] or motion.stem
+    beside = sorted(f for f in motion.parent.iterdir() if f.suffix.lower() == ".asf")
+    named = [f for f in beside if f.stem.lower() in (subject.lower(), motion.stem.lower())]
+    found = named or (beside if len(beside) == 1 else [])
+    found = found or sorted(f for f in folder.rglob("*") if f.name.lower() == f"{subject.lower()}.asf")
+    if not found:
+        raise InputError(
+            f"{motion}: its skeleton {subject}.asf is missing; mocap.cs.cmu.edu has it beside the motion: put it there"
+        )
+    return found[0]
+
+
 def _many_clips(file: Path, npz: np.lib.npyio.NpzFile) -> dict[str, MotionClip]:
     names = sorted(key[: -len("/poses")] for key in npz.files if key.endswith("/poses"))
     if not names:
         raise InputError(f"{file}: holds neither 'poses' (AMASS) nor '<clip>/poses'; found {npz.files[:4]}")
-    clips = {}
+    clips, table = {}, read_table(file, npz)
     for name in names:
         if f"{name}/trans" not in npz.files:
             raise InputError(f"{file}: '{name}/poses' has no '{name}/trans' beside it")
-        clips[name] = _checked(file, name, npz[f"{name}/poses"], npz[f"{name}/trans"], FPS)
+        subject, split = table.get(name, ("", ""))
+        clip = _checked(file, name, npz[f"{name}/poses"], npz[f"{name}/trans"], FPS)
+        clips[name] = replace(clip, subject=subject, split=split)
     return clips
 
 

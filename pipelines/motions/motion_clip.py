@@ -24,11 +24,17 @@ CYCLE_RADIANS = 0.12
 
 @dataclass(frozen=True)
 class MotionClip:
-    """``poses`` (N, 24, 3) axis-angle, radians; ``trans`` (N, 3) of the pelvis, metres, up to a constant."""
+    """``poses`` (N, 24, 3) axis-angle, radians; ``trans`` (N, 3) of the pelvis, metres, up to a constant.
+
+    ``subject``: the person, and ``split``: train, validation or test, where the files say so; else "". Clips that are
+    made from others (mirrored, joined, resampled) have neither.
+    """
 
     poses: np.ndarray
     trans: np.ndarray
     fps: float = FPS
+    subject: str = ""
+    split: str = ""
 
     def __len__(self) -> int:
         return len(self.poses)

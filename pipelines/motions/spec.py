@@ -10,6 +10,7 @@ from glot.errors import InputError
 from glot.home import missing_error
 
 SHIPPED = Path(__file__).parents[1] / "assets" / "motions.npz"
+KINDS = "a .bvh, .npz or .amc file (with its .asf), or a folder of them"  # what --motions takes
 DOWNLOAD = "pip download --no-deps pybullet==3.2.7"
 
 

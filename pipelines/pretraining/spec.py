@@ -8,6 +8,7 @@ import typer
 
 from glot.errors import InputError
 from glot.home import runs_folder
+from pipelines.motions.spec import KINDS
 from pipelines.scenes.spec import check_range, check_sources
 
 MEGAPIXELS = 4000.0  # megapixels of crops that a run trains on
@@ -40,7 +41,7 @@ class PretrainSpec:
     ] = 0
     device: Annotated[str, typer.Option(help="cpu or cuda. On a GPU batches are larger.")] = "cpu"
     motions: Annotated[
-        Path | None, typer.Option(help=".bvh or .npz file, or a folder of them.", show_default="the shipped clips")
+        Path | None, typer.Option(help=f"Motion capture: {KINDS}.", show_default="the shipped clips")
     ] = None
     body: Annotated[
         Path | None, typer.Option(help="SMPL file, or a folder with SMPL's files.", show_default="the open body")

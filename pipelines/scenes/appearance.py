@@ -30,10 +30,10 @@ def random_light(rng: np.random.Generator) -> Light:
     ambient = rng.uniform(0.3, 0.55)
     return Light(
         direction=(np.sin(yaw), height, np.cos(yaw)),
-        key=_triple(key * tint),
-        fill=_triple(rng.uniform(0.05, 0.25) / tint),
-        sky=_triple(ambient / tint),
-        ground=_triple(ambient * rng.uniform(0.4, 0.8) * tint),
+        key=triple(key * tint),
+        fill=triple(rng.uniform(0.05, 0.25) / tint),
+        sky=triple(ambient / tint),
+        ground=triple(ambient * rng.uniform(0.4, 0.8) * tint),
         gloss=rng.uniform(0.0, 0.12),
         shadow=0.8 * key / (key + ambient),
     )
@@ -49,11 +49,11 @@ def random_surroundings(rng: np.random.Generator) -> Surroundings:
     )
 
 
-def _triple(values: np.ndarray) -> tuple[float, float, float]:
+def triple(values: np.ndarray) -> tuple[float, float, float]:
     return float(values[0]), float(values[1]), float(values[2])
 
 
-def _noise(rng: np.random.Generator, height: int, width: int, *, first: int = 3, octaves: int = 6) -> np.ndarray:
+def smooth_noise(rng: np.random.Generator, height: int, width: int, *, first: int = 3, octaves: int = 6) -> np.ndarray:
     """(height, width) float32, 0-1: smooth noise, weaker in finer octaves. The left edge continues the right one."""
     total, strength = np.zeros((height, width), np.float32), 1.0
     for octave in range(octaves):
@@ -77,7 +77,7 @@ def _colour(rng: np.random.Generator, low: float = 40, high: float = 215) -> np.
 def _floor(seed: int) -> np.ndarray:
     rng = np.random.default_rng([seed, 1])
     size = 384
-    rough = _noise(rng, size, size, first=4, octaves=6)
+    rough = smooth_noise(rng, size, size, first=4, octaves=6)
     first, second = _colour(rng), _colour(rng)
     second = first + (second - first) * rng.uniform(0.2, 0.8)
     y, x = np.mgrid[:size, :size]
@@ -112,7 +112,7 @@ def _panorama(seed: int) -> np.ndarray:
     height, width = 288, 1152
     top, bottom = _colour(rng, 110, 235), _colour(rng, 90, 220)
     rise = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
-    picture = top + (bottom - top) * rise + 50 * (_noise(rng, height, width)[..., None] - 0.5)
+    picture = top + (bottom - top) * rise + 50 * (smooth_noise(rng, height, width)[..., None] - 0.5)
     kind = rng.integers(4)
     horizon = int(height * 60 / 90)
     if kind == 0:  # houses with windows
@@ -127,12 +127,12 @@ def _panorama(seed: int) -> np.ndarray:
                     picture[row : row + gap // 2, column : column + gap // 2] = wall * rng.uniform(0.3, 1.5)
             x += w
     elif kind == 1:  # trees and hedges
-        leaves = _noise(rng, height, width, first=6, octaves=7)
-        line = horizon - 20 - 140 * _noise(rng, 64, width, first=2, octaves=4)[32]
+        leaves = smooth_noise(rng, height, width, first=6, octaves=7)
+        line = horizon - 20 - 140 * smooth_noise(rng, 64, width, first=2, octaves=4)[32]
         crowns = np.arange(height)[:, None] > line[None] + 40 * (leaves - 0.5)
         picture = np.where(crowns[..., None], _colour(rng, 30, 120) * (0.5 + leaves[..., None]), picture)
     elif kind == 2:  # a room: a wall with things on it
-        picture = _colour(rng, 90, 230) + 25 * (_noise(rng, height, width, first=2)[..., None] - 0.5)
+        picture = _colour(rng, 90, 230) + 25 * (smooth_noise(rng, height, width, first=2)[..., None] - 0.5)
         if rng.random() < 0.5:
             stripe = int(rng.choice([12, 24, 48]))
             picture = picture * np.where((np.arange(width) // stripe) % 2, 1.0, rng.uniform(0.75, 0.95))[None, :, None]
@@ -165,9 +165,9 @@ def random_clothes(rng: np.random.Generator, body: Body) -> np.ndarray:
     """(V, 3) colours, 0-1: skin, hair, shirt and trousers (long or short, plain or striped), shoes."""
     parts = vertex_parts(body)
     joint, rest = body.weights.numpy().argmax(1), body.template.numpy()
-    skin = _between(rng, SKIN)
+    skin = between(rng, SKIN)
     colours = np.tile(skin, (len(parts), 1))
-    colours[parts == "hair"] = _between(rng, HAIR)
+    colours[parts == "hair"] = between(rng, HAIR)
     colours[parts == "eyes"] = [0.92, 0.92, 0.92]
     colours[parts == "shoes"] = _cloth(rng)
     for part in ("shirt", "trousers"):
@@ -184,7 +184,7 @@ def random_clothes(rng: np.random.Generator, body: Body) -> np.ndarray:
     return np.clip(colours, 0, 1).astype(np.float32)
 
 
-def _between(rng: np.random.Generator, table: np.ndarray) -> np.ndarray:
+def between(rng: np.random.Generator, table: np.ndarray) -> np.ndarray:
     place = rng.uniform(0, len(table) - 1)
     low = int(place)
     return table[low] + (place - low) * (table[low + 1] - table[low]) + rng.normal(0, 0.015, 3)
@@ -269,5 +269,5 @@ def random_sensor(rng: np.random.Generator) -> Sensor:
         gamma=rng.uniform(0.8, 1.2),
         noise=rng.uniform(1, 5),
         blur=rng.uniform(0, 0.9),
-        tint=_triple(rng.uniform(0.94, 1.06, 3)),
+        tint=triple(rng.uniform(0.94, 1.06, 3)),
     )

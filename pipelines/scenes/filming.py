@@ -19,8 +19,10 @@ from pipelines.scenes.appearance import (
     random_sensor,
     random_surroundings,
 )
-from pipelines.scenes.camera_paths import CameraPath, random_camera
+from pipelines.scenes.camera_paths import CameraPath, camera_of
 from pipelines.scenes.posed_person import PosedPerson, pose_person, random_betas
+from pipelines.scenes.rich_filming import Shot, dressed, film_richly
+from pipelines.scenes.spec import PLAIN, RICH
 
 MIN_DETECTED = 6  # in 3DPW, a person with fewer detected joints in a frame has zeros in that frame
 FACE = [i for i, name in enumerate(THREEDPW_2D) if name in ("nose", "reye", "leye", "rear", "lear")]
@@ -76,18 +78,42 @@ def set_up_scene(
     return scene, random_sensor(rng)
 
 
-def render_people(
+def film_plainly(
     rng: np.random.Generator, people: list[PosedPerson], camera: CameraPath, *, size: int, body: Body
-) -> Iterator[tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]]:
-    """Yields for each frame the picture (size, size, 3) uint8 RGB and each person's result of ``joint_visibility``."""
+) -> Iterator[Shot]:
+    """Yields the shot of each frame. People are the meshes 0 ... P-1 of the scene."""
     scene, sensor = set_up_scene(rng, people, camera, size=size, body=body)
     for frame, world_to_camera in enumerate(camera.world_to_camera):
         scene.set_camera(camera.intrinsics, world_to_camera)
         for index, person in enumerate(people):
             scene.update_mesh(f"person{index}", person.vertices[frame])
         snapshot = scene.snapshot()
-        joints = [joint_visibility(person.joints[frame], index, snapshot, scene) for index, person in enumerate(people)]
-        yield sensor.expose(snapshot.image, rng), joints
+        yield Shot(scene, snapshot, sensor.expose(snapshot.image, rng))
+
+
+def render_people(
+    rng: np.random.Generator,
+    people: list[PosedPerson],
+    camera: CameraPath,
+    *,
+    size: int,
+    body: Body,
+    look: str = PLAIN,
+) -> Iterator[tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]]:
+    """Yields for each frame the picture (size, size, 3) uint8 RGB and each person's result of ``joint_visibility``."""
+    film = film_richly if look == RICH else film_plainly
+    for frame, shot in enumerate(film(rng, people, camera, size=size, body=body)):
+        joints = [joint_visibility(p.joints[frame], i, shot.snapshot, shot.scene) for i, p in enumerate(people)]
+        yield shot.image, joints
+
+
+def clothed_person(rng: np.random.Generator, clip: MotionClip, *, body: Body, look: str = PLAIN) -> PosedPerson:
+    """A random body in random clothes, moved by every frame of ``clip``."""
+    betas = random_betas(rng)
+    if look == RICH:
+        bare = np.zeros((len(body.template), 3), np.float32)
+        return dressed(rng, pose_person(body, clip, betas=betas, colours=bare), body)
+    return pose_person(body, clip, betas=betas, colours=random_clothes(rng, body))
 
 
 @dataclass(frozen=True)
@@ -112,6 +138,7 @@ def random_render(
     size: int = 256,
     fill: tuple[float, float] = (0.5, 0.95),
     company: float = 0.15,
+    look: str = PLAIN,
 ) -> Render:
     """A random pose, body, camera, light, background and obstacle; a second person with probability ``company``.
 
@@ -124,10 +151,10 @@ def random_render(
             angle, distance = rng.uniform(0, 2 * np.pi), rng.uniform(0.7, 1.4)
             shift = np.array([np.sin(angle) * distance, 0, np.cos(angle) * distance], dtype=np.float32)
             clip = MotionClip(clip.poses, clip.trans + shift, clip.fps)
-        people.append(pose_person(body, clip, betas=random_betas(rng), colours=random_clothes(rng, body)))
+        people.append(clothed_person(rng, clip, body=body, look=look))
     first = people[0]
-    camera = random_camera(rng, [first], size=size, fill=fill, move="follow")
-    image, joints2d = next(render_people(rng, people, camera, size=size, body=body))
+    camera = camera_of(look)(rng, [first], size=size, fill=fill, move="follow")
+    image, joints2d = next(render_people(rng, people, camera, size=size, body=body, look=look))
     pixels, visibility = joints2d[0]
     turn, shift = camera.world_to_camera[0, :3, :3], camera.world_to_camera[0, :3, 3]
     pose = first.poses[0].copy()

@@ -1,11 +1,13 @@
 """Rendering jobs in, their results out as they finish. One worker renders in this process, several in their own."""
 
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -70,9 +72,18 @@ _worker: dict[str, Any] = {}
 
 def _start_worker(source: RenderSource) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C also reaches the main process, which stops the workers
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     _worker.update(body=load_body(source.body), clips=source.clips)
+
+
+def _end_with_parent() -> None:
+    """A main process that is killed cannot stop its workers, which would wait for it for ever."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _work(render: Callable[..., Result], job: Any) -> Result:

@@ -19,11 +19,13 @@ from glot.human.body import load_body
 from glot.location import write_whole
 from pipelines.motions.mocap import load_motions
 from pipelines.motions.motion_clip import FPS
+from pipelines.scenes.people_splits import SPLITS, PeopleSplits, split_people
 from pipelines.scenes.render_folder import check_settings, check_unused, read_settings, write_settings
 from pipelines.scenes.render_processes import RenderSource, render_jobs
 from pipelines.scenes.sample_sheet import write_sample_sheet
+from pipelines.scenes.sample_summary import write_summary
 from pipelines.scenes.sequence import UNFINISHED, annotation_file, every_of, image_folder, render_sequence
-from pipelines.scenes.sequence_plan import SPLITS, PlannedSequence, hash_of_clips, plan_sequences, split_clips
+from pipelines.scenes.sequence_plan import PlannedSequence, hash_of_clips, plan_bench, plan_sequences, split_clips
 from pipelines.scenes.spec import EARLIER_SETTINGS, MakeSampleSpec, SampleSettings
 
 SHORTEST = 15  # frames; shorter clips are left out
@@ -35,7 +37,9 @@ sequenceFiles/{{train,validation,test}}/      one Python-2 pickle a sequence, wi
 People are a linear-blend-skinned body with SMPL's joints, moved by motion capture, filmed by a moving virtual camera.
 poses2d imitates a 2D detector: projected joints with noise, gaps behind obstacles, zeros where fewer than 6 are found.
 Where campose_valid is 0 the camera matrices are wrong on purpose, as in the real data.
-No clip of motion is in two splits. Numbers measured here say nothing about 3DPW.
+No {what} is in two splits. Numbers measured here say nothing about 3DPW.
+
+summary.json                  what is in each split, seconds, and a hash of all pictures and annotations
 
 Made by pipelines/make_sample.py with seed {seed} and {sequences} sequences; the same seed makes the same files.
 Licence: that of the motions and of the body. If they are the shipped ones (see NOTICE), use and share it freely.
@@ -55,19 +59,31 @@ def make_sample(spec: MakeSampleSpec) -> Sample:
     clips = {name: clip for name, clip in loaded.items() if len(clip) >= SHORTEST}
     if len(clips) < len(loaded):
         print(f"{len(loaded) - len(clips)} clips with fewer than {SHORTEST} frames are left out", file=sys.stderr)
-    settings = SampleSettings.of(spec, motions=hash_of_clips(clips), body=load_body(spec.body).file_hash)
+    people = split_people(spec.motions, clips) if spec.bench and spec.motions else None
+    settings = SampleSettings.of(
+        spec, motions=hash_of_clips(clips), body=load_body(spec.body).file_hash, people=people.hash if people else ""
+    )
     workers = spec.workers or len(os.sched_getaffinity(0))
-    sequences = build_sample(spec.out, settings, RenderSource(spec.body, clips), workers=workers)
+    sequences = build_sample(spec.out, settings, RenderSource(spec.body, clips), workers=workers, people=people)
     pictures = sum(1 for sequence in sequences for _ in image_folder(spec.out, sequence).glob("*.jpg"))
     return Sample(sequences, pictures)
 
 
 def build_sample(
-    out: Path, settings: SampleSettings, source: RenderSource, *, workers: int = 1
+    out: Path, settings: SampleSettings, source: RenderSource, *, workers: int = 1, people: PeopleSplits | None = None
 ) -> list[PlannedSequence]:
-    """Makes the missing sequences of a sample in ``out``. Raises InputError if ``out`` holds anything else."""
+    """Makes the missing sequences of a sample, or with ``people`` of a bench, in ``out``.
+
+    Raises InputError if ``out`` holds anything else.
+    """
     names = sorted(source.clips)
-    planned = plan_sequences(settings, names)
+    if people is not None:
+        splits = people.clips
+        planned = plan_bench(settings, splits, lengths={name: len(clip) for name, clip in source.clips.items()})
+        _tell(people, source)
+    else:
+        splits = split_clips(names, seed=settings.seed)
+        planned = plan_sequences(settings, names)
     if _is_finished(out, settings):
         return planned
     _start_or_continue(out, settings)
@@ -78,16 +94,33 @@ def build_sample(
     for _ in cli.progress(done, total=len(remaining), what="sequences"):
         pass
     write_sample_sheet(out, planned)
+    what = "clip of motion" if people is None else "person whom the motions name"
     rates = " or ".join(f"{FPS / every:g}" for every in settings.every)
-    readme = README.format(size=settings.image_size, seed=settings.seed, sequences=settings.sequences, rates=rates)
+    readme = README.format(
+        size=settings.image_size, seed=settings.seed, sequences=settings.sequences, rates=rates, what=what
+    )
     write_whole(out / "README.txt", readme.encode())
-    shutil.rmtree(out / UNFINISHED, ignore_errors=True)
-    splits = split_clips(names, seed=settings.seed)
+    write_summary(out, planned, people=people)
     # The layout of 3DPW has no frame rates, so they are here.
     fps = {sequence.name: FPS / every_of(settings, sequence) for sequence in planned}
     content = _as_json(settings) | {"clips": splits, "names": [sequence.name for sequence in planned], "fps": fps}
     write_settings(out / SAMPLE_FILE, content, indent=2)
+    shutil.rmtree(out / UNFINISHED, ignore_errors=True)
     return planned
+
+
+def _tell(people: PeopleSplits, source: RenderSource) -> None:
+    """Prints what is in the splits."""
+    for split, names in people.clips.items():
+        who = sorted({people.people[name] for name in names} - {""})
+        minutes = sum(len(source.clips[name]) for name in names) / FPS / 60
+        unknown = sum(not people.people[name] for name in names)
+        extra = f" and {unknown} clips of people not known" if unknown else ""
+        print(f"{split}: {len(names)} clips, {minutes:.1f} minutes; people {', '.join(who)}{extra}", file=sys.stderr)
+    if people.left_out:
+        print(
+            f"in no split, because shipped models are measured on them: {len(people.left_out)} clips", file=sys.stderr
+        )
 
 
 def _is_finished(out: Path, settings: SampleSettings) -> bool:
@@ -96,6 +129,7 @@ def _is_finished(out: Path, settings: SampleSettings) -> bool:
         return False
     found = read_settings(out / SAMPLE_FILE, out)
     check_settings(out, found, _as_json(settings), what="a sample", earlier=EARLIER_SETTINGS)
+    shutil.rmtree(out / UNFINISHED, ignore_errors=True)  # left by a run that was killed at its very end
     return True
 
 

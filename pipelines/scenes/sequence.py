@@ -2,20 +2,21 @@
 
 import os
 import shutil
+import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from glot.human.body import Body
+from glot.location import write_whole
 from pipelines.motions.motion_clip import PELVIS, MotionClip
 from pipelines.motions.random_motion import random_chain
 from pipelines.motions.variety import Variety
-from pipelines.scenes.appearance import random_clothes
-from pipelines.scenes.camera_paths import random_camera
-from pipelines.scenes.filming import imitate_detector, render_people
+from pipelines.scenes.camera_paths import camera_of
+from pipelines.scenes.filming import clothed_person, imitate_detector, render_people
 from pipelines.scenes.legacy_pickle import dump
-from pipelines.scenes.posed_person import PosedPerson, pose_person, random_betas
+from pipelines.scenes.posed_person import PosedPerson
 from pipelines.scenes.sequence_plan import PlannedSequence
 from pipelines.scenes.spec import SampleSettings
 from pipelines.scenes.threedpw_annotations import sequence_record
@@ -39,25 +40,42 @@ def render_sequence(
     out: Path, settings: SampleSettings, sequence: PlannedSequence, *, body: Body, clips: dict[str, MotionClip]
 ) -> None:
     """Renders and annotates one sequence. The settings and the sequence's index determine everything about it."""
+    start = time.process_time()
     rng = np.random.default_rng([settings.seed, 1, sequence.index])
     size = settings.image_size
     people = cast_people(rng, settings, sequence, body=body, clips=clips)
     frames = len(people[0].trans)
     fill = (0.45, settings.largest) if len(people) == 1 else (0.4, 0.7)
-    camera = random_camera(rng, people, size=size, fill=fill, highest=settings.highest_camera)
+    camera = camera_of(settings.look)(rng, people, size=size, fill=fill, highest=settings.highest_camera)
     poses2d = np.zeros((len(people), frames, 3, 18))
-    # Named after this process, because a process of a killed run may still be rendering the same sequence.
+    # Named after this process, because one of a killed run may not have ended yet.
     folder = out / UNFINISHED / f"{sequence.name}.{os.getpid()}"
+    shutil.rmtree(folder, ignore_errors=True)  # of another process with the same number
     folder.mkdir(parents=True)
-    for frame, (image, joints) in enumerate(render_people(rng, people, camera, size=size, body=body)):
+    for frame, (image, joints) in enumerate(
+        render_people(rng, people, camera, size=size, body=body, look=settings.look)
+    ):
         for person, (pixels, visibility) in enumerate(joints):
             poses2d[person, frame] = imitate_detector(pixels, visibility, rng)
         path = str(folder / f"image_{frame:05d}.jpg")
         if not cv2.imwrite(path, image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]):
             raise OSError(f"{path}: the picture could not be written; is the disk full?")
+    write_whole(_seconds_file(out, sequence), f"{time.process_time() - start:.1f}".encode())
     shutil.rmtree(image_folder(out, sequence), ignore_errors=True)
     folder.rename(image_folder(out, sequence))
     dump(sequence_record(rng, sequence.name, people, camera, poses2d), annotation_file(out, sequence))
+
+
+def _seconds_file(out: Path, sequence: PlannedSequence) -> Path:
+    return out / UNFINISHED / f"{sequence.name}.seconds"
+
+
+def seconds_of(out: Path, sequence: PlannedSequence) -> float | None:
+    """Seconds of a core that the sequence took, as long as the sample is not finished; None if nobody knows."""
+    try:
+        return float(_seconds_file(out, sequence).read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def every_of(settings: SampleSettings, sequence: PlannedSequence) -> int:
@@ -91,7 +109,7 @@ def cast_people(
                 motion, random_chain(rng, clips_of_split, first=first, frames=frames), rng
             )
         motion = MotionClip(motion.poses[::every], motion.trans[::every], motion.fps / every)
-        person = pose_person(body, motion, betas=random_betas(rng), colours=random_clothes(rng, body))
+        person = clothed_person(rng, motion, body=body, look=settings.look)
         if people:
             person = moved_beside(rng, person, people[0])
         people.append(person)

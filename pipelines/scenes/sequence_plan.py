@@ -7,9 +7,9 @@ import numpy as np
 
 from glot.errors import InputError
 from pipelines.motions.motion_clip import MotionClip
+from pipelines.scenes.people_splits import SPLITS
 from pipelines.scenes.spec import SampleSettings
 
-SPLITS = ("train", "validation", "test")
 # The shipped clips outside of train. The walks are nearly alike, so all of them are in test: nobody walks in train.
 HELD_OUT = {
     "validation": ("jump", "punch"),
@@ -61,6 +61,29 @@ def plan_sequences(settings: SampleSettings, names: list[str]) -> list[PlannedSe
             first = clips[split][order[number % len(order)]]
             name = f"{split}_{first}_{number:02d}".replace("/", "-").replace(" ", "-")
             planned.append(PlannedSequence(len(planned), name, split, first, clips[split]))
+    return planned
+
+
+def plan_bench(
+    settings: SampleSettings, splits: dict[str, tuple[str, ...]], *, lengths: dict[str, int]
+) -> list[PlannedSequence]:
+    """The sequences of a bench, 80/6/14 % in the splits.
+
+    If there are enough sequences, every clip begins one, and long clips begin more: ``lengths`` are frames.
+    """
+    counts = {"validation": round(0.06 * settings.sequences), "test": round(0.14 * settings.sequences)}
+    counts["train"] = settings.sequences - sum(counts.values())
+    planned: list[PlannedSequence] = []
+    for split in SPLITS:
+        clips, count = splits[split], max(counts[split], 1)
+        rng = np.random.default_rng([settings.seed, 3, SPLITS.index(split)])
+        firsts = [clips[i] for i in rng.permutation(len(clips))][:count]
+        ends = np.cumsum([lengths[clip] for clip in clips])
+        places = (np.arange(count - len(firsts)) + rng.random()) / max(count - len(firsts), 1) * ends[-1]
+        firsts += [clips[i] for i in np.searchsorted(ends, places, side="right")]
+        for number, first in enumerate(firsts):
+            name = f"{split}_{number:04d}_{first}".replace("/", "-").replace(" ", "-")
+            planned.append(PlannedSequence(len(planned), name, split, first, clips))
     return planned
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from glot.errors import InputError
 from glot.location import location
+from glot.people.files import open_file
 from pipelines.decoders import source_entries
 from pipelines.decoders.clips import Unit
 from pipelines.decoders.registry import DATASETS, VIDEO, load_decoder
@@ -129,6 +130,16 @@ def test_a_source_in_a_store_that_names_no_versions_is_compared(tmp_path: Path) 
     assert changed_source(root, unit) == "film.mp4"
     (root / "film.mp4").unlink()
     assert changed_source(root, unit) == "film.mp4"
+
+
+def test_the_uri_of_a_folder_is_that_folder(tmp_path: Path) -> None:
+    (tmp_path / "film #1.mp4").write_bytes(b"film")
+    for scheme in ("file", "local"):
+        root = location(f"{scheme}://{tmp_path}")
+        (unit,) = list_videos(root)
+        assert unit.sources == tuple(list_videos(tmp_path)[0].sources) and changed_source(root, unit) is None
+        with open_file(root / unit.images, unit.sources[0]) as file:
+            assert file.read() == b"film"
 
 
 def test_parts_of_files_and_boxes_elsewhere_are_no_changed_sources(tmp_path: Path) -> None:

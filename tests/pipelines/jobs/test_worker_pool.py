@@ -265,7 +265,9 @@ def test_pools_fit_the_cluster_and_grow_with_it() -> None:
     (pool,) = plan_pools(mixed, job(gpu_share=0.5), fixed=False)
     assert (pool.smallest, pool.resources["num_gpus"], pool.threads) == (4, 0.5, 2)
     gpu, cpu = plan_pools(mixed, job(devices="both"), fixed=False)
-    assert (gpu.device, cpu.device, cpu.smallest) == ("cuda", "cpu", 408)
+    assert (gpu.device, cpu.device, cpu.smallest) == ("cuda", "cpu", 400)
+    (pool,) = plan_pools(mixed[:1], job(devices="both"), fixed=True)
+    assert pool.device == "cuda", "all cores of this machine feed its GPUs"
     (pool,) = plan_pools(mixed, job(devices="cpu"), fixed=False)
     assert pool.device == "cpu"
     with pytest.raises(InputError, match="no GPU"):

@@ -92,7 +92,7 @@ def posed(body: Body, record: dict, person: int) -> tuple[np.ndarray, np.ndarray
 
 def test_layout_and_keys(sample: Path) -> None:
     assert {p.name for p in sample.iterdir()} == {
-        "imageFiles", "sequenceFiles", "README.txt", "sample.json", "contact_sheet.jpg",
+        "imageFiles", "sequenceFiles", "README.txt", "sample.json", "summary.json", "contact_sheet.jpg",
     }  # fmt: skip
     assert {p.name for p in (sample / "sequenceFiles").iterdir()} == {"train", "validation", "test"}
     assert len(records(sample)) == 2
@@ -258,7 +258,7 @@ def test_samples_made_before_some_settings_existed_are_recognised(
     old = tmp_path / "old"
     old.mkdir()
     made = json.loads((sample / "sample.json").read_text())
-    for name in ("as_recorded", "highest_camera", "largest", "every"):
+    for name in ("as_recorded", "highest_camera", "largest", "every", "look", "people"):
         del made[name]
     (old / "sample.json").write_text(json.dumps(made))
     assert len(build_sample(old, settings(motions), RenderSource(None, motions))) == 2 and len(list(old.iterdir())) == 1
@@ -375,7 +375,8 @@ def test_single_renders_for_pretraining(motions: dict[str, MotionClip], body: Bo
         ("highest_camera", float("nan")),
         ("largest", 0.1),
         ("every", (1, 0)),
-        ("every", ()),
+        ("look", "cubist"),
+        ("bench", True),
         ("motions", Path("nowhere.bvh")),
         ("body", Path("nowhere.pkl")),
         ("workers", 0),
