@@ -10,6 +10,7 @@ view         bodies and their video in a browser
 official     a checkpoint as the official code would write it
 publish      a checkpoint in half its size, to pass on
 blazepose    fetches BlazePose's networks
+info         what is installed, and what is where on this machine
 
 What every room may import.
 
@@ -17,7 +18,8 @@ cli          a typed function becomes a command
 config       recipes: what is trained, and how
 settings     fields of a configuration: what each may be, checked wherever its values come from
 errors       the error for a user's mistake
-file_lock    a lock that one process at a time holds
+file_lock    locks that end with their process
+gpus         the GPUs of this machine
 home         the folders that commands use by default
 location     folders and object stores; files that appear when they are complete
 retries      what is done when a disk or a store fails

@@ -4,6 +4,8 @@ schema           the contract: columns of a feature set, its manifest
 store            a feature set as memory-mapped arrays; batches of windows
 layout           which rows of the parts belong to which track, and where they go in the copy
 local_copy       a machine's copy of a feature set, which ``store`` maps into memory
+copy_writing     the files of such a copy
+copy_cache       all such copies of a machine: which are in use, and room for one more
 dataset_folders  the datasets in $GLOT_HOME/data, and the commands that make them
 options          command options for feature sets, and the message where a set is missing
 moments          mean and scatter matrix of features that do not fit into memory

@@ -4,7 +4,6 @@ Reading random windows from Parquet is about a hundred times too slow for traini
 copy (glot.features.local_copy). N rows, B windows, T frames, F feature size.
 """
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glot.errors import InputError
+from glot.features.copy_cache import HeldCopy, index_of
+from glot.features.copy_writing import COLUMNS
 from glot.features.layout import Track
-from glot.features.local_copy import COLUMNS, INDEX, local_copy
+from glot.features.local_copy import local_copy
 from glot.features.schema import Manifest, read_manifest
 from glot.human.crop import keypoints_to_crop
 from glot.location import cache_folder
@@ -43,23 +44,24 @@ class FeatureStore:
     has_smpl: NDArray[np.bool_]  # (N,)
     valid: NDArray[np.bool_]  # (N,)
 
-    def __init__(self, folder: Path, manifest: Manifest, copy: Path) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, copy: HeldCopy) -> None:
         self.folder = folder  # the folder of the feature set
         self.manifest = manifest
-        self.copy = copy
+        self.copy = copy.folder
+        self._held = copy  # as long as it lives, the copy is not removed
         for name in COLUMNS:
-            setattr(self, name, _load(copy / f"{name}.npy"))
-        self.features = _load(copy / "feature.npy")
-        self._file = (copy / "feature.npy").open("rb", buffering=0)
-        self.tracks = [Track(*track) for track in json.loads((copy / INDEX).read_text())["tracks"]]
+            setattr(self, name, _load(self.copy / f"{name}.npy"))
+        self.features = _load(self.copy / "feature.npy")
+        self._file = (self.copy / "feature.npy").open("rb", buffering=0)
+        self.tracks = [Track(*track) for track in index_of(self.copy)["tracks"]]
 
     @classmethod
     def open(cls, folder: Path, *, cache: Path | None = None) -> "FeatureStore":
         """The store of the feature set in ``folder``, with a local copy below ``cache`` that the first use builds.
 
         ``cache`` is glot.location.cache_folder by default. Any number of processes may open the same set at once: one
-        builds the copy, the others wait. InputError where the feature set is missing or damaged, or the copy does not
-        fit on disk.
+        builds the copy, the others wait. The copy is not removed as long as the store lives. InputError where the
+        feature set is missing or damaged, or the copy does not fit on disk; NotNowError where it does not fit now.
         """
         manifest = read_manifest(folder)
         cache = Path(cache or cache_folder()).expanduser()
