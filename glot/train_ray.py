@@ -20,13 +20,13 @@ def main(spec: TrainSpec) -> int:
     """
     spec.check_places()
 
-    from glot.training.cluster import connect
+    from glot.training.cluster import choose_device, connect
     from glot.training.driver import Unfinished, fit
     from glot.training.workers import RayWorkers
 
-    connect(workers=spec.worker_count, gpus=spec.gpus)
+    connect(workers=spec.worker_count, gpus=spec.gpus or 0)
     try:
-        metrics = fit(spec, RayWorkers(cpus_per_worker=spec.cpus_per_worker))
+        metrics = fit(choose_device(spec), RayWorkers(cpus_per_worker=None))
     except Unfinished as stopped:
         print(f"{stopped}; the same command with --resume continues it")
         return CONTINUE

@@ -24,6 +24,7 @@ from glot.features.dataset_folders import SAMPLE_FILE
 from glot.home import runs_folder
 from glot.location import write_json
 from glot.scoring.metric_names import METRICS
+from glot.training.mlflow_store import default_uri, ui_command
 
 ROOT = Path(__file__).resolve().parent.parent
 BASELINES = {"mean_pose": "mean pose", "linear_probe": "linear probe, frame by frame", "untrained": "GLoT, untrained"}
@@ -64,7 +65,7 @@ def stages(out: Path, *, workers: int) -> list[Stage]:
     """The stages of the demo in ``out``, in order. ``workers`` is the number of DDP workers."""
     data, features, train = out / "data", out / "features", out / "train"
     test_split = ["--features", str(features), "--dataset", "3dpw", "--split", "test"]
-    mlflow = f"sqlite:///{out.resolve() / 'mlflow.db'}"
+    mlflow = default_uri(out)
     return [
         Stage(
             "sample",
@@ -176,8 +177,7 @@ def show(summary: dict[str, Any], out: Path) -> None:
     pictures = sorted((out / "pictures").glob("*.png")) + sorted((out / "pictures").glob("*.mp4"))
     for picture in pictures:
         print(f"picture: {picture}")
-    mlflow = Path(sys.executable).parent / "mlflow"
-    print(f"runs and sweep: {mlflow} ui --backend-store-uri sqlite:///{out.resolve() / 'mlflow.db'}")
+    print(f"runs and sweep: {ui_command(default_uri(out))}")
     print("                then open http://127.0.0.1:5000")
 
 

@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ray import tune
 from ray.exceptions import RayError
@@ -22,7 +22,7 @@ from tuning import trial_queue
 from tuning.outcomes import BROKEN, Outcome, outcomes
 from tuning.points import Points
 from tuning.pruning import Pruner
-from tuning.shares import share_cluster
+from tuning.shares import choose_device, share_cluster
 from tuning.spec import SearchSpec
 from tuning.trial import TrialPlan, trial_function
 from tuning.trial_queue import TrialQueue
@@ -58,9 +58,9 @@ def run_trials(plan: TrialPlan, points: Points) -> TrialsEnd:
     if not trials:
         print(f"{spec.sweep_folder}: all {len(queue.over)} trials are over, nothing to do (--fresh starts a new sweep)")
         return TrialsEnd()
-    connect(workers=spec.workers if not spec.gpus_per_trial else 1, gpus=math.ceil(spec.gpus_per_trial))
+    connect(workers=spec.workers_per_trial, gpus=math.ceil(spec.gpus_per_trial or 0))
+    at_once, plan = share_cluster(replace(plan, spec=choose_device(spec)), trials)
     check_nodes(spec.features, spec.sweep_folder)
-    at_once, plan = share_cluster(plan, trials)
     # What Tune says of trials that ended, of its own files and of how it could be restored, is said in other words by
     # this program, which needs none of these files.
     for name in ("ray.tune.tune", "ray.train._internal.syncer"):

@@ -15,7 +15,7 @@ from glot.features.options import BodyOption, FeaturesOption
 from glot.home import check_job_paths, features_folder, runs_folder
 from glot.settings import check_setting
 from glot.training.feature_sets import feature_lineage
-from glot.training.mlflow_store import NONE, chosen_uri, default_uri
+from glot.training.mlflow_store import NONE, chosen_uri, database_of, default_uri
 from glot.training.spec import ExperimentOption, check_common_options
 from tuning.spaces import SPACES, Point, Space, Value, settings_of, space_named, with_values
 
@@ -77,11 +77,14 @@ class SearchSpec:
     experiment: ExperimentOption = "glot-search"
     workers_per_trial: Annotated[int, typer.Option(min=1, help="DDP workers of each trial, on CPUs.")] = 1
     gpus_per_trial: Annotated[
-        float,
+        float | None,
         typer.Option(
-            min=0, help="GPUs of each trial: a fraction of one (0.5: two trials share one), or a whole number (DDP)."
+            min=0,
+            show_default="1 if there is one, without --workers-per-trial",
+            help="GPUs of each trial: a fraction of one (0.5: two trials share one), or a whole number (DDP). 0: train "
+            "on CPUs.",
         ),
-    ] = 0.0
+    ] = None
     concurrent: Annotated[int, typer.Option(min=0, help="Number of trials at a time. 0: as many as fit.")] = 0
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the unfinished sweep in OUT; start one if there is none.")
@@ -100,16 +103,15 @@ class SearchSpec:
             ("gpus_per_trial", 0),
             ("concurrent", 0),
         ):
-            if getattr(self, name) < least:
-                raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be {least} or more")
+            if (value := getattr(self, name)) is not None and value < least:
+                raise InputError(f"--{name.replace('_', '-')} {value}: must be {least} or more")
         object.__setattr__(self, "swept", with_values(space_named(self.space), self.values))
         self._check_search()
         self._check_recipes()
-        if self.gpus_per_trial > 1 and self.gpus_per_trial != self.workers:
-            raise InputError(
-                f"--gpus-per-trial {self.gpus_per_trial:g}: give a fraction of one GPU, or a whole number of them"
-            )
-        if self.gpus_per_trial and self.workers_per_trial > 1:
+        gpus = self.gpus_per_trial or 0
+        if gpus > 1 and gpus != self.workers:
+            raise InputError(f"--gpus-per-trial {gpus:g}: give a fraction of one GPU, or a whole number of them")
+        if gpus and self.workers_per_trial > 1:
             raise InputError(
                 f"--workers-per-trial {self.workers_per_trial}: is for CPUs; leave it out with --gpus-per-trial, which "
                 "gives every GPU a worker"
@@ -179,7 +181,8 @@ class SearchSpec:
     @property
     def workers(self) -> int:
         """DDP workers of a trial. One means that the trial's own process trains."""
-        return int(self.gpus_per_trial) if self.gpus_per_trial > 1 else self.workers_per_trial
+        gpus = self.gpus_per_trial or 0
+        return int(gpus) if gpus > 1 else self.workers_per_trial
 
     @property
     def tracking_uri(self) -> str:
@@ -235,7 +238,8 @@ class ReportSpec:
             raise InputError(
                 f"--mlflow {self.mlflow}: give a URI, such as sqlite:///{self.mlflow} or http://127.0.0.1:5000"
             )
-        if self.mlflow.startswith("sqlite:///") and not Path(self.mlflow.removeprefix("sqlite:///")).is_file():
+        database = database_of(self.mlflow)
+        if database is not None and not database.is_file():
             raise InputError(
                 f"--mlflow {self.mlflow}: there is no such file; a sweep makes it, e.g. python -m tuning.search"
             )

@@ -43,7 +43,7 @@ class TrialPlan:
             features=spec.features,
             out=attempt.folder(spec.sweep_folder),
             recipe=spec.recipe,
-            gpus=0 if in_process else int(spec.gpus_per_trial),
+            gpus=0 if in_process else int(spec.gpus_per_trial or 0),
             workers=0 if in_process or spec.gpus_per_trial else spec.workers,
             settings=(*spec.settings, *settings_of(attempt.point), f"seed={attempt.seed}"),
             body=spec.body,

@@ -1,7 +1,9 @@
-"""Whether a Ray cluster can hold a run: joining the cluster, its resources, and which files its nodes see."""
+"""Whether a Ray cluster can hold a run: joining it, its GPUs and cores, and which files its nodes see."""
 
 import os
 import time
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from glot.training import ray_session  # sets the environment variables that ray reads when it is imported
@@ -9,14 +11,19 @@ from glot.training import ray_session  # sets the environment variables that ray
 # isort: split
 import ray
 import torch
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from glot.errors import InputError
+from glot.cores import available_cores
+from glot.errors import InputError, NotNowError
 from glot.location import is_remote, temporary_of
+from glot.training import nodes
+from glot.training.placement import Resources, cores_each, described, in_words, slots
+from glot.training.spec import TrainSpec
 
 NODE_SECONDS = 60.0  # how long to wait for a lost node to come back
-ANSWER_SECONDS = 15.0  # a node that has not answered after this is lost
-LOOK_SECONDS = 60.0  # how long a node may take to report which files it sees
+LOOK_SECONDS = 60.0  # how long nodes may take to report which files they see
+FREE_SECONDS = 3.0  # Ray's view of what is free is so late
+PROBE_SECONDS = 30.0  # how long a GPU may take to answer; one that is occupied does not
+GPU_SHARE = 0.001  # so little that it is free unless other work has the whole GPU
 
 
 def connect(*, workers: int, gpus: int) -> None:
@@ -27,26 +34,89 @@ def connect(*, workers: int, gpus: int) -> None:
             f"--gpus {gpus}: this machine has {present}; ask for fewer, use --workers N on CPUs, or set RAY_ADDRESS to "
             "a cluster"
         )
-    ray_session.connect(cpus=max(workers, os.cpu_count() or 1), training=True)
+    ray_session.connect(cpus=max(workers, available_cores()), training=True)
 
 
-def check_resources(*, workers: int, gpus: int, cpus_per_worker: float) -> None:
-    """InputError when the cluster can never hold the workers. Ray would wait for them forever without a message."""
-    resources = ray.cluster_resources()
-    if gpus > resources.get("GPU", 0):
-        raise InputError(
-            f"--gpus {gpus}: this cluster has {resources.get('GPU', 0):.0f}; ask for fewer, or use --workers N on CPUs"
-        )
-    if not gpus and workers * cpus_per_worker > resources.get("CPU", 0):
-        raise InputError(
-            f"--workers {workers}: this cluster has {resources.get('CPU', 0):.0f} CPU cores; ask for fewer workers"
-        )
+def choose_device(spec: TrainSpec) -> TrainSpec:
+    """The spec with a number of GPUs: one, if there is any and the user asked for neither GPUs nor workers.
+
+    A batch is small for several GPUs, so they are taken only where the user says so. Prints what is chosen.
+    """
+    if spec.gpus is not None:
+        return spec
+    gpus = 0 if spec.workers else usable_gpus()
+    if gpus:
+        print(f"training on 1 of {gpus} GPUs (--gpus N takes N of them, --gpus 0 the CPU)", flush=True)
+    return replace(spec, gpus=1 if gpus else 0)
+
+
+def usable_gpus() -> int:
+    """How many GPUs the cluster has; 0, with a line that says so, if torch does not see them on their nodes."""
+    gpus = slots(nodes.resources(), {"GPU": 1})
+    if gpus and not _torch_sees_gpu():
+        print(f"training on the CPU: Ray finds {gpus} GPUs, but torch does not; install torch's CUDA build", flush=True)
+        return 0
+    return gpus
+
+
+def _torch_sees_gpu() -> bool:
+    """Whether torch sees a GPU in a worker that has one. True where all are occupied, so that no worker can say."""
+    probe = ray.remote(num_cpus=0, num_gpus=GPU_SHARE)(torch.cuda.is_available).remote()
+    if not ray.wait([probe], timeout=PROBE_SECONDS)[0]:
+        ray.cancel(probe)
+        return True
+    return bool(ray.get(probe))
+
+
+def claim_of(*, gpus: bool, cores: float) -> Resources:
+    """What each of Ray Train's workers claims."""
+    return {"GPU": 1} if gpus else {"CPU": cores}
+
+
+def check_room(workers: int, claim: Resources) -> None:
+    """InputError when the nodes can never hold the workers. Ray would wait for them forever without a message.
+
+    A cluster that can grow is asked to; NotNowError if it has not for a long time.
+    """
+    found = nodes.grown_resources(workers, claim)
+    fit = slots(found, claim)
+    if fit >= workers:
+        return
+    option = f"--gpus {workers}" if "GPU" in claim else f"--workers {workers}"
+    room = f"{option}: the cluster has room for {fit} workers with {in_words(claim)} each ({described(found)})"
+    if nodes.can_grow():
+        raise NotNowError(f"{room}, and it has not grown; try again later, or ask for fewer")
+    raise InputError(f"{room}; ask for fewer" + (", or use --workers N on CPUs" if "GPU" in claim else ""))
+
+
+def free_cores_each(workers: int) -> int:
+    """The most cores that each of the workers can have now. Other work's cores are waited for if there are too few.
+
+    At least 1; ``check_room`` has found that they fit when nothing else runs.
+    """
+    most, patience = max(1, cores_each(nodes.resources(), workers)), time.monotonic() + FREE_SECONDS
+    while (free := cores_each(nodes.free_resources(), workers)) < most and time.monotonic() < patience:
+        time.sleep(0.2)
+    return free or most
+
+
+def say_what_waits(workers: int, claim: Resources) -> None:
+    """Prints a line if workers have to wait for what other work occupies."""
+    patience = time.monotonic() + FREE_SECONDS
+    while slots(nodes.free_resources(), claim) < workers:
+        if time.monotonic() > patience:
+            print(f"waiting for room for {workers} x {in_words(claim)}, which other work occupies", flush=True)
+            return
+        time.sleep(0.2)
 
 
 def check_nodes(features: Path, out: Path) -> None:
-    """InputError unless every node of the cluster sees the features and what this process writes to ``out``."""
-    nodes = alive_nodes()
-    if len(nodes) < 2:
+    """InputError unless every node of the cluster sees the features and what this process writes to ``out``.
+
+    All nodes are asked at the same time. NotNowError where one does not answer.
+    """
+    alive = nodes.alive_nodes()
+    if len(alive) < 2:
         return
     token = temporary_of(out / "seen-by-all")
     token.write_text("")
@@ -57,53 +127,39 @@ def check_nodes(features: Path, out: Path) -> None:
         return [place for place in places if not os.path.exists(place)]
 
     try:
-        for node in nodes:
-            unseen = ray.get(unseen_places.options(scheduling_strategy=on(node)).remote(), timeout=LOOK_SECONDS)
+        asked = {unseen_places.options(scheduling_strategy=nodes.on(node)).remote(): node for node in alive}
+        answers, silent = ray.wait(list(asked), num_returns=len(asked), timeout=LOOK_SECONDS)
+        for answer in answers:
+            where = f"the node {asked[answer]['NodeManagerAddress']}"
+            try:
+                unseen = ray.get(answer)
+            except ray.exceptions.RayError as error:
+                raise NotNowError(f"{where} cannot run anything ({str(error).splitlines()[0]})") from None
             if unseen:
                 what = f"--out {out}" if str(token) in unseen else f"--features {features}"
-                raise InputError(
-                    f"{what}: the node {node['NodeManagerAddress']} does not see it; put it on a file system that all "
-                    "nodes share"
-                )
+                raise InputError(f"{what}: {where} does not see it; put it on a file system that all nodes share")
+        if silent:
+            names = ", ".join(asked[answer]["NodeManagerAddress"] for answer in silent)
+            raise NotNowError(
+                f"after {LOOK_SECONDS:.0f} s there is no answer from {names}; are these nodes overloaded?"
+            )
     finally:
         token.unlink(missing_ok=True)
 
 
-def available_slots(wanted: int, *, gpus: bool, cpus_per_worker: float) -> int:
-    """How many of the ``wanted`` workers the cluster holds now. Waits NODE_SECONDS for a lost node to come back."""
-    deadline = time.monotonic() + NODE_SECONDS
-    while True:
-        resources = answering_resources()
-        slots = int(resources.get("GPU", 0)) if gpus else int(resources.get("CPU", 0) / cpus_per_worker + 1e-6)
-        if slots >= wanted or time.monotonic() > deadline:
-            return min(slots, wanted)
-        time.sleep(1)
+def available_slots(wanted: int, claim: Resources) -> int:
+    """How many of the ``wanted`` workers the cluster holds now, after some of them were lost.
 
-
-def answering_resources() -> dict[str, float]:
-    """The sum of the resources of the nodes that answer now. Ray counts a dead node for a while longer."""
-
-    @ray.remote(num_cpus=0, max_retries=0)
-    def answer() -> bool:
-        return True
-
-    node_of = {answer.options(scheduling_strategy=on(node)).remote(): node for node in alive_nodes()}
-    resources: dict[str, float] = {}
-    for reference in ray.wait(list(node_of), num_returns=len(node_of), timeout=ANSWER_SECONDS)[0]:
-        try:
-            ray.get(reference)
-        except ray.exceptions.RayError:
-            continue
-        for kind, amount in node_of[reference]["Resources"].items():
-            resources[kind] = resources.get(kind, 0) + amount
-    return resources
-
-
-def alive_nodes() -> list[dict]:
-    """The nodes that Ray counts as alive."""
-    return [node for node in ray.nodes() if node["Alive"]]
-
-
-def on(node: dict) -> NodeAffinitySchedulingStrategy:
-    """The strategy that runs a task on this node and nowhere else."""
-    return NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+    Waits NODE_SECONDS for a lost node to come back. A cluster that can grow is asked for the room of all workers in
+    this time; if none is left, it has GROW_SECONDS.
+    """
+    grows, begun = nodes.can_grow(), time.monotonic()
+    with ExitStack() as stack:
+        if grows:
+            stack.enter_context(nodes.asked_for(wanted, claim))
+        while True:
+            found = slots(nodes.answering_resources(), claim)
+            patience = nodes.GROW_SECONDS if grows and not found else NODE_SECONDS
+            if found >= wanted or time.monotonic() - begun > patience:
+                return min(found, wanted)
+            time.sleep(1)

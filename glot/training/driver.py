@@ -201,7 +201,6 @@ def launch(run: PreparedRun, launcher: Launcher) -> None:
         body=run.body,
         spin_regressor=spec.spin_regressor.resolve() if spec.spin_regressor else None,
         start=run.start,
-        threads=launcher.threads,
         save_every=spec.save_every,
         stop_at=run.stop_at,
     )

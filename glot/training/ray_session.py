@@ -3,15 +3,17 @@
 Importing this module sets the environment variables that ray reads when ray is imported. Only ``connect`` imports ray.
 """
 
+import json
 import logging
 import os
 import random
 import socket
 import sys
-import tempfile
 from typing import Any
 
+from glot.cores import available_cores
 from glot.errors import InputError
+from glot.library_lines import without_lines
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # report() waits for the controller to ask (every 2 s by default). Ray Train leaves print as it is.
@@ -27,7 +29,10 @@ os.environ.setdefault("RAY_DISABLE_WORKER_LOG_PREFIX", "1")  # a worker's lines 
 # What a Ray on this machine is started with. By default its workers run at nice 15, so that everything else on the
 # machine goes first, Ray's own helpers included. Nobody collects its metrics.
 LOCAL = {"RAY_worker_niceness": "0", "RAY_enable_metrics_collection": "0"}
-STDERR = 2
+# The longest path that Ray makes a socket at, below its folder, and the longest that the system takes.
+SOCKET = "/ray/session_2026-11-27_19-19-07_123456_4194304/sockets/plasma_store.1"
+LONGEST_SOCKET = (104 if sys.platform == "darwin" else 108) - 1
+SHORT_FOLDERS = ("/tmp", "/dev/shm")
 OBJECT_STORE_BYTES = 200_000_000  # enough: commands send only names and counts through it
 
 
@@ -38,30 +43,68 @@ def connect(*, cpus: int | None = None, training: bool = False) -> bool:
     on the cluster. Otherwise a new Ray is started on this machine, even if another Ray runs here. Raises InputError
     where the cluster does not answer.
 
-    ``cpus``: the cores that a new Ray offers (None: all). ``training``: this process prints the workers' output, and a
-    new Ray can run Ray Train.
+    ``cpus``: the cores that a new Ray offers (None: all that this process may use). ``training``: this process prints
+    the workers' output, and a new Ray can run Ray Train.
     """
     import ray
 
     if ray.is_initialized():
         return False
-    quiet: dict[str, Any] = {"log_to_driver": training, "logging_level": logging.ERROR}
+    options: dict[str, Any] = {"log_to_driver": training, "logging_level": logging.ERROR}
     if address := os.environ.get("RAY_ADDRESS"):
         try:
             _answers(address)
-            ray.init(**quiet)
+            if training:
+                options |= _address_for_workers(address)
+            ray.init(**options)
         except OSError as error:
             why = str(error).splitlines()[0]
             raise InputError(f"RAY_ADDRESS {address}: {why}; is it running, with this RAY_AUTH_MODE?") from None
     else:
+        choose_folder()
         print("starting a local Ray", flush=True)
         for name, value in LOCAL.items():
             os.environ.setdefault(name, value)
-        dashboard = _dashboard() if training else {"include_dashboard": False}
-        ray.init("local", num_cpus=cpus, object_store_memory=OBJECT_STORE_BYTES, **dashboard, **quiet)
+        options |= _dashboard() if training else {"include_dashboard": False}
+        ray.init("local", num_cpus=cpus or available_cores(), object_store_memory=OBJECT_STORE_BYTES, **options)
     if not training:
         _print_notice_to_nobody()
     return True
+
+
+def choose_folder() -> None:
+    """Sets RAY_TMPDIR to a short folder, where TMPDIR is too long for the sockets that Ray makes below it.
+
+    Batch systems give long ones. InputError, naming RAY_TMPDIR, where the user has to choose.
+    """
+    room = LONGEST_SOCKET - len(SOCKET)
+    given = os.environ.get("RAY_TMPDIR", "/tmp" if sys.platform == "darwin" else os.environ.get("TMPDIR", "/tmp"))
+    if len(os.fsencode(given)) <= room:
+        return
+    advice = f"is too long for the sockets of Ray; set RAY_TMPDIR to a folder of at most {room} bytes on this machine"
+    if "RAY_TMPDIR" in os.environ:
+        raise InputError(f"RAY_TMPDIR {given}: {advice}")
+    for folder in SHORT_FOLDERS:
+        place = os.path.join(folder, "ray")  # other users' Rays may be in it
+        if os.access(place if os.path.exists(place) else folder, os.W_OK | os.X_OK):
+            os.environ["RAY_TMPDIR"] = folder
+            return
+    raise InputError(f"TMPDIR {given}: {advice}")
+
+
+def _address_for_workers(address: str) -> dict[str, Any]:
+    """Arguments of ray.init that tell the processes of a cluster its address: see ``_dashboard``.
+
+    Nothing for a job that was submitted with such an address, and for Ray's client, whose processes are elsewhere.
+    """
+    from ray._private.services import canonicalize_bootstrap_address
+
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+    told = (job.get("runtime_env") or {}).get("env_vars") or {}
+    if "://" in address or {"RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"} & set(told):
+        return {}
+    # 127.0.0.1 becomes an address that other nodes know.
+    return {"runtime_env": {"env_vars": {"RAY_ADDRESS": canonicalize_bootstrap_address(address)}}}
 
 
 def _dashboard() -> dict[str, Any]:
@@ -92,7 +135,7 @@ def _print_notice_to_nobody() -> None:
     """Ray's core prints NOTICE for the first such actor of a process. Here it is an actor that is not needed.
 
     All pools of Ray Data are such actors. RAY_BACKEND_LOG_LEVEL, the only switch, would hide errors, too, and would
-    print a line about itself. What else is printed meanwhile is printed afterwards.
+    print a line about itself.
     """
     import ray
 
@@ -102,17 +145,8 @@ def _print_notice_to_nobody() -> None:
 
     remote: Any = ray.remote(num_cpus=0, max_restarts=1)(NotNeeded)
     argument = ray.put(None)
-    sys.stderr.flush()
-    terminal = os.dup(STDERR)
-    with tempfile.TemporaryFile() as printed:
-        os.dup2(printed.fileno(), STDERR)
-        try:
-            actor = remote.remote(argument)
-        finally:
-            os.dup2(terminal, STDERR)
-            os.close(terminal)
-        printed.seek(0)
-        os.write(STDERR, b"".join(line for line in printed if NOTICE.encode() not in line))
+    with without_lines(NOTICE):
+        actor = remote.remote(argument)
     ray.kill(actor)
 
 

@@ -3,7 +3,6 @@
 Nothing here imports torch, Ray or MLflow.
 """
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,7 +40,14 @@ class TrainSpec:
         ),
     ] = None
     recipe: Annotated[str, typer.Option(help=f"What to train: {', '.join(RECIPES)}.")] = "open_sample"
-    gpus: Annotated[int, typer.Option(min=0, help="Number of GPUs; each has one DDP worker (nccl).")] = 0
+    gpus: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            show_default="1 if there is one, without --workers",
+            help="Number of GPUs; each has one DDP worker (nccl). 0: train on CPUs.",
+        ),
+    ] = None
     workers: Annotated[
         int,
         typer.Option(min=0, help="Number of DDP workers on CPUs (gloo), not together with --gpus. 0: one worker."),
@@ -89,7 +95,7 @@ class TrainSpec:
                 "core"
             )
         for name in ("gpus", "workers", "save_every", "max_seconds"):
-            if getattr(self, name) < 0:
+            if (getattr(self, name) or 0) < 0:
                 raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be 0 or more")
         check_split(recipe.data, self.worker_count, parts=recipe.accumulate)
         if self.spin_regressor is not None and not self.spin_regressor.is_file():
@@ -111,11 +117,6 @@ class TrainSpec:
     def worker_count(self) -> int:
         """DDP workers: one for each GPU, or those on CPUs; one when neither is given."""
         return self.gpus or self.workers or 1
-
-    @property
-    def cpus_per_worker(self) -> int:
-        """CPU cores of this machine that each worker may use; one core for a worker with a GPU."""
-        return 1 if self.gpus else max(1, (os.cpu_count() or 1) // self.worker_count)
 
     @property
     def tracking_uri(self) -> str:

@@ -9,12 +9,12 @@ import shutil
 import traceback
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 # Before ray: this module sets the environment variables that ray reads when it is imported.
-from glot.training.cluster import available_slots, check_nodes, check_resources
+from glot.training.cluster import available_slots, check_nodes, check_room, claim_of, free_cores_each, say_what_waits
 
 # isort: split
 import ray
@@ -26,6 +26,7 @@ from glot.errors import InputError, NotNowError
 from glot.training.batch_split import describe_split
 from glot.training.failures import Tries
 from glot.training.loop import train
+from glot.training.placement import Resources
 from glot.training.spec import TrainSpec, WorkerSpec
 from glot.training.step_checkpoints import newest_step
 
@@ -35,10 +36,6 @@ RAY_FILES = "ray"  # Ray Train's own files in a run's folder
 class Launcher(Protocol):
     """How the workers of a run are started."""
 
-    @property
-    def threads(self) -> int:
-        """CPU threads of each worker."""
-
     def check_resources(self, spec: TrainSpec) -> None:
         """InputError when the resources can never be enough for the run's workers."""
 
@@ -46,7 +43,7 @@ class Launcher(Protocol):
         """InputError when a worker would not see the features or the run's folder (absolute paths)."""
 
     def run(self, spec: TrainSpec, worker: WorkerSpec) -> None:
-        """Runs the workers, and returns when all have ended. Each worker gets the same ``worker`` spec.
+        """Runs the workers, and returns when all have ended. Each gets ``worker``, with a number of CPU threads.
 
         What may pass is tried again, from the last checkpoint; if it stays, it is a NotNowError. Everything else that
         a worker raises is raised at once.
@@ -71,7 +68,7 @@ class ThisProcess:
         """Trains until the recipe's last step, or until the run's time is over."""
         if self.gpu and not torch.cuda.is_available():
             raise InputError("this node's torch sees no GPU; install its CUDA build there, or train on CPUs")
-        tries = Tries(worker.out)
+        tries, worker = Tries(worker.out), replace(worker, threads=self.threads)
         while True:
             try:
                 return train(worker, device=torch.device("cuda" if self.gpu else "cpu"), report=self.report)
@@ -84,18 +81,14 @@ class ThisProcess:
 class RayWorkers:
     """Ray Train's workers, as many as the spec asks for. Ray must be running."""
 
-    cpus_per_worker: float = 1.0  # held by a worker without a GPU
+    # Held by a worker without a GPU. None: as many whole cores as all workers can have at the start.
+    cpus_per_worker: float | None = 1.0
     callbacks: Sequence[Any] = ()  # Ray Train's; they receive the metrics of every epoch
     train: Callable[..., None] = train  # what each worker does, with the arguments of glot.training.loop.train
 
-    @property
-    def threads(self) -> int:
-        """CPU threads of each worker."""
-        return max(1, int(self.cpus_per_worker))
-
     def check_resources(self, spec: TrainSpec) -> None:
         """InputError when the cluster can never hold the workers."""
-        check_resources(workers=spec.worker_count, gpus=spec.gpus, cpus_per_worker=self.cpus_per_worker)
+        check_room(spec.worker_count, claim_of(gpus=bool(spec.gpus), cores=self.cpus_per_worker or 1))
 
     def check_nodes(self, spec: TrainSpec, features: Path, out: Path) -> None:
         """InputError when a node does not see the files. Prints how many windows of a step each worker takes."""
@@ -109,16 +102,19 @@ class RayWorkers:
         because the remaining workers share the same windows of a step.
         """
         wanted = slots = spec.worker_count
-        tries = Tries(worker.out)
+        cores = 1 if spec.gpus else self.cpus_per_worker or free_cores_each(wanted)
+        claim = claim_of(gpus=bool(spec.gpus), cores=cores)
+        tries, worker = Tries(worker.out), replace(worker, threads=max(1, int(cores)))
+        say_what_waits(wanted, claim)
         while True:
             try:
-                self._trainer(spec, worker, slots).fit()
+                self._trainer(worker, slots, claim).fit()
                 return
             except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
                 reason = tries.failed(error)
             finally:
                 shutil.rmtree(worker.out / RAY_FILES, ignore_errors=True)
-            slots = available_slots(wanted, gpus=bool(spec.gpus), cpus_per_worker=self.cpus_per_worker)
+            slots = available_slots(wanted, claim)
             if not slots:
                 raise NotNowError(
                     f"{worker.out}: no node is left to train on; continue with --resume when there is one"
@@ -128,14 +124,14 @@ class RayWorkers:
                 flush=True,
             )
 
-    def _trainer(self, spec: TrainSpec, worker: WorkerSpec, slots: int) -> TorchTrainer:
+    def _trainer(self, worker: WorkerSpec, slots: int, claim: Resources) -> TorchTrainer:
         return TorchTrainer(
             ray_worker,
             train_loop_config={"worker": worker, "train": self.train},
             scaling_config=ray.train.ScalingConfig(
                 num_workers=slots,
-                use_gpu=bool(spec.gpus),
-                resources_per_worker=None if spec.gpus else {"CPU": self.cpus_per_worker},
+                use_gpu="GPU" in claim,
+                resources_per_worker=dict(claim),
             ),
             run_config=ray.train.RunConfig(
                 name=f"ray-{uuid.uuid4().hex[:8]}",  # a new name, because Ray resumes a run whose name it knows

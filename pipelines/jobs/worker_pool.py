@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from glot.errors import InputError, NotNowError
+from glot.training.placement import slots
 from glot.training.ray_session import connect
 from pipelines.jobs.bookkeeper import NOT_NOW, OURS, USERS, Bookkeeper, Log, Stop, Summary
 from pipelines.jobs.job_progress import Counts, Display, say
@@ -73,7 +74,7 @@ def run_pool(job: PoolJob) -> Summary:
     import ray
 
     pools = plan_pools(ray.nodes(), job, fixed=not os.environ.get("RAY_ADDRESS"))
-    _say_what_waits(ray, pools)
+    _say_what_waits(pools)
     # The driver's node stays as long as the job, so the books are kept there. They claim no CPU.
     here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
         ray.get_runtime_context().get_node_id(), soft=False
@@ -158,36 +159,45 @@ def plan_pools(nodes: Sequence[Mapping[str, Any]], job: PoolJob, *, fixed: bool)
     alive = [node["Resources"] for node in nodes if node["Alive"]]
     cpus, gpus = (int(sum(node.get(kind, 0) for node in alive)) for kind in ("CPU", "GPU"))
     on_gpus = job.devices in ("gpu", "both") or (job.devices == "auto" and gpus > 0)
-    gpu_slots = int(gpus / job.gpu_share)
     if on_gpus and fixed and not gpus:
         raise InputError(f"--devices {job.devices}: this machine has no GPU that Ray can see; leave it out")
     pools = []
     if on_gpus:
-        pools.append(_gpu_pool(alive, job, gpu_slots))
+        gpu_claim, gpu_slots = _gpu_claim(alive, job.gpu_share)
+        pools.append(_pool("gpu", job, gpu_slots, gpu_claim, max(1, int(gpu_claim["num_cpus"] / CPU_OF_A_WORKER))))
     if not on_gpus:
         pools.append(_cpu_pool(alive, job))
     elif job.devices == "both" and not (fixed and all(node.get("GPU") for node in alive)):
         others = [node for node in alive if not node.get("GPU")]
         pools.append(_cpu_pool(others, job)._replace(place={"label_selector": _without_gpu(nodes)}))
-    slots = gpu_slots if on_gpus else cpus
-    if fixed and job.workers > slots and len(pools) == 1:
-        have = f"{gpus} GPUs" if on_gpus else f"{cpus} CPUs"
+    most = gpu_slots if on_gpus else cpus
+    if fixed and job.workers > most and len(pools) == 1:
+        have = f"{gpus} GPUs and {cpus} CPUs" if on_gpus else f"{cpus} CPUs"
         raise InputError(
-            f"--workers {job.workers}: this machine has {have}, so at most {slots} workers; 0 uses all of them"
+            f"--workers {job.workers}: this machine has {have}, so at most {most} workers; 0 uses all of them"
         )
     return pools
 
 
-def _gpu_pool(alive: Sequence[Mapping[str, float]], job: PoolJob, slots: int) -> Pool:
-    """Reading pictures takes most of the time beside a GPU, so each worker gets its share of the cores of its node."""
-    shares = [node.get("CPU", 0) * job.gpu_share / node["GPU"] for node in alive if node.get("GPU")]
-    share = max(1, int(min(shares, default=1)))
-    return _pool("gpu", job, slots, {"num_cpus": share * CPU_OF_A_WORKER, "num_gpus": job.gpu_share}, share)
+def _gpu_claim(alive: Sequence[Mapping[str, float]], gpu_share: float) -> tuple[dict[str, float], int]:
+    """What a worker with a GPU claims, and how many of them fit.
+
+    Reading pictures takes most of the time beside a GPU, so each worker gets its share of the cores of its node.
+    """
+    shares = [node.get("CPU", 0) * gpu_share / node["GPU"] for node in alive if node.get("GPU")]
+    cores = max(1, int(min(shares, default=1)))
+    claim = {"num_cpus": cores * CPU_OF_A_WORKER, "num_gpus": gpu_share}
+    return claim, slots(alive, _named(claim))
+
+
+def _named(claim: Mapping[str, float]) -> dict[str, float]:
+    """A claim by the names of resources: {"CPU": 0.9}."""
+    return {kind: claim[f"num_{kind.lower()}s"] for kind in ("CPU", "GPU") if claim[f"num_{kind.lower()}s"]}
 
 
 def _cpu_pool(alive: Sequence[Mapping[str, float]], job: PoolJob) -> Pool:
-    slots = sum(min(int(node.get("CPU", 0)), int(node.get("CPU", 0) // CPU_OF_A_WORKER)) for node in alive)
-    return _pool("cpu", job, slots, {"num_cpus": CPU_OF_A_WORKER, "num_gpus": 0}, 1)
+    claim = {"num_cpus": CPU_OF_A_WORKER, "num_gpus": 0}
+    return _pool("cpu", job, slots(alive, {"CPU": 1}), claim, 1)
 
 
 def _without_gpu(nodes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -202,10 +212,10 @@ def _without_gpu(nodes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return {ACCELERATOR: f"!in({','.join(sorted((known | here) - {''}))})"}
 
 
-def _pool(name: str, job: PoolJob, slots: int, resources: dict[str, float], threads: int) -> Pool:
+def _pool(name: str, job: PoolJob, fit: int, resources: dict[str, float], threads: int) -> Pool:
     largest = min(job.workers or MOST_WORKERS, max(len(job.tasks), 1))
     # The workers that the cluster can hold now begin together. Those of a pool of fixed size would never grow.
-    return Pool(name, min(max(slots, 1), largest), largest, resources, threads)
+    return Pool(name, min(max(fit, 1), largest), largest, resources, threads)
 
 
 def tasks_of(frames: Sequence[int], slots: int) -> Iterator[range]:
@@ -230,21 +240,18 @@ def slots_of(nodes: Iterable[Mapping[str, Any]]) -> int:
     return max(16, int(sum(node["Resources"].get("CPU", 0) for node in nodes if node["Alive"])))
 
 
-def _say_what_waits(ray: Any, pools: Sequence[Pool]) -> None:
+def _say_what_waits(pools: Sequence[Pool]) -> None:
     """Prints a line if the first workers of a pool must wait."""
+    from glot.training.nodes import free_resources
+
     for pool in pools:
-        needed = {kind: pool.smallest * pool.resources[f"num_{kind.lower()}s"] for kind in ("CPU", "GPU")}
         patience = time.monotonic() + RELEASE_SECONDS
-        while not (enough := _are_free(ray, needed)) and time.monotonic() < patience:
+        claim = _named(pool.resources)
+        while (free := slots(free_resources(), claim)) < pool.smallest and time.monotonic() < patience:
             time.sleep(0.2)
-        if not enough:
+        if free < pool.smallest:
             workers = f"{pool.smallest} workers need" if pool.smallest > 1 else "a worker needs"
             say(f"waiting for CPUs or GPUs that {workers}: other work occupies them, or the cluster is still small")
-
-
-def _are_free(ray: Any, needed: Mapping[str, float]) -> bool:
-    free = ray.available_resources()
-    return all(free.get(kind, 0) >= count for kind, count in needed.items())
 
 
 class LazySession:

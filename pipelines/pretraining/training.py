@@ -1,7 +1,6 @@
 """The options of pretrain_backbone in, weights of a ResNet-50 out: renders, recipe, and the training loop."""
 
 import math
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from glot.cores import available_cores
 from glot.errors import InputError
 from glot.features.backbones.backbone import Backbone, load_backbone
 from glot.human.crop import CROP_SIZE
@@ -32,7 +32,7 @@ def pretrain(spec: PretrainSpec) -> PretrainingRun:
     if spec.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch finds no GPU on this machine; give cpu")
     start = load_backbone(weights=spec.start) if spec.start else None
-    workers = spec.workers or len(os.sched_getaffinity(0))
+    workers = spec.workers or available_cores()
     renders = _render(spec, workers=workers)
     run = PretrainingRun(spec.out, recipe_for(spec, start), device=torch.device(spec.device))
     if start:

@@ -5,7 +5,6 @@ sequences. So a file with its final name is whole, and the same command continue
 """
 
 import json
-import os
 import shutil
 import sys
 from dataclasses import asdict
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from glot import cli
+from glot.cores import available_cores
 from glot.features.dataset_folders import SAMPLE_FILE
 from glot.human.body import load_body
 from glot.location import write_whole
@@ -63,7 +63,7 @@ def make_sample(spec: MakeSampleSpec) -> Sample:
     settings = SampleSettings.of(
         spec, motions=hash_of_clips(clips), body=load_body(spec.body).file_hash, people=people.hash if people else ""
     )
-    workers = spec.workers or len(os.sched_getaffinity(0))
+    workers = spec.workers or available_cores()
     sequences = build_sample(spec.out, settings, RenderSource(spec.body, clips), workers=workers, people=people)
     pictures = sum(1 for sequence in sequences for _ in image_folder(spec.out, sequence).glob("*.jpg"))
     return Sample(sequences, pictures)

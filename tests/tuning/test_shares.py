@@ -5,15 +5,18 @@ from typing import Any
 
 import pytest
 
-from glot.errors import InputError
+from glot.errors import InputError, NotNowError
+from glot.training import nodes as cluster_nodes
 from tuning import shares
-from tuning.shares import share_cluster
+from tuning.shares import choose_device, share_cluster
 from tuning.spec import SearchSpec
 from tuning.trial import CPU_SHARE, TrialPlan
 
 
 def shared(monkeypatch: pytest.MonkeyPatch, nodes: list[dict[str, float]], trials: int = 20, **options: Any) -> Any:
-    monkeypatch.setattr(shares, "alive_nodes", lambda: [{"Resources": node} for node in nodes])
+    monkeypatch.setattr(cluster_nodes, "resources", lambda: nodes)
+    monkeypatch.setattr(shares, "can_grow", lambda: False)
+    monkeypatch.setattr(cluster_nodes, "can_grow", lambda: False)
     spec = SearchSpec(features=Path("f"), out=Path("o"), **options)
     return share_cluster(TrialPlan(spec, parent=""), trials)
 
@@ -48,3 +51,52 @@ def test_workers_of_a_trial_may_be_on_different_nodes_but_each_is_on_one(monkeyp
     assert CPU_SHARE < 1
     assert shared(monkeypatch, [{"CPU": 4, "GPU": 3}, {"CPU": 4, "GPU": 3}], gpus_per_trial=2)[0] == 3
     assert shared(monkeypatch, [{"CPU": 4, "GPU": 1}, {"CPU": 1, "GPU": 2}], gpus_per_trial=0.5)[0] == 3
+    assert shared(monkeypatch, [{"CPU": 16, "GPU": 2}], gpus_per_trial=0.6)[0] == 2  # a part of a GPU is on one
+
+
+@pytest.mark.parametrize(("concurrent", "workers", "asked"), [(0, 1, 1), (6, 1, 6), (3, 2, 6), (50, 1, 20)])
+def test_a_cluster_at_zero_nodes_is_asked_for_as_many_trials_as_the_user_wants(
+    monkeypatch: pytest.MonkeyPatch, concurrent: int, workers: int, asked: int
+) -> None:
+    asking: list[int] = []
+
+    def grown(count: int, claim: Any) -> list[dict[str, float]]:
+        asking.append(count)
+        return [{"CPU": 0}] + [{"CPU": 8}] * count
+
+    monkeypatch.setattr(shares, "grown_resources", grown)
+    spec = SearchSpec(features=Path("f"), out=Path("o"), concurrent=concurrent, workers_per_trial=workers)
+    at_once, plan = share_cluster(TrialPlan(spec, parent=""), 20)
+    assert asking == [asked] and at_once == min(concurrent or 8, 20)
+    assert plan.cpus == (8 if concurrent and workers == 1 else 1)
+
+
+def test_a_cluster_that_does_not_grow_in_time_is_not_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shares, "grown_resources", lambda count, claim: [{"CPU": 0}])
+    monkeypatch.setattr(shares, "can_grow", lambda: True)
+    spec = SearchSpec(features=Path("f"), out=Path("o"))
+    with pytest.raises(NotNowError, match="a trial needs 1 core, and the cluster has 0 CPU cores .* has not grown"):
+        share_cluster(TrialPlan(spec, parent=""), 20)
+
+
+@pytest.mark.parametrize(
+    ("options", "gpus", "chosen", "said"),
+    [
+        ({}, 4, 1.0, "each trial trains on 1 of 4 GPUs (--gpus-per-trial 0: on CPUs)\n"),
+        ({}, 0, 0.0, ""),
+        ({"gpus_per_trial": 0.0}, 4, 0.0, ""),
+        ({"gpus_per_trial": 0.5}, 4, 0.5, ""),
+        ({"workers_per_trial": 2}, 4, 0.0, ""),
+    ],
+)
+def test_a_gpu_is_taken_where_the_user_says_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: dict[str, Any],
+    gpus: int,
+    chosen: float,
+    said: str,
+) -> None:
+    monkeypatch.setattr(shares, "usable_gpus", lambda: gpus)
+    spec = SearchSpec(features=Path("f"), out=Path("o"), **options)
+    assert choose_device(spec).gpus_per_trial == chosen and capsys.readouterr().out == said

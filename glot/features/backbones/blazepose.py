@@ -15,6 +15,7 @@ from flatbuffers import Builder
 from numpy.typing import NDArray
 
 from glot.features.backbones.blazepose_files import DETECTION_FILE, LANDMARK_FILE, SHA256, network_file
+from glot.library_lines import without_lines
 
 LANDMARK_SIZE = 256  # px, side of the crops that the landmark network takes
 LANDMARKS = 33
@@ -32,6 +33,7 @@ FEATURES = 5 * POINTS + 3 * POINTS
 # and y from the middle of the crop, logits divided by 10.
 UNITS = np.array([1 / 128, 1 / 128, 1 / 128, 0.1, 0.1], np.float32)
 ORIGIN = np.array([1, 1, 0, 0, 0], np.float32)
+NOTICE = "XNNPACK delegate"  # what LiteRT prints about the way in which a network runs
 FEATURE_RULE = "x/128-1 y/128-1 z/128 logits/10; 4 x metres"
 
 
@@ -129,8 +131,9 @@ class Network:
     """
 
     def __init__(self, content: bytes, outputs: tuple[int, ...], *, threads: int) -> None:
-        self._interpreter = Interpreter(model_content=cut(content, outputs), num_threads=threads)
-        self._interpreter.allocate_tensors()
+        with without_lines(NOTICE):
+            self._interpreter = Interpreter(model_content=cut(content, outputs), num_threads=threads)
+            self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._outputs = [details["index"] for details in self._interpreter.get_output_details()]
 

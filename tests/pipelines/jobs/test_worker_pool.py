@@ -270,6 +270,11 @@ def test_pools_fit_the_cluster_and_grow_with_it() -> None:
     assert pool.device == "cuda", "all cores of this machine feed its GPUs"
     (pool,) = plan_pools(mixed, job(devices="cpu"), fixed=False)
     assert pool.device == "cpu"
+    # Ray Data waits for the smallest number: a part of a GPU is on one of them, and a core is claimed, too.
+    (pool,) = plan_pools([node(CPU=8.0, GPU=2.0)], job(gpu_share=0.6), fixed=True)
+    assert pool.smallest == 2
+    (pool,) = plan_pools([node(CPU=2.0, GPU=4.0), node(CPU=0.0, GPU=1.0)], job(), fixed=False)
+    assert pool.smallest == 2
     with pytest.raises(InputError, match="no GPU"):
         plan_pools([node(CPU=2.0)], job(devices="gpu"), fixed=True)
     with pytest.raises(InputError, match="--workers 3: this machine has 2 CPUs"):
