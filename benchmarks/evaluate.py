@@ -11,7 +11,7 @@ from typing import Annotated
 import torch
 import typer
 from figures import OUT, write_figures
-from plain import PlainBody, evaluate, models
+from plain import PlainBody, evaluate, models, with_plain_dropout
 from timing import median_seconds
 
 from glot import cli
@@ -41,7 +41,8 @@ def main(
     """Time the 14 joints of the middle frames of windows one frame apart, after a check that both agree."""
     config = ModelConfig()
     body, plain_body, model = models(config, threads=threads)
-    sliding = SlidingGLoT(model.eval())
+    plain_model = with_plain_dropout(model.eval())
+    sliding = SlidingGLoT(model)
 
     figures: dict[str, float] = {"threads": threads}
     with torch.inference_mode():
@@ -49,7 +50,7 @@ def main(
             rows = torch.randn(batch + config.frames - 1, config.feature_size)
             windows = rows.unfold(0, config.frames, 1).transpose(1, 2).contiguous()
             ways: dict[str, Callable[[], torch.Tensor]] = {
-                "plain": partial(plain, model, plain_body, windows),
+                "plain": partial(plain, plain_model, plain_body, windows),
                 "ours": partial(ours, sliding, body, rows),
             }
             difference = float((ways["plain"]() - ways["ours"]()).abs().max())

@@ -2,19 +2,23 @@
 
 Whole windows go through every layer, [feature, estimate] goes three times through the iterative regressor, each joint
 has a small layer in kinematic order, and smplx computes all vertices of the body for a few joints, for both branches.
+Dropout is torch's.
 """
 
+import copy
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from smplx.lbs import lbs
-from torch import Tensor
+from torch import Tensor, nn
 
 from glot.config import ModelConfig
 from glot.human.body import Body, load_body
 from glot.human.body_files import OPEN_BODY
+from glot.models.blocks import Block, Dropout, DropPath
 from glot.models.glot import GLoT, GLoTOutput
 from glot.models.local_branch import ANCESTORS, KinematicRegressor
 from glot.models.smpl_params import SMPLParams, split_estimate, to_params
@@ -73,8 +77,44 @@ class PlainBody:
         return torch.einsum("bvc,jv->bjc", vertices, self.body.regressors[-17:])[:, self.body.from_h36m]
 
 
+class PlainDropPath(nn.Module):
+    """Computes the branches of all samples, and multiplies those that are dropped by 0."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, branch: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return branch
+        return branch * (branch.new_empty(len(branch), 1, 1).bernoulli_(1 - self.rate) / (1 - self.rate))
+
+
+def with_plain_dropout(model: GLoT) -> GLoT:
+    """A copy of the model, for ``forward``: its dropout and its drop-path are plain ones."""
+    model = copy.deepcopy(model)
+    for name, module in list(model.named_modules()):
+        if isinstance(module, Dropout):
+            model.set_submodule(name, nn.Dropout(module.rate))
+        if isinstance(module, DropPath):
+            model.set_submodule(name, PlainDropPath(module.rate))
+    return model
+
+
+def transform(block: nn.Module, tokens: Tensor) -> Tensor:
+    """A transformer block, for all tokens."""
+    assert isinstance(block, Block)
+    drop, path = block.dropout, block.drop_path
+    tokens = tokens + path(drop(block.attn(block.norm1(tokens))))
+    hidden = drop(F.gelu(block.fc1(block.norm2(tokens))))
+    return tokens + path(drop(block.fc2(hidden)))
+
+
 def forward(model: GLoT, features: Tensor, noise: Tensor | None, *, frames: slice) -> GLoTOutput:
-    """features (B, T, F) -> both branches. The local branch (in evaluation, both) has outputs for ``frames``."""
+    """features (B, T, F) -> both branches. The local branch (in evaluation, both) has outputs for ``frames``.
+
+    The model is one of ``with_plain_dropout``.
+    """
     motion, correction, mean = model.motion, model.correction, model.mean
     assert correction is not None and isinstance(correction.regressor, KinematicRegressor)
     batch, length = features.shape[:2]
@@ -85,7 +125,7 @@ def forward(model: GLoT, features: Tensor, noise: Tensor | None, *, frames: slic
         mask = ~mask.scatter(1, keep, True)
         tokens = tokens.gather(1, keep[..., None].expand(-1, -1, tokens.shape[-1]))
     for block in motion.blocks:
-        tokens = block(tokens)
+        tokens = transform(block, tokens)
     memory = motion.norm(tokens)
     hidden = motion.narrow(memory)
     if noise is not None:
@@ -93,7 +133,7 @@ def forward(model: GLoT, features: Tensor, noise: Tensor | None, *, frames: slic
         hidden = filled.scatter(1, keep[..., None].expand_as(hidden), hidden)
     hidden = motion.decoder_positions(hidden)
     for block in motion.decoder_blocks:
-        hidden = block(hidden)
+        hidden = transform(block, hidden)
     widened = motion.widen(motion.decoder_norm(hidden))
     everything = iterate(model, widened if noise is not None else widened[:, frames])
     middle = everything[:, frames] if noise is not None else everything
@@ -101,7 +141,7 @@ def forward(model: GLoT, features: Tensor, noise: Tensor | None, *, frames: slic
     first = length // 2 - correction.nearby
     near = correction.positions(correction.project(features[:, first : first + 2 * correction.nearby + 1]))
     for block in correction.blocks:
-        near = block(near)
+        near = transform(block, near)
     queries = correction.norm(near)[:, frames.start - first : frames.stop - first]
     found = correction.attend(queries, correction.project_memory(memory))
     return GLoTOutput(to_params(everything), to_params(correct(correction.regressor, found, middle.detach())), mask)
@@ -120,8 +160,8 @@ def iterate(model: GLoT, features: Tensor) -> Tensor:
 def correct(regressor: KinematicRegressor, tokens: Tensor, estimate: Tensor) -> Tensor:
     """The kinematic regressor, joint by joint: (B, K, C), (B, K, 157) -> (B, K, 157)."""
     pose, shape, cam = split_estimate(estimate)
-    shape_feature = regressor.dropout(regressor.fc_shape(torch.cat((tokens, shape), dim=-1)))
     pose_feature = regressor.dropout(regressor.fc_pose(torch.cat((tokens, pose), dim=-1)))
+    shape_feature = regressor.dropout(regressor.fc_shape(torch.cat((tokens, shape), dim=-1)))
     turns: list[Tensor] = []
     for joint, chain in enumerate(ANCESTORS):
         start = joint if regressor.official_slices else 6 * joint

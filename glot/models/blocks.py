@@ -3,6 +3,8 @@
 Dropouts and drop-paths sit where the official code has them.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from glot.config import ModelConfig
 
 EVERY = slice(None)
+LEVELS = 65_536  # of 16 random bits
 
 
 class Positions(nn.Module):
@@ -41,14 +44,25 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
         self.fc1 = nn.Linear(width, width * config.mlp_ratio)
         self.fc2 = nn.Linear(width * config.mlp_ratio, width)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, tokens: Tensor, queries: slice = EVERY) -> Tensor:
         """tokens (B, N, C) -> the K tokens of ``queries`` (B, K, C); they attend to all N."""
-        tokens = tokens[:, queries] + self.drop_path(self.dropout(self.attn(self.norm1(tokens), queries)))
+        return self.transform(self.attend(tokens, queries))
+
+    def attend(self, tokens: Tensor, queries: slice = EVERY) -> Tensor:
+        """The first half: tokens (B, N, C) -> the K tokens of ``queries`` (B, K, C) with what they attend to added."""
+        return self.drop_path(tokens, lambda some: self.dropout(self.attn(self.norm1(some), queries)), queries)
+
+    def transform(self, tokens: Tensor) -> Tensor:
+        """The second half, (..., C) -> (..., C): every token by itself."""
+        return self.drop_path(tokens, self.feed_forward)
+
+    def feed_forward(self, tokens: Tensor) -> Tensor:
+        """(..., C) -> (..., C), what the second half adds."""
         hidden = self.dropout(F.gelu(self.fc1(self.norm2(tokens))))
-        return tokens + self.drop_path(self.dropout(self.fc2(hidden)))
+        return self.dropout(self.fc2(hidden))
 
 
 class SelfAttention(nn.Module):
@@ -66,9 +80,10 @@ class SelfAttention(nn.Module):
             query, key, value = self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         else:
             width = tokens.shape[-1]
-            query = F.linear(tokens[:, queries], self.qkv.weight[:width], self.qkv.bias[:width])
+            weights, biases = (values.split((width, 2 * width)) for values in (self.qkv.weight, self.qkv.bias))
+            query = F.linear(tokens[:, queries], weights[0], biases[0])
             query = query.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            key_value = F.linear(tokens, self.qkv.weight[width:], self.qkv.bias[width:])
+            key_value = F.linear(tokens, weights[1], biases[1])
             key, value = key_value.unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
         return self.proj(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(-2))
 
@@ -90,6 +105,33 @@ class CrossAttention(nn.Module):
         return self.proj(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(-2))
 
 
+class Dropout(nn.Module):
+    """In training, sets each number to 0 with probability ``rate`` and scales up those that stay; as nn.Dropout.
+
+    nn.Dropout spends most of its time on a CPU on drawing. Here, a number costs 16 random bits, so that the probability
+    is a multiple of 1 / 65,536. The mean stays exact.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, values: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return values
+        if not _eager_on_cpu(values):
+            return F.dropout(values, self.rate)
+        return values * self.factors(values)
+
+    def factors(self, values: Tensor) -> Tensor:
+        """What the values are multiplied by: 0, or a number above 1."""
+        dropped = min(round(self.rate * LEVELS), LEVELS - 1)  # of the LEVELS values of 16 bits, the lowest
+        words = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        bits = words.view(torch.int16)[: values.numel()].view(values.shape)
+        scale = values.new_tensor(LEVELS / (LEVELS - dropped))
+        return torch.where(bits >= dropped - LEVELS // 2, scale, torch.zeros_like(scale))
+
+
 class DropPath(nn.Module):
     """Stochastic depth: drops a sample's residual branch with probability ``rate`` and scales up those that stay."""
 
@@ -97,8 +139,23 @@ class DropPath(nn.Module):
         super().__init__()
         self.rate = rate
 
-    def forward(self, branch: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, branch: Callable[[Tensor], Tensor], queries: slice = EVERY) -> Tensor:
+        """tokens (B, N, C), and a branch of them that has the K tokens of ``queries`` -> their sum (B, K, C)."""
         if not self.training or self.rate == 0:
-            return branch
-        keep = 1 - self.rate
-        return branch * (branch.new_empty(len(branch), 1, 1).bernoulli_(keep) / keep)
+            return tokens[:, queries] + branch(tokens)
+        kept = self.kept(tokens)
+        if not _eager_on_cpu(tokens):
+            return tokens[:, queries] + branch(tokens) * (kept[:, None, None] / (1 - self.rate))
+        # Branches that are dropped are not computed.
+        rows = kept.nonzero().squeeze(1)
+        change = branch(tokens.index_select(0, rows)).to(tokens.dtype)
+        return tokens[:, queries].index_add(0, rows, change, alpha=1 / (1 - self.rate))
+
+    def kept(self, tokens: Tensor) -> Tensor:
+        """(B,) 1 for the samples whose branch stays, else 0."""
+        return tokens.new_empty(len(tokens)).bernoulli_(1 - self.rate)
+
+
+def _eager_on_cpu(values: Tensor) -> bool:
+    """Whether it is cheap that the shapes of intermediate values depend on random numbers."""
+    return values.device.type == "cpu" and not torch.compiler.is_compiling()

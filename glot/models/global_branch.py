@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glot.config import ModelConfig
-from glot.models.blocks import Block, Positions
+from glot.models.blocks import Block, Dropout, Positions
 from glot.models.smpl_params import CAM, ESTIMATE, POSE, SHAPE
 
 
@@ -38,11 +38,14 @@ class GlobalMotion(nn.Module):
         self.decoder_norm = nn.LayerNorm(narrow, eps=1e-6)
         self.widen = nn.Linear(narrow, config.feature_size)
 
-    def forward(self, features: Tensor, mean: Tensor, mask_noise: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, features: Tensor, mean: Tensor, mask_noise: Tensor | None, rows: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """features (B, T, F) -> memory (B, kept, C), states (B, T, decoder_width), mask (B, T): True for masked frames.
 
         The mask token is computed from ``mean`` (157,). In training, ``mask_noise`` (B, T) decides which frames are
         masked (see ``choose``); random noise is drawn if it is None. In evaluation no frame is masked, and kept = T.
+        With ``rows`` (R,), only the states (R, decoder_width) of these frames are returned, of the B x T frames.
         """
         batch, frames = features.shape[:2]
         mask = torch.zeros(batch, frames, dtype=torch.bool, device=features.device)
@@ -62,9 +65,14 @@ class GlobalMotion(nn.Module):
             filled = self.token(mean).to(states.dtype).expand(batch, frames, -1)
             states = filled.scatter(1, keep[..., None].expand_as(states), states)
         states = self.decoder_positions(states)
-        for block in self.decoder_blocks:
+        for block in self.decoder_blocks[:-1]:
             states = block(states)
-        return memory, self.decoder_norm(states), mask
+        last = self.decoder_blocks[-1]
+        assert isinstance(last, Block)
+        states = last.attend(states)
+        if rows is not None:
+            states = states.flatten(0, 1).index_select(0, rows)
+        return memory, self.decoder_norm(last.transform(states)), mask
 
     def choose(self, mask_noise: Tensor) -> tuple[Tensor, Tensor]:
         """mask_noise (B, T) -> the frames with the least noise, which are kept (B, kept), and the mask (B, T)."""
@@ -111,23 +119,23 @@ class IterativeRegressor(nn.Module):
         super().__init__()
         self.iterations = config.iterations
         self.fc1 = nn.Linear(config.feature_size + ESTIMATE, config.hidden)
-        self.dropout = nn.Dropout(config.regressor_dropout)
+        self.dropout = Dropout(config.regressor_dropout)
         self.pose = nn.Linear(config.hidden, POSE)
         self.shape = nn.Linear(config.hidden, SHAPE)
         self.cam = nn.Linear(config.hidden, CAM)
 
     def forward(self, states: Tensor, mean: Tensor, widen: nn.Linear) -> Tensor:
-        """states (B, T, decoder_width), which ``widen`` turns into features (B, T, F) -> estimate (B, T, 157)."""
+        """states (..., decoder_width), which ``widen`` turns into features (..., F) -> estimates (..., 157)."""
         # The result is that of fc1 over [widen(states), estimate]. The feature's part of fc1 is computed once, because
         # it does not change between iterations. ``widen`` and this part are both linear, so they are merged into one
         # layer, which takes a quarter of the time.
-        from_feature = self.fc1.weight[:, :-ESTIMATE]
+        from_feature, from_estimate = self.fc1.weight.split((self.fc1.in_features - ESTIMATE, ESTIMATE), dim=1)
         bias = self.fc1.bias + from_feature @ widen.bias
         constant = F.linear(states, from_feature @ widen.weight, bias)
         weight = torch.cat((self.pose.weight, self.shape.weight, self.cam.weight))
         bias = torch.cat((self.pose.bias, self.shape.bias, self.cam.bias))
-        estimate = mean.expand(*states.shape[:-1], ESTIMATE)
+        estimate = mean  # the same for every frame
         for _ in range(self.iterations):
-            update = self.dropout(constant + F.linear(estimate, self.fc1.weight[:, -ESTIMATE:]))
+            update = self.dropout(constant + F.linear(estimate, from_estimate))
             estimate = estimate + F.linear(update, weight, bias)
         return estimate

@@ -50,18 +50,29 @@ class GLoT(nn.Module):
         pose, shape, cam = split_estimate(mean)
         return cls(config, mean_pose=pose, mean_shape=shape, mean_cam=cam)
 
-    def forward(self, features: Tensor, mask_noise: Tensor | None = None) -> GLoTOutput:
+    def forward(self, features: Tensor, mask_noise: Tensor | None = None, needed: Tensor | None = None) -> GLoTOutput:
         """features (B, T, F) -> GLoTOutput. ValueError for features of another shape.
 
         In training, the frames with the largest ``mask_noise`` (B, T) are hidden from the encoder. Random noise is
-        drawn if it is None.
+        drawn if it is None. ``needed`` (B, T) bool saves time: the global estimate of other frames is the mean body,
+        without a gradient. The frames of ``output.local`` are needed in any case.
         """
         self._check(features)
-        memory, states, mask = self.motion(features, self.mean, mask_noise)
-        estimate = self.iterative(states, self.mean, self.motion.widen)  # (B, T, 157)
+        rows = None if needed is None else self._rows(needed)
+        memory, states, mask = self.motion(features, self.mean, mask_noise, rows)
+        estimate = self.iterative(states, self.mean, self.motion.widen)  # (B, T, 157), or (R, 157)
+        if rows is not None:
+            everywhere = self.mean.to(estimate.dtype).expand(mask.numel(), -1)
+            estimate = everywhere.index_copy(0, rows, estimate).unflatten(0, mask.shape)
         middle = estimate[:, self.middle_frames]
         refined = middle if self.correction is None else self.correction(features, memory, middle, self.middle_frames)
         return GLoTOutput(to_params(estimate), to_params(refined), mask, self.correction is not None)
+
+    def _rows(self, needed: Tensor) -> Tensor:
+        """(R,): which of the B x T frames are needed, the middle ones included."""
+        needed = needed.clone()
+        needed[:, self.middle_frames] = True
+        return needed.flatten().nonzero().squeeze(1)
 
     def middle(self, output: GLoTOutput) -> SMPLParams:
         """The prediction that inference uses: frame T // 2 of ``output.local``, without the K axis."""

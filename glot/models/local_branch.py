@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from glot.config import ModelConfig
 from glot.human.joints import JOINTS, SMPL_PARENTS
-from glot.models.blocks import Block, CrossAttention, Positions
+from glot.models.blocks import Block, CrossAttention, Dropout, Positions
 from glot.models.smpl_params import CAM, POSE, SHAPE, split_estimate
 
 
@@ -70,7 +70,7 @@ class LocalRegressor(nn.Module):
         hidden, width = config.hidden, config.local_width
         self.fc_shape = nn.Linear(width + SHAPE, hidden)
         self.fc_pose = nn.Linear(width + POSE, hidden)
-        self.dropout = nn.Dropout(config.hscr_dropout)
+        self.dropout = Dropout(config.hscr_dropout)
         self.shape = nn.Linear(hidden, SHAPE)
         self.cam = nn.Linear(2 * hidden + CAM, CAM)
 
@@ -125,13 +125,15 @@ class KinematicRegressor(LocalRegressor):
         Stacked, they are y = a + L y. L is strictly lower triangular because parents come before their children.
         """
         layers = [layer for layer in self.joints if isinstance(layer, nn.Linear)]
-        from_feature = torch.cat([layer.weight[:, : self.hidden] for layer in layers])  # (144, hidden)
-        from_pose = torch.stack([layer.weight[:, -6:] for layer in layers])  # (24, 6, 6)
+        # One split for each layer: the gradient of a slice would be a whole layer of zeros around it.
+        parts = [layer.weight.split((self.hidden, layer.in_features - self.hidden - 6, 6), dim=1) for layer in layers]
+        from_feature = torch.cat([of_feature for of_feature, _, _ in parts])  # (144, hidden)
+        from_pose = torch.stack([of_pose for _, _, of_pose in parts])  # (24, 6, 6)
         # The official code slices the global pose at j instead of 6 j: joint j sees numbers j to j + 5.
         joint_pose = pose.unfold(-1, 6, 1 if self.official_slices else 6)[..., :JOINTS, :]  # (B, K, 24, 6)
         alone = F.linear(feature, from_feature, torch.cat([layer.bias for layer in layers]))
         alone = alone + torch.einsum("...ji,joi->...jo", joint_pose, from_pose).flatten(-2)
-        links = torch.cat([layer.weight[:, self.hidden : -6].flatten() for layer in layers])
+        links = torch.cat([ancestors.flatten() for _, ancestors, _ in parts])
         tree = links.new_zeros(POSE * POSE).scatter(0, self.tree_index, links).view(POSE, POSE)
         # In single precision at least, under autocast too: torch's triangular solver needs it. The matrix is 144 x 144.
         dtype = torch.promote_types(alone.dtype, torch.float32)

@@ -74,8 +74,31 @@ def frame_counts(targets: Targets, mask: Tensor, *, local_frames: int) -> Tensor
     return torch.stack([torch.stack(_counts(labels, supervised)) for _, labels, supervised in branches])
 
 
+def needed_frames(mask: Tensor, config: LossConfig) -> Tensor:
+    """The frames whose global estimate the loss depends on (B, T) bool, for the frames hidden from the encoder.
+
+    A velocity also depends on the next frame, and an acceleration on the frames before and after.
+    """
+    supervised = mask | ~mask.any()
+    if config.velocity3d_mask == "official":
+        return torch.ones_like(mask)
+    needed = supervised.clone()
+    if config.use_accel:
+        needed[:, 2:] |= supervised[:, 1:-1]
+        needed[:, :-2] |= supervised[:, 1:-1]
+    else:
+        needed[:, 1:] |= supervised[:, :-1]
+    return needed
+
+
 def glot_loss(
-    output: GLoTOutput, targets: Targets, *, body: Body, config: LossConfig, counts: Tensor | None = None
+    output: GLoTOutput,
+    targets: Targets,
+    *,
+    body: Body,
+    config: LossConfig,
+    counts: Tensor | None = None,
+    needed: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The total and its weighted terms, "global/…" and "local/…", which sum to it (detached, for logging).
 
@@ -84,8 +107,9 @@ def glot_loss(
     of the parts' losses, and its gradient, is that of the whole batch.
 
     The global branch is supervised on its hidden frames, or on all frames where none is hidden (the official code
-    multiplies by the mask, so a mask ratio of 0 would train nothing). A term without any target is 0. ValueError where
-    output and targets have different numbers of windows or frames.
+    multiplies by the mask, so a mask ratio of 0 would train nothing). A term without any target is 0. ``needed``
+    (B, T) saves time: the global branch's body is computed only in these frames, see ``needed_frames``. ValueError
+    where output and targets have different numbers of windows or frames.
     """
     batch, frames = output.global_.betas.shape[:2]
     if targets.keypoints2d.shape[:2] != (batch, frames):
@@ -93,11 +117,7 @@ def glot_loss(
     branches = {"global": output.global_}
     if output.has_local:
         branches["local"] = output.local
-    # One evaluation of the body for both branches: (B, T + K, 49, 3).
-    rotmats = torch.cat([params.rotmats for params in branches.values()], dim=1)
-    betas = torch.cat([params.betas for params in branches.values()], dim=1)
-    joints = body.joints(rotmats.flatten(0, 1), betas.flatten(0, 1)).unflatten(0, (batch, -1))
-    points = {"global": joints[:, :frames], "local": joints[:, frames:]}
+    joints = _joints_of(branches, body, needed)
 
     local_frames = output.local.betas.shape[1] if output.has_local else 0
     if counts is None:
@@ -105,9 +125,25 @@ def glot_loss(
     terms: dict[str, Tensor] = {}
     supervision = _supervision(targets, output.mask, local_frames)
     for (name, labels, supervised), frames_of in zip(supervision, counts, strict=True):
-        terms |= _branch_terms(branches[name], points[name], labels, supervised, config, Counts(*frames_of), name)
+        terms |= _branch_terms(branches[name], joints[name], labels, supervised, config, Counts(*frames_of), name)
     total = torch.stack(list(terms.values())).sum()
     return total, {name: term.detach() for name, term in terms.items()}
+
+
+def _joints_of(branches: dict[str, SMPLParams], body: Body, needed: Tensor | None) -> dict[str, Tensor]:
+    """The joints (B, K, 49, 3) of each branch; zeros where the global branch is not needed. One call of the body."""
+    rotmats = [params.rotmats.flatten(0, 1) for params in branches.values()]
+    betas = [params.betas.flatten(0, 1) for params in branches.values()]
+    every = len(betas[0])
+    rows = None if needed is None else needed.flatten().nonzero().squeeze(1)
+    if rows is not None:
+        rotmats[0], betas[0] = rotmats[0].index_select(0, rows), betas[0].index_select(0, rows)
+    found = body.joints(torch.cat(rotmats), torch.cat(betas))
+    joints = list(found.split([len(values) for values in betas]))
+    if rows is not None:
+        joints[0] = found.new_zeros(every, *found.shape[1:]).index_copy(0, rows, joints[0])
+    windows = len(branches["global"].betas)
+    return {name: part.unflatten(0, (windows, -1)) for name, part in zip(branches, joints, strict=True)}
 
 
 def _supervision(targets: Targets, mask: Tensor, local_frames: int) -> list[tuple[str, Targets, Tensor]]:

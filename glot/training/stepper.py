@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from glot.config import Recipe
 from glot.human.body import Body
 from glot.models.glot import GLoT
-from glot.models.losses import Targets, frame_counts, glot_loss
+from glot.models.losses import Targets, frame_counts, glot_loss, needed_frames
 from glot.training.sampler import Batch
 
 
@@ -89,27 +89,44 @@ class Stepper:
         """Sets the gradients of the parameters; returns this worker's loss and its terms, means over its parts."""
         self.trained.train()
         moved = [(p.features.to(self.device), p.targets.to(self.device), p.mask_noise.to(self.device)) for p in parts]
-        part_counts = torch.stack([self._counts(targets, mask_noise) for _, targets, mask_noise in moved])
+        masks = [self._mask(mask_noise) for _, _, mask_noise in moved]
+        part_counts = torch.stack(
+            [self._counts(targets, mask) for (_, targets, _), mask in zip(moved, masks, strict=True)]
+        )
         counts = mean_over_workers(part_counts.mean(0))
         self.optimiser.zero_grad(set_to_none=True)
         values: list[Tensor] = []
         names: list[str] = []
-        for number, (features, targets, mask_noise) in enumerate(moved, 1):
+        for number, ((features, targets, mask_noise), mask) in enumerate(zip(moved, masks, strict=True), 1):
             # DDP averages the gradients of the workers once a step, with the last part.
             no_sync: Any = nullcontext if number == len(moved) else getattr(self.trained, "no_sync", nullcontext)
+            needed = needed_frames(mask, self.recipe.loss) if self._selects else None
             with no_sync():
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
-                    output = self.trained(features, mask_noise)
-                loss, terms = glot_loss(output, targets, body=self.body, config=self.recipe.loss, counts=counts)
+                    output = self.trained(features, mask_noise, needed)
+                loss, terms = glot_loss(
+                    output, targets, body=self.body, config=self.recipe.loss, counts=counts, needed=needed
+                )
                 (loss / len(moved)).backward()
             values.append(torch.stack([loss.detach(), *terms.values()]))
             names = ["loss", *terms]
         return dict(zip(names, torch.stack(values).mean(0), strict=True))
 
-    def _counts(self, targets: Targets, mask_noise: Tensor) -> Tensor:
-        """The numbers of frames that the loss terms of a part are means over (glot.models.losses.frame_counts)."""
+    @property
+    def _selects(self) -> bool:
+        """Whether estimates and bodies of frames that no loss term needs are left out.
+
+        Their number is another one in every step. A GPU would wait for it, and compiled code be made for it.
+        """
+        return self.device.type == "cpu" and not self.recipe.compile
+
+    def _mask(self, mask_noise: Tensor) -> Tensor:
+        """(B, T): the frames that this noise hides from the encoder."""
         motion = self.model.motion
         masking = motion.kept < self.recipe.model.frames
-        mask = motion.choose(mask_noise)[1] if masking else torch.zeros_like(mask_noise).bool()
+        return motion.choose(mask_noise)[1] if masking else torch.zeros_like(mask_noise).bool()
+
+    def _counts(self, targets: Targets, mask: Tensor) -> Tensor:
+        """The numbers of frames that the loss terms of a part are means over (glot.models.losses.frame_counts)."""
         local = self.recipe.model.local_supervised_frames if self.model.correction is not None else 0
         return frame_counts(targets, mask, local_frames=local)

@@ -12,7 +12,7 @@ from glot.human.camera import project
 from glot.human.joints import COMMON14_IN_SPIN49
 from glot.human.rotation import axis_angle_to_rotmat
 from glot.models.glot import GLoTOutput
-from glot.models.losses import Targets, frame_counts, glot_loss
+from glot.models.losses import Targets, frame_counts, glot_loss, needed_frames
 from glot.models.smpl_params import SMPLParams
 from tests.fixtures.small_model import EXACT, SMALL, features, random_targets, small_model
 
@@ -344,3 +344,46 @@ def test_the_mean_of_shares_is_the_loss_of_the_whole(body: Body, mask: str) -> N
     torch.testing.assert_close(torch.stack(gradients).mean(0), whole_gradient, rtol=1e-3, atol=1e-5)
     naive = torch.stack([gradient(rows, None)[0] for rows in shares]).mean()
     assert abs(naive / whole - 1) > 1e-3, "without it they differ"
+
+
+VELOCITIES = [CONFIG, replace(CONFIG, use_accel=True), OFFICIAL]
+
+
+@pytest.mark.parametrize("config", VELOCITIES)
+def test_the_loss_depends_on_needed_frames_and_on_no_others(body: Body, config: LossConfig) -> None:
+    output, targets = prediction(), random_targets(B, T)
+    output.mask[:] = torch.rand(B, T, generator=torch.Generator().manual_seed(5)) < 0.3
+    needed = needed_frames(output.mask, config)
+    global_ = SMPLParams(*(values.clone().requires_grad_() for values in output.global_))
+    glot_loss(output._replace(global_=global_), targets, body=body, config=config)[0].backward()
+    moved = sum(values.grad.abs().flatten(2).sum(2) for values in global_) > 0
+    with_labels = moved[targets.is_3d]  # the 3D velocities of other windows do not count
+    assert torch.equal(with_labels, needed[targets.is_3d]) and not (moved & ~needed).any()
+    assert needed.all() == (config == OFFICIAL)
+
+
+@pytest.mark.parametrize("config", VELOCITIES)
+@pytest.mark.parametrize("changes", [{}, {"modules": "gmm"}, {"mask_ratio": 0.0}, {"decoder_depth": 2}])
+def test_leaving_out_frames_that_are_not_needed_changes_no_loss_and_no_gradient(
+    body: Body, config: LossConfig, changes: dict
+) -> None:
+    model = small_model(replace(EXACT, **changes)).train()
+    noise = torch.rand(B, T, generator=torch.Generator().manual_seed(3))
+    targets, x = random_targets(B, T), features()
+    losses, gradients = [], []
+    for leaves_out in (False, True):
+        mask = model.motion.choose(noise)[1] & (model.motion.kept < T)
+        needed = needed_frames(mask, config) if leaves_out else None
+        output = model(x, noise, needed)
+        loss, terms = glot_loss(output, targets, body=body, config=config, needed=needed)
+        model.zero_grad()
+        loss.backward()
+        losses.append(torch.stack([loss, *terms.values()]))
+        gradients.append([parameter.grad for parameter in model.parameters()])
+        if needed is not None and not needed.all():
+            away = ~needed
+            away[:, model.middle_frames] = False
+            torch.testing.assert_close(output.global_.cam[away], model.mean[-3:].expand(int(away.sum()), 3))
+    torch.testing.assert_close(losses[0], losses[1])
+    for before, after in zip(*gradients, strict=True):
+        assert (before - after).norm() <= 1e-5 * before.norm()
