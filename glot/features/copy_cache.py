@@ -46,8 +46,8 @@ class Copy(NamedTuple):
 
     folder: Path
     bytes: int
-    used: float  # when it was opened last, in seconds of time.time()
-    place: tuple[int, int] | None  # device and inode of the index; None where it has none
+    used: float  # when it was opened last, in seconds of time.time(); 0 without an index
+    place: tuple[int, int] | None  # device and inode of the index; None without one
 
 
 def copies(cache: Path) -> list[Copy]:
@@ -57,8 +57,8 @@ def copies(cache: Path) -> list[Copy]:
         with suppress(FileNotFoundError):  # removed meanwhile
             index = folder / INDEX
             facts = index.stat() if index.exists() else None
-            used = (facts or folder.stat()).st_mtime
-            found.append(Copy(folder, _size(folder)[0], used, _place(facts) if facts else None))
+            used, place = (facts.st_mtime, _place(facts)) if facts else (0.0, None)
+            found.append(Copy(folder, _size(folder)[0], used, place))
     return sorted(found, key=lambda copy: copy.used)
 
 

@@ -7,11 +7,12 @@ It gets its name only when it is whole. A copy that is removed while somebody re
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from glot.location import cache_folder
 from glot.people.versions import Version
@@ -149,6 +150,50 @@ def _removed_if_left(path: Path) -> bool:
             return False
         path.unlink(missing_ok=True)
         return True
+
+
+class Contents(NamedTuple):
+    """What the cache holds: how many copies, their bytes, when one was used last, and how many are being made."""
+
+    copies: int
+    bytes: int
+    used: float | None  # seconds of time.time(); None without copies
+    making: int
+
+
+def contents() -> Contents:
+    """What is in the cache now. OSError where it cannot be read."""
+    copies, size, used, making = 0, 0, None, 0
+    for path in _files():
+        with suppress(FileNotFoundError):
+            facts = path.stat()
+            size += facts.st_size
+            if path.suffix == PARTIAL:
+                making += 1
+            else:
+                copies, used = copies + 1, max(used or 0.0, facts.st_mtime)
+    return Contents(copies, size, used, making)
+
+
+def remove_all() -> int:
+    """Removes all copies but those that are being made; the number of bytes. A copy that is read now stays readable."""
+    freed = 0
+    for path in _files():
+        with suppress(FileNotFoundError):
+            size = path.stat().st_size
+            if path.suffix == PARTIAL:
+                freed += size if _removed_if_left(path) else 0
+            else:
+                path.unlink()
+                freed += size
+    return freed
+
+
+def _files() -> list[Path]:
+    """Copies, and those that are being made. The folder may hold other files, if $GLOT_CACHE names a wrong folder."""
+    folder = cache_folder() / "sources"
+    names = re.compile(rf"[0-9a-f]{{32}}({re.escape(PARTIAL)})?")
+    return [path for path in folder.iterdir() if names.fullmatch(path.name)] if folder.is_dir() else []
 
 
 def _write(partial: int, blocks: Iterable[bytes]) -> int:

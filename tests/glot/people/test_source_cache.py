@@ -176,3 +176,20 @@ def test_the_limit_is_a_tenth_of_the_free_disk(folder: Path, monkeypatch: pytest
     for name in "abcd":
         read(name)
     assert len(copies(folder)) == 2  # (25,000 + 2,000) / 10
+
+
+def test_all_can_be_counted_and_removed_but_what_is_being_made(folder: Path) -> None:
+    assert source_cache.contents() == (0, 0, None, 0) and source_cache.remove_all() == 0
+    read("b")
+    read("c")
+    strange = folder / "main.c"  # $GLOT_CACHE names a folder of something else
+    strange.write_text("int main() {}")
+    with slow_copy(60) as process:
+        found = source_cache.contents()
+        assert (found.copies, found.bytes, found.making) == (2, 3000, 1) and found.used
+        assert source_cache.remove_all() == 2000
+        assert [path.suffix for path in copies(folder) if path != strange] == [source_cache.PARTIAL]
+        process.kill()
+        process.wait()
+        assert source_cache.remove_all() == 1000
+    assert copies(folder) == [strange]
