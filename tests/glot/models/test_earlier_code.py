@@ -1,22 +1,30 @@
-"""Checkpoints, runs and feature sets that earlier code wrote (``stored``): today's code computes the same with them."""
+"""Checkpoints, runs and feature sets that earlier code wrote (``stored``): today's code computes the same with them.
+
+Only what dropout and drop-path draw is different today, see ``earlier_draws``.
+"""
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from glot.evaluate import main as evaluate
 from glot.features.schema import read_table
 from glot.features.store import FeatureStore
+from glot.models.blocks import EVERY, Dropout, DropPath
 from glot.models.checkpoint import load_checkpoint
 from glot.models.inference import predict_track
 from glot.scoring.metric_names import METRICS
 from glot.scoring.spec import EvaluateSpec
 from glot.training.driver import fit
 from glot.training.spec import TrainSpec
+from glot.training.stepper import Stepper
 from glot.training.workers import ThisProcess
 
 STORED = Path(__file__).parent / "stored"
@@ -32,6 +40,24 @@ SETTINGS = (
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLOT_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def earlier_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dropout and drop-path draw as they did: with torch's dropout, for every sample and every frame."""
+
+    def add_branch(
+        path: DropPath, tokens: Tensor, branch: Callable[[Tensor], Tensor], queries: slice = EVERY
+    ) -> Tensor:
+        change = branch(tokens)
+        if path.training and path.rate:
+            keep = 1 - path.rate
+            change = change * (change.new_empty(len(change), 1, 1).bernoulli_(keep) / keep)
+        return tokens[:, queries] + change
+
+    monkeypatch.setattr(Dropout, "forward", lambda self, values: F.dropout(values, self.rate, self.training))
+    monkeypatch.setattr(DropPath, "forward", add_branch)
+    monkeypatch.setattr(Stepper, "_selects", False)
 
 
 def test_a_feature_set_is_read() -> None:
@@ -66,6 +92,7 @@ def test_a_checkpoint_predicts_and_scores_the_same(tmp_path: Path) -> None:
         assert now[name] == before[name]
 
 
+@pytest.mark.usefixtures("earlier_draws")
 def test_a_killed_training_run_continues_to_the_same_end(tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(STORED / "run", run)
@@ -85,10 +112,14 @@ def test_a_killed_training_run_continues_to_the_same_end(tmp_path: Path) -> None
     assert json.loads((run / "run.json").read_text())["status"] == "finished"
 
 
+@pytest.mark.usefixtures("earlier_draws")
 def test_a_run_from_the_start_ends_at_the_same_weights(tmp_path: Path) -> None:
     spec = TrainSpec(features=FEATURES, out=tmp_path / "run", settings=SETTINGS, mlflow="none")
     fit(spec, ThisProcess(lambda metrics: None))
     now, before = load_checkpoint(tmp_path / "run" / "best"), load_checkpoint(STORED / "checkpoint")
     assert now.recipe == before.recipe and now.info["step"] == before.info["step"]
     for name, values in before.model.state_dict().items():
-        torch.testing.assert_close(now.model.state_dict()[name], values, rtol=1e-4, atol=1e-6)
+        found = now.model.state_dict()[name]
+        if name.endswith("qkv.bias"):  # the keys' bias does not matter: its gradient is rounding, which Adam scales up
+            values, found = (torch.cat((x.chunk(3)[0], x.chunk(3)[2])) for x in (values, found))
+        torch.testing.assert_close(found, values, rtol=1e-4, atol=1e-6)
