@@ -142,7 +142,7 @@ def overhead(root: Path, epochs: int) -> float:
 
     The two take turns. Only the second epoch of each counts, since a new process is slow at first.
     """
-    from glot.training.cluster import connect
+    from glot.training.cluster.preflight import connect
     from glot.training.driver import fit
 
     settings = [f"{name}={getattr(Recipe('plain'), name)}" for name in ("lr", "weight_decay", "warmup_epochs")]

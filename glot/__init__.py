@@ -17,10 +17,12 @@ What every room may import.
 cli          a typed function becomes a command
 config       recipes: what is trained, and how
 settings     fields of a configuration: what each may be, checked wherever its values come from
+cores        how many CPU cores this process may use
 errors       the error for a user's mistake
 file_lock    locks that end with their process
 gpus         the GPUs of this machine
 home         the folders that commands use by default
+library_log  lines that libraries print to the terminal
 location     folders and object stores; files that appear when they are complete
 retries      what is done when a disk or a store fails
 shipped      the networks and the body that come with the project: where they are found

@@ -20,7 +20,7 @@ def main(spec: TrainSpec) -> int:
     """
     spec.check_places()
 
-    from glot.training.cluster import choose_device, connect
+    from glot.training.cluster.preflight import choose_device, connect
     from glot.training.driver import Unfinished, fit
     from glot.training.workers import RayWorkers
 

@@ -33,7 +33,7 @@ BASE = {
     "glot.file_lock",
     "glot.gpus",
     "glot.home",
-    "glot.library_lines",
+    "glot.library_log",
     "glot.location",
     "glot.retries",
     "glot.settings",

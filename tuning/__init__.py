@@ -18,4 +18,4 @@ plots         the picture of a sweep
 """
 
 # This must be imported before ray: it sets the environment variables that ray reads when it is imported.
-import glot.training.ray_session  # noqa: F401
+import glot.training.cluster.session  # noqa: F401

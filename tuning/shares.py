@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from glot.errors import InputError, NotNowError
-from glot.training.cluster import usable_gpus
-from glot.training.nodes import can_grow, grown_resources
-from glot.training.placement import Resources, cores_each, described, in_words, slots
+from glot.training.cluster.nodes import can_grow, grown_resources
+from glot.training.cluster.placement import Resources, cores_each, described, in_words, slots
+from glot.training.cluster.preflight import usable_gpus
 from tuning.spec import SearchSpec
 from tuning.trial import CPU_SHARE, TrialPlan
 

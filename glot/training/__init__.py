@@ -6,10 +6,7 @@ run_state          a run's state in its folder: holding and claiming it, its epo
 driver             fit: check, prepare, launch, conclude, publish
 workers            the two ways to launch workers: with Ray Train, or in this process
 failures           kinds of failures of workers: which are tried again
-cluster            whether a Ray cluster can hold a run, its GPUs, and which files its nodes see
-nodes              the nodes of a cluster: which answer, what is free on them, and asking for more
-placement          how many workers fit on nodes
-ray_session        joining or starting Ray
+cluster/           a Ray cluster, or Ray on this machine: joining it, and what it can hold
 loop               what each worker does: start or continue, then step after step
 stepper            one optimiser step; the learning rate
 sampler            the batch of a step

@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 # Before ray: this module sets the environment variables that ray reads when it is imported.
-from glot.training.cluster import available_slots, check_nodes, check_room, claim_of, free_cores_each, say_what_waits
+from glot.training.cluster.preflight import (
+    available_slots,
+    check_nodes,
+    check_room,
+    claim_of,
+    free_cores_each,
+    say_what_waits,
+)
 
 # isort: split
 import ray
@@ -24,9 +31,9 @@ from ray.train.torch import TorchTrainer, prepare_model
 
 from glot.errors import InputError, NotNowError
 from glot.training.batch_split import describe_split
+from glot.training.cluster.placement import Resources
 from glot.training.failures import Tries
 from glot.training.loop import train
-from glot.training.placement import Resources
 from glot.training.spec import TrainSpec, WorkerSpec
 from glot.training.step_checkpoints import newest_step
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from glot.errors import InputError, NotNowError
-from glot.training.placement import slots
-from glot.training.ray_session import connect
+from glot.training.cluster.placement import slots
+from glot.training.cluster.session import connect
 from pipelines.jobs.bookkeeper import NOT_NOW, OURS, USERS, Bookkeeper, Log, Stop, Summary
 from pipelines.jobs.job_progress import Counts, Display, say
 from pipelines.jobs.pool_worker import PoolWorker, WorkerContext
@@ -242,7 +242,7 @@ def slots_of(nodes: Iterable[Mapping[str, Any]]) -> int:
 
 def _say_what_waits(pools: Sequence[Pool]) -> None:
     """Prints a line if the first workers of a pool must wait."""
-    from glot.training.nodes import free_resources
+    from glot.training.cluster.nodes import free_resources
 
     for pool in pools:
         patience = time.monotonic() + RELEASE_SECONDS

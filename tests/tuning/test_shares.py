@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from glot.errors import InputError, NotNowError
-from glot.training import nodes as cluster_nodes
+from glot.training.cluster import nodes as cluster_nodes
 from tuning import shares
 from tuning.shares import choose_device, share_cluster
 from tuning.spec import SearchSpec

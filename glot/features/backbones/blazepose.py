@@ -15,7 +15,7 @@ from flatbuffers import Builder
 from numpy.typing import NDArray
 
 from glot.features.backbones.blazepose_files import DETECTION_FILE, LANDMARK_FILE, SHA256, network_file
-from glot.library_lines import without_lines
+from glot.library_log import without_lines
 
 LANDMARK_SIZE = 256  # px, side of the crops that the landmark network takes
 LANDMARKS = 33

@@ -281,11 +281,11 @@ from glot.training.step_checkpoints import newest_step
 from tests.fixtures.lost_node import losing_a_node
 out = Path({out!r})
 with losing_a_node(lambda: newest_step(out) >= 10):
-    from glot.training import cluster
+    from glot.training.cluster import preflight
     from glot.training.driver import fit
     from tests.glot.training.test_driver import small_spec
     from tests.glot.training.test_training_faults import EXACT
-    cluster.NODE_SECONDS = 8.0
+    preflight.NODE_SECONDS = 8.0
     fit(small_spec(Path({features!r}), out, *EXACT, workers=2, save_every=5))
     print("ENDED", flush=True)
 """

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import ray
 
-from glot.training import ray_session
+from glot.errors import InputError
+from glot.training.cluster import session
 from tests.fixtures.places import ROOT
 
 ASK = """
 import json, os
-from glot.training.ray_session import connect
+from glot.training.cluster.session import connect
 connect(cpus=1, training=True)
 import ray
 from ray.util.state import get_actor
@@ -44,22 +45,75 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What ray.init is called with; nothing is started."""
     calls: list[dict[str, Any]] = []
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(ray_session, "_print_notice_to_nobody", lambda: None)
+    monkeypatch.setattr(session, "_print_notice_to_nobody", lambda: None)
     monkeypatch.setattr(ray, "init", lambda *names, **options: calls.append(options))
-    environment = {name: value for name, value in os.environ.items() if name not in ray_session.LOCAL}
+    own = {*session.LOCAL, "RAY_JOB_CONFIG_JSON_ENV_VAR", "RAY_ADDRESS"}
+    environment = {name: value for name, value in os.environ.items() if name not in own}
     monkeypatch.setattr(os, "environ", environment)
     return calls
 
 
-def test_a_cluster_that_is_joined_keeps_its_own_settings(started: list[dict[str, Any]]) -> None:
-    os.environ["RAY_ADDRESS"] = "auto"
-    assert ray_session.connect(training=True)
-    assert not {"runtime_env", "dashboard_port", "include_dashboard"} & set(started[0])
-    assert not set(ray_session.LOCAL) & set(os.environ)
+@pytest.mark.parametrize(
+    ("address", "job", "told"),
+    [
+        ("10.0.0.7:6379", {}, {"RAY_ADDRESS": "10.0.0.7:6379"}),
+        ("127.0.0.1:6379", {}, {"RAY_ADDRESS": f"{ray.util.get_node_ip_address()}:6379"}),  # other nodes know that one
+        ("10.0.0.7:6379", {"runtime_env": {"working_dir": "gcs://x.zip"}}, {"RAY_ADDRESS": "10.0.0.7:6379"}),
+        ("10.0.0.7:6379", {"runtime_env": {"env_vars": {"RAY_ADDRESS": "10.0.0.7:6379"}}}, None),  # Ray takes only one
+        ("ray://10.0.0.7:10001", {}, None),
+    ],
+)
+def test_processes_of_a_cluster_know_which_it_is(
+    started: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, address: str, job: dict[str, Any], told: Any
+) -> None:
+    """With two Rays on a machine, they would not know; the cluster's other settings are its own."""
+    monkeypatch.setattr(session, "_answers", lambda address: None)
+    os.environ["RAY_ADDRESS"] = address
+    if job:
+        os.environ["RAY_JOB_CONFIG_JSON_ENV_VAR"] = json.dumps(job)
+    assert session.connect(training=True) and session.connect()
+    assert started[0].get("runtime_env", {}).get("env_vars") == told and "runtime_env" not in started[1]
+    assert not {"dashboard_port", "include_dashboard", "num_cpus"} & set(started[0])
+    assert not set(session.LOCAL) & set(os.environ)
+
+
+LONG = "/" + "/".join(["scratch"] * 9)  # 72 characters
+
+
+@pytest.mark.parametrize(
+    ("given", "chosen"),
+    [
+        ({"TMPDIR": LONG}, "/tmp"),
+        ({"TMPDIR": "/" + "ä" * 20}, "/tmp"),  # 41 bytes
+        ({"TMPDIR": "/scratch/me"}, None),
+        ({}, None),
+        ({"RAY_TMPDIR": "/scratch/me", "TMPDIR": LONG}, "/scratch/me"),
+    ],
+)
+def test_a_short_folder_for_sockets(started: list[Any], given: dict[str, str], chosen: str | None) -> None:
+    for name in ("TMPDIR", "RAY_TMPDIR"):
+        os.environ.pop(name, None)
+    os.environ.update(given)
+    session.choose_folder()
+    assert os.environ.get("RAY_TMPDIR") == chosen
+
+
+def test_a_folder_that_is_too_long_is_named_if_the_user_chose_it_or_there_is_no_other(
+    started: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.environ["RAY_TMPDIR"] = LONG
+    with pytest.raises(InputError, match=f"RAY_TMPDIR {LONG}: is too long .*; set RAY_TMPDIR to .* at most 37 bytes"):
+        session.choose_folder()
+    del os.environ["RAY_TMPDIR"]
+    os.environ["TMPDIR"] = LONG
+    (tmp_path / "ray").write_text("another user's: nothing can be made in it")
+    monkeypatch.setattr(session, "SHORT_FOLDERS", (str(tmp_path), str(tmp_path / "missing")))
+    with pytest.raises(InputError, match=f"^TMPDIR {LONG}: is too long .*; set RAY_TMPDIR"):
+        session.choose_folder()
 
 
 def test_two_trainings_on_one_machine_have_two_dashboards(started: list[dict[str, Any]]) -> None:
-    assert ray_session.connect(training=True) and ray_session.connect(training=True) and ray_session.connect()
+    assert session.connect(training=True) and session.connect(training=True) and session.connect()
     ports = [options["dashboard_port"] for options in started[:2]]
     addresses = [options["runtime_env"]["env_vars"]["RAY_API_SERVER_ADDRESS"] for options in started[:2]]
     assert len(set(ports)) == 2 and addresses == [f"http://127.0.0.1:{port}" for port in ports]
@@ -68,7 +122,7 @@ def test_two_trainings_on_one_machine_have_two_dashboards(started: list[dict[str
 
 POOL = """
 import logging, os, sys
-from glot.training.ray_session import connect
+from glot.training.cluster.session import connect
 connect(cpus=1)
 import ray.data
 logging.getLogger("ray.data").setLevel(logging.ERROR)

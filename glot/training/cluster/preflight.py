@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from glot.training import ray_session  # sets the environment variables that ray reads when it is imported
+from glot.training.cluster import session  # sets the environment variables that ray reads when it is imported
 
 # isort: split
 import ray
@@ -15,8 +15,8 @@ import torch
 from glot.cores import available_cores
 from glot.errors import InputError, NotNowError
 from glot.location import is_remote, temporary_of
-from glot.training import nodes
-from glot.training.placement import Resources, cores_each, described, in_words, slots
+from glot.training.cluster import nodes
+from glot.training.cluster.placement import Resources, cores_each, described, in_words, slots
 from glot.training.spec import TrainSpec
 
 NODE_SECONDS = 60.0  # how long to wait for a lost node to come back
@@ -34,7 +34,7 @@ def connect(*, workers: int, gpus: int) -> None:
             f"--gpus {gpus}: this machine has {present}; ask for fewer, use --workers N on CPUs, or set RAY_ADDRESS to "
             "a cluster"
         )
-    ray_session.connect(cpus=max(workers, available_cores()), training=True)
+    session.connect(cpus=max(workers, available_cores()), training=True)
 
 
 def choose_device(spec: TrainSpec) -> TrainSpec:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from glot.training import ray_session  # noqa: F401  # sets environment variables that ray reads when it is imported
+from glot.training.cluster import session  # noqa: F401  # sets environment variables that ray reads when it is imported
 
 # isort: split
 import ray
@@ -19,7 +19,7 @@ from ray.experimental.internal_kv import _internal_kv_get
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from glot.training.placement import Resources, described, in_words, slots
+from glot.training.cluster.placement import Resources, described, in_words, slots
 from glot.training.progress import duration
 
 ANSWER_SECONDS = 15.0  # a node that has not answered after this is lost

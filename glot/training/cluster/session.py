@@ -13,7 +13,7 @@ from typing import Any
 
 from glot.cores import available_cores
 from glot.errors import InputError
-from glot.library_lines import without_lines
+from glot.library_log import without_lines
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # report() waits for the controller to ask (every 2 s by default). Ray Train leaves print as it is.

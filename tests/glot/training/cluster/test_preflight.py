@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from glot.errors import InputError, NotNowError
-from glot.training import cluster, nodes
-from glot.training.cluster import available_slots, check_room, choose_device, free_cores_each, say_what_waits
+from glot.training.cluster import nodes, preflight
+from glot.training.cluster.preflight import available_slots, check_room, choose_device, free_cores_each, say_what_waits
 from glot.training.spec import TrainSpec
 from tests.fixtures.autoscaling import autoscaling_cluster
 from tests.fixtures.places import ROOT
@@ -30,7 +30,7 @@ def has(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(nodes, "free_resources", lambda: list(there) if free is None else free)
         monkeypatch.setattr(nodes, "can_grow", lambda: grows)
         for name in ("FREE_SECONDS", "NODE_SECONDS"):
-            monkeypatch.setattr(cluster, name, 0.01)
+            monkeypatch.setattr(preflight, name, 0.01)
 
     return nodes_are
 
@@ -84,7 +84,7 @@ def test_a_gpu_is_taken_where_the_user_says_nothing(
     chosen: int,
     said: str,
 ) -> None:
-    monkeypatch.setattr(cluster, "usable_gpus", lambda: gpus)
+    monkeypatch.setattr(preflight, "usable_gpus", lambda: gpus)
     spec = choose_device(TrainSpec(features=Path("f"), **options))
     assert spec.gpus == chosen and capsys.readouterr().out == said
 
@@ -103,18 +103,18 @@ def run(program: str, **environment: str) -> list[Any]:
 SMALL_NODES = """
 import json, os, signal, time
 from pathlib import Path
-from glot.training import ray_session
+from glot.training.cluster import session
 from ray.cluster_utils import Cluster
 
 store = {"object_store_memory": 80_000_000}
 made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **store})
 small = [made.add_node(num_cpus=1, **gpus, **store) for gpus in ({}, {"num_gpus": 2})]
 os.environ["RAY_ADDRESS"] = made.address
-from glot.training import cluster, nodes
-from glot.training.cluster import available_slots, check_nodes, check_room, free_cores_each, usable_gpus
+from glot.training.cluster import nodes, preflight
+from glot.training.cluster.preflight import available_slots, check_nodes, check_room, free_cores_each, usable_gpus
 import ray
 
-cluster.connect(workers=2, gpus=0)
+preflight.connect(workers=2, gpus=0)
 begun, errors = time.monotonic(), []
 
 def error_of(call, *arguments):
@@ -135,7 +135,7 @@ waiting = ray.wait([share.remote() for _ in range(3)], num_returns=3, timeout=7)
 
 place = Path(OUT)
 check_nodes(place, place)
-cluster.LOOK_SECONDS = 4.0
+preflight.LOOK_SECONDS = 4.0
 raylets = [node.all_processes["raylet"][0].process.pid for node in small]
 for raylet in raylets:
     os.kill(raylet, signal.SIGSTOP)
@@ -176,16 +176,16 @@ def test_small_nodes_and_nodes_that_do_not_answer(tmp_path: Path) -> None:
 
 GROWING = """
 import json
-from glot.training import cluster, nodes
-from glot.training.cluster import available_slots, check_room, free_cores_each
+from glot.training.cluster import nodes, preflight
+from glot.training.cluster.preflight import available_slots, check_room, free_cores_each
 import ray
 
-cluster.connect(workers=3, gpus=0)
+preflight.connect(workers=3, gpus=0)
 grows = nodes.can_grow()
 nodes.GROW_SECONDS = 90
 check_room(3, {"CPU": 1})
 counts = [sorted(node.get("CPU", 0) for node in nodes.resources()), free_cores_each(3)]
-nodes.GROW_SECONDS = cluster.NODE_SECONDS = 3
+nodes.GROW_SECONDS = preflight.NODE_SECONDS = 3
 try:
     check_room(1, {"CPU": 16})
 except RuntimeError as error:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from glot.training.placement import cores_each, described, in_words, slots
+from glot.training.cluster.placement import cores_each, described, in_words, slots
 
 
 @pytest.mark.parametrize(
