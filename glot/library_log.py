@@ -15,15 +15,14 @@ _one_at_a_time = threading.RLock()
 def without_lines(*texts: str) -> Iterator[None]:
     """Within it, nothing is printed to stderr. What was printed comes afterwards, without lines that hold a text.
 
-    Other threads' words are held back, too, so this is for moments. Nothing is held back for a process without stderr.
+    Other threads' words are held back, too, so this is for moments.
     """
+    if sys.stderr is None:  # then the number may stand for another file
+        yield
+        return
     with _one_at_a_time:
         sys.stderr.flush()
-        try:
-            terminal = os.dup(STDERR)
-        except OSError:
-            yield
-            return
+        terminal = os.dup(STDERR)
         with tempfile.TemporaryFile() as printed:
             os.dup2(printed.fileno(), STDERR)
             try:

@@ -207,6 +207,11 @@ def move_in(local: Path, target: Path) -> None:
         os.replace(local, target)
 
 
+def for_arrow(path: Path) -> Path:
+    """A local path that Arrow takes for one. It takes relative paths such as run:1/part.parquet for URIs."""
+    return path.absolute()
+
+
 @contextmanager
 def open_parquet(path: Path, *, size: int | None = None) -> Iterator[pq.ParquetFile]:
     """The Parquet file at ``path``; pa.ArrowInvalid if it is not one. Of a remote file, only what is read is fetched.
@@ -222,7 +227,7 @@ def open_parquet(path: Path, *, size: int | None = None) -> Iterator[pq.ParquetF
         with pq.ParquetFile(pa.PythonFile(_RemoteFile(place, size), "r"), pre_buffer=True) as opened:
             yield opened
     else:
-        with pq.ParquetFile(path) as opened:
+        with pq.ParquetFile(for_arrow(path)) as opened:
             yield opened
 
 

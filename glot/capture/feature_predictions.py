@@ -13,7 +13,7 @@ from glot.errors import InputError
 from glot.features.schema import column
 from glot.features.store import FeatureStore
 from glot.human.rotation import rotmat_to_axis_angle
-from glot.location import move_in, temporary_of
+from glot.location import for_arrow, move_in, temporary_of
 from glot.models.inference import load_model_for, predict_track
 
 PREDICTIONS = pa.schema(
@@ -40,7 +40,7 @@ def predict_features(spec: PredictSpec) -> None:
     temporary = temporary_of(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with pq.ParquetWriter(temporary, PREDICTIONS) as writer:
+        with pq.ParquetWriter(for_arrow(temporary), PREDICTIONS) as writer:
             for track in cli.progress(tracks, total=len(tracks), what="predicting"):
                 params = predict_track(model, store.features_of(track.rows), batch_size=spec.batch_size)
                 columns: dict[str, Any] = {

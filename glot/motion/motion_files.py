@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from glot.errors import InputError
 from glot.features.schema import column
 from glot.human.rotation import axis_angle_to_rotmat, rotmat_to_axis_angle
-from glot.location import open_parquet, temporary_of
+from glot.location import for_arrow, open_parquet, temporary_of
 from glot.motion.person_motion import Motion, joined
 
 COLUMNS = pa.schema(
@@ -137,7 +137,7 @@ class _Parquet(_Writer):
     def add(self, rows: Motion, arrays: dict[str, NDArray]) -> None:
         if self.writer is None:
             once = {name: str(getattr(rows, name)) for name in ONCE}
-            self.writer = pq.ParquetWriter(self.temporary, COLUMNS.with_metadata(once))
+            self.writer = pq.ParquetWriter(for_arrow(self.temporary), COLUMNS.with_metadata(once))
         schema = self.writer.schema
         self.writer.write_table(pa.table([column(arrays[each.name], each.type) for each in schema], schema=schema))
 
@@ -168,7 +168,7 @@ class StoredMotion:
     """A person's motion in a .parquet file that ``write_motion`` wrote. One row group is in memory at a time."""
 
     def __init__(self, path: Path) -> None:
-        self._file = pq.ParquetFile(path)
+        self._file = pq.ParquetFile(for_arrow(path))
         sizes = [self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)]
         self._starts = np.cumsum([0, *sizes])
         self._number, self._piece = -1, cast(Motion, None)

@@ -49,7 +49,8 @@ for _name in ("mlflow.store.db.utils", "urllib3.connectionpool"):
 def answering(uri: str) -> Iterator[None]:
     """Within it, NotNowError if the store does not answer, and InputError if it refuses a request for ever."""
     try:
-        yield
+        with no_misnamed_folder(uri):
+            yield
     except (InputError, NotNowError):
         raise
     except Exception as error:
@@ -103,7 +104,7 @@ def prepare(uri: str, experiment: str) -> str:
     if database is not None:
         database.parent.mkdir(parents=True, exist_ok=True)
         location = (database.parent / "mlartifacts").resolve().as_uri()
-    with answering(uri), no_misnamed_folder(uri):
+    with answering(uri):
         client = client_of(uri)
         found = client.get_experiment_by_name(experiment)
         if found is None:

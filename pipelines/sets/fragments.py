@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from glot.features.schema import column, schema
-from glot.location import is_remote, move_in, temporary_of
+from glot.location import for_arrow, is_remote, move_in, temporary_of
 from pipelines.decoders.clips import Clip
 from pipelines.sets.settings import RECORDS, written
 
@@ -66,7 +66,7 @@ class WholeFile:
     def write(self, table: pa.Table) -> None:
         if self.writer is None:
             self.writer = pq.ParquetWriter(
-                self.temporary, table.schema, compression="zstd", use_dictionary=DICTIONARY_COLUMNS
+                for_arrow(self.temporary), table.schema, compression="zstd", use_dictionary=DICTIONARY_COLUMNS
             )
         self.writer.write_table(table, row_group_size=ROW_GROUP)
 

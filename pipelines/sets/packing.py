@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from glot.errors import InputError
-from glot.location import is_remote, open_parquet
+from glot.location import for_arrow, is_remote, open_parquet
 from glot.retries import retried
 from pipelines.sets.fragments import written_whole
 from pipelines.sets.packed import Packed
@@ -202,7 +202,7 @@ class _Files:
 
     def read(self, name: str, group: int, columns: list[str] | None = None) -> pa.Table:
         """The rows of a row group."""
-        with pq.ParquetFile(self._path(name), metadata=self._footer(name)) as file:
+        with pq.ParquetFile(for_arrow(self._path(name)), metadata=self._footer(name)) as file:
             return file.read_row_group(group, columns=columns).replace_schema_metadata(None)
 
     def forget_fragments(self) -> None:
@@ -226,7 +226,7 @@ class _Files:
                 place = cast(Any, self.folder / name)
                 local = str(self._path(name))
                 retried(lambda: place.fs.get_file(place.path, local), place, remote=True)
-            self.footers[name] = pq.read_metadata(self._path(name))
+            self.footers[name] = pq.read_metadata(for_arrow(self._path(name)))
         return self.footers[name]
 
     def _path(self, name: str) -> Path:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from glot.location import is_remote, move_in, open_parquet, temporary_of
+from glot.location import for_arrow, is_remote, move_in, open_parquet, temporary_of
 from glot.people.frame_boxes import FrameBoxes
 from glot.retries import retried
 from pipelines.decoders.clips import Unit
@@ -117,7 +117,7 @@ class PlanWriter:
 
     def _write_boxes(self) -> None:
         if self.writer is None:
-            self.writer = pq.ParquetWriter(self.boxes_file, BOXES, compression="zstd", use_dictionary=False)
+            self.writer = pq.ParquetWriter(for_arrow(self.boxes_file), BOXES, compression="zstd", use_dictionary=False)
         self.writer.write_table(pa.table({"people": pa.array(self.people, BOXES.field("people").type)}, schema=BOXES))
         self.people, self.waiting = [], 0
         self.groups += 1

@@ -35,7 +35,10 @@ def test_a_wrong_value_is_named(options: dict[str, Any], named: str) -> None:
         SearchSpec(**options)
 
 
-def test_defaults_are_in_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["home", "100%20 #1?a"])
+def test_defaults_are_in_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    tmp_path /= name
+    tmp_path.mkdir()
     monkeypatch.setenv("GLOT_HOME", str(tmp_path))
     spec = SearchSpec(space="positions")
     assert spec.features == tmp_path / "features" and spec.sweep_folder == tmp_path / "runs" / "positions"

@@ -7,8 +7,10 @@ import json
 import logging
 import os
 import random
+import secrets
 import socket
 import sys
+from pathlib import Path
 from typing import Any
 
 from glot.cores import available_cores
@@ -62,6 +64,7 @@ def connect(*, cpus: int | None = None, training: bool = False) -> bool:
             raise InputError(f"RAY_ADDRESS {address}: {why}; is it running, with this RAY_AUTH_MODE?") from None
     else:
         choose_folder()
+        choose_token()
         print("starting a local Ray", flush=True)
         for name, value in LOCAL.items():
             os.environ.setdefault(name, value)
@@ -90,6 +93,18 @@ def choose_folder() -> None:
             os.environ["RAY_TMPDIR"] = folder
             return
     raise InputError(f"TMPDIR {given}: {advice}")
+
+
+def choose_token() -> None:
+    """Sets the token of a new Ray, if the user has none.
+
+    Ray itself would write one into the home folder. Two that start at the same moment would overwrite each other's,
+    and the home folder of a container may not be written.
+    """
+    wanted = os.environ.get("RAY_AUTH_MODE", "token").lower() == "token"
+    given = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ)
+    if wanted and not given and not (Path.home() / ".ray" / "auth_token").exists():
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 def _address_for_workers(address: str) -> dict[str, Any]:

@@ -108,10 +108,23 @@ def test_a_mistake_of_ours_is_not_hidden(uri: str) -> None:
         Path("/nowhere/at/all").read_text()
 
 
-def test_the_default_database_is_in_the_folder_whatever_its_name(tmp_path: Path) -> None:
+def test_the_default_store_is_in_the_folder_whatever_its_name(tmp_path: Path) -> None:
+    """Runs, artifacts and models, and nothing beside the folder: a path is not a URI."""
     folder = tmp_path / "100%20 #1?a=b+c&d ü"
-    mlflow_runs.prepare(default_uri(folder), "walks")
-    assert [path.name for path in folder.iterdir()] == ["mlflow.db"] and len(list(tmp_path.iterdir())) == 1
+    (folder / "best").mkdir(parents=True)
+    (folder / "best" / "weights").write_text("w")
+    uri = default_uri(folder)
+    run_id = mlflow_runs.open_run(uri, mlflow_runs.prepare(uri, "walks"), name="r", key="k", params={}, tags={})
+    with mlflow_runs.answering(uri):
+        client = mlflow_runs.client_of(uri)
+        mlflow_runs.upload(client, run_id, folder / "best", "best")
+        client.create_registered_model("glot-walks")
+        version = client.create_model_version("glot-walks", f"{client.get_run(run_id).info.artifact_uri}/best", run_id)
+    assert [file.path for file in client.list_artifacts(run_id, "best")] == ["best/weights"]
+    assert client.get_model_version("glot-walks", version.version).run_id == run_id
+    assert (folder / "mlartifacts" / run_id / "artifacts" / "best" / "weights").read_text() == "w"
+    assert sorted(path.name for path in folder.iterdir()) == ["best", "mlartifacts", "mlflow.db"]
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
 
 
 def test_a_password_is_not_shown() -> None:

@@ -110,6 +110,11 @@ def test_the_cut_down_network_gives_the_outputs_of_the_whole(networks: None) -> 
     np.testing.assert_allclose(said.presence, presence[0], atol=1e-5)
 
 
+def test_a_network_is_made_without_a_word(networks: None, capfd: pytest.CaptureFixture[str]) -> None:
+    Landmarks()(np.zeros((1, 256, 256, 3), np.uint8))
+    assert capfd.readouterr() == ("", "")
+
+
 def test_features_are_the_same_alone_and_in_a_batch(networks: None, sample: Path, clips: list[Clip]) -> None:
     crops = np.stack([frame.crops[0] for frame in read_crops(sample, clips[:1], size=LANDMARK_SIZE)][:5])
     backbone = load_backbone("blazepose")

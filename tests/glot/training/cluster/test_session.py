@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import ray
 
 from glot.errors import InputError
 from glot.training.cluster import session
+from tests.fixtures.another_ray import another_ray
 from tests.fixtures.places import ROOT
 
 ASK = """
@@ -112,6 +113,25 @@ def test_a_folder_that_is_too_long_is_named_if_the_user_chose_it_or_there_is_no_
         session.choose_folder()
 
 
+def test_a_new_ray_has_a_token_of_its_own_unless_the_user_has_one(started: list[Any], tmp_path: Path) -> None:
+    """Ray would write one into the home folder, which cannot be written, or which another Ray writes now."""
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        os.environ.pop(name, None)
+    os.environ["HOME"] = str(tmp_path)
+    for given in ({"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_TOKEN": "mine"}, {"RAY_AUTH_TOKEN_PATH": "/mine"}):
+        os.environ.update(given)
+        session.choose_token()
+        assert os.environ.get("RAY_AUTH_TOKEN") == given.get("RAY_AUTH_TOKEN")
+        for name in given:
+            del os.environ[name]
+    session.choose_token()
+    assert len(os.environ.pop("RAY_AUTH_TOKEN")) == 64 and not list(tmp_path.iterdir())
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("a cluster's")
+    session.choose_token()
+    assert "RAY_AUTH_TOKEN" not in os.environ
+
+
 def test_two_trainings_on_one_machine_have_two_dashboards(started: list[dict[str, Any]]) -> None:
     assert session.connect(training=True) and session.connect(training=True) and session.connect()
     ports = [options["dashboard_port"] for options in started[:2]]
@@ -147,25 +167,21 @@ def test_a_pool_of_ray_data_prints_nothing_and_runs_at_the_priority_of_the_comma
 
 
 @pytest.mark.slow
-def test_a_training_beside_another_ray_of_the_user_asks_its_own_dashboard() -> None:
-    """The workers run at the priority of the command, too, and nothing but the command's own words is printed."""
-    with tempfile.TemporaryDirectory(dir="/tmp", prefix="ray") as folder:  # a socket's path must be short
-        environment = {**os.environ, "RAY_TMPDIR": folder, "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}
-        other = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--port=6487"]
-        with subprocess.Popen(
-            [*other, "--dashboard-port=8387", "--num-cpus=1", "--object-store-memory=100000000"],
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        ) as head:  # fmt: skip
-            try:
-                assert head.stdout is not None
-                assert any("Ray runtime started" in line for line in head.stdout)
-                ended = subprocess.run(
-                    [sys.executable, "-c", ASK], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=180
-                )
-            finally:
-                head.terminate()
-                head.communicate(timeout=60)
+@pytest.mark.parametrize("joined", [False, True])
+def test_a_training_beside_another_ray_of_the_user_asks_its_own_dashboard(joined: bool) -> None:
+    """In a Ray that it starts, or in one that it joins; nothing but the command's own words is printed.
+
+    The workers of a Ray that it starts run at the priority of the command.
+    """
+    with ExitStack() as stack:
+        address = stack.enter_context(another_ray(6486)) if joined else ""
+        stack.enter_context(another_ray(6487))
+        ended = subprocess.run(
+            [sys.executable, "-c", ASK], cwd=ROOT, capture_output=True, text=True, timeout=180,
+            env={**os.environ, "RAY_ADDRESS": address},
+        )  # fmt: skip
     assert ended.returncode == 0, ended.stderr[-2000:]
     lines = [line for line in (ended.stdout + ended.stderr).splitlines() if line]
-    assert lines[0] == "starting a local Ray" and len(lines) == 2, lines
-    assert json.loads(lines[1]) == [True, os.nice(0)]
+    alive, nice = json.loads(lines.pop())
+    assert lines == ([] if joined else ["starting a local Ray"]) and alive
+    assert joined or nice == os.nice(0)
