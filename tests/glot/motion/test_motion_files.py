@@ -45,6 +45,19 @@ def test_a_motion_comes_back(motion: Motion, tmp_path: Path, suffix: str) -> Non
 
 
 @pytest.mark.parametrize("suffix", WRITERS)
+@pytest.mark.parametrize("folder", ["take:1", "s3:x", "100%20 #1?"])
+def test_a_path_is_not_a_uri(
+    motion: Motion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, folder: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path(folder) / f"person{suffix}"
+    path.parent.mkdir()
+    write_motion([motion], path)
+    np.testing.assert_array_equal(read_motion(path).transl, motion.transl)
+    assert [path.name for path in (tmp_path / folder).iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
 def test_writing_a_motion_again_changes_nothing(motion: Motion, tmp_path: Path, suffix: str) -> None:
     """A half turn has two axis-angle vectors; the file must not change from one to the other."""
     first, second = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
