@@ -63,16 +63,20 @@ def copies(cache: Path) -> list[Copy]:
 
 
 def hold(copy: Path) -> HeldCopy | None:
-    """The copy in the folder ``copy``, which counts as used now. None where there is none, or it is damaged."""
+    """The copy in the folder ``copy``. None where there is none, or it is damaged."""
     index = shared(copy / INDEX)
     if index is None:
         return None
     if not _is_whole(copy):
         index.close()
         return None
+    return HeldCopy(copy, index)
+
+
+def count_as_used(copy: Path) -> None:
+    """Makes the copy the most recently used one."""
     with suppress(OSError):  # a cache that may only be read
         os.utime(copy / INDEX)
-    return HeldCopy(copy, index)
 
 
 def index_of(copy: Path) -> dict[str, Any]:
@@ -128,8 +132,7 @@ def room_for(needed: int, building: Path, *, what: str) -> Iterator[None]:
                     break
                 lock = _unused(copy)
                 if lock is None:
-                    with suppress(OSError):
-                        os.utime(copy.folder / INDEX)  # it is used now
+                    count_as_used(copy.folder)
                     continue
                 locks.enter_context(lock)
                 chosen.append(copy)
@@ -211,22 +214,24 @@ def _remove_left_over(cache: Path, *, ours: str = "") -> tuple[int, int]:
     """
     taken = unwritten = 0
     for folder in _listed(cache, UNFINISHED.pattern):
-        lock_file = cache / f".{_name(folder.name)}.lock"  # whose turn it is to build the copy, see local_copy
+        wanted = [folder / INDEX]
+        if _name(folder.name) != _name(ours):
+            wanted.append(cache / f".{_name(folder.name)}.lock")  # earlier code locks nothing else while it builds
         with ExitStack() as locks:
-            wanted = [folder / INDEX, *([lock_file] if _name(folder.name) != _name(ours) else [])]
-            found = [(path, alone(path)) for path in wanted if path.exists()]
-            for _, file in found:
+            found = [alone(path) for path in wanted if path.exists()]
+            for file in found:
                 locks.enter_context(file or nullcontext())
-            if all(file for _, file in found):
+            if all(found):
                 shutil.rmtree(folder, ignore_errors=True)
-                if lock_file in dict(found):
-                    lock_file.unlink(missing_ok=True)
             else:
                 size, written = _size(folder)
                 taken, unwritten = taken + size, unwritten + max(0, size - written)
     for path in cache.iterdir():
-        if path.is_symlink() and re.fullmatch(NAME, path.name) and not path.exists():
-            path.unlink(missing_ok=True)
+        if re.fullmatch(NAME, path.name) and path.is_symlink() and not path.exists():
+            path.unlink(missing_ok=True)  # a second name of a copy that is gone
+        elif re.fullmatch(rf"\.{NAME}\.lock", path.name) and (turns := alone(path)):
+            with turns:
+                path.unlink(missing_ok=True)
     return taken, unwritten
 
 

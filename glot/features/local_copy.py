@@ -18,7 +18,7 @@ from typing import Any
 
 from glot.cli import progress
 from glot.errors import InputError, NotNowError, is_passing
-from glot.features.copy_cache import INDEX, HeldCopy, copies, hold, index_of, room_for
+from glot.features.copy_cache import INDEX, HeldCopy, copies, count_as_used, hold, index_of, room_for
 from glot.features.copy_writing import columns_of, copy_bytes, outputs, rows_of, write_rows
 from glot.features.layout import Layout, layout_of
 from glot.features.schema import Manifest, Part, parts
@@ -41,11 +41,12 @@ def local_copy(folder: Path, manifest: Manifest, cache: Path) -> HeldCopy:
     name = f"{manifest.key}-{hashlib.sha256(stamps.encode()).hexdigest()[:8]}-{LAYOUT}"
     target = cache / name
     try:
-        if held := hold(target):
-            return held
-        cache.mkdir(parents=True, exist_ok=True)
-        with turn(cache / f".{name}.lock"):
-            return hold(target) or _same(folder, files, manifest, target) or _built(folder, files, manifest, target)
+        if (held := hold(target)) is None:
+            cache.mkdir(parents=True, exist_ok=True)
+            with turn(cache / f".{name}.lock"):
+                held = hold(target) or _same(folder, files, manifest, target) or _built(folder, files, manifest, target)
+        count_as_used(held.folder)
+        return held
     except OSError as error:  # of the cache: errors of the feature set have their own kinds
         kind = NotNowError if is_passing(error) else InputError
         raise kind(f"{cache}: the local copy of {folder} cannot be kept there ({error}); set GLOT_CACHE") from error

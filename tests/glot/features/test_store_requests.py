@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from glot.errors import NotNowError
-from glot.features.schema import is_feature_set, list_parts, open_part, parts, read_manifest
+from glot.features.schema import is_feature_set, list_parts, open_part, parts, read_manifest, write_manifest
 from glot.features.store import FeatureStore
 from glot.location import Entry, list_folder, location, read_whole, write_whole
 from tests.fixtures.features import write_feature_set, write_split_set
@@ -91,6 +92,18 @@ def test_a_set_that_is_made_again_is_copied_again(s3: FlakyStore, tmp_path: Path
     upload(tmp_path / "set", folder)
     again = FeatureStore.open(folder, cache=tmp_path / "cache")
     assert again.copy != first.copy and (again.features != first.features).any()
+
+
+def test_a_set_that_only_has_another_manifest_is_not_read_again(s3: FlakyStore, tmp_path: Path) -> None:
+    folder = location(f"{s3.uri}/republished")
+    manifest = write_feature_set(tmp_path / "set", tracks=[20], feature_size=8)
+    upload(tmp_path / "set", folder)
+    first = FeatureStore.open(folder, cache=tmp_path / "cache")
+    write_manifest(folder, replace(manifest, code_version="a later one"))
+    with s3.counted() as requests:
+        again = FeatureStore.open(folder, cache=tmp_path / "cache")
+    assert not [request for request in requests if "part-" in request.path and "list-type" not in request.path]
+    assert again.copy.samefile(first.copy)
 
 
 @pytest.mark.parametrize("fault", ["busy", "dropped", "cut"])
