@@ -100,6 +100,7 @@ def _cache() -> dict[str, Any]:
         "is_set": bool(os.environ.get("GLOT_CACHE")),
         "free_bytes": _readable(lambda: shutil.disk_usage(_nearest(folder)).free),
         "copies": _readable(lambda: _copies(folder)),
+        "copies_allowed_bytes": copy_cache.allowed_bytes(),
         "sources": _readable(lambda: source_cache.contents()._asdict()),
         "networks": _readable(lambda: _networks(folder)),
     }
@@ -187,8 +188,8 @@ def _cache_lines(found: dict[str, Any], pruned: int | None) -> list[str]:
     if isinstance(copies, str):
         lines.append(f"  feature sets  {copies}")
     else:
-        limit = os.environ.get(copy_cache.LIMIT_VARIABLE)
-        most = f"at most {limit} bytes" if limit else "at most half of the space while unused"
+        limit = found["copies_allowed_bytes"]
+        most = "the unused at most half of the disk's space" if limit is None else f"at most {_size(limit)}"
         total = sum(copy["bytes"] for copy in copies)
         lines.append(f"  feature sets  {len(copies)} copies, {_size(total)} ({most}: ${copy_cache.LIMIT_VARIABLE})")
         for copy in copies[:SHOWN]:

@@ -123,7 +123,7 @@ def room_for(needed: int, building: Path, *, what: str) -> Iterator[None]:
         there = copies(cache)
         used = taken + sum(copy.bytes for copy in there)
         free = shutil.disk_usage(cache).free - unwritten
-        limit = _limit()
+        limit = allowed_bytes()
         kept = (free + used) // 2 if limit is None else limit
         with ExitStack() as locks:
             chosen = []
@@ -179,7 +179,8 @@ def remove_unused(cache: Path) -> int:
     return freed
 
 
-def _limit() -> int | None:
+def allowed_bytes() -> int | None:
+    """The bytes that all copies may take by $GLOT_FEATURE_CACHE_BYTES; None if it is not set. InputError for no number."""
     text = os.environ.get(LIMIT_VARIABLE)
     if not text:
         return None

@@ -99,6 +99,7 @@ def test_a_folder_that_cannot_be_read_hides_nothing_else(
 ) -> None:
     monkeypatch.setenv("GLOT_HOME", str(places))
     monkeypatch.setenv("GLOT_CACHE", str(places / "cache"))
+    monkeypatch.setenv("GLOT_FEATURE_CACHE_BYTES", "7000000000")
     iterdir = Path.iterdir
 
     def refused(folder: Path) -> Iterator[Path]:
@@ -113,6 +114,7 @@ def test_a_folder_that_cannot_be_read_hides_nothing_else(
     screen = capsys.readouterr().out
     assert "runs      cannot be read: Permission denied" in screen and "videos        cannot be read" in screen
     assert "3dpw/train" in screen and "data      sample" in screen
+    assert "at most 7.0 GB" in screen
     assert f"3 CPU cores (the machine has {os.cpu_count()})" in screen
     with pytest.raises(info.NotNowError, match="sources cannot be removed"):
         info.main(prune=True)

@@ -7,17 +7,19 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from glot.errors import InputError, NotNowError
-from glot.features import copy_cache
+from glot.features import copy_cache, copy_writing
 from glot.features.copy_cache import INDEX, LIMIT_VARIABLE, copies, is_in_use, remove_unused
 from glot.features.schema import read_manifest, write_manifest
 from glot.features.store import FeatureStore
 from tests.fixtures.features import write_feature_set
+from tests.fixtures.full_disk import full_disk
 from tests.fixtures.places import ROOT
 
 SETS = "abcd"
@@ -199,6 +201,28 @@ def test_a_full_disk_is_the_users_unless_copies_in_use_fill_it(
     Usage.free = size // 2
     opened(sets / "b", cache)
     assert len(copies(cache)) == 1
+
+
+def test_on_a_full_disk_what_nobody_uses_goes_and_a_disk_that_fills_is_not_now(
+    sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with full_disk(tmp_path, megabytes=1) as (disk, fill):
+        unused = opened(sets / "a", disk / "cache").copy
+        with fill():
+            kept = opened(sets / "b", disk / "cache")  # in the place of the first
+            assert not unused.exists()
+            with pytest.raises(InputError, match="point GLOT_CACHE to a larger disk"):
+                opened(sets / "c", disk / "cache")
+        batches = copy_writing.batches
+        with ExitStack() as filling:
+            monkeypatch.setattr(
+                copy_writing, "batches", lambda *given: filling.enter_context(fill()) or batches(*given)
+            )
+            with pytest.raises(NotNowError, match="No space left on device.*set GLOT_CACHE"):
+                opened(sets / "c", disk / "cache")
+        assert [copy.folder for copy in copies(disk / "cache")] == [kept.copy] == list((disk / "cache").iterdir())
+        monkeypatch.setattr(copy_writing, "batches", batches)
+        assert len(opened(sets / "c", disk / "cache")) == 30
 
 
 def test_a_build_has_its_room_from_the_start(sets: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
