@@ -180,7 +180,7 @@ def remove_unused(cache: Path) -> int:
 
 
 def allowed_bytes() -> int | None:
-    """The bytes that all copies may take by $GLOT_FEATURE_CACHE_BYTES; None if it is not set. InputError for no number."""
+    """The bytes that all copies may take: $GLOT_FEATURE_CACHE_BYTES; None if it is not set. InputError if no number."""
     text = os.environ.get(LIMIT_VARIABLE)
     if not text:
         return None
