@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from glot.errors import InputError
 from glot.human.body_files import read_body_file
-from glot.human.body_points import BodyPoints, Posed, Skinning, keep, keep_index, pose_feature
+from glot.human.body_points import BodyPoints, Posed, Skinning, keep, keep_index, pose_feature, products
 from glot.human.joints import BETAS, H36M_TO_COMMON14, JOINTS, SMPL_PARENTS, SPIN49_FROM_54
 
 
@@ -152,7 +152,7 @@ class Body(nn.Module):
         """rotmats (B, 24, 3, 3), each relative to its parent, and betas (B, 10) -> the whole body."""
         _check_inputs(rotmats, betas)
         batch = len(rotmats)
-        rest, rotations, places = self._pose(rotmats, betas)
+        rest, rotations, places = (values.movedim(-1, 0) for values in self._pose(rotmats, betas))
         flat = self.template.flatten() + betas @ self.shape_basis
         if self.pose_basis is not None:
             flat = flat + pose_feature(rotmats) @ self.pose_basis
@@ -169,40 +169,48 @@ class Body(nn.Module):
         """(B, 24, 3, 3), (B, 10) -> (B, 49, 3): ``BodyOutput.joints``, computed without the mesh."""
         _check_inputs(rotmats, betas)
         posed = self._pose(rotmats, betas)
-        return torch.cat((posed.joints, self._points49(rotmats, betas, posed)), dim=1)[:, self.order49]
+        points = torch.cat((posed.joints, self._points49(rotmats, betas, posed)))
+        return _by_sample(points.index_select(0, self.order49))
 
     def joints14(self, rotmats: Tensor, betas: Tensor) -> Tensor:
         """(B, 24, 3, 3), (B, 10) -> (B, 14, 3): ``BodyOutput.joints14``, computed without the mesh."""
         _check_inputs(rotmats, betas)
-        return self._points14(rotmats, betas, self._pose(rotmats, betas))
+        return _by_sample(self._points14(rotmats, betas, self._pose(rotmats, betas)))
 
     def smpl_joints(self, rotmats: Tensor, betas: Tensor) -> Tensor:
         """(B, 24, 3, 3), (B, 10) -> (B, 24, 3): ``BodyOutput.smpl_joints``, computed without the mesh."""
         _check_inputs(rotmats, betas)
-        return self._pose(rotmats, betas).joints
+        return _by_sample(self._pose(rotmats, betas).joints)
 
     def at_rest(self, betas: Tensor) -> tuple[Tensor, Tensor]:
         """betas (B, 10) -> vertices (B, V, 3) and joints (B, 24, 3) of the unposed person, in a T-pose."""
         vertices = self.template + (betas @ self.shape_basis).unflatten(-1, (-1, 3))
-        return vertices, self._rest_joints(betas)
+        return vertices, _by_sample(self._rest_joints(betas))
 
     def _rest_joints(self, betas: Tensor) -> Tensor:
-        return self.rest_template + (betas @ self.rest_basis).unflatten(-1, (JOINTS, 3))
+        """(24, 3, B)."""
+        return self.rest_template[..., None] + (self.rest_basis.T @ betas.T).unflatten(0, (JOINTS, 3))
 
     def _pose(self, rotmats: Tensor, betas: Tensor) -> Posed:
         """The posed skeleton, computed one level of the kinematic tree at a time."""
+        local = rotmats.flatten(1).T.contiguous().view(JOINTS, 3, 3, len(rotmats))
         rest = self._rest_joints(betas)
-        bones = rest[:, 1:] - rest[:, self.parent_index]
-        relative = torch.cat((rotmats[:, 1:], bones[..., None]), dim=-1)  # (B, 23, 3, 4): rotation and bone
-        rotations, places = [rotmats[:, :1]], [rest[:, :1]]
+        bones = rest[1:] - rest.index_select(0, self.parent_index)
+        relative = torch.cat((local[1:], bones[:, :, None]), dim=2)  # (23, 3, 4, B): rotation and bone
+        rotations, places = [local[:1]], [rest[:1]]
         sizes = [len(level) for level in LEVELS[1:]]
-        for depth, level in enumerate(relative[:, self.by_level].split(sizes, dim=1)):
+        for depth, level in enumerate(relative.index_select(0, self.by_level).split(sizes)):
             parents = getattr(self, f"parents{depth}")
-            moved = rotations[-1][:, parents] @ level
-            rotations.append(moved[..., :3])
-            places.append(places[-1][:, parents] + moved[..., 3])
+            moved = products(rotations[-1].index_select(0, parents), level)
+            rotations.append(moved[:, :, :3])
+            places.append(places[-1].index_select(0, parents) + moved[:, :, 3])
         order = self.from_levels
-        return Posed(rest, torch.cat(rotations, dim=1)[:, order], torch.cat(places, dim=1)[:, order])
+        return Posed(rest, torch.cat(rotations).index_select(0, order), torch.cat(places).index_select(0, order))
+
+
+def _by_sample(points: Tensor) -> Tensor:
+    """(P, 3, B) -> (B, P, 3)."""
+    return points.movedim(-1, 0).contiguous()
 
 
 def _check_inputs(rotmats: Tensor, betas: Tensor) -> None:

@@ -26,11 +26,11 @@ class Skinning(NamedTuple):
 
 
 class Posed(NamedTuple):
-    """A posed skeleton."""
+    """A posed skeleton. Samples come last: 3 x 3 products are then sums of long rows, fast on a CPU."""
 
-    rest: Tensor  # (B, 24, 3), joints before posing
-    rotations: Tensor  # (B, 24, 3, 3), global
-    joints: Tensor  # (B, 24, 3)
+    rest: Tensor  # (24, 3, B), joints before posing
+    rotations: Tensor  # (24, 3, 3, B), global
+    joints: Tensor  # (24, 3, B)
 
 
 class BodyPoints(nn.Module):
@@ -77,11 +77,17 @@ class BodyPoints(nn.Module):
         keep_index(self, "bone", bone)
 
     def forward(self, rotmats: Tensor, betas: Tensor, posed: Posed) -> Tensor:
-        """rotmats (B, 24, 3, 3), betas (B, 10) and the skeleton that they pose -> (B, P, 3)."""
+        """rotmats (B, 24, 3, 3), betas (B, 10) and the skeleton that they pose -> (P, 3, B)."""
         inputs = betas if len(self.basis) == BETAS else torch.cat((betas, pose_feature(rotmats)), dim=-1)
-        local = self.offset + (inputs @ self.basis).unflatten(-1, (-1, 3))  # (B, pairs, 3)
-        turned = (posed.rotations[:, self.bone] @ local[..., None]).squeeze(-1)
-        return self.spread @ (turned + self.share * posed.joints[:, self.bone])
+        local = self.offset[..., None] + (self.basis.T @ inputs.T).unflatten(0, (-1, 3))  # (pairs, 3, B)
+        turned = products(posed.rotations.index_select(0, self.bone), local[:, :, None]).squeeze(2)
+        moved = turned + self.share[..., None] * posed.joints.index_select(0, self.bone)
+        return (self.spread @ moved.flatten(1)).unflatten(1, (3, -1))
+
+
+def products(left: Tensor, right: Tensor) -> Tensor:
+    """(N, 3, 3, B), (N, 3, K, B) -> their matrix products (N, 3, K, B)."""
+    return (left.unsqueeze(3) * right.unsqueeze(1)).sum(2)
 
 
 def pose_feature(rotmats: Tensor) -> Tensor:

@@ -130,8 +130,9 @@ class IterativeRegressor(nn.Module):
         # it does not change between iterations. ``widen`` and this part are both linear, so they are merged into one
         # layer, which takes a quarter of the time.
         from_feature, from_estimate = self.fc1.weight.split((self.fc1.in_features - ESTIMATE, ESTIMATE), dim=1)
-        bias = self.fc1.bias + from_feature @ widen.bias
-        constant = F.linear(states, from_feature @ widen.weight, bias)
+        merged = from_feature @ torch.cat((widen.weight, widen.bias[:, None]), dim=1)
+        on_states, on_one = merged.split((widen.in_features, 1), dim=1)
+        constant = F.linear(states, on_states, self.fc1.bias + on_one.squeeze(1))
         weight = torch.cat((self.pose.weight, self.shape.weight, self.cam.weight))
         bias = torch.cat((self.pose.bias, self.shape.bias, self.cam.bias))
         estimate = mean  # the same for every frame
