@@ -90,14 +90,14 @@ def test_a_gpu_is_taken_where_the_user_says_nothing(
 
 
 def run(program: str, **environment: str) -> list[Any]:
-    """What a program of its own prints as JSON in its last line."""
+    """What a program of its own prints: its lines, and what is after RESULT, as JSON."""
     ended = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=240,
         env={**os.environ, **environment},
     )  # fmt: skip
     assert ended.returncode == 0, ended.stdout[-2000:] + ended.stderr[-4000:]
-    *said, result = ended.stdout.splitlines()
-    return [said, json.loads(result)]
+    said, _, result = ended.stdout.partition("RESULT ")
+    return [said.splitlines(), json.loads(result.splitlines()[0])]
 
 
 SMALL_NODES = """
@@ -144,7 +144,7 @@ silent = error_of(check_nodes, place, place)
 looked = time.monotonic() - begun
 for raylet in raylets:
     os.kill(raylet, signal.SIGCONT)
-print(json.dumps([errors, seconds, counts, len(waiting), silent, looked, list(map(str, place.iterdir()))]), flush=True)
+print('RESULT', json.dumps([errors, seconds, counts, len(waiting), silent, looked, list(map(str, place.iterdir()))]), flush=True)
 for node in (*small, made.head_node):
     node.kill_all_processes(check_alive=False)
 os._exit(0)
@@ -192,7 +192,7 @@ except RuntimeError as error:
     late = f"{type(error).__name__}: {error}"
 slots = available_slots(9, {"CPU": 1})
 groups = [group["state"] for group in ray.util.placement_group_table().values()]
-print(json.dumps([grows, counts, late, slots, groups]), flush=True)
+print('RESULT', json.dumps([grows, counts, late, slots, groups]), flush=True)
 """
 
 
