@@ -144,7 +144,8 @@ silent = error_of(check_nodes, place, place)
 looked = time.monotonic() - begun
 for raylet in raylets:
     os.kill(raylet, signal.SIGCONT)
-print('RESULT', json.dumps([errors, seconds, counts, len(waiting), silent, looked, list(map(str, place.iterdir()))]), flush=True)
+found = [errors, seconds, counts, len(waiting), silent, looked, list(map(str, place.iterdir()))]
+print("RESULT", json.dumps(found), flush=True)
 for node in (*small, made.head_node):
     node.kill_all_processes(check_alive=False)
 os._exit(0)
@@ -192,7 +193,7 @@ except RuntimeError as error:
     late = f"{type(error).__name__}: {error}"
 slots = available_slots(9, {"CPU": 1})
 groups = [group["state"] for group in ray.util.placement_group_table().values()]
-print('RESULT', json.dumps([grows, counts, late, slots, groups]), flush=True)
+print("RESULT", json.dumps([grows, counts, late, slots, groups]), flush=True)
 """
 
 
