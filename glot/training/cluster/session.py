@@ -10,6 +10,8 @@ import random
 import secrets
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +33,9 @@ os.environ.setdefault("RAY_DISABLE_WORKER_LOG_PREFIX", "1")  # a worker's lines 
 # What a Ray on this machine is started with. By default its workers run at nice 15, so that everything else on the
 # machine goes first, Ray's own helpers included. Nobody collects its metrics.
 LOCAL = {"RAY_worker_niceness": "0", "RAY_enable_metrics_collection": "0"}
-# The longest path that Ray makes a socket at, below its folder, and the longest that the system takes.
+# The longest paths that Ray and Python make a socket at, below their folders, and the longest that the system takes.
 SOCKET = "/ray/session_2026-11-27_19-19-07_123456_4194304/sockets/plasma_store.1"
+PYTHON_SOCKET = "/pymp-12345678/listener-12345678"
 LONGEST_SOCKET = (104 if sys.platform == "darwin" else 108) - 1
 SHORT_FOLDERS = ("/tmp", "/dev/shm")
 OBJECT_STORE_BYTES = 200_000_000  # enough: commands send only names and counts through it
@@ -63,16 +66,34 @@ def connect(*, cpus: int | None = None, training: bool = False) -> bool:
             why = str(error).splitlines()[0]
             raise InputError(f"RAY_ADDRESS {address}: {why}; is it running, with this RAY_AUTH_MODE?") from None
     else:
-        choose_folder()
         choose_token()
         print("starting a local Ray", flush=True)
         for name, value in LOCAL.items():
             os.environ.setdefault(name, value)
         options |= _dashboard() if training else {"include_dashboard": False}
-        ray.init("local", num_cpus=cpus or available_cores(), object_store_memory=OBJECT_STORE_BYTES, **options)
+        with short_folders():
+            ray.init("local", num_cpus=cpus or available_cores(), object_store_memory=OBJECT_STORE_BYTES, **options)
     if not training:
         _print_notice_to_nobody()
     return True
+
+
+@contextmanager
+def short_folders() -> Iterator[None]:
+    """Within it, TMPDIR is short if it would be too long for sockets: Python's, in processes that are started now.
+
+    RAY_TMPDIR, which Ray's own sockets are in, is chosen for good.
+    """
+    choose_folder()
+    given = os.environ.get("TMPDIR", "")
+    if len(os.fsencode(given)) <= LONGEST_SOCKET - len(PYTHON_SOCKET):
+        yield
+        return
+    os.environ["TMPDIR"] = os.environ.get("RAY_TMPDIR", SHORT_FOLDERS[0])
+    try:
+        yield
+    finally:
+        os.environ["TMPDIR"] = given
 
 
 def choose_folder() -> None:

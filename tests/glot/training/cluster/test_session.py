@@ -85,6 +85,8 @@ LONG = "/" + "/".join(["scratch"] * 9)  # 72 characters
     ("given", "chosen"),
     [
         ({"TMPDIR": LONG}, "/tmp"),
+        ({"TMPDIR": LONG + LONG}, "/tmp"),
+        ({"RAY_TMPDIR": "/scratch/me", "TMPDIR": LONG + LONG}, "/scratch/me"),
         ({"TMPDIR": "/" + "ä" * 20}, "/tmp"),  # 41 bytes
         ({"TMPDIR": "/scratch/me"}, None),
         ({}, None),
@@ -95,8 +97,11 @@ def test_a_short_folder_for_sockets(started: list[Any], given: dict[str, str], c
     for name in ("TMPDIR", "RAY_TMPDIR"):
         os.environ.pop(name, None)
     os.environ.update(given)
-    session.choose_folder()
-    assert os.environ.get("RAY_TMPDIR") == chosen
+    with session.short_folders():
+        assert os.environ.get("RAY_TMPDIR") == chosen
+        python_too = len(given.get("TMPDIR", "")) > 75
+        assert os.environ.get("TMPDIR") == (chosen if python_too else given.get("TMPDIR"))
+    assert os.environ.get("TMPDIR") == given.get("TMPDIR")
 
 
 def test_a_folder_that_is_too_long_is_named_if_the_user_chose_it_or_there_is_no_other(
