@@ -98,7 +98,7 @@ def with_plain_dropout(model: GLoT) -> GLoT:
             model.set_submodule(name, nn.Dropout(module.rate))
         if isinstance(module, DropPath):
             model.set_submodule(name, PlainDropPath(module.rate))
-    return model
+    return model.train(model.training)
 
 
 def transform(block: nn.Module, tokens: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ def rot6d_to_rotmat(rot6d: Tensor) -> Tensor:
     x = _unit(first)
     y = _unit(second - (x * second).sum(0) * x)
     columns = torch.stack((x, y, torch.linalg.cross(x, y, dim=0)), dim=1)  # (3, 3, N)
-    return columns.flatten(0, 1).T.reshape(*rot6d.shape[:-1], 3, 3)
+    return columns.flatten(0, 1).T.contiguous().view(*rot6d.shape[:-1], 3, 3)
 
 
 def _unit(vectors: Tensor) -> Tensor:

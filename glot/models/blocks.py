@@ -77,16 +77,16 @@ class SelfAttention(nn.Module):
     def forward(self, tokens: Tensor, queries: slice = EVERY) -> Tensor:
         """tokens (B, N, C) -> the K tokens of ``queries`` (B, K, C); they attend to all N."""
         if queries == EVERY:
-            query, key, value = _by_head(self.qkv(tokens), 3, self.heads)
+            query, key, value = by_head(self.qkv(tokens), 3, self.heads)
         else:
             width = tokens.shape[-1]
             weights, biases = (values.split((width, 2 * width)) for values in (self.qkv.weight, self.qkv.bias))
-            (query,) = _by_head(F.linear(tokens[:, queries], weights[0], biases[0]), 1, self.heads)
-            key, value = _by_head(F.linear(tokens, weights[1], biases[1]), 2, self.heads)
+            (query,) = by_head(F.linear(tokens[:, queries], weights[0], biases[0]), 1, self.heads)
+            key, value = by_head(F.linear(tokens, weights[1], biases[1]), 2, self.heads)
         return self.proj(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(-2))
 
 
-def _by_head(projected: Tensor, parts: int, heads: int) -> list[Tensor]:
+def by_head(projected: Tensor, parts: int, heads: int) -> list[Tensor]:
     """(B, N, parts x C) -> the parts, each (B, heads, N, C / heads)."""
     # Parts are taken apart before the heads move, so that their gradients are put together in one copy.
     return [part.transpose(1, 2) for part in projected.unflatten(-1, (parts, heads, -1)).unbind(2)]
@@ -104,8 +104,8 @@ class CrossAttention(nn.Module):
 
     def forward(self, tokens: Tensor, memory: Tensor) -> Tensor:
         """tokens (B, K, C) that attend to memory (B, N, C) -> (B, K, C)."""
-        (query,) = _by_head(self.query(tokens), 1, self.heads)
-        key, value = _by_head(self.key_value(memory), 2, self.heads)
+        (query,) = by_head(self.query(tokens), 1, self.heads)
+        key, value = by_head(self.key_value(memory), 2, self.heads)
         return self.proj(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(-2))
 
 

@@ -1,14 +1,15 @@
 """A trained GLoT and the rows of a track in; the body of each row out, predicted from the window around it.
 
-Neighbouring windows share all rows but one. Values that depend on a single row are computed once. Only the middle frame
-of each window is predicted. Linear layers that follow each other are merged.
+Neighbouring windows share all rows but one. Values that depend on a single row are computed once: its projection, and
+most of the first block's queries, keys and values. Only the middle frame of each window is predicted. Linear layers
+that follow each other are merged.
 """
 
 import copy
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,8 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from glot.models.blocks import EVERY, Block, Positions, by_head
 from glot.models.glot import GLoT
 from glot.models.smpl_params import SMPLParams, to_params
+
+MUCH = 1.3  # times as fast
 
 
 class SlidingGLoT:
@@ -35,12 +39,14 @@ class SlidingGLoT:
         self.model = model
         self.correction = model.correction if local else None
         self.linear: AbstractContextManager[Any] = (
-            OneDNN() if model.mean.device.type == "cpu" and _mkl_is_slow() else nullcontext()
+            OneDNN() if model.mean.device.type == "cpu" and _onednn_is_faster() else nullcontext()
         )
         config, mean = model.config, model.mean.double()
+        self.encoder = FirstBlock(model.motion.blocks[0], model.motion.positions)
         iterative, widen = _frozen(model.iterative), _frozen(model.motion.widen)
         self.estimate = _affine(lambda states: iterative(states, mean, widen), config.decoder_width, mean.device)
         if self.correction is not None:
+            self.local_encoder = FirstBlock(self.correction.blocks[0], self.correction.positions)
             regressor, width = _frozen(self.correction.regressor), config.local_width
             size = width + len(mean)
             self.correct = _affine(lambda x: regressor(x[:, :width], x[:, width:]), size, mean.device)
@@ -58,8 +64,10 @@ class SlidingGLoT:
     def _slide(self, rows: Tensor) -> SMPLParams:
         model, motion = self.model, self.model.motion
         frames = model.config.frames
-        windows = motion.project(rows).unfold(0, frames, 1).transpose(1, 2)  # (N, T, C), overlapping in memory
-        memory = motion.encode(motion.positions(windows))
+        tokens = self.encoder(motion.project(rows))  # (N, T, C)
+        for block in motion.blocks[1:]:
+            tokens = block(tokens)
+        memory = motion.norm(tokens)
         states = motion.decoder_positions(motion.narrow(memory))
         for block in motion.decoder_blocks[:-1]:
             states = block(states)
@@ -69,14 +77,57 @@ class SlidingGLoT:
             near = model.config.nearby_frames
             first = frames // 2 - near
             last = len(rows) - (frames - (frames // 2 + near + 1))
-            around = self.correction.project(rows[first:last]).unfold(0, 2 * near + 1, 1).transpose(1, 2)
-            local = self.correction.attend_to_memory(around, memory, slice(near, near + 1))
+            middle = slice(near, near + 1)
+            blocks = self.correction.blocks
+            tokens = self.local_encoder(self.correction.project(rows[first:last]), EVERY if blocks[1:] else middle)
+            for block in blocks[1:]:
+                tokens = block(tokens, middle if block is blocks[-1] else EVERY)
+            queries = self.correction.norm(tokens)
+            local = self.correction.attend(queries, self.correction.project_memory(memory))
             estimate = F.linear(torch.cat((local, estimate), dim=-1), *self.correct)
         return SMPLParams(*(values[:, 0] for values in to_params(estimate)))
 
 
+class FirstBlock:
+    """The first block of a branch, with its positions, for every window of consecutive rows.
+
+    A token is the sum of a row's projection p and a position's vector e. The norm is affine once the mean and the
+    scale of p + e are known. So the queries, keys and values of a token are (P + E) / scale + constant, where P depends
+    on the row alone, and E on the position alone.
+    """
+
+    def __init__(self, block: nn.Module, positions: Positions) -> None:
+        assert isinstance(block, Block)
+        self.block, self.vectors = block, positions.vectors[0]  # (T, C)
+        norm, projection = block.norm1, block.attn.qkv
+        self.weight = projection.weight * norm.weight  # (3 C, C)
+        constants = (projection.weight @ norm.bias + projection.bias).chunk(3)
+        # The keys' constant changes no attention; that of the values is added to every result of attention.
+        self.of_queries = constants[0]
+        output = block.attn.proj
+        self.bias = output.weight @ constants[2] + output.bias
+        self.centred = self.vectors - self.vectors.mean(-1, keepdim=True)
+        self.of_positions = F.linear(self.centred, self.weight)  # (T, 3 C)
+
+    def __call__(self, projected: Tensor, queries: slice = EVERY) -> Tensor:
+        """(N + T - 1, C) -> the tokens of ``queries`` (N, K, C) of the N windows, after the block."""
+        length, width = self.vectors.shape
+        centred = projected - projected.mean(-1, keepdim=True)
+        square = centred.square().mean(-1, keepdim=True) + self.centred.square().mean(-1)
+        square = square + 2 / width * (centred @ self.centred.T)  # (N + T - 1, T): row, position
+        scale = (square.unfold(0, length, 1).diagonal(dim1=1, dim2=2) + self.block.norm1.eps).rsqrt()  # (N, T)
+        of_rows = F.linear(centred, self.weight).unfold(0, length, 1).transpose(1, 2)  # (N, T, 3 C)
+        parts = torch.add(of_rows, self.of_positions).mul_(scale[..., None])
+        heads = self.block.attn.heads
+        (query,) = by_head(parts[:, queries, :width] + self.of_queries, 1, heads)
+        key, value = by_head(parts[..., width:], 2, heads)
+        found = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(-2)  # (N, K, C)
+        tokens = projected.unfold(0, length, 1).transpose(1, 2)[:, queries] + self.vectors[queries]
+        return self.block.transform(tokens + F.linear(found, self.block.attn.proj.weight, self.bias))
+
+
 class OneDNN(TorchFunctionMode):
-    """A context in which oneDNN instead of MKL runs float32 linear layers: twice as fast on AMD's chips.
+    """A context in which oneDNN instead of MKL runs float32 linear layers.
 
     For inference only: there is no gradient.
     """
@@ -91,10 +142,24 @@ class OneDNN(TorchFunctionMode):
 
 
 @cache
-def _mkl_is_slow() -> bool:
-    cpu = Path("/proc/cpuinfo")
-    foreign = cpu.is_file() and "AuthenticAMD" in cpu.read_text()
-    return foreign and torch.backends.mkl.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+@torch.inference_mode()
+def _onednn_is_faster() -> bool:
+    """Whether it takes much less time than MKL here, e.g. half of it on AMD's chips. Measuring takes about 20 ms.
+
+    Where both take about the same time, it is always MKL, so that results stay equal to the last digit.
+    """
+    if not (torch.backends.mkl.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
+        return False
+    x, weight, bias = torch.ones(256, 512), torch.ones(1024, 512), torch.ones(1024)
+    contexts: tuple[AbstractContextManager[Any], ...] = (nullcontext(), OneDNN())
+    seconds = [float("inf")] * 2
+    for _ in range(8):
+        for i, context in enumerate(contexts):
+            with context:
+                begun = time.perf_counter()
+                F.linear(x, weight, bias)
+                seconds[i] = min(seconds[i], time.perf_counter() - begun)
+    return seconds[0] > MUCH * seconds[1]
 
 
 def _frozen(module: nn.Module) -> nn.Module:
