@@ -10,7 +10,7 @@ from tests.fixtures.small_model import small_model
 def test_a_wider_feature_costs_what_its_layers_say() -> None:
     config = ModelConfig(feature_size=512, mask_ratio=0.0)
     narrow, wide = (cost_of(small_model(replace(config, feature_size=size))) for size in (512, 1024))
-    # A window projects 16 rows to 512 and 9 to 256; merging two layers (256 inputs and the bias) is shared by 64 windows.
+    # A window projects 16 rows to 512 and 9 to 256; merging two layers (256 inputs, a bias) is shared by 64.
     assert wide.window - narrow.window == 16 * 512 * 512 + 9 * 512 * 256 + 1024 * 512 * 257 // 64
     # 512 windows of a track have 527 rows, of which the local branch never sees the outer 4 and 3.
     assert wide.sliding - narrow.sliding == (527 * 512 * 512 + 520 * 512 * 256) // 512

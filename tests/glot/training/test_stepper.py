@@ -47,7 +47,8 @@ def stepper_of(
     optimiser = torch.optim.Adam(model.parameters(), lr=recipe.lr, fused=True)
     trained = wrapped(model, recipe, wrap)
     stores = {"3dpw": FeatureStore.open(features / "3dpw" / "train")}
-    sampler = Sampler(stores, recipe.data, frames=recipe.model.frames, seed=recipe.seed, rank=rank, world=world)
+    shares = {"rank": rank, "world": world, "parts": recipe.accumulate}
+    sampler = Sampler(stores, recipe.data, frames=recipe.model.frames, seed=recipe.seed, **shares)
     return Stepper(recipe, model, trained, optimiser, body, torch.device("cpu"), rank), sampler
 
 
@@ -159,3 +160,19 @@ def test_a_model_that_hides_no_frame_uses_all_its_parameters(features: Path, tmp
     stepper, sampler = stepper_of(features, replace(recipe))
     alone = [stepper(step, sampler.batches(step))[0] for step in range(3)][2]
     assert values[0] == values[1] and values[0] == pytest.approx(alone, rel=1e-4)
+
+
+@pytest.mark.parametrize("setting", ["seed=1", "loss.use_accel=true", "loss.velocity3d_mask=official"])
+@pytest.mark.parametrize("split", ["accumulate=1", "accumulate=2"])
+def test_leaving_out_frames_that_no_term_needs_changes_no_step(
+    features: Path, monkeypatch: pytest.MonkeyPatch, setting: str, split: str
+) -> None:
+    exact = [f"model.{name}=0" for name in ("dropout", "drop_path", "regressor_dropout", "hscr_dropout")]
+    recipe = recipe_named("open_sample", [*SMALL, *exact, "clip_norm=1", setting, split])
+    taken = []
+    for selects in (True, False):
+        monkeypatch.setattr(Stepper, "_selects", selects)
+        stepper, sampler = stepper_of(features, recipe)
+        taken.append([stepper(step, sampler.batches(step))[0] for step in range(3)])
+    for mine, whole in zip(*taken, strict=True):
+        assert mine == pytest.approx(whole, rel=1e-4)
