@@ -20,6 +20,7 @@ SAID = (
     "starting a local Ray",
     r"16 windows per step, \d+ per worker; .*",
     r"\d.* are few: .*",
+    r"local copy of 3dpw/\w+: .*",
     r"epoch \d/\d  step \d+/\d+  .*",
     r"best epoch \d: .*",
     r"checkpoint: .*",
@@ -38,7 +39,7 @@ def test_two_trainings_at_once_and_another_ray(tmp_path: Path) -> None:
     left_out = ("RAY_AUTH_MODE", "RAY_TMPDIR", "RAY_USAGE_STATS_ENABLED", "RAY_DATA_DISABLE_PROGRESS_BARS")
     environment = {name: value for name, value in os.environ.items() if name not in left_out}
     environment |= {"TMPDIR": str(long), "HOME": str(home), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    settings = [*SMALL, "epochs=4", "steps_per_epoch=40"]
+    settings = [*SMALL, "epochs=8", "steps_per_epoch=50"]
     command = [sys.executable, "-m", "glot.train_ray", "--features", str(features.relative_to(tmp_path))]
     command += [part for setting in settings for part in ("--set", setting)]
     runs = [
@@ -54,6 +55,7 @@ def test_two_trainings_at_once_and_another_ray(tmp_path: Path) -> None:
             assert not any(run.poll() for run in runs), [run.communicate()[0] for run in runs if run.poll()]
             time.sleep(0.2)
         with another_ray(6488):
+            assert not all(run.poll() == 0 for run in runs), "too short: both had ended before"
             said = [run.communicate(timeout=240)[0] for run in runs]
     finally:
         for run in runs:
