@@ -14,7 +14,11 @@ from tests.fixtures.places import ROOT
 @pytest.mark.parametrize(
     ("name", "speedups", "differences"),
     [
-        ("train_step", ["speedup"], {"loss_relative_difference": 1e-4, "gradient_relative_difference": 1e-4}),
+        (
+            "train_step",
+            ["speedup", "speedup_as_trained"],
+            {f"{what}_relative_difference{way}": 1e-4 for what in ("loss", "gradient") for way in ("", "_as_trained")},
+        ),
         ("evaluate", [f"speedup_batch{n}" for n in (1, 8, 64)], {f"difference_m_batch{n}": 1e-4 for n in (1, 8, 64)}),
     ],
 )
