@@ -11,9 +11,9 @@ def main(spec: PredictVideosSpec) -> int:
     what the folder of a video holds.
 
     After an interruption, run the same command again: it does not repeat finished videos. With RAY_ADDRESS set, or
-    under `ray job submit`, it joins that cluster; otherwise it starts a local Ray. A video that cannot be read, or that
-    kills its worker three times, is reported, and the job continues with the other videos. The exit code is 1 if there
-    was such a video, or a video in which nobody was found.
+    under `ray job submit`, it joins that cluster; otherwise it starts a local Ray. A video that cannot be read is
+    reported, and the job continues with the other videos. The exit code is then 1, and also if there was a video in
+    which nobody was found. Exit code 75 means that something failed that may succeed later: run the same command again.
     """
     from pipelines.extraction.video_bodies import reconstruct_videos
 
