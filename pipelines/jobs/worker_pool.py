@@ -164,10 +164,11 @@ def plan_pools(nodes: Sequence[Mapping[str, Any]], job: PoolJob, *, fixed: bool)
     pools = []
     if on_gpus:
         pools.append(_gpu_pool(alive, job, gpu_slots))
+    others = [node for node in alive if not node.get("GPU")]
     if not on_gpus:
         pools.append(_cpu_pool(alive, job))
-    elif job.devices == "both" and not (fixed and all(node.get("GPU") for node in alive)):
-        others = [node for node in alive if not node.get("GPU")]
+    elif job.devices == "both" and (any(node.get("CPU") for node in others) or not cpus):
+        # Where all cores are beside GPUs, this pool would wait for ever. A cluster without any core must grow anyway.
         pools.append(_cpu_pool(others, job)._replace(place={"label_selector": _without_gpu(nodes)}))
     slots = gpu_slots if on_gpus else cpus
     if fixed and job.workers > slots and len(pools) == 1:
@@ -186,7 +187,7 @@ def _gpu_pool(alive: Sequence[Mapping[str, float]], job: PoolJob, slots: int) ->
 
 
 def _cpu_pool(alive: Sequence[Mapping[str, float]], job: PoolJob) -> Pool:
-    slots = sum(min(int(node.get("CPU", 0)), int(node.get("CPU", 0) // CPU_OF_A_WORKER)) for node in alive)
+    slots = sum(int(node.get("CPU", 0)) for node in alive)
     return _pool("cpu", job, slots, {"num_cpus": CPU_OF_A_WORKER, "num_gpus": 0}, 1)
 
 
