@@ -24,8 +24,8 @@ torch.set_num_threads(1)  # small tensors: contended OpenMP threads cost twenty 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A Slurm job has its node to itself: its test comes before any that leaves the shared Ray running."""
-    items.sort(key=lambda item: item.path.name != "test_cluster_files.py")
+    """Tests that need the machine without a Ray come before any that leaves the shared Ray running."""
+    items.sort(key=lambda item: item.get_closest_marker("alone") is None)
 
 
 @pytest.fixture(scope="session")

@@ -165,10 +165,11 @@ def plan_pools(nodes: Sequence[Mapping[str, Any]], job: PoolJob, *, fixed: bool)
     if on_gpus:
         gpu_claim, gpu_slots = _gpu_claim(alive, job.gpu_share)
         pools.append(_pool("gpu", job, gpu_slots, gpu_claim, max(1, int(gpu_claim["num_cpus"] / CPU_OF_A_WORKER))))
+    others = [node for node in alive if not node.get("GPU")]
     if not on_gpus:
         pools.append(_cpu_pool(alive, job))
-    elif job.devices == "both" and not (fixed and all(node.get("GPU") for node in alive)):
-        others = [node for node in alive if not node.get("GPU")]
+    elif job.devices == "both" and (any(node.get("CPU") for node in others) or not cpus):
+        # Where all cores are beside GPUs, this pool would wait for ever. A cluster without any core must grow anyway.
         pools.append(_cpu_pool(others, job)._replace(place={"label_selector": _without_gpu(nodes)}))
     most = gpu_slots if on_gpus else cpus
     if fixed and job.workers > most and len(pools) == 1:

@@ -42,11 +42,7 @@ def extract_while_nodes_go(folder: Path, faults: Faults, losses: Losses, workers
     """Extracts the films of the folder on a cluster that loses nodes, and compares the rows; returns what happened."""
     with extracting(Faults(cut=faults.cut)):
         assert main(ExtractSpec(**spec_of(folder, "wanted", 2))) == 0
-    spec = {
-        name: str(value) if isinstance(value, Path) else value
-        for name, value in spec_of(folder, "out", workers).items()
-    }
-    happened = run(faults, spec, losses, seconds=500)
+    happened = run(faults, spec_of(folder, "out", workers), losses, seconds=500)
     assert happened["code"] == 0, happened
     assert_same(folder / "out", folder / "wanted")
     return happened

@@ -49,6 +49,25 @@ def undisturbed(ray: str, flaky_store: "FlakyStore", tmp_path_factory: pytest.Te
     return folder / "features"
 
 
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    """Folder in which workers note the units that they begin."""
+    (tmp_path / "notes").mkdir()
+    return tmp_path / "notes"
+
+
+@pytest.fixture
+def place(flaky_store: "FlakyStore") -> Path:
+    """Where the store has the videos and boxes."""
+    return location(f"{flaky_store.uri}/sources")
+
+
+@pytest.fixture
+def out(flaky_store: "FlakyStore", tmp_path: Path) -> Path:
+    """A folder in the store that no other test uses."""
+    return location(f"{flaky_store.uri}/{tmp_path.name}")
+
+
 def extract(ray: str, place: Path, out: Path, faults: Faults) -> tuple[int, str]:
     """The exit code of the command and what it prints."""
     options = ["--dataset", "video", "--root", place / "films", "--tracks", place / "boxes.json", "--out", out]
@@ -92,11 +111,9 @@ def phases_of_faults(requests: Sequence["Request"], first_unit: int) -> Counter[
 
 @pytest.mark.slow
 def test_a_store_that_fails_5_percent_of_its_requests_costs_no_row(
-    ray: str, undisturbed: Path, flaky_store: "FlakyStore", tmp_path: Path
+    ray: str, undisturbed: Path, flaky_store: "FlakyStore", place: Path, out: Path, notes: Path
 ) -> None:
-    place, notes = location(f"{flaky_store.uri}/sources"), tmp_path / "notes"
-    notes.mkdir()
-    out, counted, finished = location(f"{flaky_store.uri}/{tmp_path.name}"), list[int](), threading.Event()
+    counted, finished = list[int](), threading.Event()
     with flaky_store.counted() as requests:
 
         def count() -> None:
@@ -119,12 +136,8 @@ def test_a_store_that_fails_5_percent_of_its_requests_costs_no_row(
 
 @pytest.mark.slow
 def test_a_store_that_is_down_for_a_while_costs_no_row(
-    ray: str, undisturbed: Path, flaky_store: "FlakyStore", tmp_path: Path
+    ray: str, undisturbed: Path, flaky_store: "FlakyStore", place: Path, out: Path, notes: Path
 ) -> None:
-    place, notes = location(f"{flaky_store.uri}/sources"), tmp_path / "notes"
-    notes.mkdir()
-    out = location(f"{flaky_store.uri}/{tmp_path.name}")
-
     def go_down() -> None:
         wait_for(lambda: len(begun(notes)) > 5)
         with flaky_store.failing(1.0):

@@ -266,8 +266,11 @@ def test_pools_fit_the_cluster_and_grow_with_it() -> None:
     assert (pool.smallest, pool.resources["num_gpus"], pool.threads) == (4, 0.5, 2)
     gpu, cpu = plan_pools(mixed, job(devices="both"), fixed=False)
     assert (gpu.device, cpu.device, cpu.smallest) == ("cuda", "cpu", 400)
-    (pool,) = plan_pools(mixed[:1], job(devices="both"), fixed=True)
-    assert pool.device == "cuda", "all cores of this machine feed its GPUs"
+    for nodes in (mixed[:1], [node(CPU=0.0), *mixed[:1]]):
+        for fixed in (True, False):
+            (pool,) = plan_pools(nodes, job(devices="both"), fixed=fixed)
+            assert pool.device == "cuda", "all cores feed GPUs"
+    assert [pool.device for pool in plan_pools([], job(devices="both"), fixed=False)] == ["cuda", "cpu"]
     (pool,) = plan_pools(mixed, job(devices="cpu"), fixed=False)
     assert pool.device == "cpu"
     # Ray Data waits for the smallest number: a part of a GPU is on one of them, and a core is claimed, too.
