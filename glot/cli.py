@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from glot.cores import limit_threads
 from glot.errors import InputError, NotNowError
 
 Item = TypeVar("Item")
@@ -32,6 +33,7 @@ def run(main: Callable[..., Any]) -> NoReturn:
     ``main`` takes options as typed parameters, or one dataclass whose fields are the options (see ``with_options``).
     It may return an int to choose the exit code itself.
     """
+    limit_threads()
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
     app.command(no_args_is_help=False)(with_options(main))
     try:

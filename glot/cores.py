@@ -17,8 +17,21 @@ def available_cores(*, cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -
 
     os.cpu_count() knows neither, os.process_cpu_count() only the first, and Ray only the second.
     """
-    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, int(min([bound, *_quotas(cgroups, membership)])))
+    return max(1, int(min([_bound_cores(), *_quotas(cgroups, membership)])))
+
+
+def limit_threads(*, cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> None:
+    """Sets the threads of numerical libraries that are loaded later to the quota, if one is below the cores in sight.
+
+    They count cores themselves and do not know quotas. With more threads than time, each waits for the others.
+    """
+    cores = available_cores(cgroups=cgroups, membership=membership)
+    if cores < _bound_cores():
+        os.environ.setdefault("OMP_NUM_THREADS", str(cores))
+
+
+def _bound_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _quotas(cgroups: Path, membership: Path) -> Iterator[float]:

@@ -22,7 +22,7 @@ from glot.features.dataset_folders import MAKE_SAMPLE, SAMPLE_DATASET, extractio
 from glot.features.schema import MANIFEST
 from glot.gpus import gpus
 from glot.home import body_folder, data_folder, features_folder, home, runs_folder
-from glot.location import cache_folder
+from glot.location import cache_bytes, cache_folder
 from glot.people import source_cache
 from glot.shipped import SHA256 as SHIPPED
 
@@ -100,7 +100,7 @@ def _cache() -> dict[str, Any]:
         "is_set": bool(os.environ.get("GLOT_CACHE")),
         "free_bytes": _readable(lambda: shutil.disk_usage(_nearest(folder)).free),
         "copies": _readable(lambda: _copies(folder)),
-        "copies_allowed_bytes": copy_cache.allowed_bytes(),
+        "copies_allowed_bytes": cache_bytes(copy_cache.LIMIT_VARIABLE),
         "sources": _readable(lambda: source_cache.contents()._asdict()),
         "networks": _readable(lambda: _networks(folder)),
     }

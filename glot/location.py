@@ -64,6 +64,16 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "glot"
 
 
+def cache_bytes(variable: str) -> int | None:
+    """The bytes that an environment variable allows a cache; None if it is not set. InputError if it is no number."""
+    text = os.environ.get(variable)
+    if not text:
+        return None
+    if not text.isdecimal():
+        raise InputError(f"{variable}={text}: must be a number of bytes, e.g. {20 * 10**9}")
+    return int(text)
+
+
 def file_hash(path: Path) -> str:
     """16 hex digits of the SHA-256 of a file, which is read block by block."""
     digest = hashlib.sha256()

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from glot.errors import InputError, NotNowError
 from glot.file_lock import alone, shared, turn
+from glot.location import cache_bytes
 
 INDEX = "index.json"
 LIMIT_VARIABLE = "GLOT_FEATURE_CACHE_BYTES"  # bytes of all copies; where it is not set, see ``room_for``
@@ -123,7 +124,7 @@ def room_for(needed: int, building: Path, *, what: str) -> Iterator[None]:
         there = copies(cache)
         used = taken + sum(copy.bytes for copy in there)
         free = shutil.disk_usage(cache).free - unwritten
-        limit = allowed_bytes()
+        limit = cache_bytes(LIMIT_VARIABLE)
         kept = (free + used) // 2 if limit is None else limit
         with ExitStack() as locks:
             chosen = []
@@ -177,16 +178,6 @@ def remove_unused(cache: Path) -> int:
                 freed += copy.bytes
         _remove_left_over(cache)  # second names of the copies that are gone
     return freed
-
-
-def allowed_bytes() -> int | None:
-    """The bytes that all copies may take: $GLOT_FEATURE_CACHE_BYTES; None if it is not set. InputError if no number."""
-    text = os.environ.get(LIMIT_VARIABLE)
-    if not text:
-        return None
-    if not text.isdecimal():
-        raise InputError(f"{LIMIT_VARIABLE}={text}: must be a number of bytes, e.g. {20 * 10**9}")
-    return int(text)
 
 
 def _unused(copy: Copy) -> ExitStack | None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from glot.location import cache_folder
+from glot.location import cache_bytes, cache_folder
 from glot.people.versions import Version
 from glot.retries import ChangedError
 
@@ -33,9 +33,9 @@ def cached_copy(uri: str, version: Version, blocks: Callable[[], Iterable[bytes]
 
     Any number of processes may ask at once: one copies, the others wait for it. None if the copy cannot be kept, or if
     there is none and ``blocks`` is None. Errors of ``blocks`` are raised as they are; ChangedError if its bytes are not
-    as many as the version says.
+    as many as the version says, InputError if the variable that limits the cache is no number.
     """
-    folder, size = cache_folder() / "sources", version.bytes
+    folder, size = _folder(), version.bytes
     if size > LARGEST or not version.mark:
         return None
     target = folder / hashlib.sha256(f"{uri}\n{size}\n{version.mark}".encode()).hexdigest()[:32]
@@ -114,29 +114,31 @@ def _is_at(path: Path, file: int) -> bool:
 
 def _make_room(folder: Path, size: int, partial: int) -> None:
     """Removes copies until ``size`` bytes more are allowed, and books these by giving ``partial`` its final length."""
+    allowed = cache_bytes(LIMIT_VARIABLE)
     with _own_errors(), (folder / ".room").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         os.ftruncate(partial, 0)
         copies: list[tuple[float, int, Path]] = []  # last use, bytes, path
         used = 0
-        for path in folder.iterdir():
+        for path in _files(folder):
             with suppress(FileNotFoundError):
                 facts = path.stat()
                 if path.suffix == PARTIAL:
                     used += 0 if _removed_if_left(path) else facts.st_size
-                elif path.name != ".room":
+                else:
                     copies.append((facts.st_mtime, facts.st_size, path))
                     used += facts.st_size
         free = shutil.disk_usage(folder).free
-        limit = int(os.environ.get(LIMIT_VARIABLE) or min(LIMIT, (free + used) // 10))
-        if size > limit:
+        if allowed is None:
+            allowed = min(LIMIT, (free + used) // 10)
+        if size > allowed:
             raise _Unusable
         for _, bytes_, path in sorted(copies):
-            if used + size <= limit and size <= free:
+            if used + size <= allowed and size <= free:
                 break
             path.unlink(missing_ok=True)
             used, free = used - bytes_, free + bytes_
-        if used + size > limit or size > free:
+        if used + size > allowed or size > free:
             raise _Unusable
         os.ftruncate(partial, size)
 
@@ -164,7 +166,7 @@ class Contents(NamedTuple):
 def contents() -> Contents:
     """What is in the cache now. OSError where it cannot be read."""
     copies, size, used, making = 0, 0, None, 0
-    for path in _files():
+    for path in _files(_folder()):
         with suppress(FileNotFoundError):
             facts = path.stat()
             size += facts.st_size
@@ -178,7 +180,7 @@ def contents() -> Contents:
 def remove_all() -> int:
     """Removes all copies but those that are being made; the number of bytes. A copy that is read now stays readable."""
     freed = 0
-    for path in _files():
+    for path in _files(_folder()):
         with suppress(FileNotFoundError):
             size = path.stat().st_size
             if path.suffix == PARTIAL:
@@ -189,9 +191,12 @@ def remove_all() -> int:
     return freed
 
 
-def _files() -> list[Path]:
+def _folder() -> Path:
+    return cache_folder() / "sources"
+
+
+def _files(folder: Path) -> list[Path]:
     """Copies, and those that are being made. The folder may hold other files, if $GLOT_CACHE names a wrong folder."""
-    folder = cache_folder() / "sources"
     names = re.compile(rf"[0-9a-f]{{32}}({re.escape(PARTIAL)})?")
     return [path for path in folder.iterdir() if names.fullmatch(path.name)] if folder.is_dir() else []
 

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from glot.errors import InputError, NotNowError
+from glot.location import cache_bytes
+from glot.people import source_cache
 from glot.retries import ChangedError
 from pipelines.jobs.bookkeeper import (
     ALONE,
@@ -80,6 +82,7 @@ class PoolWorker:
         self.busy = False  # whether this worker has a task
         threading.Thread(target=self._beat, daemon=True).start()
         try:
+            cache_bytes(source_cache.LIMIT_VARIABLE)  # a mistake there is no damage of the items
             shared = ray.get(context.shared) if context.shared is not None else None
             self.prepare(arguments, shared)
         except Exception as error:  # raised here, it would end the job without a word that a user can read

@@ -67,3 +67,17 @@ def test_a_process_that_is_bound_to_a_core_counts_one() -> None:
     code += "from glot.cores import available_cores; print(available_cores())"
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert ended.stdout == "1\n", ended.stderr
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_torch_starts_no_more_threads_than_the_quota(tmp_path: Path) -> None:
+    (tmp_path / "cpu.max").write_text("100000 100000")
+    (tmp_path / "self").write_text("0::/")
+    code = (
+        "import sys; from pathlib import Path; from glot.cores import limit_threads; top = Path(sys.argv[1]); "
+        "limit_threads(cgroups=top, membership=top / 'self'); import torch; print(torch.get_num_threads())"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert ended.stdout == "1\n", ended.stderr

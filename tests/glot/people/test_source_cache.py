@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from glot.errors import InputError
 from glot.people import source_cache
 from glot.people.source_cache import cached_copy
 from glot.people.versions import Version
@@ -64,6 +65,21 @@ def test_what_has_no_room_is_not_copied(folder: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(source_cache, "LARGEST", 10)
     assert read("e", 11) is None and read("e", 10)
     assert read("f", 5, mark="") is None  # without a version, an old copy could not be told from a new one
+
+
+def test_a_file_of_somebody_else_stays(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(source_cache.LIMIT_VARIABLE, "1500")
+    folder.mkdir(parents=True)
+    (folder / "holiday.mp4").write_bytes(bytes(5000))
+    (folder / "notes.part").write_text("mine")
+    assert read("a") and read("b")
+    assert {path.name for path in copies(folder)} >= {"holiday.mp4", "notes.part"} and len(copies(folder)) == 3
+
+
+def test_a_limit_that_is_no_number_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(source_cache.LIMIT_VARIABLE, "20GB")
+    with pytest.raises(InputError, match="GLOT_SOURCE_CACHE_BYTES=20GB: must be a number of bytes"):
+        read("a")
 
 
 @pytest.mark.parametrize("full_at", ["pwrite", "fsync", "replace"])
