@@ -56,7 +56,7 @@ def main(
             difference = float((ways["plain"]() - ways["ours"]()).abs().max())
             if difference > 1e-4:
                 raise InputError(f"not the same joints: up to {difference * 1000:.3f} mm apart")
-            median = median_seconds(ways, range(repeats * (1 if batch == 64 else 5)))
+            median = median_seconds(ways, range(repeats * (1 if batch == 64 else 5)), before=3)
             figures[f"speedup_batch{batch}"] = median["plain"] / median["ours"]
             figures |= {f"{name}_ms_batch{batch}": value * 1e3 for name, value in median.items()}
             figures[f"difference_m_batch{batch}"] = difference

@@ -18,6 +18,7 @@ from glot.human.body import Body, load_body, require_body
 from glot.location import file_hash
 from glot.models.checkpoint import Checkpoint
 from glot.models.inference import checkpoint_path, load_model_for
+from glot.models.sliding import SlidingGLoT
 from glot.people.detection import PersonDetector, load_detector
 from glot.people.video import Timeline
 
@@ -37,7 +38,6 @@ class Studio:
         self.body: Body = load_body(body)
         require_body(self.body, self.checkpoint.info["body"], "model")
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.checkpoint.model.to(self.device)
         self.settings = self._settings()
 
     # These are loaded when they are first needed. For example, --tracks needs no detector.
@@ -56,11 +56,16 @@ class Studio:
         """The backbone, ready for the device."""
         return Extractor(self.backbone, device=self.device)
 
+    @cached_property
+    def model(self) -> SlidingGLoT:
+        """GLoT, ready for the device. It is made once for all people of all videos."""
+        return SlidingGLoT(self.checkpoint.model.to(self.device))
+
     def reconstruction(self, timeline: Timeline) -> Reconstruction:
         """The reconstruction for a video with this timeline."""
         options = self.options
         return Reconstruction(
-            self.checkpoint.model, self.body, timeline, fit=options.fit, smooth=options.smooth, focal=options.focal
+            self.model, self.body, timeline, fit=options.fit, smooth=options.smooth, focal=options.focal
         )
 
     def _manifest(self) -> Manifest:

@@ -7,6 +7,7 @@ blocks          transformer blocks and attention
 smpl_params     the 157 numbers of an estimate, and the SMPL parameters made of them
 losses          the loss of both branches
 inference       finding and loading a model, predicting a track
+frozen          layers and blocks of fixed weights, for inference
 sliding         fast inference along a track
 whitening       input layers that start as a whitening of the features
 cost            parameters and multiply-accumulates

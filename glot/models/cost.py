@@ -4,8 +4,8 @@ Counted: every matrix product, also those of attention, by torch's flop counter 
 Not counted: additions, norms, activations, the kinematic chain's triangular solve (0.01 M), the backbone, the body.
 """
 
-from collections.abc import Callable
-from contextlib import nullcontext
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -48,8 +48,7 @@ def cost_of(model: GLoT) -> Cost:
     parameters = {name: sum(p.numel() for p in part.parameters()) for name, part in _parts(model).items()}
     assert sum(parameters.values()) == sum(p.numel() for p in model.parameters())
     rows = torch.zeros(TRACK + config.frames - 1, config.feature_size)
-    sliding = SlidingGLoT(model)  # not counted: the regressors are folded once for tracks of any length
-    sliding.linear = nullcontext()  # without oneDNN, because torch's counter cannot count its products
+    sliding = SlidingGLoT(model)  # not counted: layers are merged once for tracks of any length
     return Cost(
         parameters,
         _macs(lambda: model(rows[None, : config.frames].expand(WINDOWS, -1, -1))) // WINDOWS,
@@ -80,6 +79,15 @@ def _parts(model: GLoT) -> dict[str, nn.Module]:
 
 def _macs(run: Callable[[], object]) -> int:
     # The counter does not know every fused kernel of attention. The math backend computes plain products instead.
-    with torch.no_grad(), FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+    known = (
+        {torch.ops.mkldnn._linear_pointwise: _flops_of_onednn} if hasattr(torch.ops.mkldnn, "_linear_pointwise") else {}
+    )
+    counting = FlopCounterMode(display=False, custom_mapping=known)
+    with torch.no_grad(), counting as counter, sdpa_kernel(SDPBackend.MATH):
         run()
     return counter.get_total_flops() // 2
+
+
+def _flops_of_onednn(x: Sequence[int], *_: object, out_shape: Sequence[int], **__: object) -> int:
+    """The flops of oneDNN's linear layer, which takes ``x`` and returns a tensor of ``out_shape``."""
+    return 2 * math.prod(out_shape) * x[-1]

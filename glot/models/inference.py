@@ -63,44 +63,39 @@ def load_model_for(path: Path, manifest: Manifest) -> Checkpoint:
     return saved
 
 
-@torch.no_grad()
 def predict_track(
-    model: GLoT, features: NDArray, *, protocol: str = "corrected", local: bool = True, batch_size: int = 64
+    model: GLoT | SlidingGLoT,
+    features: NDArray,
+    *,
+    protocol: str = "corrected",
+    local: bool = True,
+    batch_size: int = 64,
 ) -> SMPLParams:
     """features (N, F) -> SMPLParams of N frames on the CPU: rotmats (N, 24, 3, 3), betas (N, 10), cam (N, 3).
 
     The prediction for frame i is the model's middle frame for the window around frame i. Beyond the ends of the track,
     its first and last row repeat, so N may be 1. ``protocol="official"`` returns the last T/2 - 1 frames in reversed
     order, as the released evaluation does. ``local=False`` returns the estimate of the global branch, without the
-    correction by the local branch. Runs on the device of the model, and does not change its training mode.
+    correction by the local branch. Runs on the device of the model.
+
+    For many tracks, make a SlidingGLoT of the model once and give it; then ``local`` is not used.
     """
-    batches = predict_batches(model, lambda rows: features[rows], len(features), local=local, batch_size=batch_size)
-    order = torch.from_numpy(prediction_order(len(features), model.config.frames, protocol=protocol))
+    model = model if isinstance(model, SlidingGLoT) else SlidingGLoT(model, local=local)
+    batches = predict_batches(model, lambda rows: features[rows], len(features), batch_size=batch_size)
+    order = torch.from_numpy(prediction_order(len(features), model.frames, protocol=protocol))
     return SMPLParams(*(torch.cat(parts)[order] for parts in zip(*batches, strict=True)))
 
 
-@torch.no_grad()
 def predict_batches(
-    model: GLoT,
-    read: Callable[[NDArray[np.intp]], NDArray],
-    count: int,
-    *,
-    local: bool = True,
-    batch_size: int = 64,
+    model: SlidingGLoT, read: Callable[[NDArray[np.intp]], NDArray], count: int, *, batch_size: int = 64
 ) -> Iterator[SMPLParams]:
     """``predict_track`` for a track that does not fit into memory: up to ``batch_size`` frames at a time, in order.
 
     ``read(rows (n,))`` returns the features (n, F) of these rows of the track, which has ``count`` rows. The same row
     may be asked for several times.
     """
-    frames, device = model.config.frames, next(model.parameters()).device
-    training = model.training
-    model.eval()
-    try:
-        sliding = SlidingGLoT(model, local=local)
-        for start in range(0, count, batch_size):
-            first, stop = start - frames // 2, min(start + batch_size, count) - frames // 2 + frames - 1
-            rows = np.arange(first, stop).clip(0, count - 1)
-            yield SMPLParams(*(values.cpu() for values in sliding(torch.from_numpy(read(rows)).to(device))))
-    finally:
-        model.train(training)
+    frames = model.frames
+    for start in range(0, count, batch_size):
+        first, stop = start - frames // 2, min(start + batch_size, count) - frames // 2 + frames - 1
+        rows = np.arange(first, stop).clip(0, count - 1)
+        yield SMPLParams(*(values.cpu() for values in model(torch.from_numpy(read(rows)).to(model.device))))

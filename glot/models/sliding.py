@@ -2,178 +2,129 @@
 
 Neighbouring windows share all rows but one. Values that depend on a single row are computed once: its projection, and
 most of the first block's queries, keys and values. Only the middle frame of each window is predicted. Linear layers
-that follow each other are merged.
+that follow each other are merged. The parts are in glot.models.frozen. N windows, T frames, F feature size, C width.
 """
 
 import copy
-import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from functools import cache
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
-from glot.models.blocks import EVERY, Block, Positions, by_head
+from glot.models.frozen import (
+    Affine,
+    FirstBlock,
+    FrozenBlock,
+    FrozenLinear,
+    LastBlock,
+    OneQuery,
+    affine,
+    normed,
+    windows_of,
+)
+from glot.models.global_branch import GlobalMotion
 from glot.models.glot import GLoT
+from glot.models.local_branch import LocalCorrection
 from glot.models.smpl_params import SMPLParams, to_params
-
-MUCH = 1.3  # times as fast
 
 
 class SlidingGLoT:
     """``model.middle(model(windows))`` of ``model`` in evaluation mode, up to rounding (1e-4 in pose), but faster.
 
     Both regressors (three iterations from the mean body; the kinematic chain) have no non-linearity, so each is one
-    affine map. The maps are computed once, in double precision: make a new SlidingGLoT when the model's weights have
-    changed.
+    affine map. It has copies of the weights: make a new one when the weights of the model change. Making one takes as
+    long as predicting dozens of frames. ``frames``: T; ``device``: where it expects features.
 
     ``local=False``: the global branch's estimate of the same frame, without the correction by the local branch.
     """
 
     @torch.no_grad()
     def __init__(self, model: GLoT, *, local: bool = True) -> None:
-        self.model = model
-        self.correction = model.correction if local else None
-        self.linear: AbstractContextManager[Any] = (
-            OneDNN() if model.mean.device.type == "cpu" and _onednn_is_faster() else nullcontext()
-        )
-        config, mean = model.config, model.mean.double()
-        self.encoder = FirstBlock(model.motion.blocks[0], model.motion.positions)
-        iterative, widen = _frozen(model.iterative), _frozen(model.motion.widen)
-        self.estimate = _affine(lambda states: iterative(states, mean, widen), config.decoder_width, mean.device)
-        if self.correction is not None:
-            self.local_encoder = FirstBlock(self.correction.blocks[0], self.correction.positions)
-            regressor, width = _frozen(self.correction.regressor), config.local_width
-            size = width + len(mean)
-            self.correct = _affine(lambda x: regressor(x[:, :width], x[:, width:]), size, mean.device)
+        self.frames, self.device = model.config.frames, model.mean.device
+        middle = self.frames // 2
+        self.motion = _GlobalPart(model, middle)
+        self.correction = None
+        if local and model.correction is not None:
+            self.correction = _LocalPart(model.correction, model.motion.norm, len(model.mean), middle)
 
     @torch.no_grad()
     def __call__(self, rows: Tensor) -> SMPLParams:
         """Features (N + T - 1, F) of consecutive rows -> the bodies of the N rows that have a whole window.
 
-        These N rows begin at row T // 2. rotmats (N, 24, 3, 3), betas (N, 10), cam (N, 3). The model must be in
-        evaluation mode.
+        These N rows begin at row T // 2. rotmats (N, 24, 3, 3), betas (N, 10), cam (N, 3).
         """
-        with self.linear:
-            return self._slide(rows)
-
-    def _slide(self, rows: Tensor) -> SMPLParams:
-        model, motion = self.model, self.model.motion
-        frames = model.config.frames
-        tokens = self.encoder(motion.project(rows))  # (N, T, C)
-        for block in motion.blocks[1:]:
-            tokens = block(tokens)
-        memory = motion.norm(tokens)
-        states = motion.decoder_positions(motion.narrow(memory))
-        for block in motion.decoder_blocks[:-1]:
-            states = block(states)
-        states = motion.decoder_norm(motion.decoder_blocks[-1](states, slice(frames // 2, frames // 2 + 1)))
-        estimate = F.linear(states, *self.estimate)  # (N, 1, 157)
+        memory, estimate = self.motion(rows)
         if self.correction is not None:
-            near = model.config.nearby_frames
-            first = frames // 2 - near
-            last = len(rows) - (frames - (frames // 2 + near + 1))
-            middle = slice(near, near + 1)
-            blocks = self.correction.blocks
-            tokens = self.local_encoder(self.correction.project(rows[first:last]), EVERY if blocks[1:] else middle)
-            for block in blocks[1:]:
-                tokens = block(tokens, middle if block is blocks[-1] else EVERY)
-            queries = self.correction.norm(tokens)
-            local = self.correction.attend(queries, self.correction.project_memory(memory))
-            estimate = F.linear(torch.cat((local, estimate), dim=-1), *self.correct)
-        return SMPLParams(*(values[:, 0] for values in to_params(estimate)))
+            estimate = self.correction(rows, memory, estimate)
+        return to_params(estimate)
 
 
-class FirstBlock:
-    """The first block of a branch, with its positions, for every window of consecutive rows.
+class _GlobalPart:
+    """Masked global motion modelling without a mask, and the iterative regressor of the middle frame."""
 
-    A token is the sum of a row's projection p and a position's vector e. The norm is affine once the mean and the
-    scale of p + e are known. So the queries, keys and values of a token are (P + E) / scale + constant, where P depends
-    on the row alone, and E on the position alone.
-    """
+    def __init__(self, model: GLoT, middle: int) -> None:
+        motion = model.motion
+        assert isinstance(motion, GlobalMotion)
+        self.project = FrozenLinear(affine(motion.project))
+        self.first = FirstBlock(motion.blocks[0], motion.positions.vectors[0])
+        self.blocks = [FrozenBlock(block) for block in motion.blocks[1:]]
+        self.narrow = FrozenLinear(affine(motion.narrow).after(motion.norm))
+        self.positions = motion.decoder_positions.vectors.detach()
+        self.decoder_blocks = [FrozenBlock(block) for block in motion.decoder_blocks[:-1]]
+        self.decode = LastBlock(motion.decoder_blocks[-1], middle)
+        iterative, widen, mean = _double(model.iterative), _double(motion.widen), model.mean.double()
+        regress = _affine(lambda states: iterative(states, mean, widen), motion.widen.in_features, mean)
+        self.regress = FrozenLinear(regress.after(motion.decoder_norm))
 
-    def __init__(self, block: nn.Module, positions: Positions) -> None:
-        assert isinstance(block, Block)
-        self.block, self.vectors = block, positions.vectors[0]  # (T, C)
-        norm, projection = block.norm1, block.attn.qkv
-        self.weight = projection.weight * norm.weight  # (3 C, C)
-        constants = (projection.weight @ norm.bias + projection.bias).chunk(3)
-        # The keys' constant changes no attention; that of the values is added to every result of attention.
-        self.of_queries = constants[0]
-        output = block.attn.proj
-        self.bias = output.weight @ constants[2] + output.bias
-        self.centred = self.vectors - self.vectors.mean(-1, keepdim=True)
-        self.of_positions = F.linear(self.centred, self.weight)  # (T, 3 C)
-
-    def __call__(self, projected: Tensor, queries: slice = EVERY) -> Tensor:
-        """(N + T - 1, C) -> the tokens of ``queries`` (N, K, C) of the N windows, after the block."""
-        length, width = self.vectors.shape
-        centred = projected - projected.mean(-1, keepdim=True)
-        square = centred.square().mean(-1, keepdim=True) + self.centred.square().mean(-1)
-        square = square + 2 / width * (centred @ self.centred.T)  # (N + T - 1, T): row, position
-        scale = (square.unfold(0, length, 1).diagonal(dim1=1, dim2=2) + self.block.norm1.eps).rsqrt()  # (N, T)
-        of_rows = F.linear(centred, self.weight).unfold(0, length, 1).transpose(1, 2)  # (N, T, 3 C)
-        parts = torch.add(of_rows, self.of_positions).mul_(scale[..., None])
-        heads = self.block.attn.heads
-        (query,) = by_head(parts[:, queries, :width] + self.of_queries, 1, heads)
-        key, value = by_head(parts[..., width:], 2, heads)
-        found = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(-2)  # (N, K, C)
-        tokens = projected.unfold(0, length, 1).transpose(1, 2)[:, queries] + self.vectors[queries]
-        return self.block.transform(tokens + F.linear(found, self.block.attn.proj.weight, self.bias))
+    def __call__(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """(N + T - 1, F) -> the memory (N, T, C) before the scale of its norm, and the estimate (N, 157)."""
+        tokens = self.first(self.project(rows))
+        for block in self.blocks:
+            tokens = block(tokens)
+        memory = normed(tokens)
+        states = self.narrow(memory) + self.positions
+        for block in self.decoder_blocks:
+            states = block(states)
+        return memory, self.regress(normed(self.decode(states)))
 
 
-class OneDNN(TorchFunctionMode):
-    """A context in which oneDNN instead of MKL runs float32 linear layers.
+class _LocalPart:
+    """The correction by the local branch."""
 
-    For inference only: there is no gradient.
-    """
+    def __init__(self, correction: LocalCorrection, norm_of_memory: nn.LayerNorm, numbers: int, middle: int) -> None:
+        near, vectors = correction.nearby, correction.positions.vectors[0]
+        self.first_row, self.length = middle - near, len(vectors)
+        self.project = FrozenLinear(affine(correction.project))
+        *blocks, last = correction.blocks
+        self.vectors = vectors.detach()
+        self.first = FirstBlock(blocks[0], vectors) if blocks else None
+        self.blocks = [FrozenBlock(block) for block in blocks[1:]]
+        self.last = LastBlock(last, near)
+        across = correction.attend
+        key, value = affine(across.key_value).after_layer(correction.project_memory).after(norm_of_memory).chunk(2)
+        query = affine(across.query).after(correction.norm)
+        self.attend = OneQuery(query, key, value, affine(across.proj), heads=across.heads)
+        regressor, width = _double(correction.regressor), len(across.proj.bias)
+        self.regress = FrozenLinear(
+            _affine(lambda x: regressor(x[:, :width], x[:, width:]), width + numbers, across.proj.bias)
+        )
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if func is F.linear and not kwargs and all(x is None or x.dtype == torch.float32 for x in args):
-            x, weight, bias = (*args, None)[:3]
-            return torch.ops.mkldnn._linear_pointwise(x.contiguous(), weight.contiguous(), bias, "none", [], "")
-        return func(*args, **(kwargs or {}))
-
-
-@cache
-def _onednn_is_faster() -> bool:
-    """Whether it takes much less time than MKL here, e.g. half of it on AMD's chips.
-
-    Where both take about the same time, it is always MKL, so that results stay equal to the last digit.
-    """
-    if not (torch.backends.mkl.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
-        return False
-    mkl, onednn = _seconds()
-    return mkl > MUCH * onednn
-
-
-@torch.inference_mode()
-def _seconds() -> tuple[float, float]:
-    """The least time that MKL and that oneDNN take for a small linear layer. Measuring takes about 20 ms."""
-    x, weight, bias = torch.ones(256, 512), torch.ones(1024, 512), torch.ones(1024)
-    contexts: tuple[AbstractContextManager[Any], ...] = (nullcontext(), OneDNN())
-    least = [float("inf"), float("inf")]
-    for _ in range(8):
-        for i, context in enumerate(contexts):
-            with context:
-                begun = time.perf_counter()
-                F.linear(x, weight, bias)
-                least[i] = min(least[i], time.perf_counter() - begun)
-    return least[0], least[1]
+    def __call__(self, rows: Tensor, memory: Tensor, estimate: Tensor) -> Tensor:
+        """(N + T - 1, F), what ``_GlobalPart`` returns -> the corrected estimate (N, 157)."""
+        rows = self.project(rows[self.first_row :][: len(memory) + self.length - 1])
+        tokens = self.first(rows) if self.first else windows_of(rows, self.length) + self.vectors
+        for block in self.blocks:
+            tokens = block(tokens)
+        token = normed(self.last(tokens))
+        return self.regress(torch.cat((self.attend(token, memory), estimate), dim=-1))
 
 
-def _frozen(module: nn.Module) -> nn.Module:
+def _double(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module).double().eval()
 
 
-def _affine(function: Callable[[Tensor], Tensor], size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Weight (out, size) and bias (out,) of an affine function of (B, size), in single precision."""
-    bias = function(torch.zeros(1, size, dtype=torch.float64, device=device))
-    columns = function(torch.eye(size, dtype=torch.float64, device=device)) - bias
-    return columns.T.float().contiguous(), bias[0].float()
+def _affine(function: Callable[[Tensor], Tensor], size: int, like: Tensor) -> Affine:
+    """An affine function of (B, size), found in double precision, in the precision of float32 on ``like``'s device."""
+    bias = function(torch.zeros(1, size, dtype=torch.float64, device=like.device))
+    columns = function(torch.eye(size, dtype=torch.float64, device=like.device)) - bias
+    return Affine(columns.T.float(), bias[0].float())

@@ -19,6 +19,7 @@ from glot.human.body import Body, require_body
 from glot.models.checkpoint import Checkpoint
 from glot.models.glot import GLoT
 from glot.models.inference import predict_track
+from glot.models.sliding import SlidingGLoT
 from glot.models.smpl_params import SMPLParams
 from glot.scoring.metric_names import METRICS
 from glot.scoring.track_errors import is_scored, score, track_truth
@@ -72,8 +73,9 @@ def evaluate_split(
 
 
 def model_predictor(model: GLoT, *, batch_size: int = 64) -> Predictor:
-    """A predictor that runs ``model`` on a track, ``batch_size`` windows at a time."""
-    return lambda features: predict_track(model, features, batch_size=batch_size)
+    """A predictor that runs ``model``, as it is now, on a track, ``batch_size`` windows at a time."""
+    sliding = SlidingGLoT(model)
+    return lambda features: predict_track(sliding, features, batch_size=batch_size)
 
 
 def evaluate_predictor(

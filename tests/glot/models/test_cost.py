@@ -2,7 +2,10 @@
 
 from dataclasses import replace
 
+import pytest
+
 from glot.config import ModelConfig
+from glot.models import frozen
 from glot.models.cost import cost_of
 from tests.fixtures.small_model import small_model
 
@@ -26,6 +29,18 @@ def test_the_papers_model() -> None:
     # the global branch and 3 for the local one, with two layers merged: 5 % more for 16 frames instead of one.
     assert 180.0e6 < cost.window < 1.06 * 180.0e6
     assert cost.sliding < 0.72 * 180.0e6
+
+
+@pytest.mark.parametrize("seconds", [(9.0, 1.0), (1.0, 9.0)])
+def test_the_library_does_not_change_the_count(monkeypatch: pytest.MonkeyPatch, seconds: tuple[float, float]) -> None:
+    model = small_model()
+    expected = cost_of(model)
+    frozen.onednn_is_faster.cache_clear()
+    monkeypatch.setattr(frozen, "measured_seconds", lambda: seconds)
+    monkeypatch.setattr(frozen, "SMALL", 0)
+    found = cost_of(model)
+    frozen.onednn_is_faster.cache_clear()
+    assert found == expected
 
 
 def test_without_the_local_branch_it_costs_less() -> None:

@@ -17,6 +17,7 @@ from glot.human.rotation import axis_angle_to_rotmat
 from glot.models.checkpoint import save_checkpoint
 from glot.models.glot import GLoT
 from glot.models.inference import predict_track
+from glot.models.sliding import SlidingGLoT
 from glot.predict import main
 from tests.fixtures.features import write_feature_set
 
@@ -70,6 +71,14 @@ def test_official_reverses_the_tail(model: GLoT, features: np.ndarray) -> None:
         torch.testing.assert_close(a[:-3], b[:-3])
         torch.testing.assert_close(a[-3:].flip(0), b[-3:])
         assert not torch.allclose(a[-3:], b[-3:])
+
+
+def test_the_fast_form_made_once_gives_the_same(model: GLoT, features: np.ndarray) -> None:
+    for local in (True, False):
+        once = SlidingGLoT(model, local=local)
+        for rows in (features, features[:5]):
+            for mine, expected in zip(predict_track(once, rows), predict_track(model, rows, local=local), strict=True):
+                assert torch.equal(mine, expected)
 
 
 def test_leaves_the_model_and_the_features_as_they_were(model: GLoT, features: np.ndarray) -> None:
