@@ -1,9 +1,8 @@
 """Runs in MLflow: preparing a store, opening runs, and writing into them. For drivers; workers do not use MLflow.
 
 A store that does not answer is a NotNowError, and a request that it refuses for ever an InputError. The default store
-is an sqlite file. A driver creates its schema before others use it, because several processes that open a new file at
-the same time corrupt it. A run is found again by its tag ``glot.key``, so that a restarted job continues in the same
-run.
+is an sqlite file. Several processes that create its schema at the same time fail or corrupt it, so drivers take turns.
+A run is found again by its tag ``glot.key``, so that a restarted job continues in the same run.
 """
 
 import logging
@@ -11,7 +10,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from mlflow.exceptions import InvalidUrlException, MlflowException
 from mlflow.tracking.registry import UnsupportedModelRegistryStoreURIException
 
 from glot.errors import InputError, NotNowError, is_passing
+from glot.file_lock import turn
 from glot.retries import STORE_PACKAGES, packages_of
 from glot.training.curve_points import Point
 from glot.training.mlflow_store import database_of, shown
@@ -101,10 +101,12 @@ def prepare(uri: str, experiment: str) -> str:
     Raises NotNowError where no store answers; InputError if the experiment was deleted, or for an address of no store.
     """
     location, database = None, database_of(uri)
-    if database is not None:
-        database.parent.mkdir(parents=True, exist_ok=True)
-        location = (database.parent / "mlartifacts").resolve().as_uri()
-    with answering(uri):
+    with answering(uri), ExitStack() as stack:
+        if database is not None:
+            database.parent.mkdir(parents=True, exist_ok=True)
+            location = (database.parent / "mlartifacts").resolve().as_uri()
+            if os.access(database.parent, os.W_OK):
+                stack.enter_context(turn(database.with_name(f".{database.name}.lock")))
         client = client_of(uri)
         found = client.get_experiment_by_name(experiment)
         if found is None:

@@ -193,30 +193,7 @@ def test_an_interrupted_sweep_says_how_to_continue(features: Path, tmp_path: Pat
     assert not list(out.glob("trials/*/outcome.json"))
 
 
-LOST_NODE = """
-from pathlib import Path
-from tests.fixtures.lost_node import losing_a_node
-out = Path({out!r})
-with losing_a_node(lambda: len(list(out.glob("trials/*/steps/*"))) >= 2):
-    from tests.tuning.test_search import LONG, search
-    print("ENDED", search(Path({features!r}), out, {uri!r}, *LONG, values="0,0.5,0.75"), flush=True)
-"""
 LONG = [*SMALL, "epochs=6"]
-
-
-@pytest.mark.slow
-def test_a_trial_whose_node_is_lost_continues_on_another(features: Path, tmp_path: Path) -> None:
-    """Two trials on two nodes with one core each; one node is killed."""
-    uri = default_uri(tmp_path)
-    code = LOST_NODE.format(out=str(tmp_path / "sweep"), features=str(features), uri=uri)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=280)
-    assert "ENDED 0" in ended.stdout, (ended.stdout + ended.stderr)[-3000:]
-    parent, trials = runs(uri)
-    assert len(trials) == 3 and {run.info.status for run in (parent, *trials)} == {"FINISHED"}
-    for run in trials:
-        points = MlflowClient(uri).get_metric_history(run.info.run_id, "val_pa_mpjpe")
-        assert [point.step for point in points] == [12 * epoch for epoch in range(1, 7)]
 
 
 @pytest.fixture(scope="module")

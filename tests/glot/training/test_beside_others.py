@@ -39,7 +39,7 @@ def test_two_trainings_at_once_and_another_ray(tmp_path: Path) -> None:
     left_out = ("RAY_AUTH_MODE", "RAY_TMPDIR", "RAY_USAGE_STATS_ENABLED", "RAY_DATA_DISABLE_PROGRESS_BARS")
     environment = {name: value for name, value in os.environ.items() if name not in left_out}
     environment |= {"TMPDIR": str(long), "HOME": str(home), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    settings = [*SMALL, "epochs=8", "steps_per_epoch=50"]
+    settings = [*SMALL, "epochs=4", "steps_per_epoch=50"]
     command = [sys.executable, "-m", "glot.train_ray", "--features", str(features.relative_to(tmp_path))]
     command += [part for setting in settings for part in ("--set", setting)]
     runs = [

@@ -82,24 +82,23 @@ def test_two_workers_train_report_and_are_done(features: Path, tmp_path: Path) -
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
-def test_one_two_and_four_workers_take_the_same_steps(features: Path, tmp_path: Path) -> None:
+def test_four_workers_take_the_steps_of_one(features: Path, tmp_path: Path) -> None:
     """The batch cannot be shared evenly, and some workers' windows have no 3D targets."""
     exact = ["model.dropout=0", "model.drop_path=0", "model.regressor_dropout=0", "model.hscr_dropout=0"]
     settings = [*exact, "data.batch_size=14", "data.sets_2d=3dpw", "steps_per_epoch=20", "epochs=1"]
     uri, losses, weights = default_uri(tmp_path), {}, {}
-    for workers in (1, 2, 4):
+    for workers in (1, 4):
         out = tmp_path / str(workers)
         spec = small_spec(features, out, *settings, workers=workers, mlflow=uri, experiment=out.name)
-        fit(spec, RayWorkers(cpus_per_worker=0.5))
+        fit(spec, ThisProcess(lambda metrics: None) if workers == 1 else RayWorkers(cpus_per_worker=0.5))
         client = MlflowClient(uri)
         (run,) = client.search_runs([client.get_experiment_by_name(out.name).experiment_id])
         losses[workers] = [point.value for point in client.get_metric_history(run.info.run_id, "step_loss")]
         weights[workers] = load_checkpoint(out / "last").model.state_dict()
     assert len(losses[1]) > 1
-    for workers in (2, 4):
-        np.testing.assert_allclose(losses[workers], losses[1], rtol=2e-5)
-        for name, tensor in weights[workers].items():
-            torch.testing.assert_close(tensor, weights[1][name], rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(losses[4], losses[1], rtol=2e-5)
+    for name, tensor in weights[4].items():
+        torch.testing.assert_close(tensor, weights[1][name], rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.usefixtures("local_ray")

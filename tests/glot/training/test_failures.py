@@ -127,7 +127,12 @@ def failing(how: Callable[[], None], notes: Path) -> RayWorkers:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
-def test_workers_of_ray_that_raise(features: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_workers_of_ray_that_raise(
+    features: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = 2
+    monkeypatch.setattr(failures, "TRIES", tries)
+    monkeypatch.setattr(failures, "PAUSE_SECONDS", 0.1)
     spec = small_spec(features, tmp_path / "run", "epochs=1", "steps_per_epoch=2")
     notes = tmp_path / "notes"
 
@@ -135,7 +140,7 @@ def test_workers_of_ray_that_raise(features: Path, tmp_path: Path, capfd: pytest
         raise ZeroDivisionError("a mistake of ours")
 
     def not_now() -> None:
-        if len(notes.read_text().splitlines()) < TRIES:
+        if len(notes.read_text().splitlines()) < tries:
             raise NotNowError("the cache is full")
 
     def never() -> None:
@@ -147,9 +152,9 @@ def test_workers_of_ray_that_raise(features: Path, tmp_path: Path, capfd: pytest
     assert "in ours" in raised.value.__notes__[0]  # the worker's trace
 
     notes.unlink()
-    with pytest.raises(NotNowError, match=f"{TRIES} tries in a row failed: the cache is full"):
+    with pytest.raises(NotNowError, match=f"{tries} tries in a row failed: the cache is full"):
         fit(spec, failing(never, notes))
-    assert notes.read_text() == "started\n" * TRIES
+    assert notes.read_text() == "started\n" * tries
 
     notes.unlink()
     fit(spec, failing(not_now, notes))

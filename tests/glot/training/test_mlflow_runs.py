@@ -1,6 +1,8 @@
 """Real MLflow stores on disk: runs are found again and nest; what a store does not do has a kind."""
 
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from glot.errors import InputError, NotNowError
 from glot.training import mlflow_runs
 from glot.training.mlflow_runs import client_of
 from glot.training.mlflow_store import default_uri, shown
+from tests.fixtures.places import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +27,32 @@ def open_run(uri: str, key: str, **more: str) -> str:
 
 def test_preparing_twice_gives_the_same_experiment(uri: str) -> None:
     assert mlflow_runs.prepare(uri, "walks") == mlflow_runs.prepare(uri, "walks")
+
+
+def test_several_drivers_may_make_a_store_at_the_same_time(tmp_path: Path) -> None:
+    uri = default_uri(tmp_path)
+    code = (
+        "import sys; from pathlib import Path; from glot.training.mlflow_runs import prepare; "
+        "Path(sys.argv[2]).touch(); sys.stdin.readline(); print(prepare(sys.argv[1], 'glot'))"
+    )
+    ready = [tmp_path / str(number) for number in range(3)]
+    drivers = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, uri, str(path)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True,
+        )
+        for path in ready
+    ]  # fmt: skip
+    while not all(path.exists() for path in ready):
+        assert not any(driver.poll() for driver in drivers)
+        time.sleep(0.05)
+    for driver in drivers:
+        assert driver.stdin
+        driver.stdin.write("go\n")
+        driver.stdin.flush()
+    ended = [driver.communicate(timeout=120) for driver in drivers]
+    assert len({said for said, _ in ended}) == 1 and ended[0][0].strip(), ended
+    assert not list(tmp_path.glob(".mlflow*"))
 
 
 def test_a_restarted_job_goes_on_in_its_run(uri: str) -> None:
@@ -108,6 +137,7 @@ def test_a_mistake_of_ours_is_not_hidden(uri: str) -> None:
         Path("/nowhere/at/all").read_text()
 
 
+@pytest.mark.slow
 def test_the_default_store_is_in_the_folder_whatever_its_name(tmp_path: Path) -> None:
     """Runs, artifacts and models, and nothing beside the folder: a path is not a URI."""
     folder = tmp_path / "100%20 #1?a=b+c&d ü"

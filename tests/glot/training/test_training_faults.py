@@ -224,12 +224,11 @@ def history_of(uri: str) -> dict[str, list[tuple[int, float]]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
 def test_a_killed_worker_and_a_killed_driver_do_not_change_the_result(
-    features: Path, uninterrupted: Callable[[int], Path], tmp_path: Path, workers: int
+    features: Path, uninterrupted: Callable[[int], Path], tmp_path: Path
 ) -> None:
     """Both are killed with SIGKILL at random steps; then the same command runs with --resume."""
-    uri, out = default_uri(tmp_path), tmp_path / "run"
+    uri, out, workers = default_uri(tmp_path), tmp_path / "run", 2
     draw = random.Random(workers)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "GLOT_TEST": str(tmp_path)}
     run = command(features, out, "--workers", str(workers), "--mlflow", uri)
@@ -249,8 +248,8 @@ def test_a_killed_worker_and_a_killed_driver_do_not_change_the_result(
         [*run, "--resume"], env=environment, capture_output=True, text=True, timeout=300, cwd=tmp_path
     )
     assert ended.returncode == 0, ended.stderr
-    # With two workers the order in which gradients are summed can vary.
-    assert same_weights(out / "last", uninterrupted(workers) / "last", tolerance=0.0 if workers == 1 else 1e-4)
+    # With two workers the order in which gradients are summed can vary. (For one, see the tests of runs that are cut.)
+    assert same_weights(out / "last", uninterrupted(workers) / "last", tolerance=1e-4)
     assert not (out / "steps").exists() and not (out / "ray").exists()
     history = history_of(uri)
     assert [step for step, _ in history["val_pa_mpjpe"]] == [STEPS * epoch for epoch in range(1, EPOCHS + 1)]

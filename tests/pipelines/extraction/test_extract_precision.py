@@ -1,9 +1,6 @@
 """Extraction in int8: the change is printed, all sets of a folder share one network, and are not mixed with float32."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,24 +9,14 @@ import pytest
 from glot.errors import InputError
 from glot.features.schema import read_manifest, read_table
 from pipelines.decoders.threedpw import THREEDPW
+from pipelines.extract_features import main
 from pipelines.extraction.precision import sample_crops
-from tests.fixtures.places import ROOT
+from pipelines.extraction.spec import ExtractSpec
 from tests.fixtures.threedpw import write_sequence
 
 
-def extract(root: Path, out: Path, *more: str) -> subprocess.CompletedProcess:
-    line = [
-        sys.executable,
-        "pipelines/extract_features.py",
-        "--dataset",
-        "3dpw",
-        "--root",
-        str(root),
-        "--out",
-        str(out),
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run([*line, *more], capture_output=True, text=True, timeout=300, cwd=ROOT, env=environment)
+def extract(root: Path, out: Path, **more: str) -> int:
+    return main(ExtractSpec(dataset="3dpw", root=root, out=out, workers=2, **more))  # type: ignore[arg-type]
 
 
 def features(out: Path, split: str = "train") -> np.ndarray:
@@ -37,24 +24,27 @@ def features(out: Path, split: str = "train") -> np.ndarray:
 
 
 @pytest.mark.slow
-def test_int8_features_are_close_to_float32_and_share_one_network(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("local_ray")
+def test_int8_features_are_close_to_float32_and_share_one_network(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root, out = tmp_path / "3dpw", tmp_path / "out"
     for split in ("train", "test"):
         write_sequence(root, f"{split}_00", split=split, frames=10)
-    exact = extract(root, out / "exact", "--split", "train")
-    assert exact.returncode == 0, exact.stderr
-    small = extract(root, out / "small", "--split", "train", "--precision", "int8")
-    assert small.returncode == 0 and "int8: features of" in small.stdout, small.stderr
+    assert extract(root, out / "exact", split="train") == 0
+    capsys.readouterr()
+    assert extract(root, out / "small", split="train", precision="int8") == 0
+    assert "int8: features of" in capsys.readouterr().out
     a, b = features(out / "exact"), features(out / "small")
     assert 1e-3 < np.linalg.norm(a - b) / np.linalg.norm(a) < 0.2
     (network,) = (out / "small").glob("*-int8.onnx")
     stamp = network.stat().st_mtime_ns
-    again = extract(root, out / "small", "--split", "test", "--precision", "int8")  # another split, the same network
-    assert again.returncode == 0 and network.stat().st_mtime_ns == stamp, again.stderr
+    assert extract(root, out / "small", split="test", precision="int8") == 0  # another split, the same network
+    assert network.stat().st_mtime_ns == stamp
     hashes = {read_manifest(out / "small" / "3dpw" / split).backbone["hash"] for split in ("train", "test")}
     assert len(hashes) == 1 and read_manifest(out / "exact" / "3dpw" / "train").backbone["hash"] not in hashes
-    refused = extract(root, out / "exact", "--split", "train", "--precision", "int8")
-    assert refused.returncode == 2 and refused.stderr.count("\n") == 1
+    with pytest.raises(InputError, match="another --out"):
+        extract(root, out / "exact", split="train", precision="int8")
     assert json.loads((out / "exact" / "3dpw" / "train" / "manifest.json").read_text())["rows"] == len(a)
 
 
