@@ -33,8 +33,11 @@ def local_ray() -> Iterator[None]:
     """Real Ray with two CPUs, shared by the tests of a session."""
     import ray
 
-    # "local": not whatever cluster an address file that was left behind speaks of.
-    ray.init("local", num_cpus=2, include_dashboard=False, logging_level="warning", object_store_memory=200_000_000)
+    from glot.training.cluster.session import dashboard
+
+    # "local": not whatever cluster an address file that was left behind speaks of. Without its dashboard, each run of
+    # Ray Train would wait ten seconds for it.
+    ray.init("local", num_cpus=2, logging_level="warning", object_store_memory=200_000_000, **dashboard())
     yield
     ray.shutdown()
 

@@ -70,7 +70,7 @@ def connect(*, cpus: int | None = None, training: bool = False) -> bool:
         print("starting a local Ray", flush=True)
         for name, value in LOCAL.items():
             os.environ.setdefault(name, value)
-        options |= _dashboard() if training else {"include_dashboard": False}
+        options |= dashboard() if training else {"include_dashboard": False}
         with short_folders():
             ray.init("local", num_cpus=cpus or available_cores(), object_store_memory=OBJECT_STORE_BYTES, **options)
     if not training:
@@ -129,7 +129,7 @@ def choose_token() -> None:
 
 
 def _address_for_workers(address: str) -> dict[str, Any]:
-    """Arguments of ray.init that tell the processes of a cluster its address: see ``_dashboard``.
+    """Arguments of ray.init that tell the processes of a cluster its address: see ``dashboard``.
 
     Nothing for a job that was submitted with such an address, and for Ray's client, whose processes are elsewhere.
     """
@@ -143,7 +143,7 @@ def _address_for_workers(address: str) -> dict[str, Any]:
     return {"runtime_env": {"env_vars": {"RAY_ADDRESS": canonicalize_bootstrap_address(address)}}}
 
 
-def _dashboard() -> dict[str, Any]:
+def dashboard() -> dict[str, Any]:
     """Arguments of ray.init for a dashboard that this Ray's processes find, even if another Ray of this user runs here.
 
     Ray Train asks the dashboard's state service whether a run is alive. Without this address it would ask the Ray whose
