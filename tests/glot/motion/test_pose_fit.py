@@ -15,6 +15,7 @@ from glot.config import ModelConfig
 from glot.human.body import Body, load_body
 from glot.human.joints import SMPL_JOINTS
 from glot.models.glot import GLoT
+from glot.models.sliding import SlidingGLoT
 from glot.motion.person_motion import SHAPES, Motion, joined
 from glot.motion.pose_fit import JOINT_ROWS, POSE_PAIRS, fit_poses
 from glot.people.landmarks import LANDMARK_NAMES, LANDMARKS, Person
@@ -106,7 +107,7 @@ def test_pieces_of_a_track_are_fitted_nearly_as_the_whole(
     torch.manual_seed(0)
     config = ModelConfig(feature_size=8, frames=8, nearby_frames=2, width=16, heads=2, decoder_width=8, local_width=8,
                          hidden=16, depth=1)  # fmt: skip
-    model = GLoT(config, mean_pose=body.mean_pose, mean_shape=body.mean_shape, mean_cam=body.mean_cam).eval()
+    model = GLoT(config, mean_pose=body.mean_pose, mean_shape=body.mean_shape, mean_cam=body.mean_cam)
     features = np.random.default_rng(0).normal(0, 1, (len(true), 8)).astype(np.float32)
     spool = Spool([len(true)], len(LANDMARKS) * 3)
     points = np.zeros((len(true), len(LANDMARK_NAMES), 3), np.float32)
@@ -114,7 +115,7 @@ def test_pieces_of_a_track_are_fitted_nearly_as_the_whole(
     for row, values in enumerate(points):
         spool.put(0, row, values.ravel())
     person = Person("1", true.frames, true.bbox, true.seen, true.scores, spool, 0, 0)
-    make = partial(Reconstruction, model, body, LINE)
+    make = partial(Reconstruction, SlidingGLoT(model), body, LINE)
     whole = joined(list(make()(person, lambda rows: features[rows])))
     off = {}
     for fit in FITS:
