@@ -186,9 +186,12 @@ def test_the_heartbeat_survives_a_store_that_fails(
 
 def test_a_lease_that_cannot_be_renewed_is_lost_and_stays_lost(folder: Path, flaky_store: FlakyStore) -> None:
     with hold(folder / "lock", folder) as held:
-        assert not held.lost()
+        with flaky_store.counted() as requests:
+            soon(lambda: any(request.method == "PUT" for request in requests))  # it is renewed just now
         with flaky_store.failing(1.0):
+            began = time.monotonic()
             soon(held.lost)
+            assert time.monotonic() - began > 1
         time.sleep(0.5)
         with pytest.raises(NotNowError, match="no sign of life"):
             held.check()
