@@ -144,8 +144,9 @@ class RayWorkers:
                 name=f"ray-{uuid.uuid4().hex[:8]}",  # a new name, because Ray resumes a run whose name it knows
                 storage_path=str(worker.out / RAY_FILES),
                 callbacks=list(self.callbacks),
-                # Otherwise every report is printed twice in full. (Type checkers see an older Ray Train's signature.)
-                logging_config=ray.train.LoggingConfig(log_level="WARNING"),  # type: ignore[call-arg]
+                # Otherwise every report is printed twice in full, and on a busy machine there are traces that say of
+                # themselves that they do not matter; Ray's own files have all. (Type checkers see an older signature.)
+                logging_config=ray.train.LoggingConfig(log_level="ERROR"),  # type: ignore[call-arg]
             ),
         )
 

@@ -145,7 +145,7 @@ def command(features: Path, out: Path, uri: str, *more: str) -> list[str]:
 
 @pytest.mark.slow
 def test_a_sweep_killed_midway_ends_with_the_same_runs_as_an_undisturbed_one(features: Path, tmp_path: Path) -> None:
-    what = ["--values", "0,0.5,0.75", "--seeds", "2"]
+    what = ["--values", "0,0.25,0.5,0.75"]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
     whole, cut = default_uri(tmp_path / "whole"), default_uri(tmp_path / "cut")
     (tmp_path / "whole").mkdir()
@@ -158,12 +158,12 @@ def test_a_sweep_killed_midway_ends_with_the_same_runs_as_an_undisturbed_one(fea
     killed = command(features, out, cut, *what)
     with subprocess.Popen(killed, env=environment, stdout=subprocess.DEVNULL, start_new_session=True) as driver:
         deadline = time.monotonic() + 240
-        while len(list(out.glob("trials/*/outcome.json"))) < 2 and time.monotonic() < deadline:
+        while len(list(out.glob("trials/*/outcome.json"))) < 1 and time.monotonic() < deadline:
             time.sleep(0.05)
         while not list(out.glob("trials/*/steps/*")) and time.monotonic() < deadline:  # the next ones are under way
             time.sleep(0.05)
         os.killpg(driver.pid, signal.SIGKILL)
-    assert 2 <= len(list(out.glob("trials/*/outcome.json"))) < 6
+    assert 1 <= len(list(out.glob("trials/*/outcome.json"))) < 4
     again = subprocess.run(killed, env=environment, capture_output=True, text=True, timeout=120)
     assert again.returncode == 2 and "--resume goes on" in again.stderr and again.stderr.startswith("error: ")
     subprocess.run([*killed, "--resume"], env=environment, check=True, timeout=300)
@@ -191,9 +191,6 @@ def test_an_interrupted_sweep_says_how_to_continue(features: Path, tmp_path: Pat
     assert "2 of the trials are unfinished; the same command with --resume continues them" in printed
     assert "Traceback" not in printed and "ray.tune" not in printed and "INFO" not in printed, printed
     assert not list(out.glob("trials/*/outcome.json"))
-
-
-LONG = [*SMALL, "epochs=6"]
 
 
 @pytest.fixture(scope="module")

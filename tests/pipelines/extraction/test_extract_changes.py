@@ -158,6 +158,7 @@ def test_exactly_the_difference_is_done(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("place", ["store"], indirect=True)
 def test_a_source_that_changes_during_the_run_is_not_done_now_and_no_damage(
     ray: str, place: Path, tmp_path: Path, notes: Path
 ) -> None:

@@ -31,7 +31,7 @@ from tests.fixtures.places import ROOT
 from tests.fixtures.several_people import SUBJECTS, clips_of_people, hashes, write_motions
 
 SIZE = 64
-SEQUENCES = 10
+SEQUENCES = 8
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +205,7 @@ def run_and_kill(command: list[str], out: Path, *, done: int, later: float) -> N
 
 
 @pytest.mark.slow
-def test_a_command_that_is_killed_three_times_makes_the_same_files_and_leaves_no_process(
+def test_a_command_that_is_killed_twice_makes_the_same_files_and_leaves_no_process(
     tmp_path: Path, motions: Path, clips: dict[str, MotionClip], people: PeopleSplits
 ) -> None:
     out = tmp_path / "bench"
@@ -214,7 +214,7 @@ def test_a_command_that_is_killed_three_times_makes_the_same_files_and_leaves_no
         *("--sequences", str(SEQUENCES), "--image-size", str(SIZE), "--workers", "2", "--out", str(out)),
     ]
     draw = random.Random(5)
-    for done in (1, 4, 7):
+    for done in (1, 4):
         run_and_kill(command, out, done=done, later=draw.uniform(0, 0.5))
         kept = {file: file.stat().st_mtime_ns for file in out.glob("sequenceFiles/*/*.pkl")}
         assert len(kept) >= done
