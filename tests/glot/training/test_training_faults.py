@@ -261,7 +261,7 @@ def test_a_run_that_is_out_of_time_is_continued(features: Path, undisturbed: Pat
     assert saved_steps(out) == [1] and not (out / "best").exists()
     ended = subprocess.run(run, env=environment, capture_output=True, text=True, timeout=240, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
-    assert same_weights(out / "last", undisturbed / "last", tolerance=1e-4)
+    assert same_weights(out / "last", undisturbed / "last", tolerance=2e-3)
 
 
 CLUSTER = """

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ ONLY_2D = {"insta_variety", "penn_action", "posetrack"}
 def threedpw(root: Path) -> None:
     for split in ("train", "validation", "test"):
         for seed in range(2):
-            write_sequence(root, f"{split}_{seed:02d}", split=split, frames=40, people=1, seed=seed)
+            write_sequence(root, f"{split}_{seed:02d}", split=split, frames=32, people=1, seed=seed)
 
 
 def mpi_inf_3dhp(root: Path) -> None:
@@ -41,7 +42,7 @@ def mpi_inf_3dhp(root: Path) -> None:
 WRITERS: dict[str, Callable[[Path], Any]] = {
     "3dpw": threedpw,
     "human36m": human36m.write_dataset,
-    "insta_variety": insta_variety.write_dataset,
+    "insta_variety": partial(insta_variety.write_dataset, frames=17),
     "mpi_inf_3dhp": mpi_inf_3dhp,
     "penn_action": penn_action.write_dataset,
     "posetrack": posetrack.write_dataset,
@@ -59,7 +60,7 @@ def extract(name: str, root: Path) -> Path:
     if not (features / name).is_dir():
         WRITERS[name](root / name)
         skips = name == "mpi_inf_3dhp"  # the files of seven of its eight cameras are missing
-        spec = ExtractSpec(dataset=name, root=root / name, out=features, workers=2, allow_skips=skips)
+        spec = ExtractSpec(dataset=name, root=root / name, out=features, workers=1, allow_skips=skips)
         assert main(spec) == 0
     return features
 

@@ -31,7 +31,7 @@ from tests.fixtures.places import ROOT
 from tests.fixtures.several_people import SUBJECTS, clips_of_people, hashes, write_motions
 
 SIZE = 64
-SEQUENCES = 8
+SEQUENCES = 10
 
 
 @pytest.fixture(scope="module")
