@@ -158,12 +158,12 @@ def test_a_sweep_killed_midway_ends_with_the_same_runs_as_an_undisturbed_one(fea
     killed = command(features, out, cut, *what)
     with subprocess.Popen(killed, env=environment, stdout=subprocess.DEVNULL, start_new_session=True) as driver:
         deadline = time.monotonic() + 240
-        while len(list(out.glob("trials/*/outcome.json"))) < 1 and time.monotonic() < deadline:
+        while len(list(out.glob("trials/*/outcome.json"))) < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
         while not list(out.glob("trials/*/steps/*")) and time.monotonic() < deadline:  # the next ones are under way
             time.sleep(0.05)
         os.killpg(driver.pid, signal.SIGKILL)
-    assert 1 <= len(list(out.glob("trials/*/outcome.json"))) < 4
+    assert 2 <= len(list(out.glob("trials/*/outcome.json"))) < 4
     again = subprocess.run(killed, env=environment, capture_output=True, text=True, timeout=120)
     assert again.returncode == 2 and "--resume goes on" in again.stderr and again.stderr.startswith("error: ")
     subprocess.run([*killed, "--resume"], env=environment, check=True, timeout=300)
