@@ -15,11 +15,11 @@ from plain import PlainBody, evaluate, models, with_plain_dropout
 from timing import median_seconds
 
 from glot import cli
-from glot.config import ModelConfig
 from glot.errors import InputError
 from glot.human.body import Body
+from glot.model_configs import GLoTConfig
 from glot.models.glot import GLoT
-from glot.models.sliding import SlidingGLoT
+from glot.models.prediction.sliding import SlidingGLoT
 
 BATCHES = (1, 8, 64)
 
@@ -39,7 +39,7 @@ def main(
     out: Annotated[Path, typer.Option(help="JSON file for the figures.")] = OUT / "evaluate.json",
 ) -> None:
     """Time the 14 joints of the middle frames of windows one frame apart, after a check that both agree."""
-    config = ModelConfig()
+    config = GLoTConfig()
     body, plain_body, model = models(config, threads=threads)
     plain_model = with_plain_dropout(model.eval())
     sliding = SlidingGLoT(model)

@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from smplx.lbs import lbs
 from torch import Tensor, nn
 
-from glot.config import ModelConfig
 from glot.human.body import Body, load_body
 from glot.human.body_files import OPEN_BODY
-from glot.models.blocks import Block, Dropout, DropPath
+from glot.model_configs import GLoTConfig
 from glot.models.glot import GLoT, GLoTOutput
-from glot.models.local_branch import ANCESTORS, KinematicRegressor
+from glot.models.parts.blocks import Block, Dropout, DropPath
+from glot.models.parts.local_branch import ANCESTORS, KinematicRegressor
 from glot.models.smpl_params import SMPLParams, split_estimate, to_params
 
 
@@ -35,7 +35,7 @@ def body_with_pose_blendshapes() -> Body:
         return load_body(Path(folder) / "body.npz")
 
 
-def models(config: ModelConfig, *, threads: int) -> tuple[Body, "PlainBody", GLoT]:
+def models(config: GLoTConfig, *, threads: int) -> tuple[Body, "PlainBody", GLoT]:
     """The body, its plain formulation, and an untrained model of seed 0. Sets torch's number of threads."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)

@@ -10,8 +10,8 @@ import torch
 from plain import PlainDropPath
 from torch import Tensor, nn
 
-from glot.models.blocks import Dropout, DropPath
 from glot.models.glot import GLoT
+from glot.models.parts.blocks import Dropout, DropPath
 
 
 class SameDraws:

@@ -21,21 +21,23 @@ from same_draws import SameDraws
 from timing import median_seconds
 
 from glot import cli
-from glot.config import ModelConfig, Recipe, table1_3dpw
+from glot.config import Recipe
 from glot.errors import InputError
 from glot.human.body import Body
 from glot.human.rotation import axis_angle_to_rotmat
+from glot.model_configs import GLoTConfig
 from glot.models.glot import GLoT
 from glot.models.losses import Targets, glot_loss, needed_frames
+from glot.recipes import table1_3dpw
 from glot.training.sampler import Batch
 from glot.training.stepper import Stepper
 
 WINDOWS_2D, WINDOWS_3D = 38, 26  # windows of 2D and 3D datasets in a batch of table1_3dpw
 AS_TRAINED = replace(table1_3dpw(), clip_norm=1.0)
-EXACT = replace(AS_TRAINED, model=ModelConfig(dropout=0, drop_path=0, regressor_dropout=0, hscr_dropout=0))
+EXACT = replace(AS_TRAINED, model=GLoTConfig(dropout=0, drop_path=0, regressor_dropout=0, hscr_dropout=0))
 
 
-def random_batch(config: ModelConfig) -> Batch:
+def random_batch(config: GLoTConfig) -> Batch:
     """Features (64, T, F), random targets, and the noise that selects the masked frames."""
     batch, frames = WINDOWS_2D + WINDOWS_3D, config.frames
     targets = Targets(

@@ -10,8 +10,9 @@ settings that a user wrote, and ``from_stored`` reads values that an earlier ver
 
 import math
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from glot.errors import InputError
@@ -62,6 +63,21 @@ class Names:
 
 
 @dataclass(frozen=True)
+class NumberedNames:
+    """Names with a number of 1 or more each, NAME:NUMBER."""
+
+    def allows(self, texts: tuple[str, ...]) -> bool:
+        """Whether these are such names, each once."""
+        parts = [text.partition(":") for text in texts]
+        return Names().allows(tuple(name for name, _, _ in parts)) and all(
+            number.isdecimal() and int(number) >= 1 for _, _, number in parts
+        )
+
+    def __str__(self) -> str:
+        return "NAME:NUMBER pairs, separated by commas, each name once"
+
+
+@dataclass(frozen=True)
 class Before:
     """The value that a field had, in effect, before it existed. Without it, that value is the field's default."""
 
@@ -80,7 +96,7 @@ class Kind:
 
     type: type
     options: tuple[Any, ...] = ()
-    limits: tuple[Any, ...] = ()  # Range or Names
+    limits: tuple[Any, ...] = ()  # Range, Names or NumberedNames
     before: tuple[Before, ...] = ()
 
     @property
@@ -105,14 +121,20 @@ class Kind:
 def kinds(configuration: Any) -> dict[str, Kind]:
     """The kind of each field of a dataclass, by name, without its sections."""
     hints = get_type_hints(configuration, include_extras=True)
-    return {f.name: _kind(hints[f.name]) for f in fields(configuration) if not is_dataclass(hints[f.name])}
+    inner = sections(configuration)
+    return {f.name: _kind(hints[f.name]) for f in fields(configuration) if f.name not in inner}
 
 
 @cache
-def sections(configuration: Any) -> dict[str, type]:
-    """The dataclass of each section of a dataclass, by name."""
+def sections(configuration: Any) -> dict[str, tuple[Any, ...]]:
+    """The dataclasses that each section of a dataclass may be, by name.
+
+    Where there are several, each has a field ``kind`` whose default is its name. The first is that of values that were
+    stored before there were others.
+    """
     hints = get_type_hints(configuration)
-    return {f.name: hints[f.name] for f in fields(configuration) if is_dataclass(hints[f.name])}
+    found = {f.name: get_args(hints[f.name]) or (hints[f.name],) for f in fields(configuration)}
+    return {name: types for name, types in found.items() if all(is_dataclass(each) for each in types)}
 
 
 def _kind(hint: Any) -> Kind:
@@ -120,7 +142,7 @@ def _kind(hint: Any) -> Kind:
     if get_origin(hint) is Annotated:
         hint, *rest = get_args(hint)
         extras = tuple(rest)
-    limits = tuple(extra for extra in extras if isinstance(extra, Range | Names))
+    limits = tuple(extra for extra in extras if isinstance(extra, Range | Names | NumberedNames))
     before = tuple(extra for extra in extras if isinstance(extra, Before))
     if get_origin(hint) is Literal:
         options = get_args(hint)
@@ -153,7 +175,8 @@ def with_settings(configuration: Configuration, settings: Sequence[str]) -> Conf
     All settings are collected before anything is built and checked, so their order does not matter; of several settings
     of one field, the last one counts. Raises InputError for an unknown field, and for a value that is not allowed.
     """
-    root: Any = configuration
+    root: Any = _with_choices(configuration, settings)
+    settings = [setting for setting in settings if not _is_choice(configuration, setting)]
     changes: dict[str, dict[str, Any]] = {}  # section, "" for none -> field -> value
     for setting in settings:
         section, name, kind, text = _field_of(root, setting)
@@ -162,8 +185,33 @@ def with_settings(configuration: Configuration, settings: Sequence[str]) -> Conf
     return replace(root, **plain, **{name: replace(getattr(root, name), **new) for name, new in changes.items()})
 
 
+def _is_choice(configuration: Any, setting: str) -> bool:
+    """Whether a setting chooses what a section is: model=tcmr."""
+    return len(sections(type(configuration)).get(setting.partition("=")[0], ())) > 1
+
+
+def _with_choices(configuration: Any, settings: Sequence[str]) -> Any:
+    """The configuration with the sections that settings choose, in their default form unless it is there already."""
+    chosen: dict[str, Any] = {}
+    for setting in filter(partial(_is_choice, configuration), settings):
+        name, _, kind = setting.partition("=")
+        types = {each.kind: each for each in sections(type(configuration))[name]}
+        if kind not in types:
+            raise InputError(f"{setting}: must be one of {', '.join(types)}")
+        there = getattr(configuration, name)
+        chosen[name] = there if there.kind == kind else types[kind]()
+    # Other fields may not fit the new section; they are checked when all settings are applied.
+    changed = copy(configuration)
+    for name, section in chosen.items():
+        object.__setattr__(changed, name, section)
+    return changed
+
+
 def check_setting(configuration: Any, setting: str) -> None:
     """InputError unless a field of the configuration takes the value of a setting, whatever the other fields have."""
+    if _is_choice(configuration, setting):
+        _with_choices(configuration, [setting])
+        return
     _, _, kind, text = _field_of(configuration, setting)
     if not kind.allows(_parsed(kind, text, setting)):
         raise InputError(f"{setting}: must be {kind.allowed}")
@@ -176,7 +224,9 @@ def _field_of(configuration: Any, setting: str) -> tuple[str, str, Kind, str]:
         raise InputError(f"--set {setting}: write it as field=value, e.g. model.mask_ratio=0.25")
     section, _, name = key.rpartition(".")
     configured: Any = type(configuration)
-    known = {"": configured, **sections(configured)}
+    known: dict[str, Any] = {"": configured} | {
+        name: type(getattr(configuration, name)) for name in sections(configured)
+    }
     if name in known and not section:
         first = fields(known[name])[0].name
         raise InputError(f"--set {setting}: {name} is a section; name a field, e.g. {name}.{first}")
@@ -224,8 +274,20 @@ def from_stored(configuration: type, stored: Any, where: str) -> Any:
             elif field.default is MISSING and field.default_factory is MISSING:
                 raise InputError(f"{where}: has no {name}; the file is damaged")
         elif name in inner:
-            values[name] = from_stored(inner[name], stored[name], f"{where}.{name}")
+            values[name] = from_stored(
+                _type_of(inner[name], stored[name], f"{where}.{name}"), stored[name], f"{where}.{name}"
+            )
         else:
             value = stored[name]
             values[name] = tuple(value) if kind and kind.type is tuple and isinstance(value, list) else value
     return configuration(**values)
+
+
+def _type_of(types: tuple[Any, ...], stored: Any, where: str) -> Any:
+    """The dataclass among ``types`` that the stored values of a section are of; InputError where it is none."""
+    kind = stored.get("kind") if isinstance(stored, Mapping) else None
+    if kind is None or len(types) == 1:
+        return types[0]
+    if (found := next((each for each in types if each.kind == kind), None)) is None:
+        raise InputError(f"{where}: this program does not know {kind!r}; the file was written by a newer version of it")
+    return found

@@ -35,6 +35,8 @@ BASE = {
     "glot.home",
     "glot.library_log",
     "glot.location",
+    "glot.model_configs",
+    "glot.recipes",
     "glot.retries",
     "glot.settings",
     "glot.shipped",

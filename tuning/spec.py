@@ -9,10 +9,11 @@ from typing import Annotated, cast
 
 import typer
 
-from glot.config import RECIPES, Recipe, recipe_named
+from glot.config import Recipe
 from glot.errors import InputError
 from glot.features.options import BodyOption, FeaturesOption
 from glot.home import check_job_paths, features_folder, runs_folder
+from glot.recipes import RECIPES, recipe_named
 from glot.settings import check_setting
 from glot.training.feature_sets import feature_lineage
 from glot.training.mlflow_store import NONE, chosen_uri, database_of, default_uri

@@ -15,7 +15,7 @@ from glot.features.store import FeatureStore
 from glot.human.rotation import rotmat_to_axis_angle
 from glot.location import for_arrow, move_in, temporary_of
 from glot.models.inference import load_model_for, predict_track
-from glot.models.sliding import SlidingGLoT
+from glot.models.prediction.sliding import SlidingGLoT
 
 PREDICTIONS = pa.schema(
     [

@@ -14,7 +14,7 @@ from glot.human.camera import crop_cam, full_image_translation
 from glot.human.crop import DEFAULT_CROP_SCALE
 from glot.human.joints import BETAS, JOINTS
 from glot.models.inference import predict_batches
-from glot.models.sliding import SlidingGLoT
+from glot.models.prediction.sliding import SlidingGLoT
 from glot.models.smpl_params import SMPLParams
 from glot.motion.camera_fit import CAMERA_PAIRS, LEAST_VISIBLE, fit_cameras, steady_cameras
 from glot.motion.person_motion import Motion, crop_boxes, default_focal, make_motion

@@ -18,7 +18,7 @@ from glot.human.body import Body, load_body, require_body
 from glot.location import file_hash
 from glot.models.checkpoint import Checkpoint
 from glot.models.inference import checkpoint_path, load_model_for
-from glot.models.sliding import SlidingGLoT
+from glot.models.prediction.sliding import SlidingGLoT
 from glot.people.detection import PersonDetector, load_detector
 from glot.people.video import Timeline
 

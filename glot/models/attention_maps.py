@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from glot.errors import InputError
-from glot.models.blocks import CrossAttention, SelfAttention
 from glot.models.glot import GLoT
+from glot.models.parts.blocks import CrossAttention, SelfAttention
 
 ENCODER, DECODER = "motion.blocks.", "motion.decoder_blocks."  # prefixes of the global branch's layers
 

@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from glot.models.glot import GLoT
-from glot.models.sliding import SlidingGLoT
+from glot.models.prediction.sliding import SlidingGLoT
 
 WINDOWS = 64  # windows of the counted batch, which share the cost of merging two layers (IterativeRegressor)
 TRACK = 512  # frames of the counted track

@@ -1,7 +1,7 @@
 """GLoT (CVPR 2023): features of T frames in; SMPL parameters of all frames, and refined ones of the middle frames, out.
 
-Shapes: B batch, T frames, F feature size. The global branch is in glot.models.global_branch, the local one in
-glot.models.local_branch.
+Shapes: B batch, T frames, F feature size. The global branch is in glot.models.parts.global_branch, the local one in
+glot.models.parts.local_branch.
 """
 
 from functools import partial
@@ -10,10 +10,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from glot.config import ModelConfig
-from glot.models.global_branch import GlobalMotion, IterativeRegressor
-from glot.models.local_branch import LocalCorrection, LocalRegressor
+from glot.model_configs import GLoTConfig
+from glot.models.parts.global_branch import GlobalMotion, IterativeRegressor
+from glot.models.parts.local_branch import LocalCorrection, LocalRegressor
 from glot.models.smpl_params import SMPLParams, split_estimate, to_params
+from glot.models.temporal_model import TemporalModel
 
 SMALL_GAIN = 0.01  # gain of the initial weights of layers whose output is added to an estimate, as in SPIN
 
@@ -27,12 +28,12 @@ class GLoTOutput(NamedTuple):
     has_local: bool = True  # False: the model has no local branch, and ``local`` repeats the global estimate
 
 
-class GLoT(nn.Module):
+class GLoT(TemporalModel):
     """Global motion modelling (paper section 3.2) and local parameter correction (3.3, 3.4)."""
 
-    mean: Tensor
+    title = "GLoT"
 
-    def __init__(self, config: ModelConfig, *, mean_pose: Tensor, mean_shape: Tensor, mean_cam: Tensor) -> None:
+    def __init__(self, config: GLoTConfig, *, mean_pose: Tensor, mean_shape: Tensor, mean_cam: Tensor) -> None:
         super().__init__()
         self.config = config
         mean = torch.cat((mean_pose.flatten(), mean_shape.flatten(), mean_cam.flatten()))
@@ -45,7 +46,7 @@ class GLoT(nn.Module):
         self.apply(partial(_initialise, gain=SMALL_GAIN if config.first_corrections == "small" else 1.0))
 
     @classmethod
-    def from_mean(cls, config: ModelConfig, mean: Tensor) -> "GLoT":
+    def from_mean(cls, config: GLoTConfig, mean: Tensor) -> "GLoT":
         """An untrained model that starts from the estimate ``mean`` (157,), e.g. ``other_model.mean``."""
         pose, shape, cam = split_estimate(mean)
         return cls(config, mean_pose=pose, mean_shape=shape, mean_cam=cam)
@@ -57,7 +58,7 @@ class GLoT(nn.Module):
         drawn if it is None. ``needed`` (B, T) bool saves time: the global estimate of other frames is the mean body,
         without a gradient. The frames of ``output.local`` are needed in any case.
         """
-        self._check(features)
+        self.check(features)
         rows = None if needed is None else self._rows(needed)
         memory, states, mask = self.motion(features, self.mean, mask_noise, rows)
         estimate = self.iterative(states, self.mean, self.motion.widen)  # (B, T, 157), or (R, 157)
@@ -74,17 +75,22 @@ class GLoT(nn.Module):
         needed[:, self.middle_frames] = True
         return needed.flatten().nonzero().squeeze(1)
 
+    @property
+    def supervised_frames(self) -> tuple[int, ...]:
+        """All frames by the global branch, and the middle ones by the local branch."""
+        return (*range(self.config.frames), *range(self.middle_frames.start, self.middle_frames.stop))
+
+    @property
+    def answered_frames(self) -> range:
+        return range(self.config.frames // 2, self.config.frames // 2 + 1)
+
+    def bodies(self, features: Tensor) -> SMPLParams:
+        return SMPLParams(*(values[:, None] for values in self.middle(self(features))))
+
     def middle(self, output: GLoTOutput) -> SMPLParams:
         """The prediction that inference uses: frame T // 2 of ``output.local``, without the K axis."""
         index = self.config.local_supervised_frames // 2
         return SMPLParams(*(values[:, index] for values in output.local))
-
-    def _check(self, features: Tensor) -> None:
-        expected = (self.config.frames, self.config.feature_size)
-        if features.ndim != 3 or features.shape[1:] != expected:
-            raise ValueError(
-                f"features are {tuple(features.shape)}, this model takes (B, {expected[0]}, {expected[1]})"
-            )
 
 
 def _initialise(module: nn.Module, *, gain: float) -> None:

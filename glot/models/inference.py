@@ -16,7 +16,7 @@ from glot.features.windows import prediction_order
 from glot.models.checkpoint import Checkpoint, check_features, load_checkpoint
 from glot.models.glot import GLoT
 from glot.models.official_files import load_official
-from glot.models.sliding import SlidingGLoT
+from glot.models.prediction.sliding import SlidingGLoT
 from glot.models.smpl_params import SMPLParams
 from glot.models.spec import is_open_checkpoint
 from glot.shipped import shipped_folder

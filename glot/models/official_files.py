@@ -12,17 +12,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from glot.config import ModelConfig, table1_3dpw
 from glot.errors import InputError
 from glot.human.body import Body, load_body, require_body
 from glot.human.body_files import SMPL_VERTICES
 from glot.human.joints import JOINTS
 from glot.location import move_in, temporary_of
-from glot.models.blocks import Positions
+from glot.model_configs import GLoTConfig
 from glot.models.checkpoint import Checkpoint, assign, load_checkpoint, read_torch_file
 from glot.models.glot import GLoT
+from glot.models.parts.blocks import Positions
 from glot.models.smpl_params import ESTIMATE, split_estimate
 from glot.models.spec import OfficialSpec
+from glot.recipes import table1_3dpw
 
 # Official name -> ours, longest prefix first; what follows the prefix is kept.
 OFFICIAL_NAMES = {
@@ -66,7 +67,7 @@ DEAD_SHAPES = {
     "regressor.local_reg.deccam.bias": (3,),
 }
 BODIES = 64  # official checkpoints hold poses of zeros for a batch of this size
-# Fields of ModelConfig that may differ from the official model, because its layers are the same with any value.
+# Fields of GLoTConfig that may differ from the official model, because its layers are the same with any value.
 FREE = ("frames", "nearby_frames", "mask_ratio", "detach_global", "local_supervised_frames")
 
 
@@ -98,7 +99,7 @@ def load_official(path: Path) -> Checkpoint:
     """A published GLoT checkpoint (``model_best.pth.tar``). Window length and nearby frames are read from its tensors.
 
     The model computes what the official code computes, also the slices of the global pose in the kinematic regressor
-    (``ModelConfig.hscr_global_pose``). InputError for a file that is no such checkpoint.
+    (``GLoTConfig.hscr_global_pose``). InputError for a file that is no such checkpoint.
     """
     state = read_torch_file(path)
     if not isinstance(state, dict) or not isinstance(state.get("gen_state_dict"), dict):
@@ -109,7 +110,7 @@ def load_official(path: Path) -> Checkpoint:
     if missing:
         raise InputError(f"{path}: lacks what we call {missing[0]}, so it is not a whole GLoT checkpoint")
     frames, around = (weights[name].shape[1] for name in positions)
-    config = ModelConfig(frames=frames, nearby_frames=around // 2, hscr_global_pose="official")
+    config = GLoTConfig(frames=frames, nearby_frames=around // 2, hscr_global_pose="official")
     model = GLoT.from_mean(config, weights["mean"])
     assign(model, weights, path)
     # The file holds the body that it was trained with.
@@ -152,7 +153,7 @@ def to_official(model: GLoT, body: Body) -> dict[str, Tensor]:
     the official code has no such model: ``model`` must have the kinematic regressor with the official slices of the
     global pose, the official sizes and both branches.
     """
-    official = ModelConfig(hscr_global_pose="official")
+    official = GLoTConfig(hscr_global_pose="official")
     free = {name: getattr(model.config, name) for name in FREE}
     for name, wanted in vars(replace(official, **free)).items():
         found = getattr(model.config, name)

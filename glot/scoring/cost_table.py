@@ -6,7 +6,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from glot.config import ModelConfig
+from glot.model_configs import GLoTConfig
 from glot.models.cost import PAPER_MACS, cost_of
 from glot.models.glot import GLoT
 from glot.models.inference import load_model
@@ -15,7 +15,7 @@ from glot.models.smpl_params import ESTIMATE
 
 def show_cost(checkpoint: Path | None) -> None:
     """Prints the cost of a checkpoint's model, or of the paper's model if there is no checkpoint."""
-    paper_model = GLoT.from_mean(ModelConfig(), torch.zeros(ESTIMATE))
+    paper_model = GLoT.from_mean(GLoTConfig(), torch.zeros(ESTIMATE))
     model = load_model(checkpoint).model if checkpoint else paper_model
     cost, frames = cost_of(model), model.config.frames
     table = Table(title="what the model costs, without backbone and body")

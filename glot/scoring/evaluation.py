@@ -19,7 +19,7 @@ from glot.human.body import Body, require_body
 from glot.models.checkpoint import Checkpoint
 from glot.models.glot import GLoT
 from glot.models.inference import predict_track
-from glot.models.sliding import SlidingGLoT
+from glot.models.prediction.sliding import SlidingGLoT
 from glot.models.smpl_params import SMPLParams
 from glot.scoring.metric_names import METRICS
 from glot.scoring.track_errors import is_scored, score, track_truth

@@ -6,11 +6,12 @@ One message names all missing feature sets, with the commands that make them.
 from pathlib import Path
 from typing import Any
 
-from glot.config import BLAZEPOSE_RECIPES, OPEN_RECIPES, Recipe
+from glot.config import Recipe
 from glot.errors import InputError
 from glot.features.dataset_folders import extraction_commands
 from glot.features.schema import Manifest, is_feature_set, read_manifest
 from glot.home import missing_error
+from glot.recipes import BLAZEPOSE_RECIPES, OPEN_RECIPES
 
 
 def training_folders(recipe: Recipe, features: Path) -> dict[str, Path]:

@@ -9,11 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
-from glot.config import RECIPES, Recipe, recipe_named
+from glot.config import Recipe
 from glot.errors import InputError
 from glot.features.options import BodyOption, FeaturesOption
 from glot.home import check_job_paths, features_folder, runs_folder
 from glot.models.spec import is_open_checkpoint
+from glot.recipes import RECIPES, recipe_named
 from glot.training.batch_split import check_split
 from glot.training.feature_sets import feature_lineage
 from glot.training.mlflow_store import chosen_uri

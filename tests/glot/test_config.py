@@ -2,8 +2,10 @@
 
 import pytest
 
-from glot.config import RECIPES, ModelConfig, flat, from_dict, recipe_named, to_dict
+from glot.config import flat, from_dict, to_dict
 from glot.errors import InputError
+from glot.model_configs import GLoTConfig
+from glot.recipes import RECIPES, recipe_named
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -31,7 +33,8 @@ def test_settings_parse_every_kind_of_field() -> None:
     ("setting", "named"),
     [
         ("model.mask_rato=0.2", "mask_rato"),
-        ("model=3", "section"),
+        ("loss=3", "section"),
+        ("model=3", "one of glot, tcmr"),
         ("epochs", "field=value"),
         ("epochs=many", "many"),
         ("model.mask_ratio=1.0", "mask_ratio"),
@@ -100,4 +103,4 @@ def test_paper_recipes_differ_where_the_official_configs_do() -> None:
 
 def test_mask_ratio_must_leave_a_frame() -> None:
     with pytest.raises(InputError, match="leaves none"):
-        ModelConfig(frames=4, nearby_frames=1, mask_ratio=0.9)
+        GLoTConfig(frames=4, nearby_frames=1, mask_ratio=0.9)

@@ -5,12 +5,14 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from glot.config import DataConfig, LossConfig, ModelConfig, open_sample
+from glot.config import DataConfig, LossConfig
 from glot.errors import InputError
+from glot.model_configs import GLoTConfig
+from glot.recipes import open_sample
 from glot.settings import Before, Count, Names, Range, check_fields, from_stored, kinds, with_settings
 
 CONFIGURATIONS: dict[str, Any] = {
-    "model.": ModelConfig(),
+    "model.": GLoTConfig(),
     "loss.": LossConfig(),
     "data.": DataConfig(),
     "": open_sample(),

@@ -6,7 +6,7 @@ from typing import Any
 
 from ray.tune.schedulers import TrialScheduler
 
-from glot.config import recipe_named
+from glot.recipes import recipe_named
 from tuning.outcomes import Attempt
 from tuning.pruning import Pruner
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from glot.config import recipe_named
 from glot.errors import InputError
+from glot.recipes import recipe_named
 from tuning.spaces import BASE, SPACES, Axis, Space, parsed, settings_of, space_named, with_values
 from tuning.spec import SearchSpec
 

@@ -18,18 +18,19 @@ import torchvision
 
 from glot.capture.capture_options import FITS
 from glot.capture.spec import PredictSpec, PredictVideosSpec
-from glot.config import ModelConfig, open_sample
 from glot.errors import InputError
 from glot.features.backbones.blazepose import FEATURES, features_hash
 from glot.human.body import load_body
 from glot.human.joints import SMPL_JOINTS
 from glot.human.rotation import rot6d_to_rotmat, rotmat_to_rot6d
+from glot.model_configs import GLoTConfig
 from glot.models.checkpoint import save_checkpoint
 from glot.models.glot import GLoT
 from glot.models.official_files import to_official
 from glot.motion.motion_files import read_motion
 from glot.people.video import read_timeline
 from glot.predict import main
+from glot.recipes import open_sample
 from pipelines import predict_videos
 from tests.fixtures import synthetic_body
 from tests.fixtures.people import RATE, SIZE, pictures, write_pictures
@@ -37,7 +38,7 @@ from tests.fixtures.places import ROOT
 from tests.fixtures.video import write_video
 
 FRAMES = 8
-SMALL = ModelConfig(
+SMALL = GLoTConfig(
     feature_size=FEATURES, frames=8, nearby_frames=2, width=16, heads=2, decoder_width=8, local_width=8, hidden=16,
     depth=1,
 )  # fmt: skip
@@ -203,7 +204,7 @@ def test_smpl_spins_weights_and_a_published_checkpoint(tmp_path: Path, walk: Pat
     np.savez(file, **arrays)
     body = load_body(tmp_path / "smpl")
     torch.manual_seed(0)
-    config = ModelConfig(hscr_global_pose="official")
+    config = GLoTConfig(hscr_global_pose="official")
     model = GLoT(config, mean_pose=body.mean_pose, mean_shape=body.mean_shape, mean_cam=body.mean_cam)
     with torch.no_grad():
         for parameter in model.parameters():

@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from glot.capture.spec import PredictSpec
-from glot.config import open_sample
 from glot.features.schema import MANIFEST, read_manifest
 from glot.features.store import FeatureStore
 from glot.human.body import Body, load_body
@@ -17,6 +16,7 @@ from glot.models.checkpoint import save_checkpoint
 from glot.models.glot import GLoT
 from glot.pictures.track_pictures import images_of
 from glot.predict import main as predict
+from glot.recipes import open_sample
 from glot.scoring.evaluation import evaluate_split, genders_of
 from pipelines.check_features import main as check
 from pipelines.checks.crop_sheet import choose

@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from glot.config import ModelConfig, Recipe, open_sample, recipe_named
+from glot.config import Recipe
 from glot.features.store import FeatureStore
 from glot.human.body import Body, load_body
+from glot.model_configs import GLoTConfig
 from glot.models.checkpoint import load_checkpoint, save_checkpoint
 from glot.models.glot import GLoT
 from glot.models.losses import glot_loss
+from glot.recipes import open_sample, recipe_named
 from glot.scoring.evaluation import evaluate_split
 from glot.training.loop import first_model
 from glot.training.sampler import Sampler
@@ -98,7 +100,7 @@ def test_the_list_names_every_architecture_field_of_the_paper_with_a_value_that_
     fields = {setting.partition("=")[0].partition(".")[2] for setting in ABLATIONS if setting.startswith("model.")}
     sizes = {"feature_size", "width", "depth", "heads", "decoder_width", "decoder_depth", "local_width", "local_depth"}
     sizes |= {"mlp_ratio", "hidden", "iterations", "dropout", "drop_path", "regressor_dropout", "hscr_dropout"}
-    assert fields == set(vars(ModelConfig())) - sizes
+    assert fields == set(vars(GLoTConfig())) - sizes
     base = open_sample()
     for field in fields:
         values = {getattr(recipe_named("open_sample", [s]).model, field) for s in ABLATIONS if f".{field}=" in s}

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from glot.errors import InputError
 from glot.models.attention_maps import global_maps, hidden_frames, recording
-from glot.models.blocks import CrossAttention, SelfAttention
+from glot.models.parts.blocks import CrossAttention, SelfAttention
 from tests.fixtures.small_model import EXACT, SMALL, features, small_model, tensors
 
 

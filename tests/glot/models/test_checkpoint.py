@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import glot.models.checkpoint
-from glot.config import LossConfig, Recipe, open_sample, to_dict
+from glot.config import LossConfig, Recipe, to_dict
 from glot.errors import InputError
 from glot.features.schema import Manifest
 from glot.human.body import load_body
@@ -24,6 +24,7 @@ from glot.models.checkpoint import (
 )
 from glot.models.glot import GLoT
 from glot.models.losses import glot_loss
+from glot.recipes import open_sample
 from tests.fixtures.small_model import SMALL, features, random_targets, small_model, tensors
 from tests.glot.models.test_glot import NAMED
 

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from glot.config import ModelConfig
+from glot.model_configs import GLoTConfig
 from glot.models import frozen
 from glot.models.cost import cost_of
 from tests.fixtures.small_model import small_model
 
 
 def test_a_wider_feature_costs_what_its_layers_say() -> None:
-    config = ModelConfig(feature_size=512, mask_ratio=0.0)
+    config = GLoTConfig(feature_size=512, mask_ratio=0.0)
     narrow, wide = (cost_of(small_model(replace(config, feature_size=size))) for size in (512, 1024))
     # A window projects 16 rows to 512 and 9 to 256; merging two layers (256 inputs, a bias) is shared by 64.
     assert wide.window - narrow.window == 16 * 512 * 512 + 9 * 512 * 256 + 1024 * 512 * 257 // 64
@@ -24,7 +24,7 @@ def test_a_wider_feature_costs_what_its_layers_say() -> None:
 
 
 def test_the_papers_model() -> None:
-    cost = cost_of(small_model(ModelConfig()))
+    cost = cost_of(small_model(GLoTConfig()))
     # The official code needs 180.0 M for a window with its regressor on the middle frame alone. We regress all 16 for
     # the global branch and 3 for the local one, with two layers merged: 5 % more for 16 frames instead of one.
     assert 180.0e6 < cost.window < 1.06 * 180.0e6
@@ -44,6 +44,6 @@ def test_the_library_does_not_change_the_count(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_without_the_local_branch_it_costs_less() -> None:
-    both, alone = (cost_of(small_model(ModelConfig(modules=modules))) for modules in ("gmm+lpc", "gmm"))
+    both, alone = (cost_of(small_model(GLoTConfig(modules=modules))) for modules in ("gmm+lpc", "gmm"))
     assert alone.total < both.total and alone.window < both.window and alone.sliding < both.sliding
     assert "regressor of the correction" not in alone.parameters

@@ -17,9 +17,9 @@ from torch import Tensor
 from glot.evaluate import main as evaluate
 from glot.features.schema import read_table
 from glot.features.store import FeatureStore
-from glot.models.blocks import EVERY, Dropout, DropPath
 from glot.models.checkpoint import load_checkpoint
 from glot.models.inference import predict_track
+from glot.models.parts.blocks import EVERY, Dropout, DropPath
 from glot.scoring.metric_names import METRICS
 from glot.scoring.spec import EvaluateSpec
 from glot.training.driver import fit

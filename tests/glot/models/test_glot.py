@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from glot.config import ModelConfig
+from glot.model_configs import GLoTConfig
 from glot.models.glot import GLoT
-from glot.models.local_branch import ANCESTORS, KinematicRegressor
-from glot.models.sliding import SlidingGLoT
+from glot.models.parts.local_branch import ANCESTORS, KinematicRegressor
+from glot.models.prediction.sliding import SlidingGLoT
 from glot.models.smpl_params import to_params
 from tests.fixtures.small_model import EXACT, SMALL, features, small_model, tensors
 
@@ -70,7 +70,7 @@ def test_sliding_over_rows_gives_the_middle_frame_of_every_window(changes: dict)
 
 
 def test_official_size() -> None:
-    model = small_model(ModelConfig(hscr_global_pose="official"))
+    model = small_model(GLoTConfig(hscr_global_pose="official"))
     # The official model has 16,743,948 with fc2 of the iterative regressor and two unused heads of the kinematic one.
     dead = (1024 * 1024 + 1024) + (10 * 1024 + 10) + (3 * 1024 + 3)
     assert sum(parameter.numel() for parameter in model.parameters()) == 16_743_948 - dead
@@ -193,7 +193,7 @@ def test_dropout_sits_where_it_should() -> None:
 
 
 def test_initialisation() -> None:
-    model = small_model(ModelConfig())
+    model = small_model(GLoTConfig())
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
             bound = (6 / (module.in_features + module.out_features)) ** 0.5

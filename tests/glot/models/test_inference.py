@@ -9,19 +9,20 @@ import pytest
 import torch
 
 from glot.capture.spec import PredictSpec
-from glot.config import ModelConfig, open_sample
 from glot.errors import InputError
 from glot.features.store import FeatureStore
 from glot.features.windows import evaluation_windows
 from glot.human.rotation import axis_angle_to_rotmat
+from glot.model_configs import GLoTConfig
 from glot.models.checkpoint import save_checkpoint
 from glot.models.glot import GLoT
 from glot.models.inference import predict_track
-from glot.models.sliding import SlidingGLoT
+from glot.models.prediction.sliding import SlidingGLoT
 from glot.predict import main
+from glot.recipes import open_sample
 from tests.fixtures.features import write_feature_set
 
-CONFIG = ModelConfig(
+CONFIG = GLoTConfig(
     feature_size=12, frames=8, nearby_frames=2, width=16, heads=2, decoder_width=8, local_width=8, hidden=16, depth=1
 )
 

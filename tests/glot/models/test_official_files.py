@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from glot.config import ModelConfig, open_sample
 from glot.errors import InputError
 from glot.human.body import Body, load_body
+from glot.model_configs import GLoTConfig
 from glot.models.checkpoint import Checkpoint, save_checkpoint
 from glot.models.glot import GLoT
 from glot.models.official_files import from_official, load_official, load_spin_regressor, official_name, to_official
+from glot.recipes import open_sample
 from tests.fixtures import synthetic_body
 from tests.fixtures.places import ROOT
 from tests.fixtures.small_model import SMALL, small_model, tensors
@@ -34,7 +35,7 @@ def test_torch_files_are_never_executed(tmp_path: Path, monkeypatch: pytest.Monk
     assert not (tmp_path / "made-by-a-pickle").exists()
 
 
-def official_state(config: ModelConfig) -> tuple[GLoT, dict[str, torch.Tensor]]:
+def official_state(config: GLoTConfig) -> tuple[GLoT, dict[str, torch.Tensor]]:
     """A model and the state dict that the official code would save for it, with unused layers and body buffers."""
     model = small_model(config).eval()
     state = {official_name(name): parameter.detach() for name, parameter in model.named_parameters()}
@@ -48,7 +49,7 @@ def official_state(config: ModelConfig) -> tuple[GLoT, dict[str, torch.Tensor]]:
 
 
 def test_official_checkpoint(tmp_path: Path) -> None:
-    config = ModelConfig(frames=24, nearby_frames=6, hscr_global_pose="official")
+    config = GLoTConfig(frames=24, nearby_frames=6, hscr_global_pose="official")
     model, state = official_state(config)
     path = tmp_path / "model_best.pth.tar"
     # "performance" is a numpy scalar, which torch's weights_only refuses by default.
@@ -124,7 +125,7 @@ def body(folder: Path) -> Body:
 def test_a_model_written_in_the_official_layout_is_read_back_and_computes_the_same(
     tmp_path: Path, body: Body, changes: dict
 ) -> None:
-    model = small_model(replace(ModelConfig(hscr_global_pose="official"), **changes)).eval()
+    model = small_model(replace(GLoTConfig(hscr_global_pose="official"), **changes)).eval()
     state = to_official(model, body)
     assert len(state) == 198
     torch.save({"gen_state_dict": state}, tmp_path / "model_best.pth.tar")
@@ -160,13 +161,13 @@ def test_a_model_written_in_the_official_layout_is_read_back_and_computes_the_sa
     ids=str,
 )
 def test_models_that_the_official_code_does_not_have_are_not_exported(body: Body, changes: dict) -> None:
-    (name, value), config = *changes.items(), replace(ModelConfig(hscr_global_pose="official"), **changes)
+    (name, value), config = *changes.items(), replace(GLoTConfig(hscr_global_pose="official"), **changes)
     with pytest.raises(InputError, match=f"no model with {name}={value}"):
         to_official(small_model(config), body)
 
 
 def test_the_command_writes_a_file_that_loads(tmp_path: Path, folder: Path, body: Body) -> None:
-    model = small_model(ModelConfig(hscr_global_pose="official"))
+    model = small_model(GLoTConfig(hscr_global_pose="official"))
     save_checkpoint(
         tmp_path / "best",
         model=model,

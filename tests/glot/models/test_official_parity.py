@@ -12,14 +12,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from glot.config import LossConfig, ModelConfig
+from glot.config import LossConfig
 from glot.human.body import Body, load_body
 from glot.human.camera import project
 from glot.human.rotation import axis_angle_to_rotmat, rotmat_to_axis_angle
+from glot.model_configs import GLoTConfig
 from glot.models.glot import GLoT
 from glot.models.losses import Targets, glot_loss
 from glot.models.official_files import from_official, official_name, to_official
-from glot.models.sliding import SlidingGLoT
+from glot.models.prediction.sliding import SlidingGLoT
 from glot.models.smpl_params import SMPLParams
 from tests.fixtures import synthetic_body
 from tests.fixtures.places import GOLDEN
@@ -45,8 +46,8 @@ def body(tmp_path_factory: pytest.TempPathFactory) -> Body:
     return load_body(synthetic_body.write(tmp_path_factory.mktemp("body")))
 
 
-def config_of(golden: dict[str, np.ndarray]) -> ModelConfig:
-    return ModelConfig(
+def config_of(golden: dict[str, np.ndarray]) -> GLoTConfig:
+    return GLoTConfig(
         frames=int(golden.get("T", 16)),
         nearby_frames=int(golden.get("nearby_frames", 4)),
         mask_ratio=float(golden.get("mask_ratio", 0.5)),
@@ -58,7 +59,7 @@ def config_of(golden: dict[str, np.ndarray]) -> ModelConfig:
     )
 
 
-def official_model(config: ModelConfig, body: Body) -> GLoT:
+def official_model(config: GLoTConfig, body: Body) -> GLoT:
     """A model whose weights are drawn as the official ones were: by name, 0.02 wide, norms around 1."""
     model = GLoT(config, mean_pose=body.mean_pose, mean_shape=body.mean_shape, mean_cam=body.mean_cam)
     state: dict[str, Tensor] = {}
@@ -127,7 +128,7 @@ def test_evaluation_outputs(path: Path, body: Body) -> None:
 @pytest.mark.parametrize("path", files("official_state_dict*.tsv"))
 def test_the_official_layout_is_exported_whole(path: Path, body: Body) -> None:
     lines = [line.split("\t") for line in path.read_text().splitlines()[1:]]
-    state = to_official(official_model(ModelConfig(hscr_global_pose="official"), body), body)
+    state = to_official(official_model(GLoTConfig(hscr_global_pose="official"), body), body)
     assert {name: (str(tuple(t.shape)), str(t.dtype)) for name, t in state.items()} == {
         name: (shape, f"torch.{dtype}") for name, shape, dtype, *_ in lines
     }

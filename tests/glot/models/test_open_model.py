@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from glot import publish
-from glot.config import open_start, open_video
 from glot.errors import InputError
 from glot.features.backbones.backbone import load_backbone
 from glot.features.backbones.blazepose import FEATURES, features_hash
@@ -17,6 +16,7 @@ from glot.human.body import load_body
 from glot.models.checkpoint import load_checkpoint
 from glot.models.inference import checkpoint_path, load_model
 from glot.models.spec import PublishSpec
+from glot.recipes import open_start, open_video
 from glot.training.curves import plot, write_table
 from tests.fixtures.small_model import small_model
 from tests.glot.models.test_checkpoint import save

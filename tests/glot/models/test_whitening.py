@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from glot.config import recipe_named
 from glot.features.store import FeatureStore
 from glot.human.body import load_body
 from glot.models import whitening
 from glot.models.whitening import whiten
+from glot.recipes import recipe_named
 from glot.training.loop import first_model
 from tests.fixtures.features import write_feature_set
 

@@ -11,11 +11,11 @@ from scipy.spatial.transform import Rotation
 from glot.capture import reconstruction
 from glot.capture.capture_options import FITS
 from glot.capture.reconstruction import SMPL_ROWS, Reconstruction
-from glot.config import ModelConfig
 from glot.human.body import Body, load_body
 from glot.human.joints import SMPL_JOINTS
+from glot.model_configs import GLoTConfig
 from glot.models.glot import GLoT
-from glot.models.sliding import SlidingGLoT
+from glot.models.prediction.sliding import SlidingGLoT
 from glot.motion.person_motion import SHAPES, Motion, joined
 from glot.motion.pose_fit import JOINT_ROWS, POSE_PAIRS, fit_poses
 from glot.people.landmarks import LANDMARK_NAMES, LANDMARKS, Person
@@ -105,7 +105,7 @@ def test_pieces_of_a_track_are_fitted_nearly_as_the_whole(
 ) -> None:
     """A person whose limbs are predicted wrongly: pieces of 10 frames with their context, and one piece of 30."""
     torch.manual_seed(0)
-    config = ModelConfig(feature_size=8, frames=8, nearby_frames=2, width=16, heads=2, decoder_width=8, local_width=8,
+    config = GLoTConfig(feature_size=8, frames=8, nearby_frames=2, width=16, heads=2, decoder_width=8, local_width=8,
                          hidden=16, depth=1)  # fmt: skip
     model = GLoT(config, mean_pose=body.mean_pose, mean_shape=body.mean_shape, mean_cam=body.mean_cam)
     features = np.random.default_rng(0).normal(0, 1, (len(true), 8)).astype(np.float32)

@@ -12,14 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from glot.config import ModelConfig, open_sample
 from glot.errors import InputError
 from glot.evaluate import main
 from glot.features.schema import read_manifest, write_manifest
 from glot.features.store import FeatureStore
 from glot.human.body import Body, load_body
+from glot.model_configs import GLoTConfig
 from glot.models.checkpoint import load_checkpoint, save_checkpoint
 from glot.models.glot import GLoT
+from glot.recipes import open_sample
 from glot.scoring.baselines import mean_pose_predictor
 from glot.scoring.evaluation import evaluate_predictor, evaluate_split
 from glot.scoring.metric_names import METRICS
@@ -37,7 +38,7 @@ def body() -> Body:
 def checkpoint(tmp_path: Path, body: Body) -> Path:
     """A small untrained model, saved as training would, that takes the features of the set beside it."""
     torch.manual_seed(3)
-    small = ModelConfig(
+    small = GLoTConfig(
         feature_size=32, nearby_frames=2, width=16, heads=2, decoder_width=8, local_width=8, hidden=16, depth=1
     )
     recipe = replace(open_sample(), model=small)

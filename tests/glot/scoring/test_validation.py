@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from glot.config import Recipe, recipe_named
+from glot.config import Recipe
 from glot.errors import InputError
 from glot.features.layout import Track
 from glot.features.store import FeatureStore
 from glot.human.body import load_body
+from glot.recipes import recipe_named
 from glot.scoring.evaluation import evaluate_split
 from glot.scoring.validation import Validation, shares
 from glot.training.feature_sets import validation_folders

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from glot.config import DataConfig, Recipe, recipe_named
+from glot.config import DataConfig, Recipe
 from glot.errors import InputError
+from glot.recipes import recipe_named
 from glot.training.batch_split import check_split, describe_split, efficiency, windows_of_kinds
 from glot.training.spec import TrainSpec
 

@@ -15,10 +15,11 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from glot.config import Recipe, recipe_named
+from glot.config import Recipe
 from glot.errors import InputError, NotNowError
 from glot.human.body import load_body
 from glot.models.checkpoint import load_checkpoint
+from glot.recipes import recipe_named
 from glot.training.driver import check, conclude, fit, is_published, launch, prepare, publish
 from glot.training.feature_sets import feature_lineage
 from glot.training.mlflow_store import default_uri

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from glot.config import recipe_named
 from glot.errors import InputError
 from glot.features.schema import MANIFEST
+from glot.recipes import recipe_named
 from glot.training.feature_sets import check_sets
 from glot.training.mlflow_store import default_uri
 from glot.training.spec import TrainSpec

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from glot.config import recipe_named
 from glot.errors import NotNowError
 from glot.human.body import load_body
 from glot.models.checkpoint import load_checkpoint, save_checkpoint
 from glot.models.glot import GLoT
+from glot.recipes import recipe_named
 from glot.training.loop import first_model
 from glot.training.step_checkpoints import recover, saving
 from tests.fixtures.full_disk import full_disk

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from glot.config import Recipe, recipe_named
+from glot.config import Recipe
 from glot.errors import InputError
 from glot.features.store import FeatureStore
 from glot.human.body import load_body
+from glot.recipes import recipe_named
 from glot.training.feature_sets import feature_lineage
 from glot.training.loop import first_model, train, wrapped
 from glot.training.sampler import Sampler

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from glot.config import DataConfig, recipe_named
+from glot.config import DataConfig
 from glot.features.schema import read_manifest
 from glot.features.store import FeatureStore
 from glot.human.body import load_body
 from glot.models.losses import glot_loss
+from glot.recipes import recipe_named
 from glot.training.loop import first_model
 from glot.training.sampler import Sampler
 from pipelines import check_features

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glot.config import ModelConfig
 from glot.human.joints import JOINTS, SMPL_PARENTS
-from glot.models.blocks import Block, CrossAttention, Dropout, Positions
+from glot.model_configs import GLoTConfig
+from glot.models.parts.blocks import Block, CrossAttention, Dropout, Positions
 from glot.models.smpl_params import CAM, POSE, SHAPE, split_estimate
 
 
@@ -29,7 +29,7 @@ ANCESTORS = _ancestors()
 class LocalCorrection(nn.Module):
     """Attends from the frames around the middle to the global memory, then corrects the global estimate."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: GLoTConfig) -> None:
         super().__init__()
         width, self.nearby, self.detach = config.local_width, config.nearby_frames, config.detach_global
         self.project = nn.Linear(config.feature_size, width)
@@ -65,7 +65,7 @@ class LocalCorrection(nn.Module):
 class LocalRegressor(nn.Module):
     """Corrects the global estimate. The shape has a feature, the pose has a feature, and the camera uses both."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: GLoTConfig) -> None:
         super().__init__()
         hidden, width = config.hidden, config.local_width
         self.fc_shape = nn.Linear(width + SHAPE, hidden)
@@ -91,7 +91,7 @@ class LocalRegressor(nn.Module):
 class ResidualRegressor(LocalRegressor):
     """Table 6's alternative: one linear layer corrects all joints at once, without the kinematic tree."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: GLoTConfig) -> None:
         super().__init__(config)
         self.pose = nn.Linear(config.hidden, POSE)
 
@@ -105,7 +105,7 @@ class KinematicRegressor(LocalRegressor):
 
     tree_index: Tensor
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: GLoTConfig) -> None:
         super().__init__(config)
         self.official_slices, self.hidden = config.hscr_global_pose == "official", config.hidden
         # Input of joint j: [pose feature, corrections of its ancestors from the root down, global 6D of the joint].

@@ -2,7 +2,8 @@
 
 Neighbouring windows share all rows but one. Values that depend on a single row are computed once: its projection, and
 most of the first block's queries, keys and values. Only the middle frame of each window is predicted. Linear layers
-that follow each other are merged. The parts are in glot.models.frozen. N windows, T frames, F feature size, C width.
+that follow each other are merged. The parts are in glot.models.prediction.frozen. N windows, T frames, F feature size,
+C width.
 """
 
 import copy
@@ -11,7 +12,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from glot.models.frozen import (
+from glot.models.glot import GLoT
+from glot.models.parts.global_branch import GlobalMotion
+from glot.models.parts.local_branch import LocalCorrection
+from glot.models.prediction.frozen import (
     Affine,
     FirstBlock,
     FrozenBlock,
@@ -22,9 +26,6 @@ from glot.models.frozen import (
     normed,
     windows_of,
 )
-from glot.models.global_branch import GlobalMotion
-from glot.models.glot import GLoT
-from glot.models.local_branch import LocalCorrection
 from glot.models.smpl_params import SMPLParams, to_params
 
 

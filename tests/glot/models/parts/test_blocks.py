@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from glot.models.blocks import Block, Dropout, DropPath
+from glot.models.parts.blocks import Block, Dropout, DropPath
 from tests.fixtures.small_model import SMALL
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glot.config import ModelConfig
+from glot.model_configs import GLoTConfig
 
 EVERY = slice(None)
 LEVELS = 65_536  # of 16 random bits
@@ -20,7 +20,7 @@ class Positions(nn.Module):
 
     vectors: Tensor
 
-    def __init__(self, config: ModelConfig, length: int, width: int) -> None:
+    def __init__(self, config: GLoTConfig, length: int, width: int) -> None:
         super().__init__()
         if config.positions == "learned":
             self.vectors = nn.Parameter(torch.randn(1, length, width) * 0.02)
@@ -37,7 +37,7 @@ class Positions(nn.Module):
 class Block(nn.Module):
     """Pre-norm transformer block with dropout after both projections and drop-path on both branches."""
 
-    def __init__(self, width: int, config: ModelConfig, drop_path: float) -> None:
+    def __init__(self, width: int, config: GLoTConfig, drop_path: float) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width, eps=1e-6)
         self.attn = SelfAttention(width, config.heads)

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glot.models.blocks import Block, by_head
+from glot.models.parts.blocks import Block, by_head
 
 MUCH = 1.3  # times as fast
 HIDDEN = 2**20  # hidden values of a feed-forward layer that are computed at once, so that they stay in the cache
@@ -94,7 +94,7 @@ class FrozenLinear:
 
 
 class FrozenBlock:
-    """``glot.models.blocks.Block`` in evaluation mode."""
+    """``glot.models.parts.blocks.Block`` in evaluation mode."""
 
     def __init__(self, block: nn.Module) -> None:
         assert isinstance(block, Block)
@@ -143,7 +143,7 @@ class FirstBlock:
 
 
 class LastBlock:
-    """``glot.models.blocks.Block`` in evaluation mode, for one token of each window."""
+    """``glot.models.parts.blocks.Block`` in evaluation mode, for one token of each window."""
 
     def __init__(self, block: nn.Module, position: int) -> None:
         """``position``: of the token in its window."""
@@ -160,7 +160,7 @@ class LastBlock:
 
 
 class FeedForward:
-    """The second half of ``glot.models.blocks.Block`` in evaluation mode."""
+    """The second half of ``glot.models.parts.blocks.Block`` in evaluation mode."""
 
     def __init__(self, block: Block) -> None:
         self.fc1, self.fc2 = FrozenLinear(affine(block.fc1).after(block.norm2)), FrozenLinear(affine(block.fc2))

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glot.config import ModelConfig
-from glot.models.blocks import Block, Dropout, Positions
+from glot.model_configs import GLoTConfig
+from glot.models.parts.blocks import Block, Dropout, Positions
 from glot.models.smpl_params import CAM, ESTIMATE, POSE, SHAPE
 
 
@@ -20,7 +20,7 @@ class GlobalMotion(nn.Module):
     ``widen`` is the layer after the decoder; ``IterativeRegressor`` applies it.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: GLoTConfig) -> None:
         super().__init__()
         frames, width, narrow = config.frames, config.width, config.decoder_width
         self.kept = int(frames * (1 - config.mask_ratio))
@@ -115,7 +115,7 @@ class LearnableToken(nn.Module):
 class IterativeRegressor(nn.Module):
     """HMR's regressor: starts at the mean body and adds, three times, a linear function of feature and estimate."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: GLoTConfig) -> None:
         super().__init__()
         self.iterations = config.iterations
         self.fc1 = nn.Linear(config.feature_size + ESTIMATE, config.hidden)
