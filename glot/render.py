@@ -16,15 +16,29 @@ def main(spec: RenderSpec) -> int:
     `--compare` writes TRACK_compare.png and .mp4 instead: the global branch's body beside the corrected one, coloured
     by how far each part of it moved.
 
+    `--compare A B C` with two or more checkpoints draws their bodies of one track side by side: TRACK_models.png, .mp4,
+    and .json with the errors of each frame and model. Bodies are red where they are far from the truth.
+
     Example: `python -m glot.render --checkpoint runs/demo/train/best --features runs/demo/features
     --root runs/demo/data --out pictures`
     """
     spec.check_places()
+    if spec.checkpoints:
+        return main_of_several(spec)
     from glot.pictures.rendering import render
 
     done = render(spec)
     error = f", PA-MPJPE {done.error} mm" if done.error else ""
     print("\n".join([f"{done.track} ({done.why}){error}", *map(str, done.files)]))
+    return 0
+
+
+def main_of_several(spec: RenderSpec) -> int:
+    from glot.pictures.several_models import render_models
+
+    done = render_models(spec)
+    models = [f"  {name}: {mean}" if mean else f"  {name}" for name, mean in done.means]
+    print("\n".join([f"{done.track} ({done.why})", *models, *map(str, done.files)]))
     return 0
 
 

@@ -5,6 +5,8 @@ rendering        render: chooses a track, draws it, writes the files
 track_pictures   a track's bodies over its pictures and from the side
 track_strip      contact strip and video of a track
 comparison       bodies before and after the local branch's correction
+model_comparison the bodies of several models side by side
+several_models   render --compare A B: loads the models, predicts one track, writes the files
 attention_figure which frames the global branch attends to
 person_sheet     contact sheet of one person of a video
 film             a video with all of its people's bodies

@@ -56,10 +56,14 @@ class Comparison:
 
 def compare(before: TrackRenderer, after: TrackRenderer) -> Comparison:
     """Compares renderers of the same frames, with the global branch's ``params`` and with the corrected ones."""
+    return Comparison(before, after, np.linalg.norm(centred_joints(after) - centred_joints(before), axis=-1))
+
+
+def centred_joints(track: TrackRenderer) -> NDArray[np.float32]:
+    """(N, J, 3) m from the pelvis: the joints of a track's predicted bodies."""
     with torch.no_grad():
-        joints = [track.body.joints14(track.params.rotmats, track.params.betas) for track in (before, after)]
-    centred = [each - each[:, list(HIPS)].mean(dim=1, keepdim=True) for each in joints]
-    return Comparison(before, after, (centred[1] - centred[0]).norm(dim=-1).numpy())
+        joints = track.body.joints14(track.params.rotmats, track.params.betas)
+    return (joints - joints[:, list(HIPS)].mean(dim=1, keepdim=True)).numpy()
 
 
 def joint_in_words(joint: str) -> str:
@@ -69,9 +73,13 @@ def joint_in_words(joint: str) -> str:
 
 def moments(comparison: Comparison) -> list[int]:
     """Rows to show: in each of six stretches of equal length, the row whose joints the correction moves most."""
-    total = comparison.moved.sum(axis=1)
-    stretches = np.array_split(np.arange(len(total)), min(MOMENTS, len(total)))
-    return [int(rows[total[rows].argmax()]) for rows in stretches]
+    return largest_by_stretch(comparison.moved.sum(axis=1), MOMENTS)
+
+
+def largest_by_stretch(values: NDArray[np.floating], count: int) -> list[int]:
+    """The row of the largest value (N,) in each of ``count`` stretches of equal length, so that they are spread."""
+    stretches = np.array_split(np.arange(len(values)), min(count, len(values)))
+    return [int(rows[values[rows].argmax()]) for rows in stretches]
 
 
 def sheet(comparison: Comparison, *, title: str) -> Picture:

@@ -78,6 +78,14 @@ def write(picture: Picture, text: str, at: tuple[int, int], *, colour: tuple = I
     cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
 
 
+def shortened(text: str, width: int, *, scale: float = 0.45) -> str:
+    """``text``, or its beginning and "..." where the whole line would be wider than ``width`` px."""
+    short = text
+    while len(short) > 4 and cv2.getTextSize(short, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0] > width:
+        short = short.removesuffix("...")[:-1].rstrip() + "..."
+    return short
+
+
 def write_video(path: Path, frames: Iterator[Picture], *, fps: float) -> None:
     """Writes an .mp4 (H.264) that players and browsers open. The file appears under its name when it is complete.
 

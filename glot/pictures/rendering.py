@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from glot.human.body import Body, load_body
 from glot.location import write_json, write_whole
 from glot.models.glot import GLoT
 from glot.models.inference import load_model_for, predict_track
+from glot.models.temporal_model import TemporalModel
 from glot.pictures import attention_figure, comparison, track_strip
 from glot.pictures.drawing import Picture, write_video
 from glot.pictures.spec import RenderSpec
@@ -43,10 +45,20 @@ class Subject:
     spec: RenderSpec
     store: FeatureStore
     body: Body
-    model: GLoT
+    model: TemporalModel
     track: Track
     why: str  # the reason why this track was chosen
     truth: Truth
+
+    @property
+    def title(self) -> str:
+        track, spec = self.track.track_id, self.spec
+        return f"{spec.dataset}/{spec.split}, track {track} ({self.why}), {len(self.truth.rows)} frames"
+
+    @property
+    def path(self) -> Path:
+        """OUT/TRACK, which the names of the files begin with."""
+        return self.spec.out / re.sub(r"[^\w.-]+", "_", self.track.track_id)
 
     @property
     def features(self) -> NDArray[np.float32]:
@@ -63,37 +75,53 @@ class Subject:
 
 def render(spec: RenderSpec) -> Rendered:
     """Draws what ``spec`` asks for and writes it to ``spec.out``. InputError for missing or wrong files."""
-    subject = open_subject(spec)
+    store, body = open_features(spec)
+    model = model_for(spec.checkpoint, store, body)
+    check_branches(spec, model)
+    subject = choose_track(spec, store, body, model)
     drawn = subject.renderer()
     errors = errors_of(drawn, subject.model)
     error = mean_of(errors) if errors else ""
-    track = subject.track.track_id
-    title = f"{spec.dataset}/{spec.split}, track {track} ({subject.why}), {len(drawn)} frames"
-    path = spec.out / re.sub(r"[^\w.-]+", "_", track)
-    files: list[Path] = []
-    try:
-        spec.out.mkdir(parents=True, exist_ok=True)
+    title, path, files = subject.title, subject.path, list[Path]()
+    with writable(spec.out):
         if spec.attention:
             files += write_attention(path, subject, drawn, title=title)
         if spec.compare:
             files += write_comparison(path, subject, drawn, title=title, error=error)
         if not spec.attention and not spec.compare:
             files += write_strip(path, subject, drawn, title=title, errors=errors)
+    return Rendered(subject.track.track_id, subject.why, error, files)
+
+
+@contextmanager
+def writable(out: Path) -> Iterator[None]:
+    """Makes the folder ``out``. InputError where it, or what is written in the block, cannot be written."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        yield
     except OSError as failure:
         reason = failure.strerror or failure
-        raise InputError(f"--out {spec.out}: cannot be written ({reason}); choose another place") from None
-    return Rendered(track, subject.why, error, files)
+        raise InputError(f"--out {out}: cannot be written ({reason}); choose another place") from None
 
 
-def open_subject(spec: RenderSpec) -> Subject:
-    """Reads features, model and body, checks that they belong together, and chooses the track."""
+def open_features(spec: RenderSpec) -> tuple[FeatureStore, Body]:
+    """The features that ``spec`` names, and the body that they were made with."""
     store = FeatureStore.open(spec.features / spec.dataset / spec.split)
-    saved = load_model_for(spec.checkpoint, store.manifest)
-    body = load_body(body_for(spec.body, store.manifest.body))
-    check_body(saved, store.manifest, body)
-    model = saved.model
-    if spec.compare and model.correction is None:
-        raise InputError("--compare: the model has the global branch only (model.modules=gmm), so it has no correction")
+    return store, load_body(body_for(spec.body, store.manifest.body))
+
+
+def model_for(checkpoint: Path, store: FeatureStore, body: Body) -> TemporalModel:
+    """The model of a checkpoint; InputError unless it belongs to the backbone and the kind of body of the features."""
+    try:
+        saved = load_model_for(checkpoint, store.manifest)
+        check_body(saved, store.manifest, body)
+    except InputError as error:
+        raise (error if str(checkpoint) in str(error) else InputError(f"{checkpoint}: {error}")) from None
+    return saved.model
+
+
+def choose_track(spec: RenderSpec, store: FeatureStore, body: Body, model: TemporalModel) -> Subject:
+    """The track of ``spec``, or the one of the model's median error. InputError for a track that cannot be drawn."""
     if spec.track:
         track, why = store.track(spec.track), "chosen"
     else:
@@ -102,6 +130,15 @@ def open_subject(spec: RenderSpec) -> Subject:
     if len(truth.rows) == 0:
         raise InputError(f"track {track.track_id}: none of its frames is valid; choose another with --track")
     return Subject(spec, store, body, model, track, why, truth)
+
+
+def check_branches(spec: RenderSpec, model: TemporalModel) -> None:
+    """InputError where ``--attention`` or ``--compare`` asks for a part of GLoT that the model does not have."""
+    for option, wanted in (("--attention", spec.attention), ("--compare", spec.compare)):
+        if wanted and not isinstance(model, GLoT):
+            raise InputError(f"{option}: draws the branches of GLoT, and this model is {model.title}")
+    if spec.compare and isinstance(model, GLoT) and model.correction is None:
+        raise InputError("--compare: the model has the global branch only (model.modules=gmm), so it has no correction")
 
 
 def median_track(predict: Predictor, store: FeatureStore, body: Body, frames: int) -> tuple[Track, str]:
@@ -113,7 +150,7 @@ def median_track(predict: Predictor, store: FeatureStore, body: Body, frames: in
     return store.track(ranked[(len(ranked) - 1) // 2]["track_id"]), f"median of {len(ranked)}"
 
 
-def errors_of(drawn: TrackRenderer, model: GLoT) -> dict[int, float]:
+def errors_of(drawn: TrackRenderer, model: TemporalModel) -> dict[int, float]:
     """Frame index -> PA-MPJPE in mm, for the frames that have a ground truth."""
     if not drawn.truth.scored.any():
         return {}
@@ -154,22 +191,27 @@ def write_comparison(path: Path, subject: Subject, drawn: TrackRenderer, *, titl
 
 def write_attention(path: Path, subject: Subject, drawn: TrackRenderer, *, title: str) -> list[Path]:
     """``path``_attention.png and .npz: the attention maps of the window around ``spec.frame`` and their means."""
-    row, frame = len(drawn) // 2, subject.spec.frame
-    if frame is not None:
-        found = np.flatnonzero(drawn.frame_index == frame)
-        if len(found) == 0:
-            first, last = drawn.frame_index[[0, -1]]
-            raise InputError(f"--frame {frame}: not among this track's frames, {first} to {last}")
-        row = int(found[0])
-    maps = attention_figure.track_maps(subject.model, subject.features, row)
+    model, frame = subject.model, subject.spec.frame
+    assert isinstance(model, GLoT)
+    row = len(drawn) // 2 if frame is None else row_of(frame, drawn, option="--frame")
+    maps = attention_figure.track_maps(model, subject.features, row)
     numbers = io.BytesIO()
     np.savez_compressed(numbers, frame_index=drawn.frame_index[maps["rows"]], **maps)  # type: ignore[arg-type]
-    heads = subject.model.config.heads
+    heads = model.config.heads
     png = attention_figure.picture(maps, drawn, title=f"{title}: attention of the global branch, mean of {heads} heads")
     files = [path.with_name(f"{path.name}_attention{suffix}") for suffix in (".png", ".npz")]
     for file, content in zip(files, (png, numbers.getvalue()), strict=True):
         write_whole(file, content)
     return files
+
+
+def row_of(frame: int, drawn: TrackRenderer, *, option: str) -> int:
+    """The row of a frame that an option names; InputError where the track does not have it."""
+    found = np.flatnonzero(drawn.frame_index == frame)
+    if len(found) == 0:
+        first, last = drawn.frame_index[[0, -1]]
+        raise InputError(f"{option} {frame}: not among this track's frames, {first} to {last}")
+    return int(found[0])
 
 
 def write_both(

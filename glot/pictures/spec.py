@@ -24,6 +24,14 @@ class RenderSpec:
     Raises InputError for an invalid value. ``check_places`` looks for the files.
     """
 
+    checkpoints: Annotated[
+        tuple[Path, ...],
+        typer.Argument(
+            show_default=False,
+            metavar="[CHECKPOINTS]...",
+            help="With --compare: two or more checkpoints to draw side by side, each as --checkpoint takes it.",
+        ),
+    ] = ()
     checkpoint: Annotated[
         Path,
         typer.Option(
@@ -51,8 +59,27 @@ class RenderSpec:
         bool, typer.Option("--attention", help="Instead, draw which frames the global branch attends to.")
     ] = False
     compare: Annotated[
-        bool, typer.Option("--compare", help="Instead, draw the bodies before and after the local branch's correction.")
+        bool,
+        typer.Option(
+            "--compare",
+            help="Instead, draw the models of the CHECKPOINTS side by side; or, without CHECKPOINTS, the bodies before "
+            "and after the local branch's correction.",
+        ),
     ] = False
+    names: Annotated[
+        str,
+        typer.Option(
+            show_default="the models' titles",
+            help="Captions of the CHECKPOINTS, with commas between them, e.g. 'TCMR,GLoT'.",
+        ),
+    ] = ""
+    moments: Annotated[
+        str,
+        typer.Option(
+            help="Columns of the picture of several models: how many, chosen where the models differ most; or the "
+            "frames themselves, e.g. 12,40,77."
+        ),
+    ] = "5"
     frame: Annotated[
         int | None,
         typer.Option(show_default="the middle of the track", help="Frame in the middle of the window of --attention."),
@@ -67,6 +94,23 @@ class RenderSpec:
         if self.out.is_file():
             raise InputError(f"--out {self.out}: cannot be written, it is a file; give a folder")
         check_body_option(self.body)
+        check_several(self)
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """``names`` one by one; () where the models' titles are to be taken."""
+        return tuple(name.strip() for name in self.names.split(",")) if self.names else ()
+
+    @property
+    def columns(self) -> int | tuple[int, ...]:
+        """``moments``: how many, or the frames themselves. InputError where it is neither."""
+        try:
+            numbers = tuple(int(number) for number in self.moments.strip(", ").split(","))
+        except ValueError:
+            numbers = ()
+        if not numbers or min(numbers) < 0 or numbers == (0,):
+            raise InputError(f"--moments {self.moments}: give a number, e.g. 5, or frames, e.g. 12,40,77")
+        return numbers[0] if "," not in self.moments else tuple(dict.fromkeys(numbers))
 
     @property
     def picture_root(self) -> Path:
@@ -77,10 +121,12 @@ class RenderSpec:
 
     def check_places(self) -> None:
         """InputError naming everything that is missing, or every relative path in a Ray job."""
-        checkpoint = None if is_open_checkpoint(self.checkpoint) else self.checkpoint
-        paths = {"--checkpoint": checkpoint, "--features": self.features, "--root": self.picture_root}
+        named = {f"checkpoint {number}": path for number, path in enumerate(self.checkpoints, 1)}
+        named = named or {"--checkpoint": self.checkpoint}
+        paths = {option: None if is_open_checkpoint(path) else path for option, path in named.items()}
+        paths |= {"--features": self.features, "--root": self.picture_root}
         check_job_paths(paths | {"--out": self.out, "--body": self.body})
-        absent = missing_checkpoint(self.checkpoint, self.features)
+        absent = [missing for path in named.values() for missing in missing_checkpoint(path, self.features)]
         absent += missing_features(self.features, self.dataset, self.split)
         root = self.picture_root
         if not root.is_dir():
@@ -112,6 +158,29 @@ class ViewSpec:
             raise InputError("--host: is empty; give an address, e.g. 127.0.0.1")
         if not 1 <= self.port <= 65535:
             raise InputError(f"--port {self.port}: must be from 1 to 65535")
+
+
+def check_several(spec: RenderSpec) -> None:
+    """InputError unless the options that are about several models belong together."""
+    paths, captions = spec.checkpoints, spec.captions
+    named = " ".join(map(str, paths))
+    if captions and not paths:
+        raise InputError(f"--names {spec.names}: is for several models; name their checkpoints with --compare")
+    if not paths:
+        return
+    if not spec.compare:
+        raise InputError(f"{named}: to draw checkpoints side by side, add --compare; to draw one, use --checkpoint")
+    if len(paths) < 2:
+        raise InputError(f"--compare {named}: is one checkpoint; name two or more, e.g. --compare open {named}")
+    if twice := [path for path in paths if paths.count(path) > 1]:
+        raise InputError(f"--compare {named}: {twice[0]} is named twice; name each checkpoint once")
+    if spec.checkpoint != default_checkpoint():
+        raise InputError(f"--checkpoint {spec.checkpoint}: leave it out, or name it after --compare with the others")
+    if spec.attention:
+        raise InputError("--attention: draws one model; leave it out, or leave out the checkpoints after --compare")
+    if captions and (len(captions) != len(paths) or len(set(captions)) < len(paths) or not all(captions)):
+        raise InputError(f"--names {spec.names}: {len(paths)} checkpoints need {len(paths)} different names")
+    _ = spec.columns  # InputError for moments that cannot be read
 
 
 def check_body_option(body: Path | None) -> None:

@@ -3,6 +3,7 @@
 N frames of a track, V vertices. Bodies are drawn over the full picture, with the crop's camera converted to it.
 """
 
+import copy
 from pathlib import Path
 
 import cv2
@@ -53,6 +54,12 @@ class TrackRenderer:
 
     def __len__(self) -> int:
         return len(self.frame_index)
+
+    def with_bodies(self, params: SMPLParams) -> "TrackRenderer":
+        """A renderer of other predictions for the same frames; pictures and truth are shared."""
+        other = copy.copy(self)
+        other.params, other._blocks = params, {}
+        return other
 
     def posed(self, i: int, *, true: bool = False) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Vertices (V, 3) and the 14 joints (14, 3) of frame i: metres from the body's origin, camera frame."""
@@ -109,16 +116,18 @@ class TrackRenderer:
             np.array(TRUE if true else PREDICTED) if colours is None else colours,
         )
 
-    def side_view(self, i: int, size: int, *, colours: NDArray[np.floating] | None = None) -> Picture:
+    def side_view(
+        self, i: int, size: int, *, true: bool = False, colours: NDArray[np.floating] | None = None
+    ) -> Picture:
         """The predicted body of frame i from the camera's right, with the true joints as orange bones at its pelvis.
 
-        ``colours`` (V, 3) as in ``overlay``.
+        ``colours`` (V, 3) as in ``overlay``. ``true``: the true body instead, without bones.
         """
-        vertices, predicted = self.posed(i)
-        pelvis = predicted[list(HIPS)].mean(axis=0)
-        colours = np.array(PREDICTED) if colours is None else colours
+        vertices, joints14 = self.posed(i, true=true)
+        pelvis = joints14[list(HIPS)].mean(axis=0)
+        colours = np.array(TRUE if true else PREDICTED) if colours is None else colours
         panel = side_view(vertices - pelvis, self.body.faces, size, colours, raised=RAISED)
-        if len(self.truth.joints[i]) == len(COMMON14) and self.truth.scored[i]:
+        if not true and len(self.truth.joints[i]) == len(COMMON14) and self.truth.scored[i]:
             joints, intrinsics = sideways(
                 self.truth.joints[i] - self.truth.joints[i][list(HIPS)].mean(axis=0), size, raised=RAISED
             )
