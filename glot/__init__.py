@@ -15,7 +15,9 @@ info         what is installed, and what is where on this machine
 What every room may import.
 
 cli          a typed function becomes a command
-config       recipes: what is trained, and how
+config       a recipe: what is trained, and how
+model_configs the architectures of the models, as sections of a recipe
+recipes      recipes by name
 settings     fields of a configuration: what each may be, checked wherever its values come from
 cores        how many CPU cores this process may use
 errors       the error for a user's mistake
@@ -36,7 +38,7 @@ motion/      one person's bodies over time: fits, smoothing, file formats
 people/      video decoding, detection, tracks, boxes
 training/    what a training run is, with Ray Train and MLflow
 scoring/     the paper's errors, evaluation, baselines
-models/      GLoT, its losses, checkpoints, inference
+models/      GLoT and the four models it is compared with: losses, checkpoints, inference
 features/    feature sets, windows, backbones
 human/       joints, rotations, cameras, crops, the body
 """

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from glot.errors import InputError
 from glot.model_configs import GLoTConfig, ModelConfig
-from glot.settings import Count, Names, NumberedNames, Range, Weight, Whole, check_fields, from_stored
+from glot.settings import Count, Names, NumberedNames, Range, Share, Weight, Whole, check_fields, from_stored
 
 # Stored with a recipe. It grows when the meaning of a field changes. A new field needs no new number: older files get
 # its default, or what it declares with ``Before``.
@@ -85,6 +85,7 @@ class DiscriminatorConfig:
     lr: Annotated[float, Range(above=0)] = 1e-4  # divided as the rate of the model is
     weight_decay: Weight = 1e-4
     width: Count = 1024  # of the recurrent network and of the attention
+    dropout: Share = 0.2
 
     def __post_init__(self) -> None:
         check_fields(self, "discriminator.")

@@ -14,7 +14,7 @@ def main(spec: OfficialSpec) -> None:
     """
     spec = spec.with_body()
 
-    from glot.models.official_files import write_official
+    from glot.models.released.official_files import write_official
 
     tensors = write_official(spec)
     print(f"{spec.out}: {tensors} tensors of {spec.checkpoint}")

@@ -1,7 +1,7 @@
 """The command that trains a model with Ray Train: feature sets and a recipe in, checkpoints and an MLflow run out."""
 
 from glot import cli
-from glot.training.mlflow_store import ui_command
+from glot.training.record.mlflow_store import ui_command
 from glot.training.spec import CONTINUE, TrainSpec
 
 

@@ -24,7 +24,7 @@ from glot.features.dataset_folders import SAMPLE_FILE
 from glot.home import runs_folder
 from glot.location import write_json
 from glot.scoring.metric_names import METRICS
-from glot.training.mlflow_store import default_uri, ui_command
+from glot.training.record.mlflow_store import default_uri, ui_command
 
 ROOT = Path(__file__).resolve().parent.parent
 BASELINES = {"mean_pose": "mean pose", "linear_probe": "linear probe, frame by frame", "untrained": "GLoT, untrained"}

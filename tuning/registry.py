@@ -14,8 +14,8 @@ from mlflow.tracking.registry import UnsupportedModelRegistryStoreURIException
 from glot.config import from_dict
 from glot.errors import InputError
 from glot.location import write_whole
-from glot.training import mlflow_runs, tracking
-from glot.training.mlflow_runs import answering, client_of
+from glot.training.record import mlflow_runs, tracking
+from glot.training.record.mlflow_runs import answering, client_of
 from glot.training.run_state import read_state
 from tuning import plots, results
 from tuning.outcomes import FAILED, FINISHED, STOPPED, Outcome

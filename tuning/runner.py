@@ -16,7 +16,7 @@ from ray.tune.schedulers import FIFOScheduler
 
 from glot.errors import is_passing
 from glot.training.cluster.preflight import check_nodes, connect
-from glot.training.progress import duration
+from glot.training.record.progress import duration
 from glot.training.run_state import BEST_BY, read_epochs
 from tuning import trial_queue
 from tuning.outcomes import BROKEN, Outcome, outcomes

@@ -1,7 +1,7 @@
 """The command that runs a sweep: the paper's ablations and searches of your own, with Ray Tune."""
 
 from glot import cli
-from glot.training.mlflow_store import ui_command
+from glot.training.record.mlflow_store import ui_command
 from tuning.spec import SearchSpec
 
 PROGRAM_ERROR, NOT_FINISHED, INTERRUPTED = 1, 75, 130  # exit codes

@@ -16,7 +16,7 @@ from glot.home import check_job_paths, features_folder, runs_folder
 from glot.recipes import RECIPES, recipe_named
 from glot.settings import check_setting
 from glot.training.feature_sets import feature_lineage
-from glot.training.mlflow_store import NONE, chosen_uri, database_of, default_uri
+from glot.training.record.mlflow_store import NONE, chosen_uri, database_of, default_uri
 from glot.training.spec import ExperimentOption, check_common_options
 from tuning.spaces import SPACES, Point, Space, Value, settings_of, space_named, with_values
 

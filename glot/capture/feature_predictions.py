@@ -15,7 +15,7 @@ from glot.features.store import FeatureStore
 from glot.human.rotation import rotmat_to_axis_angle
 from glot.location import for_arrow, move_in, temporary_of
 from glot.models.inference import load_model_for, predict_track
-from glot.models.prediction.sliding import SlidingGLoT
+from glot.models.prediction.track_predictors import track_predictor
 
 PREDICTIONS = pa.schema(
     [
@@ -36,14 +36,14 @@ def predict_features(spec: PredictSpec) -> None:
     out = spec.result
     store = FeatureStore.open(spec.features / spec.dataset / spec.split)
     model = load_model_for(spec.checkpoint, store.manifest).model
-    sliding = SlidingGLoT(model.to("cuda" if torch.cuda.is_available() else "cpu"))
+    predictor = track_predictor(model.to("cuda" if torch.cuda.is_available() else "cpu"))
     tracks = [store.track(spec.track)] if spec.track else store.tracks
     temporary = temporary_of(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with pq.ParquetWriter(for_arrow(temporary), PREDICTIONS) as writer:
             for track in cli.progress(tracks, total=len(tracks), what="predicting"):
-                params = predict_track(sliding, store.features_of(track.rows), batch_size=spec.batch_size)
+                params = predict_track(predictor, store.features_of(track.rows), batch_size=spec.batch_size)
                 columns: dict[str, Any] = {
                     "track_id": [track.track_id] * (track.stop - track.start),
                     "frame_index": store.frame_index[track.rows],

@@ -13,8 +13,7 @@ from glot.human.body import Body
 from glot.human.camera import crop_cam, full_image_translation
 from glot.human.crop import DEFAULT_CROP_SCALE
 from glot.human.joints import BETAS, JOINTS
-from glot.models.inference import predict_batches
-from glot.models.prediction.sliding import SlidingGLoT
+from glot.models.prediction.track_predictors import TrackPredictor
 from glot.models.smpl_params import SMPLParams
 from glot.motion.camera_fit import CAMERA_PAIRS, LEAST_VISIBLE, fit_cameras, steady_cameras
 from glot.motion.person_motion import Motion, crop_boxes, default_focal, make_motion
@@ -39,7 +38,7 @@ class Reconstruction:
 
     def __init__(
         self,
-        model: SlidingGLoT,
+        model: TrackPredictor,
         body: Body,
         timeline: Timeline,
         *,
@@ -92,7 +91,7 @@ class Reconstruction:
         """Puts rotations and shapes into ``predictions``; returns the cameras (N, 3), fitted unless ``fit`` is none."""
         cam, fitted = np.zeros((len(person), 3), np.float32), np.full((len(person), 3), np.nan)
         start = 0
-        for part in predict_batches(self.model, features, len(person)):
+        for part in self.model.batches(features, len(person)):
             rows = slice(start, start + len(part.cam))
             start = rows.stop
             cam[rows] = part.cam.numpy()

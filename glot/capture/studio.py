@@ -18,7 +18,7 @@ from glot.human.body import Body, load_body, require_body
 from glot.location import file_hash
 from glot.models.checkpoint import Checkpoint
 from glot.models.inference import checkpoint_path, load_model_for
-from glot.models.prediction.sliding import SlidingGLoT
+from glot.models.prediction.track_predictors import TrackPredictor, track_predictor
 from glot.people.detection import PersonDetector, load_detector
 from glot.people.video import Timeline
 
@@ -57,9 +57,9 @@ class Studio:
         return Extractor(self.backbone, device=self.device)
 
     @cached_property
-    def model(self) -> SlidingGLoT:
-        """GLoT, ready for the device. It is made once for all people of all videos."""
-        return SlidingGLoT(self.checkpoint.model.to(self.device))
+    def model(self) -> TrackPredictor:
+        """The temporal model, ready for the device. It is made once for all people of all videos."""
+        return track_predictor(self.checkpoint.model.to(self.device))
 
     def reconstruction(self, timeline: Timeline) -> Reconstruction:
         """The reconstruction for a video with this timeline."""

@@ -22,8 +22,9 @@ from glot.errors import InputError
 from glot.features.schema import Manifest
 from glot.human.safe_torch import load_torch
 from glot.location import temporary_of
-from glot.models.glot import GLoT
+from glot.models.architectures import build
 from glot.models.smpl_params import ESTIMATE
+from glot.models.temporal_model import TemporalModel
 
 VERSION = 1  # of the layout of the folder; SCHEMA is that of the recipe in config.json
 WEIGHTS, CONFIG, TRAINING = "model.safetensors", "config.json", "training.pt"
@@ -33,7 +34,7 @@ WEIGHTS, CONFIG, TRAINING = "model.safetensors", "config.json", "training.pt"
 class Checkpoint:
     """A model in evaluation mode; ``info`` is config.json without the recipe: body, features, metrics, step."""
 
-    model: GLoT
+    model: TemporalModel
     recipe: Recipe
     info: dict[str, Any]
 
@@ -41,7 +42,7 @@ class Checkpoint:
 def save_checkpoint(
     folder: Path,
     *,
-    model: GLoT,
+    model: TemporalModel,
     recipe: Recipe,
     body: dict[str, Any],
     features: dict[str, Any],
@@ -82,7 +83,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     """
     config = read_config(folder)
     recipe = _recipe_of(config, folder)
-    model = GLoT.from_mean(recipe.model, torch.zeros(ESTIMATE))  # the file holds the real mean
+    model = build(recipe.model, torch.zeros(ESTIMATE))  # the file holds the real mean
     _load_weights(model, folder / WEIGHTS)
     info = {name: value for name, value in config.items() if name not in ("recipe", "schema")}
     return Checkpoint(model.eval(), recipe, info)
@@ -106,19 +107,33 @@ def check_features(checkpoint: Checkpoint, manifest: Manifest) -> None:
 
 
 def save_training_state(
-    folder: Path, *, model: GLoT, optimiser: torch.optim.Optimizer, progress: dict[str, Any]
+    folder: Path,
+    *,
+    model: TemporalModel,
+    optimiser: torch.optim.Optimizer,
+    progress: dict[str, Any],
+    adversary: dict[str, Any] | None = None,
 ) -> None:
-    """Adds training.pt to the checkpoint in ``folder``: the optimiser's state and ``progress``, plain values.
+    """Adds training.pt to the checkpoint in ``folder``: the optimiser's state and ``progress``, plain values; and the
+    weights of the motion discriminator and the state of its optimiser, if there is one.
 
     The states of random number generators are not stored, because training seeds them in every step.
     """
     names = [name for name, _ in model.named_parameters()]
     content = {"version": VERSION, "progress": progress, "names": names, "optimiser": optimiser.state_dict()}
-    torch.save(content, folder / TRAINING)
+    torch.save(content | ({"adversary": adversary} if adversary else {}), folder / TRAINING)
 
 
-def load_training_state(folder: Path, *, model: GLoT, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
+def load_training_state(
+    folder: Path,
+    *,
+    model: TemporalModel,
+    optimiser: torch.optim.Optimizer,
+    load_adversary: Callable[[dict[str, Any]], None] | None = None,
+) -> dict[str, Any]:
     """Restores model and optimiser from the checkpoint in ``folder``; returns the ``progress`` that was saved.
+
+    ``load_adversary`` gets what was saved of the motion discriminator.
 
     InputError where the checkpoint is damaged, or of a model that is configured differently.
     """
@@ -132,7 +147,11 @@ def load_training_state(folder: Path, *, model: GLoT, optimiser: torch.optim.Opt
     names = [name for name, _ in model.named_parameters()]
     if not isinstance(state, dict) or state.get("version") != VERSION or state.get("names") != names:
         raise InputError(f"{folder / TRAINING}: written by another version; start the run over")
+    if bool(load_adversary) != ("adversary" in state):
+        raise InputError(f"{folder / TRAINING}: of a run with another discriminator; use another folder")
     optimiser.load_state_dict(state["optimiser"])
+    if load_adversary:
+        load_adversary(state["adversary"])
     return dict(state["progress"])
 
 
@@ -171,7 +190,7 @@ def _recipe_of(config: dict[str, Any], folder: Path) -> Recipe:
         raise InputError(f"{folder / CONFIG}: {error}") from None
 
 
-def _load_weights(model: GLoT, path: Path) -> None:
+def _load_weights(model: TemporalModel, path: Path) -> None:
     if not path.is_file():
         raise InputError(f"{path}: missing, so there is no checkpoint in this folder")
     try:
@@ -181,7 +200,7 @@ def _load_weights(model: GLoT, path: Path) -> None:
     assign(model, tensors, path)
 
 
-def assign(model: GLoT, tensors: Mapping[str, Tensor], path: Path) -> None:
+def assign(model: TemporalModel, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Loads the tensors of the file at ``path``; InputError naming the first that does not fit the model."""
     expected = model.state_dict()
     for name in sorted(expected.keys() | tensors.keys()):

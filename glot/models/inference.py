@@ -3,10 +3,8 @@
 N frames of a track, T frames of a window, F feature size.
 """
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -14,11 +12,11 @@ from glot.errors import InputError
 from glot.features.schema import Manifest
 from glot.features.windows import prediction_order
 from glot.models.checkpoint import Checkpoint, check_features, load_checkpoint
-from glot.models.glot import GLoT
-from glot.models.official_files import load_official
-from glot.models.prediction.sliding import SlidingGLoT
+from glot.models.prediction.track_predictors import TrackPredictor, track_predictor
+from glot.models.released.official_files import load_official
 from glot.models.smpl_params import SMPLParams
 from glot.models.spec import is_open_checkpoint
+from glot.models.temporal_model import TemporalModel
 from glot.shipped import shipped_folder
 
 # Models that come with the project, by the backbone of their features.
@@ -64,7 +62,7 @@ def load_model_for(path: Path, manifest: Manifest) -> Checkpoint:
 
 
 def predict_track(
-    model: GLoT | SlidingGLoT,
+    model: TemporalModel | TrackPredictor,
     features: NDArray,
     *,
     protocol: str = "corrected",
@@ -73,29 +71,14 @@ def predict_track(
 ) -> SMPLParams:
     """features (N, F) -> SMPLParams of N frames on the CPU: rotmats (N, 24, 3, 3), betas (N, 10), cam (N, 3).
 
-    The prediction for frame i is the model's middle frame for the window around frame i. Beyond the ends of the track,
-    its first and last row repeat, so N may be 1. ``protocol="official"`` returns the last T/2 - 1 frames in reversed
-    order, as the released evaluation does. ``local=False`` returns the estimate of the global branch, without the
-    correction by the local branch. Runs on the device of the model.
+    N may be 1: glot.models.prediction.track_predictors says how each model cuts a track into windows.
+    ``protocol="official"`` returns the last T/2 - 1 frames in reversed order, as GLoT's released evaluation does.
+    ``local=False`` returns the estimate of GLoT's global branch, without the correction by the local branch. Runs on
+    the device of the model.
 
-    For many tracks, make a SlidingGLoT of the model once and give it; then ``local`` is not used.
+    For many tracks, make a ``track_predictor`` of the model once and give it; then ``local`` is not used.
     """
-    model = model if isinstance(model, SlidingGLoT) else SlidingGLoT(model, local=local)
-    batches = predict_batches(model, lambda rows: features[rows], len(features), batch_size=batch_size)
-    order = torch.from_numpy(prediction_order(len(features), model.frames, protocol=protocol))
+    predictor = model if isinstance(model, TrackPredictor) else track_predictor(model, local=local)
+    batches = predictor.batches(lambda rows: features[rows], len(features), batch_size=batch_size)
+    order = torch.from_numpy(prediction_order(len(features), predictor.frames, protocol=protocol))
     return SMPLParams(*(torch.cat(parts)[order] for parts in zip(*batches, strict=True)))
-
-
-def predict_batches(
-    model: SlidingGLoT, read: Callable[[NDArray[np.intp]], NDArray], count: int, *, batch_size: int = 64
-) -> Iterator[SMPLParams]:
-    """``predict_track`` for a track that does not fit into memory: up to ``batch_size`` frames at a time, in order.
-
-    ``read(rows (n,))`` returns the features (n, F) of these rows of the track, which has ``count`` rows. The same row
-    may be asked for several times.
-    """
-    frames = model.frames
-    for start in range(0, count, batch_size):
-        first, stop = start - frames // 2, min(start + batch_size, count) - frames // 2 + frames - 1
-        rows = np.arange(first, stop).clip(0, count - 1)
-        yield SMPLParams(*(values.cpu() for values in model(torch.from_numpy(read(rows)).to(model.device))))

@@ -34,8 +34,8 @@ class Targets:
         """The same targets on another device."""
         return Targets(**{name: values.to(device) for name, values in self._given().items()})
 
-    def frames(self, window: slice) -> "Targets":
-        """The targets of the frames in ``window``."""
+    def frames(self, window: slice | list[int]) -> "Targets":
+        """The targets of the frames in ``window``; a list may name a frame several times."""
         framed = {name: values[:, window] for name, values in self._given().items() if name != "is_3d"}
         return Targets(**framed, is_3d=self.is_3d)
 
@@ -71,7 +71,7 @@ def frame_counts(targets: Targets, mask: Tensor, *, local_frames: int) -> Tensor
     parts, the loss of each part takes the mean of the counts of all parts.
     """
     branches = _supervision(targets, mask, local_frames)
-    return torch.stack([torch.stack(_counts(labels, supervised)) for _, labels, supervised in branches])
+    return torch.stack([torch.stack(counts_of(labels, supervised)) for _, labels, supervised in branches])
 
 
 def needed_frames(mask: Tensor, config: LossConfig) -> Tensor:
@@ -157,7 +157,8 @@ def _supervision(targets: Targets, mask: Tensor, local_frames: int) -> list[tupl
     return branches
 
 
-def _counts(targets: Targets, supervised: Tensor) -> Counts:
+def counts_of(targets: Targets, supervised: Tensor) -> Counts:
+    """The numbers of frames of a branch whose ``supervised`` frames (B, K) are 1."""
     with_3d, with_smpl = _labelled(targets)
     every = torch.tensor(float(with_3d.numel()), device=with_3d.device)
     return Counts(every, with_3d.sum().float(), with_smpl.sum().float(), (supervised * with_3d).sum())
@@ -180,28 +181,50 @@ def _branch_terms(
 ) -> dict[str, Tensor]:
     """The six terms of one branch. ``joints`` (B, K, 49, 3); ``supervised`` (B, K) is 1 on supervised frames."""
     points = project(joints, params.cam)
+    terms = frame_terms(params, joints, points, targets, supervised, config, counts)
+    terms |= _velocity_terms(joints, points, targets, supervised, config, counts)
+    return {f"{name}/{term}": value for term, value in terms.items()}
+
+
+def frame_terms(
+    params: SMPLParams,
+    joints: Tensor,
+    points: Tensor,
+    targets: Targets,
+    supervised: Tensor,
+    config: LossConfig,
+    counts: Counts,
+) -> dict[str, Tensor]:
+    """The weighted terms that compare single frames; ``points`` (B, K, 49, 2) are the projected ``joints``."""
     target2d, confidence = targets.keypoints2d[..., :2], targets.keypoints2d[..., 2]
     with_3d, with_smpl = _labelled(targets)
-    joints14, target14 = joints[..., COMMON14_IN_SPIN49, :], targets.joints3d[..., COMMON14_IN_SPIN49, :]
-    centred, target_centred = _root_centred(joints14), _root_centred(target14)
-
+    centred, target_centred = _joints14(joints), _joints14(targets.joints3d)
     everywhere = torch.ones_like(with_3d)
     weights2d = supervised[..., None] * confidence  # (B, K, 49)
-    terms = {
+    return {
         "keypoints2d": config.keypoints2d * _mean_square(points, target2d, everywhere, weights2d, counts.every),
         "joints3d": config.joints3d * _mean_square(centred, target_centred, with_3d, supervised, counts.with_3d),
         "pose": config.pose * _mean_square(params.rotmats, targets.rotmats, with_smpl, supervised, counts.with_smpl),
         "shape": config.shape * _mean_square(params.betas, targets.betas, with_smpl, supervised, counts.with_smpl),
     }
 
+
+def _velocity_terms(
+    joints: Tensor, points: Tensor, targets: Targets, supervised: Tensor, config: LossConfig, counts: Counts
+) -> dict[str, Tensor]:
+    """The weighted terms that compare neighbouring frames."""
+    target2d, confidence = targets.keypoints2d[..., :2], targets.keypoints2d[..., 2]
+    with_3d, _ = _labelled(targets)
+    everywhere, weights2d = torch.ones_like(with_3d), supervised[..., None] * confidence
+
     def change(x: Tensor) -> Tensor:
         return _differences(x, use_accel=config.use_accel)
 
     # The official code weights the difference of two frames by the confidence of the first frame alone; kept.
     velocity2d = _mean_square(change(points), change(target2d), everywhere, weights2d, counts.every)
-    terms["velocity2d"] = config.velocity2d * velocity2d
+    joints14, target14 = joints[..., COMMON14_IN_SPIN49, :], targets.joints3d[..., COMMON14_IN_SPIN49, :]
     if config.velocity3d_root == "centred":
-        joints14, target14 = centred, target_centred
+        joints14, target14 = _root_centred(joints14), _root_centred(target14)
     if config.velocity3d_mask == "official":
         # Officially, the next frame counts even where it is not a label; but its joints have to be known.
         share = counts.supervised_3d / counts.with_3d.clamp(min=1)
@@ -211,8 +234,12 @@ def _branch_terms(
         # A difference counts if all its frames have labels.
         together = supervised * _has_neighbours(with_3d, use_accel=config.use_accel)
         velocity3d = _mean_square(change(joints14), change(target14), with_3d, together, counts.with_3d)
-    terms["velocity3d"] = config.velocity3d * velocity3d
-    return {f"{name}/{term}": value for term, value in terms.items()}
+    return {"velocity2d": config.velocity2d * velocity2d, "velocity3d": config.velocity3d * velocity3d}
+
+
+def _joints14(joints: Tensor) -> Tensor:
+    """The 14 joints of the 3D terms of (..., 49, 3), relative to the middle of the hips."""
+    return _root_centred(joints[..., COMMON14_IN_SPIN49, :])
 
 
 def _mean_square(predicted: Tensor, target: Tensor, labelled: Tensor, weights: Tensor, count: Tensor) -> Tensor:

@@ -15,15 +15,16 @@ from glot.features.moments import ROWS_AT_ONCE
 from glot.features.schema import is_feature_set
 from glot.features.store import FeatureStore
 from glot.human.body import Body
-from glot.models.glot import GLoT
+from glot.models.architectures import build
 from glot.models.smpl_params import SMPLParams, to_params
+from glot.models.temporal_model import TemporalModel
 from glot.scoring.evaluation import Predictor
 from glot.scoring.linear_probe import LinearProbe
 from glot.scoring.metrics import centred
 from glot.scoring.track_errors import track_truth
 
 
-def mean_pose_predictor(model: GLoT) -> Predictor:
+def mean_pose_predictor(model: TemporalModel) -> Predictor:
     """Predicts for every frame the mean pose, shape and camera that the model starts from; ignores the features."""
     mean = to_params(model.mean.cpu().view(1, 1, -1))
 
@@ -33,13 +34,13 @@ def mean_pose_predictor(model: GLoT) -> Predictor:
     return predict
 
 
-def untrained_model(model: GLoT, *, seed: int) -> GLoT:
+def untrained_model(model: TemporalModel, *, seed: int) -> TemporalModel:
     """A model of the same configuration and mean body, with weights drawn from ``seed``.
 
     With the seed of its recipe, a model that was trained from random weights started from these.
     """
     torch.manual_seed(seed)
-    return GLoT.from_mean(model.config, model.mean.cpu()).to(model.mean.device)
+    return build(model.config, model.mean.cpu()).to(model.mean.device)
 
 
 def linear_predictor(folder: Path, body: Body) -> Predictor:

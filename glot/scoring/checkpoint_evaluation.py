@@ -8,8 +8,8 @@ import torch
 from glot.features.store import FeatureStore
 from glot.home import body_for
 from glot.human.body import Body, load_body
-from glot.models.glot import GLoT
 from glot.models.inference import load_model_for
+from glot.models.temporal_model import TemporalModel
 from glot.scoring.baselines import linear_predictor, mean_pose_predictor, untrained_model
 from glot.scoring.evaluation import Evaluation, Predictor, check_body, evaluate_predictor, model_predictor
 from glot.scoring.paper_rows import paper_row
@@ -21,7 +21,7 @@ from glot.scoring.spec import EvaluateSpec
 class Subject:
     """A model, and the feature set and the body that it is evaluated with, on one device."""
 
-    model: GLoT
+    model: TemporalModel
     store: FeatureStore
     body: Body
 

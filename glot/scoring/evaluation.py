@@ -17,10 +17,10 @@ from glot.features.store import FeatureStore, Track
 from glot.features.windows import PROTOCOLS, check_protocol
 from glot.human.body import Body, require_body
 from glot.models.checkpoint import Checkpoint
-from glot.models.glot import GLoT
 from glot.models.inference import predict_track
-from glot.models.prediction.sliding import SlidingGLoT
+from glot.models.prediction.track_predictors import track_predictor
 from glot.models.smpl_params import SMPLParams
+from glot.models.temporal_model import TemporalModel
 from glot.scoring.metric_names import METRICS
 from glot.scoring.track_errors import is_scored, score, track_truth
 
@@ -43,7 +43,7 @@ class Evaluation:
 
 
 def evaluate_split(
-    model: GLoT,
+    model: TemporalModel,
     store: FeatureStore,
     body: Body,
     *,
@@ -72,10 +72,10 @@ def evaluate_split(
     return summary(together(mine), store, protocols=(protocol,), frames=model.config.frames)[protocol]
 
 
-def model_predictor(model: GLoT, *, batch_size: int = 64) -> Predictor:
+def model_predictor(model: TemporalModel, *, batch_size: int = 64) -> Predictor:
     """A predictor that runs ``model``, as it is now, on a track, ``batch_size`` windows at a time."""
-    sliding = SlidingGLoT(model)
-    return lambda features: predict_track(sliding, features, batch_size=batch_size)
+    predictor = track_predictor(model)
+    return lambda features: predict_track(predictor, features, batch_size=batch_size)
 
 
 def evaluate_predictor(

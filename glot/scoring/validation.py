@@ -11,7 +11,7 @@ import torch.distributed as dist
 from glot.config import Recipe
 from glot.features.store import FeatureStore, Track
 from glot.human.body import Body
-from glot.models.glot import GLoT
+from glot.models.temporal_model import TemporalModel
 from glot.scoring.evaluation import Scores, check_truth, evaluate_split
 
 
@@ -29,7 +29,7 @@ class Validation:
             check_truth(store, frames=recipe.model.frames)
         self.mine = {name: shares(store.tracks, world)[rank] for name, store in self.stores.items()}
 
-    def __call__(self, model: GLoT, epoch: int) -> dict[str, float]:
+    def __call__(self, model: TemporalModel, epoch: int) -> dict[str, float]:
         """Errors on the validation sets, val_METRIC and val_SET_METRIC; {} for an epoch that is not evaluated.
 
         ``epoch`` counts from 1. A set without SMPL parameters has no val_mpvpe.

@@ -8,15 +8,14 @@ workers            the two ways to launch workers: with Ray Train, or in this pr
 failures           kinds of failures of workers: which are tried again
 cluster/           a Ray cluster, or Ray on this machine: joining it, and what it can hold
 loop               what each worker does: start or continue, then step after step
-stepper            one optimiser step; the learning rate
+stepper            one optimiser step
+schedule           the learning rate of every epoch
+adversary          the motion discriminator's part in a step
+motion_stream      the real motions of a step
+worker_means       means over the workers
 sampler            the batch of a step
 batch_split        how many windows of a step each worker gets, and whether that is sensible
 step_checkpoints   the checkpoints that an interrupted run continues from
-writer             rank 0's record: metrics, checkpoints
-progress           the printed lines of progress
-curves             a table and a picture of the epochs
-curve_points       the points of the curves, in a file of the run's folder
-tracking           the MLflow run of a training run: its points while it trains, its results at the end
-mlflow_runs        MLflow's store: preparing it, writing into runs
-mlflow_store       which MLflow store a command logs into, and what a run is there
+record/            what a run records: metrics, curves, checkpoints, its run in MLflow
+vae/               training of MEVA's motion VAE
 """

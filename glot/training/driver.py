@@ -30,11 +30,11 @@ from glot.human.body import load_body, require_body
 from glot.location import file_hash, remove_temporaries
 from glot.models.checkpoint import WEIGHTS, read_config
 from glot.models.inference import checkpoint_path, load_model_for
-from glot.training import curves, tracking
-from glot.training.curve_points import PointWriter
 from glot.training.feature_sets import feature_lineage, training_folders
 from glot.training.loop import first_model
-from glot.training.mlflow_store import RunCard
+from glot.training.record import curves, tracking
+from glot.training.record.curve_points import PointWriter
+from glot.training.record.mlflow_store import RunCard
 from glot.training.run_state import (
     EPOCHS,
     FINISHED,

@@ -24,6 +24,11 @@ def validation_folders(recipe: Recipe, features: Path) -> dict[str, Path]:
     return {name: features / name / "validation" for name in recipe.data.validation}
 
 
+def motion_folders(recipe: Recipe, features: Path) -> dict[str, Path]:
+    """The folders of the real motions that the motion discriminator sees."""
+    return {name: features / name / "motion" for name in recipe.discriminator.motions}
+
+
 def feature_lineage(recipe: Recipe, features: Path) -> dict[str, Any]:
     """What the features of a recipe were made with: {backbone, crop, body, sets: {DATASET/SPLIT: key of its manifest}}.
 

@@ -17,30 +17,39 @@ from glot.config import Recipe
 from glot.errors import InputError
 from glot.features.store import FeatureStore
 from glot.human.body import Body, load_body
+from glot.models.architectures import build
 from glot.models.checkpoint import assign
 from glot.models.glot import GLoT
 from glot.models.inference import load_model
-from glot.models.official_files import load_spin_regressor
+from glot.models.objectives import objective_of
+from glot.models.released.spin_files import load_spin_regressor
+from glot.models.temporal_model import TemporalModel
 from glot.models.whitening import whiten
 from glot.scoring.validation import Validation
-from glot.training.feature_sets import training_folders, validation_folders
+from glot.training.adversary import Adversary
+from glot.training.feature_sets import motion_folders, training_folders, validation_folders
+from glot.training.motion_stream import MotionStream
+from glot.training.record.writer import Writer
 from glot.training.sampler import Batch, Sampler
+from glot.training.schedule import LearningRate
 from glot.training.spec import WorkerSpec
 from glot.training.step_checkpoints import newest_step, resume
-from glot.training.stepper import NotFinite, Stepper, mean_over_workers
-from glot.training.writer import Writer
+from glot.training.stepper import NotFinite, Stepper
+from glot.training.worker_means import mean_over_workers
 
 WINDOWS_NAMED = 4  # an error message names at most this many windows of a batch
 
 
-def first_model(recipe: Recipe, body: Body, *, spin_regressor: Path | None = None, start: Path | None = None) -> GLoT:
+def first_model(
+    recipe: Recipe, body: Body, *, spin_regressor: Path | None = None, start: Path | None = None
+) -> TemporalModel:
     """The model that training starts from; every worker builds the same model.
 
     ``start``: a checkpoint whose weights the model gets; InputError if they do not fit the recipe's architecture.
     """
     torch.manual_seed(recipe.seed)
-    mean = (body.mean_pose.cpu(), body.mean_shape.cpu(), body.mean_cam.cpu())
-    model = GLoT(recipe.model, mean_pose=mean[0], mean_shape=mean[1], mean_cam=mean[2])
+    mean = [values.flatten().cpu() for values in (body.mean_pose, body.mean_shape, body.mean_cam)]
+    model = build(recipe.model, torch.cat(mean))
     if spin_regressor is not None:
         load_spin_regressor(model, spin_regressor)
     if start is not None:
@@ -68,20 +77,25 @@ def train(
     device = device or torch.device("cpu")
     body = load_body(worker.body).to(device)
     stores = {name: FeatureStore.open(folder) for name, folder in training_folders(recipe, worker.features).items()}
-    model, optimiser, progress = start_or_resume(worker, body, stores, device, quiet=rank > 0)
+    adversary = adversary_of(worker, device, rank=rank, world=world)
+    model, optimiser, progress = start_or_resume(worker, body, stores, device, adversary, quiet=rank > 0)
     first, total = int(progress.get("step", 0)), recipe.epochs * recipe.steps_per_epoch
     if float(mean_over_workers(torch.tensor([float(first)], device=device))) != first:
         raise InputError(
             f"{worker.out}: the workers do not see the same checkpoints there; is it one file system for all?"
         )
     trained = wrapped(model, recipe, wrap if world > 1 else None)
-    stepper = Stepper(recipe, model, trained, optimiser, body, device, rank)
+    objective = objective_of(
+        model, body, recipe.loss, selects=device.type == "cpu" and not recipe.compile, with_motion=adversary is not None
+    )
+    rate = LearningRate(recipe, progress.get("history", ()))
+    stepper = Stepper(recipe, model, trained, optimiser, objective, rate, device, rank, adversary)
     sampler = Sampler(
         stores, recipe.data, frames=recipe.model.frames, seed=recipe.seed, rank=rank, world=world,
         parts=recipe.accumulate,
     )  # fmt: skip
     validation = Validation(recipe, validation_folders(recipe, worker.features), body, rank=rank, world=world)
-    writer = Writer(worker, model, optimiser, body, progress) if rank == 0 else None
+    writer = Writer(worker, model, optimiser, body, progress, rate, adversary) if rank == 0 else None
 
     for step, parts, waited in batches_ahead(sampler, first, total):
         begun = time.monotonic()
@@ -96,6 +110,7 @@ def train(
         if done % recipe.steps_per_epoch == 0:
             errors = validation(model, done // recipe.steps_per_epoch)
             report(writer.epoch(done, errors) if writer else {})
+            rate.validated(errors)
         if writer and (done % (worker.save_every or recipe.steps_per_epoch) == 0 or done == total or stopping):
             writer.save(done)
         if stopping:
@@ -105,18 +120,45 @@ def train(
 
 
 def start_or_resume(
-    worker: WorkerSpec, body: Body, stores: dict[str, FeatureStore], device: torch.device, *, quiet: bool
-) -> tuple[GLoT, torch.optim.Optimizer, dict[str, Any]]:
-    """Model, optimiser and progress: those of the last checkpoint, or new ones with progress {} if there is none."""
+    worker: WorkerSpec,
+    body: Body,
+    stores: dict[str, FeatureStore],
+    device: torch.device,
+    adversary: Adversary | None,
+    *,
+    quiet: bool,
+) -> tuple[TemporalModel, torch.optim.Optimizer, dict[str, Any]]:
+    """Model, optimiser and progress: those of the last checkpoint, or new ones with progress {} if there is none.
+
+    The adversary goes on from that checkpoint, too.
+    """
     recipe = worker.recipe
     model = first_model(recipe, body, spin_regressor=worker.spin_regressor, start=worker.start).to(device)
-    if recipe.whiten and worker.start is None and not newest_step(worker.out):  # a checkpoint's weights replace these
+    new = worker.start is None and not newest_step(worker.out)  # else a checkpoint's weights replace these
+    if recipe.whiten and new and isinstance(model, GLoT):
         whiten(model, list(stores.values()), shrinkage=recipe.whiten, seed=recipe.seed)
-    optimiser = torch.optim.Adam(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
-    return model, optimiser, resume(worker.out, model=model, optimiser=optimiser, quiet=quiet)
+    learnable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.Adam(learnable, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+    return model, optimiser, resume(worker.out, model=model, optimiser=optimiser, adversary=adversary, quiet=quiet)
 
 
-def wrapped(model: GLoT, recipe: Recipe, wrap: Callable[[nn.Module], nn.Module] | None) -> nn.Module:
+def adversary_of(worker: WorkerSpec, device: torch.device, *, rank: int, world: int) -> Adversary | None:
+    """The motion discriminator of the run on this worker; None if its recipe has none."""
+    recipe = worker.recipe
+    if not recipe.discriminator.motions:
+        return None
+    motions = MotionStream(
+        list(motion_folders(recipe, worker.features).values()),
+        frames=recipe.model.frames,
+        batch_size=recipe.discriminator.batch_size,
+        seed=recipe.seed,
+        rank=rank,
+        world=world,
+    )
+    return Adversary(recipe, motions, device)
+
+
+def wrapped(model: TemporalModel, recipe: Recipe, wrap: Callable[[nn.Module], nn.Module] | None) -> nn.Module:
     """The model that is called in training: a DDP model if ``wrap`` is given, and compiled if the recipe says so."""
     trained: nn.Module = model
     if wrap is not None:

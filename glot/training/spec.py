@@ -17,7 +17,7 @@ from glot.models.spec import is_open_checkpoint
 from glot.recipes import RECIPES, recipe_named
 from glot.training.batch_split import check_split
 from glot.training.feature_sets import feature_lineage
-from glot.training.mlflow_store import chosen_uri
+from glot.training.record.mlflow_store import chosen_uri
 
 CONTINUE = 75  # exit code of a run that stopped for lack of time: start the same command again (EX_TEMPFAIL)
 

@@ -16,7 +16,8 @@ from glot.config import Recipe
 from glot.errors import InputError, raise_if_passing
 from glot.location import remove_temporaries, temporary_of
 from glot.models.checkpoint import load_training_state, save_checkpoint, save_training_state
-from glot.models.glot import GLoT
+from glot.models.temporal_model import TemporalModel
+from glot.training.adversary import Adversary
 
 PROBE_BYTES = 1 << 20  # a disk that has no room for so little is full
 KEPT = 2  # the older checkpoint is used where the newest cannot be read
@@ -87,8 +88,9 @@ def recover(out: Path) -> None:
 def save_step(
     out: Path,
     *,
-    model: GLoT,
+    model: TemporalModel,
     optimiser: torch.optim.Optimizer,
+    adversary: Adversary | None = None,
     recipe: Recipe,
     body: dict[str, Any],
     features: dict[str, Any],
@@ -106,14 +108,27 @@ def save_step(
             features=features,
             metrics={},
             step=step,
-            beside=lambda unfinished: save_training_state(unfinished, model=model, optimiser=optimiser, progress=state),
+            beside=lambda unfinished: save_training_state(
+                unfinished,
+                model=model,
+                optimiser=optimiser,
+                progress=state,
+                adversary=adversary.state() if adversary else None,
+            ),
         )
     for old in saved_steps(out)[KEPT:]:
         shutil.rmtree(steps_folder(out) / f"{old:08d}", ignore_errors=True)
 
 
-def resume(out: Path, *, model: GLoT, optimiser: torch.optim.Optimizer, quiet: bool = False) -> dict[str, Any]:
-    """Loads the newest readable checkpoint into model and optimiser and returns its progress; {} without a checkpoint.
+def resume(
+    out: Path,
+    *,
+    model: TemporalModel,
+    optimiser: torch.optim.Optimizer,
+    adversary: Adversary | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Loads the newest readable checkpoint and returns its progress; {} without a checkpoint.
 
     A damaged checkpoint is skipped, with a warning unless ``quiet``. Raises InputError if all are damaged, because the
     user has to decide whether to start over.
@@ -122,7 +137,9 @@ def resume(out: Path, *, model: GLoT, optimiser: torch.optim.Optimizer, quiet: b
     for step in steps:
         folder = steps_folder(out) / f"{step:08d}"
         try:
-            return load_training_state(folder, model=model, optimiser=optimiser)
+            return load_training_state(
+                folder, model=model, optimiser=optimiser, load_adversary=adversary.load if adversary else None
+            )
         except InputError as error:
             if not quiet:
                 print(f"warning: {error}; trying the checkpoint before it", file=sys.stderr, flush=True)

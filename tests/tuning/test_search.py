@@ -17,8 +17,8 @@ from mlflow.entities import Run
 
 from glot.errors import InputError
 from glot.human.body import load_body
-from glot.training import mlflow_runs
-from glot.training.mlflow_store import default_uri
+from glot.training.record import mlflow_runs
+from glot.training.record.mlflow_store import default_uri
 from tests.fixtures.browser import chromium, page
 from tests.fixtures.features import write_training_sets
 from tests.fixtures.mlflow_server import MlflowServer

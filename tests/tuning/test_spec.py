@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from glot.errors import InputError
-from glot.training.mlflow_store import default_uri
+from glot.training.record.mlflow_store import default_uri
 from tuning.spec import ReportSpec, SearchSpec
 
 

@@ -13,9 +13,9 @@ from ray.tune.search import Searcher
 from glot.errors import InputError, NotNowError
 from glot.human.body import load_body
 from glot.models.checkpoint import load_checkpoint
-from glot.training import mlflow_runs
 from glot.training.driver import fit
-from glot.training.mlflow_store import default_uri
+from glot.training.record import mlflow_runs
+from glot.training.record.mlflow_store import default_uri
 from glot.training.run_state import held
 from glot.training.spec import TrainSpec
 from glot.training.workers import ThisProcess

@@ -20,7 +20,7 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from glot.training.cluster.placement import Resources, described, in_words, slots
-from glot.training.progress import duration
+from glot.training.record.progress import duration
 
 ANSWER_SECONDS = 15.0  # a node that has not answered after this is lost
 GROW_SECONDS = 1800.0  # how long a cluster may take to start nodes

@@ -26,7 +26,7 @@ from glot.human.rotation import rot6d_to_rotmat, rotmat_to_rot6d
 from glot.model_configs import GLoTConfig
 from glot.models.checkpoint import save_checkpoint
 from glot.models.glot import GLoT
-from glot.models.official_files import to_official
+from glot.models.released.official_files import to_official
 from glot.motion.motion_files import read_motion
 from glot.people.video import read_timeline
 from glot.predict import main

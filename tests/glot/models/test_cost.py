@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from glot.model_configs import GLoTConfig
-from glot.models import frozen
 from glot.models.cost import cost_of
+from glot.models.prediction import frozen
 from tests.fixtures.small_model import small_model
 
 

@@ -17,7 +17,7 @@ from glot.model_configs import GLoTConfig
 from glot.models.checkpoint import save_checkpoint
 from glot.models.glot import GLoT
 from glot.models.inference import predict_track
-from glot.models.prediction.sliding import SlidingGLoT
+from glot.models.prediction.track_predictors import track_predictor
 from glot.predict import main
 from glot.recipes import open_sample
 from tests.fixtures.features import write_feature_set
@@ -76,7 +76,7 @@ def test_official_reverses_the_tail(model: GLoT, features: np.ndarray) -> None:
 
 def test_the_fast_form_made_once_gives_the_same(model: GLoT, features: np.ndarray) -> None:
     for local in (True, False):
-        once = SlidingGLoT(model, local=local)
+        once = track_predictor(model, local=local)
         for rows in (features, features[:5]):
             for mine, expected in zip(predict_track(once, rows), predict_track(model, rows, local=local), strict=True):
                 assert torch.equal(mine, expected)

@@ -19,8 +19,8 @@ from glot.human.rotation import axis_angle_to_rotmat, rotmat_to_axis_angle
 from glot.model_configs import GLoTConfig
 from glot.models.glot import GLoT
 from glot.models.losses import Targets, glot_loss
-from glot.models.official_files import from_official, official_name, to_official
 from glot.models.prediction.sliding import SlidingGLoT
+from glot.models.released.official_files import from_official, official_name, to_official
 from glot.models.smpl_params import SMPLParams
 from tests.fixtures import synthetic_body
 from tests.fixtures.places import GOLDEN

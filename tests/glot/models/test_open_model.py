@@ -17,7 +17,7 @@ from glot.models.checkpoint import load_checkpoint
 from glot.models.inference import checkpoint_path, load_model
 from glot.models.spec import PublishSpec
 from glot.recipes import open_start, open_video
-from glot.training.curves import plot, write_table
+from glot.training.record.curves import plot, write_table
 from tests.fixtures.small_model import small_model
 from tests.glot.models.test_checkpoint import save
 

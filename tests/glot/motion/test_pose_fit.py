@@ -15,7 +15,7 @@ from glot.human.body import Body, load_body
 from glot.human.joints import SMPL_JOINTS
 from glot.model_configs import GLoTConfig
 from glot.models.glot import GLoT
-from glot.models.prediction.sliding import SlidingGLoT
+from glot.models.prediction.track_predictors import track_predictor
 from glot.motion.person_motion import SHAPES, Motion, joined
 from glot.motion.pose_fit import JOINT_ROWS, POSE_PAIRS, fit_poses
 from glot.people.landmarks import LANDMARK_NAMES, LANDMARKS, Person
@@ -115,7 +115,7 @@ def test_pieces_of_a_track_are_fitted_nearly_as_the_whole(
     for row, values in enumerate(points):
         spool.put(0, row, values.ravel())
     person = Person("1", true.frames, true.bbox, true.seen, true.scores, spool, 0, 0)
-    make = partial(Reconstruction, SlidingGLoT(model), body, LINE)
+    make = partial(Reconstruction, track_predictor(model), body, LINE)
     whole = joined(list(make()(person, lambda rows: features[rows])))
     off = {}
     for fit in FITS:

@@ -22,10 +22,10 @@ from glot.models.checkpoint import load_checkpoint
 from glot.recipes import recipe_named
 from glot.training.driver import check, conclude, fit, is_published, launch, prepare, publish
 from glot.training.feature_sets import feature_lineage
-from glot.training.mlflow_store import default_uri
+from glot.training.record.mlflow_store import default_uri
 from glot.training.run_state import read_epochs, read_state
+from glot.training.schedule import cosine_rate
 from glot.training.spec import MlflowLabels, TrainSpec, WorkerSpec
-from glot.training.stepper import learning_rate
 from glot.training.workers import RayWorkers, ThisProcess
 from tests.fixtures.features import write_feature_set, write_training_sets
 from tests.fixtures.interruptions import Interrupted, interrupted_at
@@ -159,12 +159,12 @@ def test_learning_rate_is_the_official_schedule() -> None:
     official = json.loads(misc.read_text())
     for name, key in (("table1_3dpw", "lr_50_5"), ("table1_h36m_mpii3d", "lr_75_8"), ("table2_3dpw", "lr_80_8")):
         recipe = recipe_named(name)
-        assert [learning_rate(recipe, e) for e in range(recipe.epochs)] == pytest.approx(official[key], rel=1e-9)
+        assert [cosine_rate(recipe, e) for e in range(recipe.epochs)] == pytest.approx(official[key], rel=1e-9)
 
 
 def test_learning_rate_rises_to_the_maximum_then_falls() -> None:
     recipe = recipe_named("open_sample", ["epochs=20", "warmup_epochs=4"])
-    rates = [learning_rate(recipe, epoch) for epoch in range(20)]
+    rates = [cosine_rate(recipe, epoch) for epoch in range(20)]
     assert rates[0] == pytest.approx(recipe.lr / 10) and max(rates) == rates[4] == pytest.approx(recipe.lr)
     assert rates[:5] == sorted(rates[:5]) and rates[4:] == sorted(rates[4:], reverse=True)
     assert all(math.isfinite(rate) and rate >= recipe.lr / 10 for rate in rates)

@@ -18,11 +18,11 @@ from mlflow.entities import Run
 
 from glot.errors import InputError, NotNowError
 from glot.human.body import load_body
-from glot.training import tracking
-from glot.training.curve_points import PointWriter
 from glot.training.driver import fit
-from glot.training.mlflow_runs import client_of, prepare
-from glot.training.mlflow_store import RunCard, database_of, default_uri
+from glot.training.record import tracking
+from glot.training.record.curve_points import PointWriter
+from glot.training.record.mlflow_runs import client_of, prepare
+from glot.training.record.mlflow_store import RunCard, database_of, default_uri
 from glot.training.run_state import POINTS, read_state
 from glot.training.spec import TrainSpec
 from glot.training.workers import ThisProcess
@@ -165,7 +165,7 @@ def test_a_driver_that_is_killed_while_it_publishes(
     uri, out, reports = default_uri(tmp_path), tmp_path / "run", Reports()
     code = (
         "import os, sys; from pathlib import Path\n"
-        "from glot.training import mlflow_runs, tracking\n"
+        "from glot.training.record import mlflow_runs, tracking\n"
         "from glot.training.driver import fit\n"
         "from glot.training.workers import ThisProcess\n"
         "from tests.glot.training.test_publishing import short_spec\n"

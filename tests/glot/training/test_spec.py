@@ -12,7 +12,7 @@ from glot.errors import InputError
 from glot.features.schema import MANIFEST
 from glot.recipes import recipe_named
 from glot.training.feature_sets import check_sets
-from glot.training.mlflow_store import default_uri
+from glot.training.record.mlflow_store import default_uri
 from glot.training.spec import TrainSpec
 from tests.fixtures.features import write_feature_set
 from tests.fixtures.places import ROOT

@@ -18,10 +18,12 @@ from glot.config import Recipe
 from glot.errors import InputError
 from glot.features.store import FeatureStore
 from glot.human.body import load_body
+from glot.models.objectives import objective_of
 from glot.recipes import recipe_named
 from glot.training.feature_sets import feature_lineage
 from glot.training.loop import first_model, train, wrapped
 from glot.training.sampler import Sampler
+from glot.training.schedule import LearningRate
 from glot.training.spec import WorkerSpec
 from glot.training.step_checkpoints import saved_steps
 from glot.training.stepper import NotFinite, Stepper
@@ -50,7 +52,10 @@ def stepper_of(
     stores = {"3dpw": FeatureStore.open(features / "3dpw" / "train")}
     shares = {"rank": rank, "world": world, "parts": recipe.accumulate}
     sampler = Sampler(stores, recipe.data, frames=recipe.model.frames, seed=recipe.seed, **shares)
-    return Stepper(recipe, model, trained, optimiser, body, torch.device("cpu"), rank), sampler
+    objective = objective_of(model, body, recipe.loss, selects=not recipe.compile)
+    return Stepper(
+        recipe, model, trained, optimiser, objective, LearningRate(recipe), torch.device("cpu"), rank
+    ), sampler
 
 
 @pytest.mark.parametrize("clip", ["clip_norm=0", "clip_norm=1"])

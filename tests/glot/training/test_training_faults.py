@@ -26,7 +26,7 @@ from glot.models.checkpoint import load_checkpoint
 from glot.training import stepper
 from glot.training.feature_sets import feature_lineage
 from glot.training.loop import train
-from glot.training.mlflow_store import default_uri
+from glot.training.record.mlflow_store import default_uri
 from glot.training.spec import WorkerSpec
 from glot.training.step_checkpoints import newest_step, saved_steps
 from tests.fixtures.features import write_feature_set, write_training_sets

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glot.models import frozen
 from glot.models.parts.blocks import Block, CrossAttention, Positions
+from glot.models.prediction import frozen
 from glot.models.prediction.frozen import FirstBlock, FrozenBlock, FrozenLinear, LastBlock, OneQuery, affine, normed
 from tests.fixtures.small_model import SMALL
 

@@ -31,8 +31,8 @@ from mlflow.tracking.registry import UnsupportedModelRegistryStoreURIException
 from glot.errors import InputError, NotNowError, is_passing
 from glot.file_lock import turn
 from glot.retries import STORE_PACKAGES, packages_of
-from glot.training.curve_points import Point
-from glot.training.mlflow_store import database_of, shown
+from glot.training.record.curve_points import Point
+from glot.training.record.mlflow_store import database_of, shown
 
 KEY_TAG, PARENT_TAG = "glot.key", "mlflow.parentRunId"
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # MLflow then opens the experiment's page with its runs

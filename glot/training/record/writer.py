@@ -8,13 +8,14 @@ import torch
 from glot.human.body import Body
 from glot.location import write_json
 from glot.models.checkpoint import save_checkpoint
-from glot.models.glot import GLoT
-from glot.training.curve_points import PointWriter
-from glot.training.progress import ProgressLines
+from glot.models.temporal_model import TemporalModel
+from glot.training.adversary import Adversary
+from glot.training.record.curve_points import PointWriter
+from glot.training.record.progress import ProgressLines
 from glot.training.run_state import BEST_BY, EPOCHS, POINTS
+from glot.training.schedule import LearningRate
 from glot.training.spec import WorkerSpec
 from glot.training.step_checkpoints import save_step, saving
-from glot.training.stepper import learning_rate
 
 LOG_EVERY = 10  # steps between two points of the loss curve
 
@@ -25,13 +26,15 @@ class Writer:
     def __init__(
         self,
         worker: WorkerSpec,
-        model: GLoT,
+        model: TemporalModel,
         optimiser: torch.optim.Optimizer,
         body: Body,
         progress: dict[str, Any],
+        rate: LearningRate,
+        adversary: Adversary | None = None,
     ) -> None:
-        self.worker, self.recipe = worker, worker.recipe
-        self.model, self.optimiser, self.body = model, optimiser, body
+        self.worker, self.recipe, self.rate = worker, worker.recipe, rate
+        self.model, self.optimiser, self.body, self.adversary = model, optimiser, body, adversary
         self.points = PointWriter(worker.out / POINTS)
         self.sums: dict[str, float] = dict(progress.get("sums", {}))
         self.best = float(progress.get("best", math.inf))
@@ -78,6 +81,7 @@ class Writer:
             self.worker.out,
             model=self.model,
             optimiser=self.optimiser,
+            adversary=self.adversary,
             recipe=self.recipe,
             body=self._body_entry(),
             features=self.worker.lineage,
@@ -96,7 +100,7 @@ class Writer:
         count, epoch = self.recipe.steps_per_epoch, done // self.recipe.steps_per_epoch
         waited, seconds = self.sums.pop("waited"), self.sums.pop("seconds")
         metrics = {f"train_{name}": value / count for name, value in self.sums.items()}
-        metrics |= {"lr": learning_rate(self.recipe, epoch - 1), "epoch": epoch, BEST_BY: math.inf}
+        metrics |= {"lr": self.rate(epoch - 1), "epoch": epoch, BEST_BY: math.inf}
         return metrics | {
             "windows_per_s": count * self.recipe.data.batch_size / seconds,
             "data_wait": waited / seconds,

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from glot.training import curve_points
-from glot.training.curve_points import PointReader, PointWriter
+from glot.training.record import curve_points
+from glot.training.record.curve_points import PointReader, PointWriter
 from tests.fixtures.full_disk import full_disk
 
 

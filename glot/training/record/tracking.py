@@ -13,9 +13,9 @@ from typing import Any
 from glot import config
 from glot.config import Recipe
 from glot.errors import InputError, NotNowError
-from glot.training import mlflow_runs
-from glot.training.curve_points import Point, PointReader
-from glot.training.mlflow_store import RunCard
+from glot.training.record import mlflow_runs
+from glot.training.record.curve_points import Point, PointReader
+from glot.training.record.mlflow_store import RunCard
 from glot.training.run_state import POINTS, STATE, read_state, write_state
 from glot.training.spec import MlflowLabels, TrainSpec
 

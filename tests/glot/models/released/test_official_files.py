@@ -15,7 +15,8 @@ from glot.human.body import Body, load_body
 from glot.model_configs import GLoTConfig
 from glot.models.checkpoint import Checkpoint, save_checkpoint
 from glot.models.glot import GLoT
-from glot.models.official_files import from_official, load_official, load_spin_regressor, official_name, to_official
+from glot.models.released.official_files import from_official, load_official, official_name, to_official
+from glot.models.released.spin_files import load_spin_regressor
 from glot.recipes import open_sample
 from tests.fixtures import synthetic_body
 from tests.fixtures.places import ROOT

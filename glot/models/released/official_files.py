@@ -1,4 +1,4 @@
-"""Files of the official release in, models out, and the reverse: GLoT checkpoints, and SPIN's regressor weights.
+"""Files of the official release in, models out, and the reverse: GLoT checkpoints.
 
 A written file has every tensor that the official evaluation expects, including SMPL's buffers and unused layers.
 """
@@ -122,28 +122,6 @@ def load_official(path: Path) -> Checkpoint:
         "metrics": {},
     }
     return Checkpoint(model.eval(), replace(table1_3dpw(), model=config), info)
-
-
-def load_spin_regressor(model: GLoT, path: Path) -> None:
-    """Gives the iterative regressor SPIN's weights (``spin_model_checkpoint.pth.tar``), as the official training does.
-
-    InputError for a file that does not hold them in the sizes of this model.
-    """
-    content = read_torch_file(path)
-    weights = content.get("model") if isinstance(content, dict) else None
-    if not isinstance(weights, dict):
-        raise InputError(f"{path}: no SPIN checkpoint, it has no entry 'model'")
-    spin_layers = {"fc1": "fc1", "pose": "decpose", "shape": "decshape", "cam": "deccam"}
-    state = model.iterative.state_dict()
-    for name, tensor in state.items():
-        layer, _, kind = name.partition(".")
-        spin_name = f"{spin_layers[layer]}.{kind}"
-        spin_tensor = weights.get(spin_name)
-        if spin_tensor is None or spin_tensor.shape != tensor.shape:
-            found = "missing" if spin_tensor is None else tuple(spin_tensor.shape)
-            raise InputError(f"{path}: {spin_name} is {found}, this model needs {tuple(tensor.shape)}")
-        state[name] = spin_tensor
-    model.iterative.load_state_dict(state)
 
 
 def to_official(model: GLoT, body: Body) -> dict[str, Tensor]:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from glot.errors import InputError, NotNowError
-from glot.training import mlflow_runs
-from glot.training.mlflow_runs import client_of
-from glot.training.mlflow_store import default_uri, shown
+from glot.training.record import mlflow_runs
+from glot.training.record.mlflow_runs import client_of
+from glot.training.record.mlflow_store import default_uri, shown
 from tests.fixtures.places import ROOT
 
 
@@ -32,7 +32,7 @@ def test_preparing_twice_gives_the_same_experiment(uri: str) -> None:
 def test_several_drivers_may_make_a_store_at_the_same_time(tmp_path: Path) -> None:
     uri = default_uri(tmp_path)
     code = (
-        "import sys; from pathlib import Path; from glot.training.mlflow_runs import prepare; "
+        "import sys; from pathlib import Path; from glot.training.record.mlflow_runs import prepare; "
         "Path(sys.argv[2]).touch(); sys.stdin.readline(); print(prepare(sys.argv[1], 'glot'))"
     )
     ready = [tmp_path / str(number) for number in range(3)]

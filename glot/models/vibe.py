@@ -1,0 +1,64 @@
+"""VIBE (Kocabas et al., CVPR 2020): features of T frames in; the bodies of all T frames out.
+
+A recurrent network runs along the window, so a frame sees the frames before it. Training adds a discriminator of
+motions (glot.models.parts.motion_discriminator). B windows, T frames, F feature size (2048), C width of the network
+(1024). The names of the layers are those of the release.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glot.model_configs import VIBEConfig
+from glot.models.parts.spin_regressor import SpinRegressor
+from glot.models.smpl_params import SMPLParams, to_params
+from glot.models.temporal_model import PeerOutput, TemporalModel
+
+
+class VIBE(TemporalModel):
+    """The recurrent network's result is added to each frame's own feature."""
+
+    title = "VIBE"
+
+    def __init__(self, config: VIBEConfig, mean: Tensor) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("mean", mean.detach().float().clone())
+        self.encoder = VIBEEncoder(config)
+        self.regressor = SpinRegressor(config)
+
+    @classmethod
+    def from_mean(cls, config: VIBEConfig, mean: Tensor) -> "VIBE":
+        return cls(config, mean)
+
+    @property
+    def supervised_frames(self) -> tuple[int, ...]:
+        """All frames."""
+        return tuple(range(self.config.frames))
+
+    @property
+    def answered_frames(self) -> range:
+        return range(self.config.frames)
+
+    def forward(self, features: Tensor) -> PeerOutput:
+        """features (B, T, F) -> the bodies of all frames (B, T)."""
+        params = self.bodies(features)
+        return PeerOutput(params, motion=params)
+
+    def bodies(self, features: Tensor) -> SMPLParams:
+        self.check(features)
+        return to_params(self.regressor(self.encoder(features), self.mean))
+
+
+class VIBEEncoder(nn.Module):
+    """Features in, features that know the past out."""
+
+    def __init__(self, config: VIBEConfig) -> None:
+        super().__init__()
+        self.gru = nn.GRU(config.feature_size, config.gru_width, config.gru_layers, batch_first=True)
+        self.linear = nn.Linear(config.gru_width, config.feature_size)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, T, F) -> (B, T, F)."""
+        states, _ = self.gru(features)  # (B, T, C)
+        found: Tensor = features + self.linear(F.relu(states))
+        return found
