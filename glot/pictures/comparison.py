@@ -72,14 +72,19 @@ def joint_in_words(joint: str) -> str:
 
 
 def moments(comparison: Comparison) -> list[int]:
-    """Rows to show: in each of six stretches of equal length, the row whose joints the correction moves most."""
-    return largest_by_stretch(comparison.moved.sum(axis=1), MOMENTS)
+    """Six rows to show, spread over the track: those whose joints the correction moves most."""
+    return largest_apart(comparison.moved.sum(axis=1), MOMENTS)
 
 
-def largest_by_stretch(values: NDArray[np.floating], count: int) -> list[int]:
-    """The row of the largest value (N,) in each of ``count`` stretches of equal length, so that they are spread."""
-    stretches = np.array_split(np.arange(len(values)), min(count, len(values)))
-    return [int(rows[values[rows].argmax()]) for rows in stretches]
+def largest_apart(values: NDArray[np.floating], count: int) -> list[int]:
+    """Rows of the ``count`` largest of the values (N,), in order, that are at least N / (2 count) rows apart."""
+    rest, chosen = values.astype(float), list[int]()
+    reach = len(values) / (2 * count)
+    for _ in range(min(count, len(values))):
+        row = int(rest.argmax())
+        chosen.append(row)
+        rest[np.abs(np.arange(len(rest)) - row) < max(reach, 1)] = -np.inf
+    return sorted(chosen)
 
 
 def sheet(comparison: Comparison, *, title: str) -> Picture:

@@ -18,6 +18,7 @@ Picture = NDArray[np.uint8]  # (H, W, 3) RGB
 INK, PAPER = (40, 40, 40), (245, 245, 245)
 BODY_COLOUR = (0.45, 0.62, 0.90)  # colour of a predicted body, RGB 0-1
 OPACITY = 0.9  # opacity of a body over a picture
+SMALLER = (0.5, 0.42, 0.36)  # scales of text that does not fit at its usual scale
 SIDE_VIEW_METRES = 2.3  # width and height of a side view
 SIDE_VIEW_DISTANCE = 60.0  # m from the camera to the body; so far away, there is hardly any perspective
 # The renderer's scenes have y up and z towards the viewer; bodies are in the camera's frame: y down, z away.
@@ -78,12 +79,18 @@ def write(picture: Picture, text: str, at: tuple[int, int], *, colour: tuple = I
     cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
 
 
-def shortened(text: str, width: int, *, scale: float = 0.45) -> str:
-    """``text``, or its beginning and "..." where the whole line would be wider than ``width`` px."""
+def fitted(text: str, width: int, *, scale: float = 0.45) -> tuple[str, float]:
+    """The text and its scale, so that the line is at most ``width`` px wide: smaller first, then cut, with "..."."""
+
+    def wide(line: str, size: float) -> bool:
+        return cv2.getTextSize(line, cv2.FONT_HERSHEY_SIMPLEX, size, 1)[0][0] > width
+
+    scales = [scale, *(size for size in SMALLER if size < scale)]
+    size = next((size for size in scales if not wide(text, size)), scales[-1])
     short = text
-    while len(short) > 4 and cv2.getTextSize(short, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0] > width:
+    while len(short) > 4 and wide(short, size):
         short = short.removesuffix("...")[:-1].rstrip() + "..."
-    return short
+    return short, size
 
 
 def write_video(path: Path, frames: Iterator[Picture], *, fps: float) -> None:

@@ -13,16 +13,19 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from numpy.typing import NDArray
 
-from glot.pictures.comparison import centred_joints, largest_by_stretch
+from glot.pictures.comparison import centred_joints, largest_apart
 from glot.pictures.contact_sheet import MARGIN, TOP, Line, contact_sheet
-from glot.pictures.drawing import PAPER, Picture, shortened, write
+from glot.pictures.drawing import PAPER, Picture, fitted, write
 from glot.pictures.track_pictures import ORANGE, PREDICTED, TrackRenderer
 from glot.scoring.metrics import HIPS
 
 PANEL = 256  # px, width and height of a crop in the sheet
 SIDE = 160  # px, width of a side view in the sheet, whose height is PANEL
+LEFT = 196  # px, width of the names of the sheet's rows
+FEWEST_COLUMNS = 2  # the title is as wide as two columns
 FOOT = 34  # px, height of the errors under a panel
-FILM_WIDTH, FILM_PANEL = 1920, 400  # px, the largest width of the film, and of its panels
+FILM_WIDTH = 1920  # px, the largest width of the film, unless its panels are of the smallest size
+FILM_PANELS = 240, 400  # px, smallest and largest width and height of the film's panels
 HEAD = 34  # px, height of the captions of the film
 BAR = 8  # px, height of the bar of an error, and of the colour scale
 FULL = 0.25  # m of error at the end of the colour scale; a bar of this error is as long as its panel
@@ -90,8 +93,8 @@ def compare_models(models: list[ModelBodies]) -> ModelComparison:
 
 
 def moments(comparison: ModelComparison, count: int) -> list[int]:
-    """Rows to show: in each of ``count`` stretches of equal length, the one where the models differ most."""
-    return largest_by_stretch(comparison.apart, count)
+    """``count`` rows to show, spread over the track: those where the models differ most."""
+    return largest_apart(comparison.apart, count)
 
 
 def sheet(comparison: ModelComparison, rows: list[int], *, title: str) -> Picture:
@@ -101,16 +104,18 @@ def sheet(comparison: ModelComparison, rows: list[int], *, title: str) -> Pictur
     if comparison.has_truth:
         names.append([Line("ground truth", scale=0.6)])
     names += [_row_name(model) for model in comparison.models]
-    left = 196
-    out = contact_sheet(columns, title=title, names=names, captions=[[]] * len(rows), left=left, foot=8)
-    _legend(out, comparison, (MARGIN, TOP + 34), width=left - 3 * MARGIN)
+    no_captions: list[list[Line]] = [[] for _ in rows]
+    out = contact_sheet(
+        columns, title=title, names=names, captions=no_captions, left=LEFT, foot=0, fewest_columns=FEWEST_COLUMNS
+    )
+    _legend(out, comparison, (MARGIN, TOP + 24), width=LEFT - 3 * MARGIN, side="right: side view")
     return out
 
 
 def film(comparison: ModelComparison) -> Iterator[Picture]:
     """Frames of the video: the input, the truth and each model's body, side by side; below, each from the side."""
     count = len(comparison.models) + 1 + comparison.has_truth
-    size = min(FILM_PANEL, FILM_WIDTH // count) // 2 * 2
+    size = min(max(FILM_WIDTH // count, FILM_PANELS[0]), FILM_PANELS[1]) // 2 * 2
     for i in range(len(comparison.first)):
         columns = [np.concatenate(panels) for panels in _film_columns(comparison, i, size)]
         yield np.concatenate(columns, axis=1)
@@ -124,7 +129,7 @@ def _film_columns(comparison: ModelComparison, i: int, size: int) -> Iterator[li
     write(note, f"frame {first.frame_index[i]}", (12, 32), scale=0.7)
     write(note, "the models differ by", (12, 62), scale=0.5)
     write(note, f"{1000 * comparison.apart[i]:.0f} mm", (12, 84), scale=0.5)
-    _legend(note, comparison, (12, size - 84), width=size - 60)
+    _legend(note, comparison, (12, size - 92), width=size - 60, side="this row: side views")
     yield [_caption("input", size), crop, note, _paper(FOOT, size)]
     if comparison.has_truth:
         panels = [first.overlay(i, crop, to_panel, true=True), first.side_view(i, size, true=True)]
@@ -176,7 +181,8 @@ def _errors(errors: FrameErrors | None, width: int) -> Picture:
     if errors is None:
         return strip
     share = min(errors.pa_mpjpe / 1000 / FULL, 1.0)
-    write(strip, shortened(str(errors), width - 8, scale=0.5), (4, 17), scale=0.5)
+    text, scale = fitted(str(errors), width - 8, scale=0.5)
+    write(strip, text, (4, 17), scale=scale)
     strip[22 : 22 + BAR, 4 : 4 + max(round(share * (width - 8)), 1)] = np.array(COLOURS(share)[:3]) * 255
     return strip
 
@@ -184,13 +190,15 @@ def _errors(errors: FrameErrors | None, width: int) -> Picture:
 def _caption(text: str, width: int) -> Picture:
     """(HEAD, width, 3): the caption of a column of the film."""
     head = _paper(HEAD, width)
-    write(head, shortened(text, width - 16, scale=0.65), (8, 23), scale=0.65)
+    text, scale = fitted(text, width - 16, scale=0.65)
+    write(head, text, (8, 23), scale=scale)
     return head
 
 
 def _row_name(model: ModelBodies) -> list[Line]:
     """A model's caption, and its mean errors over the track."""
-    lines = [Line(shortened(model.name, 180, scale=0.6), -24, scale=0.6)]
+    name, scale = fitted(model.name, LEFT - 2 * MARGIN, scale=0.6)
+    lines = [Line(name, -24, scale)]
     if model.mean:
         lines.append(Line("mean of the track, mm:", 2, scale=0.42))
         lines.append(Line(f"PA-MPJPE {model.mean.pa_mpjpe:.1f}", 22, scale=0.45))
@@ -198,16 +206,17 @@ def _row_name(model: ModelBodies) -> list[Line]:
     return lines
 
 
-def _legend(picture: Picture, comparison: ModelComparison, at: tuple[int, int], *, width: int) -> None:
-    """What the colours mean; the first line of text is at ``at`` (x, y)."""
+def _legend(picture: Picture, comparison: ModelComparison, at: tuple[int, int], *, width: int, side: str) -> None:
+    """What colours and side views are; the first line of text is at ``at`` (x, y)."""
     x, y = at
-    if comparison.has_truth:
-        write(picture, "distance to the truth", (x, y))
-        picture[y + 8 : y + 8 + BAR, x : x + width] = COLOURS(np.linspace(0, 1, width))[:, :3] * 255
-        write(picture, "0", (x, y + BAR + 22), scale=0.4)
-        write(picture, f"{1000 * FULL:.0f} mm", (x + width - 46, y + BAR + 22), scale=0.4)
+    write(picture, side, (x, y))
     if comparison.first.truth.scored.any():
-        write(picture, "orange: true joints", (x, y + BAR + 46), colour=ORANGE)
+        write(picture, "orange: true joints", (x, y + 20), colour=ORANGE)
+    if comparison.has_truth:
+        write(picture, "distance to the truth:", (x, y + 44))
+        picture[y + 52 : y + 52 + BAR, x : x + width] = COLOURS(np.linspace(0, 1, width))[:, :3] * 255
+        write(picture, "0", (x, y + BAR + 66), scale=0.4)
+        write(picture, f"{1000 * FULL:.0f} mm", (x + width - 46, y + BAR + 66), scale=0.4)
 
 
 def _paper(height: int, width: int) -> Picture:

@@ -1,6 +1,5 @@
 """Several checkpoints (RenderSpec) in; their bodies of one track side by side out: .png, .mp4, and errors (.json)."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,24 +61,25 @@ def render_models(spec: RenderSpec) -> RenderedModels:
 
 
 def captions(titles: Sequence[str], checkpoints: Sequence[Path]) -> tuple[str, ...]:
-    """The models' titles; where two models share one, with the end of the checkpoint's path that tells them apart."""
-    shared = {title for title, count in Counter(titles).items() if count > 1}
-    ends = path_ends([path for title, path in zip(titles, checkpoints, strict=True) if title in shared])
-    return tuple(
-        f"{title} ({ends[path]})" if title in shared else title for title, path in zip(titles, checkpoints, strict=True)
-    )
+    """The models' titles; where models share one, with the part of the checkpoint's path that tells them apart."""
+    shared = [path for title, path in zip(titles, checkpoints, strict=True) if titles.count(title) > 1]
+    named = dict(zip(shared, telling_parts(shared), strict=True))
+    pairs = zip(titles, checkpoints, strict=True)
+    return tuple(f"{title} ({named[path]})" if path in named else title for title, path in pairs)
 
 
-def path_ends(paths: Sequence[Path]) -> dict[Path, str]:
-    """The last parts of each path, as few as tell it from the others: runs/a/best and runs/b/best -> a/best, b/best."""
-    ends = {}
-    for path in paths:
-        others = [other.parts for other in paths if other != path]
-        count = 1
-        while count < len(path.parts) and any(other[-count:] == path.parts[-count:] for other in others):
-            count += 1
-        ends[path] = "/".join(path.parts[-count:])
-    return ends
+def telling_parts(paths: Sequence[Path]) -> list[str]:
+    """What tells different paths apart: runs/a/best, runs/b/best, open -> a, b, open; x/a, x/y/a -> x/a, y/a."""
+    tails = [_tail(path, [other for other in paths if other != path]) for path in paths]
+    first = [tail[0] for tail in tails]
+    return [tail[0] if first.count(tail[0]) == 1 else "/".join(tail) for tail in tails]
+
+
+def _tail(path: Path, others: Sequence[Path]) -> tuple[str, ...]:
+    """The last parts of a path, as few as no other path ends with."""
+    counts = range(1, len(path.parts) + 1)
+    found = (count for count in counts if all(other.parts[-count:] != path.parts[-count:] for other in others))
+    return path.parts[-next(found, len(path.parts)) :]
 
 
 def bodies_of(name: str, drawn: TrackRenderer, model: TemporalModel) -> ModelBodies:
