@@ -18,6 +18,7 @@ cli          a typed function becomes a command
 config       a recipe: what is trained, and how
 model_configs the architectures of the models, as sections of a recipe
 recipes      recipes by name
+peer_recipes recipes of the models that GLoT is measured against
 settings     fields of a configuration: what each may be, checked wherever its values come from
 cores        how many CPU cores this process may use
 errors       the error for a user's mistake

@@ -1,4 +1,7 @@
-"""Recipes by name: what a published row was trained with, and what the models of the open stack were trained with."""
+"""Recipes by name: what a published row was trained with, and what the models of the open stack were trained with.
+
+Those of the models that GLoT is measured against are in glot.peer_recipes.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,6 +9,7 @@ from dataclasses import replace
 from glot.config import DataConfig, Recipe
 from glot.errors import InputError
 from glot.model_configs import GLoTConfig
+from glot.peer_recipes import PEER_RECIPES
 from glot.settings import with_settings
 
 
@@ -69,6 +73,7 @@ def open_start() -> Recipe:
 def open_video() -> Recipe:
     """How the shipped model for real videos was trained, on BlazePose's features; half as wide as the paper's model."""
     base = open_start()
+    assert isinstance(base.model, GLoTConfig)
     model = replace(base.model, width=256, decoder_width=256, local_width=256, mlp_ratio=2, hidden=512, drop_path=0.1)
     return replace(
         base,
@@ -96,10 +101,17 @@ def open_sample() -> Recipe:
     )
 
 
-RECIPES = {
+OWN_RECIPES = {
     recipe.__name__: recipe
     for recipe in (open_sample, open_start, open_video, table1_3dpw, table1_h36m_mpii3d, table2_3dpw)
 }
+RECIPES = OWN_RECIPES | PEER_RECIPES
+# For --help. The message about an unknown recipe has all names.
+_FIRST_ROWS = [name for name in PEER_RECIPES if name.endswith("_table1_3dpw")]
+RECIPES_IN_SHORT = (
+    f"{', '.join(OWN_RECIPES)}; rows of other models: {', '.join(_FIRST_ROWS)} and "
+    f"{len(PEER_RECIPES) - len(_FIRST_ROWS)} more in docs/baselines.md"
+)
 OPEN_RECIPES = ("open_sample", "open_start", "open_video")  # train on rendered people, which everybody can make
 BLAZEPOSE_RECIPES = ("open_video",)  # for features of BlazePose; the other recipes are for features of a ResNet-50
 

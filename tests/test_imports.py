@@ -36,6 +36,7 @@ BASE = {
     "glot.library_log",
     "glot.location",
     "glot.model_configs",
+    "glot.peer_recipes",
     "glot.recipes",
     "glot.retries",
     "glot.settings",

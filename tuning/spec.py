@@ -13,7 +13,7 @@ from glot.config import Recipe
 from glot.errors import InputError
 from glot.features.options import BodyOption, FeaturesOption
 from glot.home import check_job_paths, features_folder, runs_folder
-from glot.recipes import RECIPES, recipe_named
+from glot.recipes import RECIPES_IN_SHORT, recipe_named
 from glot.settings import check_setting
 from glot.training.feature_sets import feature_lineage
 from glot.training.record.mlflow_store import NONE, chosen_uri, database_of, default_uri
@@ -67,7 +67,7 @@ class SearchSpec:
         bool, typer.Option("--prune", help="Stop trials early that are worse than others at the same epoch (ASHA).")
     ] = False
     recipe: Annotated[
-        str, typer.Option(help=f"Recipe of every trial, apart from the fields that vary: {', '.join(RECIPES)}.")
+        str, typer.Option(help=f"Recipe of every trial, apart from the fields that vary: {RECIPES_IN_SHORT}.")
     ] = "open_sample"
     settings: Annotated[
         tuple[str, ...],

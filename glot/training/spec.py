@@ -14,7 +14,7 @@ from glot.errors import InputError
 from glot.features.options import BodyOption, FeaturesOption
 from glot.home import check_job_paths, features_folder, runs_folder
 from glot.models.spec import is_open_checkpoint
-from glot.recipes import RECIPES, recipe_named
+from glot.recipes import RECIPES_IN_SHORT, recipe_named
 from glot.training.batch_split import check_split
 from glot.training.feature_sets import feature_lineage
 from glot.training.record.mlflow_store import chosen_uri
@@ -40,7 +40,7 @@ class TrainSpec:
             help="Folder for the checkpoints and the state of this run. One folder holds one run.",
         ),
     ] = None
-    recipe: Annotated[str, typer.Option(help=f"What to train: {', '.join(RECIPES)}.")] = "open_sample"
+    recipe: Annotated[str, typer.Option(help=f"What to train: {RECIPES_IN_SHORT}.")] = "open_sample"
     gpus: Annotated[
         int | None,
         typer.Option(
