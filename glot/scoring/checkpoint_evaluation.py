@@ -73,7 +73,7 @@ def evaluate_checkpoint(spec: EvaluateSpec) -> Report:
         manifest=store.manifest,
         results=results,
         baselines=_baselines(spec, subject, seed=saved.recipe.seed),
-        paper=paper_row(spec.dataset, saved.recipe.name),
+        paper=paper_row(spec.dataset, saved.recipe.name, saved.recipe.model.kind),
         comparable=not store.manifest.body["open"] and not body.is_open and spec.split == "test",
     )
 

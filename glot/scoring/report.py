@@ -17,6 +17,7 @@ from glot.features.schema import Manifest
 from glot.location import write_whole
 from glot.scoring.evaluation import Evaluation
 from glot.scoring.metric_names import METRICS
+from glot.scoring.paper_rows import PaperRow
 
 TITLES = {"mean_pose": "mean pose", "linear_probe": "linear probe, no video", "untrained": "random weights"}
 
@@ -33,7 +34,7 @@ class Report:
     manifest: Manifest  # manifest of the feature set
     results: dict[str, Evaluation]  # errors of the checkpoint, by protocol; "gendered": against gendered bodies
     baselines: dict[str, Evaluation]  # errors of the baselines, by the keys of TITLES
-    paper: dict[str, float] | None  # errors that the paper reports on this dataset
+    paper: PaperRow | None  # what the paper reports for this model on this dataset
     comparable: bool  # whether the paper used the same data and body
 
     @property
@@ -61,9 +62,12 @@ def show(report: Report) -> None:
         title = f"{first.protocol}, truth with gendered bodies" if key == "gendered" else key
         row(f"this checkpoint, {title}", result.metrics, "bold")
     if report.paper:
-        note = "the paper, official" if report.comparable else f"the paper on {report.dataset}, not comparable"
-        row(note, report.paper, "dim")
+        source = report.paper.source
+        note = f"{source}, official" if report.comparable else f"{source} on {report.dataset}, not comparable"
+        row(note, report.paper.errors, "dim")
     Console().print(table)
+    if report.paper and report.paper.note:
+        print(report.paper.note)
     if first.skipped_tracks:
         some = ", ".join(first.skipped_tracks[:5]) + (", ..." if len(first.skipped_tracks) > 5 else "")
         print(f"tracks skipped, shorter than a window or without ground truth: {len(first.skipped_tracks)} ({some})")
@@ -93,7 +97,7 @@ def as_dict(report: Report) -> dict[str, Any]:
         "skipped_tracks": first.skipped_tracks,
         "dataset": report.dataset,
         "split": report.split,
-        "paper": report.paper,
+        "paper": report.paper.errors if report.paper else None,
         "comparable_with_paper": report.comparable,
         "checkpoint": {"folder": str(report.checkpoint), "recipe": report.recipe, "step": report.step},
         "features": {"backbone": manifest.backbone, "body": manifest.body, "key": manifest.key},
