@@ -24,6 +24,8 @@ from glot.pictures.spec import RenderSpec
 from glot.pictures.track_pictures import TrackRenderer
 from glot.scoring.track_errors import score
 
+WITHIN_RUN = ("best", "last")  # the checkpoints of every run
+
 
 @dataclass(frozen=True)
 class RenderedModels:
@@ -76,8 +78,8 @@ def telling_parts(paths: Sequence[Path]) -> list[str]:
 
 
 def _tail(path: Path, others: Sequence[Path]) -> tuple[str, ...]:
-    """The last parts of a path, as few as no other path ends with."""
-    counts = range(1, len(path.parts) + 1)
+    """The last parts of a path, as few as no other path ends with. Every run has a folder ``best``: never it alone."""
+    counts = range(2 if path.name in WITHIN_RUN else 1, len(path.parts) + 1)
     found = (count for count in counts if all(other.parts[-count:] != path.parts[-count:] for other in others))
     return path.parts[-next(found, len(path.parts)) :]
 

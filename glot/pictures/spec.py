@@ -12,6 +12,8 @@ from glot.features.options import BodyOption, FeaturesOption, missing_features
 from glot.home import check_job_paths, features_folder, missing_error, runs_folder
 from glot.models.spec import default_checkpoint, is_open_checkpoint, missing_checkpoint
 
+MOST_COLUMNS = 40  # of the picture of several models
+
 
 def default_out() -> Path:
     return runs_folder() / "pictures"
@@ -104,13 +106,16 @@ class RenderSpec:
     @property
     def columns(self) -> int | tuple[int, ...]:
         """``moments``: how many, or the frames themselves. InputError where it is neither."""
+        frames = "," in self.moments
         try:
-            numbers = tuple(int(number) for number in self.moments.strip(", ").split(","))
+            numbers = tuple(dict.fromkeys(int(number) for number in self.moments.strip(", ").split(",")))
         except ValueError:
             numbers = ()
-        if not numbers or min(numbers) < 0 or numbers == (0,):
+        if not numbers or min(numbers) < (0 if frames else 1):
             raise InputError(f"--moments {self.moments}: give a number, e.g. 5, or frames, e.g. 12,40,77")
-        return numbers[0] if "," not in self.moments else tuple(dict.fromkeys(numbers))
+        if (len(numbers) if frames else numbers[0]) > MOST_COLUMNS:
+            raise InputError(f"--moments {self.moments}: a picture has at most {MOST_COLUMNS} columns; give fewer")
+        return numbers if frames else numbers[0]
 
     @property
     def picture_root(self) -> Path:
