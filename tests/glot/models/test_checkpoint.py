@@ -122,8 +122,9 @@ def test_a_checkpoint_from_before_a_field_existed_has_its_default(tmp_path: Path
         for name, value in defaults.pop(section).items():
             if config["recipe"][section].get(name) == json.loads(json.dumps(value)):
                 del config["recipe"][section][name]
-    for name in [name for name, value in defaults.items() if name != "name" and config["recipe"][name] == value]:
-        del config["recipe"][name]
+    given = config["recipe"]
+    for name in [name for name, value in defaults.items() if name != "name" and given.get(name) == value]:
+        del given[name]
     assert not config["recipe"]["loss"] and "dropout" not in config["recipe"]["model"]
     (tmp_path / "config.json").write_text(json.dumps(config))
     shutil.copy(STORED / "model.safetensors", tmp_path)
