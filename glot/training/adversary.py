@@ -4,6 +4,7 @@ Parts of a batch: DDP's workers, and what a worker takes one after the other. Lo
 the mean number of motions of a part, so that the mean over all parts is that of the whole batch.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,7 +14,6 @@ from glot.config import Recipe
 from glot.models.adversarial_loss import body_pose_of, discriminator_losses, generator_loss
 from glot.models.parts.motion_discriminator import MotionDiscriminator
 from glot.models.smpl_params import SMPLParams
-from glot.training.motion_stream import MotionStream
 from glot.training.worker_means import mean_over_workers
 
 
@@ -22,9 +22,11 @@ class Adversary:
 
     A step: ``generator_term`` for every part of the batch, whose gradient the model gets; then ``gradients``; then
     ``step``, when all losses are known to be finite.
+
+    ``motions(step)``: this worker's real motions of a step, axis-angles of joints 1 ... 23 (n, T, 69).
     """
 
-    def __init__(self, recipe: Recipe, motions: MotionStream, device: torch.device) -> None:
+    def __init__(self, recipe: Recipe, motions: Callable[[int], Tensor], device: torch.device) -> None:
         self.config, self.motions, self.device = recipe.discriminator, motions, device
         torch.manual_seed(recipe.seed)
         self.discriminator = MotionDiscriminator(recipe.discriminator).to(device).train()
@@ -44,7 +46,7 @@ class Adversary:
         """Sets the discriminator's gradients for the motions of this step, means over workers; returns its terms."""
         self.discriminator.requires_grad_(True)
         self.optimiser.zero_grad(set_to_none=True)
-        real = self.motions.batch(step).to(self.device)
+        real = self.motions(step).to(self.device)
         real_count = mean_over_workers(torch.tensor(float(len(real)), device=self.device))
         predicted = torch.cat(self.predicted)
         of_real, of_predicted = discriminator_losses(

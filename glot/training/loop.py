@@ -28,7 +28,6 @@ from glot.models.whitening import whiten
 from glot.scoring.validation import Validation
 from glot.training.adversary import Adversary
 from glot.training.feature_sets import motion_folders, training_folders, validation_folders
-from glot.training.motion_stream import MotionStream
 from glot.training.record.writer import Writer
 from glot.training.sampler import Batch, Sampler
 from glot.training.schedule import LearningRate
@@ -147,6 +146,8 @@ def adversary_of(worker: WorkerSpec, device: torch.device, *, rank: int, world: 
     recipe = worker.recipe
     if not recipe.discriminator.motions:
         return None
+    from glot.training.motion_stream import MotionStream
+
     motions = MotionStream(
         list(motion_folders(recipe, worker.features).values()),
         frames=recipe.model.frames,
