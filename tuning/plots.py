@@ -61,9 +61,10 @@ def _curves(sweep: Sweep, panels: Sequence[Axes]) -> None:
         handles = [line]
         if any(row.paper for row in rows):
             right = panel.twinx()
-            theirs = [(where, getattr(row.paper, metric)) for where, row in zip(at, rows, strict=True) if row.paper]
             style: dict[str, Any] = {"marker": "s", "color": "tab:gray", "linestyle": "--" if numeric else "none"}
-            handles += right.plot(*zip(*theirs, strict=True), **style)
+            theirs = [(where, row.published(metric)) for where, row in zip(at, rows, strict=True)]
+            theirs = [(where, error) for where, error in theirs if not math.isnan(error)]
+            handles += right.plot([where for where, _ in theirs], [error for _, error in theirs], **style)
             right.set_ylabel(f"paper, {UNITS[metric]}", color="tab:gray")
     labels = ["ours (left axis)", f"paper's {sweep.space.table}, 3DPW: another dataset (right axis)"][: len(handles)]
     panels[0].figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)

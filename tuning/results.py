@@ -41,9 +41,14 @@ class Row:
         """The sample standard deviation over seeds; NaN with fewer than two."""
         return stdev(self.errors[metric]) if len(self.errors.get(metric, ())) > 1 else math.nan
 
+    def published(self, metric: str) -> float:
+        """The paper's error; NaN if it has none."""
+        value: float | None = getattr(self.paper, metric) if self.paper else None
+        return math.nan if value is None else value
+
     def difference(self, metric: str) -> float:
         """Our mean minus the paper's error; NaN without one of them."""
-        return self.mean(metric) - getattr(self.paper, metric) if self.paper else math.nan
+        return self.mean(metric) - self.published(metric)
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,7 @@ def cells(sweep: Sweep) -> tuple[list[str], list[list[str]]]:
             line.append(number(row.mean(metric), row.deviation(metric)))
             if paper:
                 difference = row.difference(metric)
-                line.append(number(getattr(row.paper, metric)) if row.paper else "–")
+                line.append(number(row.published(metric)))
                 line.append("–" if math.isnan(difference) else f"{difference:+.1f}")
         body.append(line + ([row.notes] if notes else []))
     return head + (["notes"] if notes else []), body
@@ -128,8 +133,7 @@ def plain_table(sweep: Sweep) -> dict[str, Any]:
     for row in sweep.rows():
         line: list[Value | None] = [row.point[axis.field] for axis in sweep.space.axes]
         for metric in METRICS:
-            theirs = getattr(row.paper, metric) if row.paper else math.nan
-            values = (row.mean(metric), row.deviation(metric), theirs, row.difference(metric))
+            values = (row.mean(metric), row.deviation(metric), row.published(metric), row.difference(metric))
             line += [None if math.isnan(value) else round(value, 3) for value in values]
         rows.append([*line, len(row.errors[BEST])])
     return {"columns": [*columns, "seeds"], "data": rows}

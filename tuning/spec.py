@@ -203,14 +203,18 @@ class SearchSpec:
     def check_places(self) -> None:
         """InputError naming all options with a relative path in a Ray job, or all feature sets that are missing."""
         check_job_paths({"--features": self.features, "--out": self.sweep_folder, "--body": self.body})
-        for point in self.points_by_data():
+        for point in self.points_to_check():
             feature_lineage(self.recipe_at(point), self.features)
 
-    def points_by_data(self) -> list[Point]:
-        """A point of a grid for each choice of data; a search has one choice, that of the recipe without a point."""
+    def points_to_check(self) -> list[Point]:
+        """A point of a grid for each choice of data and of the model.
+
+        A search has one choice, that of the recipe without a point.
+        """
         if self.search != "grid":
             return [{}]
-        return list({self.recipe_at(point).data: point for point in self.swept.grid()}.values())
+        recipes = [(self.recipe_at(point), point) for point in self.swept.grid()]
+        return list({(recipe.data, recipe.model.kind): point for recipe, point in recipes}.values())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -90,10 +90,10 @@ def run_sweep(spec: SearchSpec) -> SweepEnd:
 def check_inputs(spec: SearchSpec) -> dict[str, Any]:
     """What the features of the sweep were made with. Raises InputError where features and body do not fit together.
 
-    Every choice of data sets of a grid is checked.
+    Every choice of data sets and of the model in a grid is checked.
     """
     plan = TrialPlan(spec, parent="")
-    for point in spec.points_by_data():
+    for point in spec.points_to_check():
         driver.check_inputs(plan.train_spec(Attempt(0, dict(point), spec.chosen_recipe.seed)), MlflowLabels())
     return feature_lineage(spec.chosen_recipe, spec.features)
 

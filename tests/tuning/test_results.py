@@ -1,15 +1,16 @@
 """The page of a sweep: means over seeds, the paper's numbers, differences; and pictures of every kind of space."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
 
 import pytest
 
-from tuning import plots, results
+from tuning import plots, registry, results
 from tuning.outcomes import FAILED, FINISHED, STOPPED, Outcome
 from tuning.results import Sweep
-from tuning.spaces import SPACES, Axis, Point, Space
+from tuning.spaces import SPACES, Axis, Errors, Point, Space
 
 
 def outcome(number: int, point: Point, seed: int = 1, *, error: float = 50.0, how: str = FINISHED) -> Outcome:
@@ -73,7 +74,24 @@ def test_validation_without_smpl_parameters_has_no_mpvpe(tmp_path: Path) -> None
     plots.plot(Sweep(SPACES["joint"], wide, "", {}), tmp_path / "many.png")
 
 
-@pytest.mark.parametrize("name", ["mask_ratio", "mask_token", "detach", "windows", "joint"])
+def test_a_table_without_a_column_leaves_its_cells_empty(tmp_path: Path) -> None:
+    """VIBE and MEVA have no MPVPE in Table 1: no NaN reaches a file, and the tags bring the sweep back."""
+    space = SPACES["models"]
+    trials = [outcome(i, point) for i, point in enumerate(space.grid())]
+    sweep = Sweep(space, trials, "validation", {})
+    head, body = results.cells(sweep)
+    at = head.index("MPVPE")
+    assert [line[0] for line in body] == ["vibe", "meva", "tcmr", "mps_net", "glot"]
+    assert [line[at + 1] for line in body] == ["–", "–", "102.9", "99.7", "96.3"]
+    assert [line[at + 2] for line in body] == ["–", "–", "-50.9", "-47.7", "-44.3"]
+    tags = registry.sweep_tags(space, "validation")
+    for text in (json.dumps(results.plain_table(sweep)), results.csv_table(sweep), *tags.values()):
+        assert "nan" not in text.lower()
+    stored = json.loads(tags[registry.SPACE_TAG])["paper"]
+    assert {(model,): Errors(*errors) for model, *errors in stored} == space.paper
+
+
+@pytest.mark.parametrize("name", ["models", "mask_ratio", "mask_token", "detach", "windows", "joint"])
 def test_every_kind_of_space_has_a_picture(tmp_path: Path, name: str) -> None:
     space = SPACES[name]
     points = space.grid() if name != "joint" else [

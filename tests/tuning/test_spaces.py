@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from glot.errors import InputError
+from glot.model_configs import MODELS
 from glot.recipes import recipe_named
+from glot.scoring.paper_rows import paper_row
 from tuning.spaces import BASE, SPACES, Axis, Space, parsed, settings_of, space_named, with_values
 from tuning.spec import SearchSpec
 
@@ -22,6 +24,15 @@ def test_every_point_of_the_papers_tables_is_a_recipe(name: str) -> None:
     assert space.row(own) == BASE
     if len(space.axes) == 1:
         assert all(space.row(point) for point in points)
+
+
+def test_the_models_have_the_errors_of_table_1_where_it_has_some() -> None:
+    models = SPACES["models"]
+    for (model,), errors in models.paper.items():
+        row = paper_row("3dpw", "table1_3dpw", str(model))
+        assert row is not None and row.errors == {k: v for k, v in errors._asdict().items() if v is not None}
+    assert [model for (model,), errors in models.paper.items() if errors.mpvpe is None] == ["vibe", "meva"]
+    assert {point["model"] for point in models.grid()} == set(MODELS)
 
 
 def test_values_come_back_from_the_text_that_mlflow_keeps() -> None:
@@ -68,7 +79,7 @@ def test_a_python_file_is_a_space(tmp_path: Path) -> None:
 
 
 def test_a_space_that_cannot_be_searched_is_refused_before_anything_starts(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="choose one of modules, mask_ratio"):
+    with pytest.raises(InputError, match="choose one of models, modules, mask_ratio"):
         space_named("colour")
     with pytest.raises(InputError, match="no such file"):
         space_named("nowhere.yaml")

@@ -93,5 +93,18 @@ def test_the_seeds_of_a_point(tmp_path: Path) -> None:
 def test_every_choice_of_data_in_a_grid_has_to_be_there(tmp_path: Path) -> None:
     sets = space(tmp_path, "{field: data.sets_3d, values: [3dpw, human36m]}")
     spec = SearchSpec(features=tmp_path, space=sets)
-    assert [spec.recipe_at(point).data.sets_3d for point in spec.points_by_data()] == [("3dpw",), ("human36m",)]
-    assert SearchSpec(features=tmp_path, settings=("epochs=1",)).points_by_data() == [{"model.mask_ratio": 0.875}]
+    assert [spec.recipe_at(point).data.sets_3d for point in spec.points_to_check()] == [("3dpw",), ("human36m",)]
+    assert SearchSpec(features=tmp_path, settings=("epochs=1",)).points_to_check() == [{"model.mask_ratio": 0.875}]
+
+
+def test_every_model_of_a_grid_is_built_before_the_first_trial(tmp_path: Path) -> None:
+    spec = SearchSpec(features=tmp_path, space="models", settings=("model.frames=16",))
+    assert [point["model"] for point in spec.points_to_check()] == ["vibe", "meva", "tcmr", "mps_net", "glot"]
+    assert {spec.recipe_at(point).model.frames for point in spec.points_to_check()} == {16}
+    with pytest.raises(InputError, match=r"point model=vibe: .*there is no field 'mask_ratio'"):
+        SearchSpec(features=tmp_path, space="models", settings=("model.mask_ratio=0.25",))
+    with pytest.raises(InputError, match="point model=vibe: whiten=1: only input layers of glot .* set whiten=0"):
+        SearchSpec(features=tmp_path, space="models", recipe="open_start")
+    with pytest.raises(InputError, match="must be one of glot, tcmr"):
+        SearchSpec(features=tmp_path, space="models", values="tcmr,spin")
+    assert len(SearchSpec(features=tmp_path, space="models", search="random", trials=3).points_to_check()) == 1
