@@ -16,11 +16,13 @@ def main(spec: RenderSpec) -> int:
     `--compare` writes TRACK_compare.png and .mp4 instead: the global branch's body beside the corrected one, coloured
     by how far each part of it moved.
 
-    `--compare A B C` with two or more checkpoints draws their bodies of one track side by side: TRACK_models.png, .mp4,
-    and .json with the errors of each frame and model. Bodies are red where they are far from the truth.
+    `--compare` with two or more checkpoints draws the bodies of these models side by side: TRACK_models.png, .mp4, and
+    .json with the errors of each frame and model. Bodies are red where they are far from the truth.
 
-    Example: `python -m glot.render --checkpoint runs/demo/train/best --features runs/demo/features
+    Examples: `python -m glot.render --checkpoint runs/demo/train/best --features runs/demo/features
     --root runs/demo/data --out pictures`
+
+    `python -m glot.render --compare open runs/tcmr/best runs/glot/best --names 'open,TCMR,GLoT' --moments 6`
     """
     spec.check_places()
     if spec.checkpoints:

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from glot.human.joints import COMMON14
 from glot.pictures.contact_sheet import MARGIN, Line, contact_sheet, row_top
 from glot.pictures.drawing import INK, PAPER, Picture, write
-from glot.pictures.track_pictures import ORANGE, TrackRenderer
+from glot.pictures.track_pictures import ORANGE, TrackRenderer, joints_in_pieces
 from glot.scoring.metrics import HIPS
 
 MOMENTS = 6
@@ -61,9 +60,8 @@ def compare(before: TrackRenderer, after: TrackRenderer) -> Comparison:
 
 def centred_joints(track: TrackRenderer) -> NDArray[np.float32]:
     """(N, J, 3) m from the pelvis: the joints of a track's predicted bodies."""
-    with torch.no_grad():
-        joints = track.body.joints14(track.params.rotmats, track.params.betas)
-    return (joints - joints[:, list(HIPS)].mean(dim=1, keepdim=True)).numpy()
+    joints = joints_in_pieces(track.body.joints14, track.params)
+    return joints - joints[:, list(HIPS)].mean(axis=1, keepdims=True)
 
 
 def joint_in_words(joint: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from glot import cli
@@ -19,6 +20,8 @@ from glot.human.body import Body, load_body
 from glot.location import write_json, write_whole
 from glot.models.glot import GLoT
 from glot.models.inference import load_model_for, predict_track
+from glot.models.prediction.track_predictors import track_predictor
+from glot.models.smpl_params import SMPLParams
 from glot.models.temporal_model import TemporalModel
 from glot.pictures import attention_figure, comparison, track_strip
 from glot.pictures.drawing import Picture, write_video
@@ -65,11 +68,17 @@ class Subject:
         """(N, F) of the frames that are drawn."""
         return self.store.features_of(self.truth.rows)
 
+    def bodies(self, model: TemporalModel, *, corrected: bool = True) -> SMPLParams:
+        """The predicted bodies (N) of a model, or of its global branch alone. Few features are read at a time."""
+        predictor = track_predictor(model, local=corrected)
+        pieces = predictor.batches(lambda rows: self.store.features_of(self.truth.rows[rows]), len(self.truth.rows))
+        return SMPLParams(*map(torch.cat, zip(*pieces, strict=True)))
+
     def renderer(self, *, corrected: bool = True) -> TrackRenderer:
         """A renderer for the bodies of the whole model, or of its global branch alone."""
         images = images_of(self.store, self.track)
         shown = [images[row - self.track.start] for row in self.truth.rows]
-        params = predict_track(self.model, self.features, local=corrected)
+        params = self.bodies(self.model, corrected=corrected)
         return TrackRenderer(self.store, self.body, params, self.truth, shown, self.spec.picture_root)
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from glot.location import write_json
-from glot.models.inference import predict_track
 from glot.models.temporal_model import TemporalModel
 from glot.pictures.model_comparison import (
     FrameErrors,
@@ -48,7 +47,7 @@ def render_models(spec: RenderSpec) -> RenderedModels:
     names = spec.captions or captions([model.title for model in models], spec.checkpoints)
     subject = choose_track(spec, store, body, models[0])
     drawn = [subject.renderer()]
-    drawn += [drawn[0].with_bodies(predict_track(model, subject.features)) for model in models[1:]]
+    drawn += [drawn[0].with_bodies(subject.bodies(model)) for model in models[1:]]
     comparison = compare_models([bodies_of(*each) for each in zip(names, drawn, models, strict=True)])
     rows = rows_to_show(comparison, spec.columns)
     path = subject.path.with_name(f"{subject.path.name}_models")

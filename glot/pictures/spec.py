@@ -30,7 +30,7 @@ class RenderSpec:
         tuple[Path, ...],
         typer.Argument(
             show_default=False,
-            metavar="[CHECKPOINTS]...",
+            metavar="CHECKPOINT",
             help="With --compare: two or more checkpoints to draw side by side, each as --checkpoint takes it.",
         ),
     ] = ()
@@ -64,15 +64,15 @@ class RenderSpec:
         bool,
         typer.Option(
             "--compare",
-            help="Instead, draw the models of the CHECKPOINTS side by side; or, without CHECKPOINTS, the bodies before "
-            "and after the local branch's correction.",
+            help="Instead, draw the models of the checkpoints named after it side by side; or, where none are, the "
+            "bodies before and after the local branch's correction.",
         ),
     ] = False
     names: Annotated[
         str,
         typer.Option(
             show_default="the models' titles",
-            help="Captions of the CHECKPOINTS, with commas between them, e.g. 'TCMR,GLoT'.",
+            help="Captions of these checkpoints, with commas between them, e.g. 'TCMR,GLoT'.",
         ),
     ] = ""
     moments: Annotated[
@@ -176,7 +176,8 @@ def check_several(spec: RenderSpec) -> None:
     if not spec.compare:
         raise InputError(f"{named}: to draw checkpoints side by side, add --compare; to draw one, use --checkpoint")
     if len(paths) < 2:
-        raise InputError(f"--compare {named}: is one checkpoint; name two or more, e.g. --compare open {named}")
+        other = "runs/first/best" if is_open_checkpoint(paths[0]) else "open"
+        raise InputError(f"--compare {named}: is one checkpoint; name two or more, e.g. --compare {named} {other}")
     if twice := [path for path in paths if paths.count(path) > 1]:
         raise InputError(f"--compare {named}: {twice[0]} is named twice; name each checkpoint once")
     if spec.checkpoint != default_checkpoint():

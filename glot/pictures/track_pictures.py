@@ -4,6 +4,7 @@ N frames of a track, V vertices. Bodies are drawn over the full picture, with th
 """
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -24,7 +25,7 @@ from glot.models.smpl_params import SMPLParams
 from glot.people.video import Unreadable, Videos, video_frame
 from glot.pictures.drawing import BODY_COLOUR, Picture, draw_body, side_view, sideways
 from glot.scoring.metrics import HIPS
-from glot.scoring.track_errors import Truth
+from glot.scoring.track_errors import BODIES_AT_ONCE, Truth
 
 PREDICTED, TRUE = BODY_COLOUR, (0.80, 0.72, 0.55)  # colours of bodies, RGB 0-1
 ORANGE = (225, 110, 20)  # colour of the true joints in side views, RGB
@@ -47,8 +48,7 @@ class TrackRenderer:
         self._blocks: dict[bool, tuple[int, NDArray, NDArray]] = {}  # true body? -> block, vertices, joints
         self.true_cam: torch.Tensor | None = None
         if truth.smpl is not None:
-            with torch.no_grad():
-                joints = body.joints(truth.smpl.rotmats, truth.smpl.betas).numpy()
+            joints = joints_in_pieces(body.joints, truth.smpl)
             keypoints = keypoints_to_crop(store.keypoints2d[rows], self.boxes, self.scales)
             self.true_cam = torch.from_numpy(fit_cam(joints, keypoints)).float()
 
@@ -161,8 +161,18 @@ def fit_cam(joints: NDArray, keypoints: NDArray) -> NDArray[np.float64]:
     fitted = np.flatnonzero(np.isfinite(cams[:, 0]))
     if len(fitted) == 0:
         raise InputError("no frame of this track has two known 2D joints, so the true body cannot be placed")
-    nearest = np.abs(np.arange(len(cams))[:, None] - fitted).argmin(axis=1)
-    return cams[fitted[nearest]]
+    rows, after = np.arange(len(cams)), np.searchsorted(fitted, np.arange(len(cams)))
+    earlier, later = fitted[(after - 1).clip(0)], fitted[after.clip(max=len(fitted) - 1)]
+    return cams[np.where(np.abs(rows - earlier) <= np.abs(later - rows), earlier, later)]
+
+
+@torch.no_grad()
+def joints_in_pieces(
+    joints_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], params: SMPLParams
+) -> NDArray[np.float32]:
+    """(N, J, 3) m: ``joints_of``, a method of a Body, of all bodies; what it needs in between stays small."""
+    pieces = zip(params.rotmats.split(BODIES_AT_ONCE), params.betas.split(BODIES_AT_ONCE), strict=True)
+    return torch.cat([joints_of(*piece) for piece in pieces]).numpy()
 
 
 class Pictures:

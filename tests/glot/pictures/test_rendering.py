@@ -15,12 +15,13 @@ import torch
 from glot.errors import InputError
 from glot.features.store import FeatureStore
 from glot.human.body import Body
+from glot.model_configs import TCMRConfig
 from glot.pictures.rendering import median_track, render
 from glot.pictures.spec import RenderSpec
 from glot.render import main
 from glot.scoring.track_errors import track_truth
 from tests.fixtures.places import ROOT
-from tests.fixtures.rendering import SMALL, write_folder
+from tests.fixtures.rendering import SMALL, write_checkpoint, write_folder
 
 
 def spec_for(folder: Path, **options) -> RenderSpec:
@@ -84,6 +85,17 @@ def test_a_model_of_one_branch_has_no_correction_to_show(tmp_path: Path, body: B
     render(spec_for(folder, out=folder / "out", track="clip00_0", attention=True))  # without masking, one block
     with np.load(folder / "out" / "clip00_0_attention.npz") as maps:
         assert not [name for name in maps.files if "hidden" in name]
+
+
+def test_branches_are_those_of_glot(folder: Path, store: FeatureStore, body: Body) -> None:
+    config = TCMRConfig(feature_size=32, frames=8, gru_width=8, gru_layers=1, attention_width=8, hidden=16)
+    write_checkpoint(folder / "tcmr", config, body, store.manifest.backbone)
+    options = {"checkpoint": folder / "tcmr", "track": "clip00_0"}
+    for option in ("attention", "compare"):
+        with pytest.raises(InputError, match=f"--{option}: draws the branches of GLoT, and this model is TCMR"):
+            render(spec_for(folder, **options, **{option: True}))
+    done = render(spec_for(folder, **options, out=folder / "of_tcmr", max_frames=1))
+    assert [path.name for path in done.files] == ["clip00_0.png", "clip00_0.mp4"]
 
 
 def test_mistakes_are_reported(folder: Path, store: FeatureStore) -> None:

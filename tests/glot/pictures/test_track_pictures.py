@@ -29,6 +29,16 @@ def test_fitted_camera_is_that_of_the_keypoints() -> None:
         fit_cam(joints, keypoints)
 
 
+def test_a_frame_without_keypoints_takes_the_camera_of_the_nearest_with_some() -> None:
+    rng = np.random.default_rng(1)
+    joints, cams = rng.normal(size=(9, 20, 3)), np.array([[0.9, 0.1, -0.2], [0.8, 0.0, 0.3]])
+    keypoints = np.zeros((9, 20, 3))
+    for row, cam in zip((2, 6), cams, strict=True):
+        keypoints[row] = np.concatenate([cam[0] * (joints[row, :, :2] + cam[1:]), np.ones((20, 1))], axis=-1)
+    nearest = [0, 0, 0, 0, 0, 1, 1, 1, 1]  # row 4 is as near to both, and takes the earlier one
+    np.testing.assert_allclose(fit_cam(joints, keypoints), cams[nearest], atol=1e-9)
+
+
 def test_overlay_of_the_truth_stands_on_the_person(store: FeatureStore, body: Body, folder: Path) -> None:
     track = true_track(store, body, folder / "pictures")
     for i in (0, 13):
