@@ -104,7 +104,8 @@ class Sampler:
             sets = []
             for name in names:
                 store = stores[name]
-                starts = training_windows(store.tracks, store.frame_index, frames=frames, stride=config.stride)
+                stride = config.stride_of.get(name, config.stride)
+                starts = training_windows(store.tracks, store.frame_index, frames=frames, stride=stride)
                 sets.append(
                     WindowSet(store, starts, is_3d=kind == 1, use_smpl=kind == 1 and name not in config.no_smpl)
                 )

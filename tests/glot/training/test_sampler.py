@@ -71,6 +71,14 @@ def test_sets_are_mixed_as_the_recipe_says(stores: dict[str, FeatureStore]) -> N
     assert targets.w_3d[12:].any()
 
 
+def test_a_set_may_have_a_stride_of_its_own(stores: dict[str, FeatureStore]) -> None:
+    own = replace(BOTH, strides=("one:5",))
+    windows = Sampler(stores, own, frames=FRAMES, seed=0).windows
+    # flat: 30 and 24 frames, two: 26, a window every 2 frames; one: 40 and 17 frames, a window every 5.
+    assert windows == (22 // 2 + 1) + (16 // 2 + 1) + (18 // 2 + 1) + (32 // 5 + 1) + (9 // 5 + 1)
+    assert windows < sampler(stores).windows
+
+
 def test_invalid_frames_and_unused_fits_do_not_supervise(stores: dict[str, FeatureStore]) -> None:
     only_two = DataConfig(sets_3d=("two",), no_smpl=("two",), batch_size=6, stride=1)
     targets = Sampler(stores, only_two, frames=FRAMES, seed=0).batch(0).targets
