@@ -16,7 +16,7 @@ from glot import cli
 from glot.errors import InputError
 from glot.features.store import FeatureStore, Track
 from glot.home import body_for
-from glot.human.body import Body, load_body
+from glot.human.body import Body, load_body, require_body
 from glot.location import write_json, write_whole
 from glot.models.glot import GLoT
 from glot.models.inference import load_model_for, predict_track
@@ -27,7 +27,7 @@ from glot.pictures import attention_figure, comparison, track_strip
 from glot.pictures.drawing import Picture, write_video
 from glot.pictures.spec import RenderSpec
 from glot.pictures.track_pictures import TrackRenderer, images_of
-from glot.scoring.evaluation import Predictor, check_body, evaluate_predictor
+from glot.scoring.evaluation import Predictor, evaluate_predictor
 from glot.scoring.track_errors import Truth, score, track_truth
 
 
@@ -114,18 +114,20 @@ def writable(out: Path) -> Iterator[None]:
 
 
 def open_features(spec: RenderSpec) -> tuple[FeatureStore, Body]:
-    """The features that ``spec`` names, and the body that they were made with."""
+    """The features that ``spec`` names, and the body they were made with; InputError for a body of another kind."""
     store = FeatureStore.open(spec.features / spec.dataset / spec.split)
-    return store, load_body(body_for(spec.body, store.manifest.body))
+    body = load_body(body_for(spec.body, store.manifest.body))
+    require_body(body, store.manifest.body, f"features {spec.dataset}/{spec.split}")
+    return store, body
 
 
 def model_for(checkpoint: Path, store: FeatureStore, body: Body) -> TemporalModel:
     """The model of a checkpoint; InputError unless it belongs to the backbone and the kind of body of the features."""
     try:
         saved = load_model_for(checkpoint, store.manifest)
-        check_body(saved, store.manifest, body)
     except InputError as error:
         raise (error if str(checkpoint) in str(error) else InputError(f"{checkpoint}: {error}")) from None
+    require_body(body, saved.info["body"], f"model {checkpoint}")
     return saved.model
 
 

@@ -189,6 +189,8 @@ def test_checkpoints_that_do_not_belong_together_are_named(
         folder / "unlike" / "size", replace(SMALL, feature_size=16), body, {**backbone, "feature_size": 16}
     )
 
+    write_checkpoint(folder / "unlike" / "body", SMALL, body, backbone, name="SMPL")
+
     def mistake(match: str, *paths: Path, **options) -> None:
         with pytest.raises(InputError, match=match) as caught:
             main(spec_for(folder, *paths, **options))
@@ -196,6 +198,7 @@ def test_checkpoints_that_do_not_belong_together_are_named(
 
     mistake("unlike/backbone: .* trained on blazepose", checkpoints[0], folder / "unlike" / "backbone")
     mistake("unlike/size: .*this model takes 16", checkpoints[0], folder / "unlike" / "size")
+    mistake("unlike/body: made with SMPL, but --body is the open body", checkpoints[0], folder / "unlike" / "body")
     with pytest.raises(InputError, match="nowhere: there is no such folder; train one with\n"):
         main(spec_for(folder, checkpoints[0], folder / "nowhere"))
     mistake("track 'bob': not in", *checkpoints, track="bob")
