@@ -8,8 +8,9 @@ def main(spec: EvaluateSpec) -> None:
     """Evaluate a checkpoint: MPJPE, PA-MPJPE, MPVPE (mm) and Accel (mm/frame^2) beside the mean pose and the paper.
 
     The default protocol prints two rows. `corrected` scores each frame against its own prediction. `official` repeats
-    the released evaluation, to compare with published numbers: it scores the last seven frames of every track in
-    reversed order, and lets accelerations span gaps in time.
+    the released evaluation, to compare with published numbers: for GLoT it scores the last seven frames of every track
+    in reversed order, and lets accelerations span gaps in time. For TCMR, MPS-Net, VIBE and MEVA it is what their
+    releases do (docs/baselines.md), so its errors are not of the same windows; compare models by `corrected`.
 
     Example: `python -m glot.evaluate --checkpoint runs/demo/train/best --features runs/demo/features`
     """

@@ -7,6 +7,7 @@ evaluation             errors on a whole feature set, by both protocols
 validation             the errors of an epoch in training, computed by all workers together
 baselines              mean pose, linear probe, random weights
 linear_probe           a linear map from features to joints
+official_evaluation    errors of another model by its own released protocol
 official_protocols     how the releases of the other models cut tracks into windows
 paper_rows             what the paper reports
 spec                   the options of the command ``evaluate``

@@ -16,7 +16,7 @@ from glot.errors import InputError
 from glot.features.schema import Manifest
 from glot.location import write_whole
 from glot.scoring.evaluation import Evaluation
-from glot.scoring.metric_names import METRICS
+from glot.scoring.metric_names import METRICS, PREDICTED_ACCEL
 from glot.scoring.paper_rows import PaperRow
 
 TITLES = {"mean_pose": "mean pose", "linear_probe": "linear probe, no video", "untrained": "random weights"}
@@ -68,6 +68,9 @@ def show(report: Report) -> None:
     Console().print(table)
     if report.paper and report.paper.note:
         print(report.paper.note)
+    for key, result in report.results.items():
+        if PREDICTED_ACCEL in result.metrics:
+            print(f"mean acceleration of the predictions ({key}): {result.metrics[PREDICTED_ACCEL]:.1f} mm/frame\u00b2")
     if first.skipped_tracks:
         some = ", ".join(first.skipped_tracks[:5]) + (", ..." if len(first.skipped_tracks) > 5 else "")
         print(f"tracks skipped, shorter than a window or without ground truth: {len(first.skipped_tracks)} ({some})")

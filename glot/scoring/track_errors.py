@@ -4,7 +4,7 @@ N frames of a track, J joints, V vertices; metres.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,8 +40,19 @@ class Truth:
     smpl: SMPLParams | None  # the true parameters, where the dataset has them
     body: Body  # the body that these parameters are for
 
+    def at(self, chosen: NDArray[np.int64]) -> "Truth":
+        """The ground truth of the chosen rows, 0 ... N - 1."""
+        return replace(
+            self,
+            rows=self.rows[chosen],
+            scored=self.scored[chosen],
+            frame_index=self.frame_index[chosen],
+            joints=self.joints[chosen],
+            smpl=self.smpl and SMPLParams(*(values[torch.from_numpy(chosen)] for values in self.smpl)),
+        )
 
-def track_truth(store: FeatureStore, track: Track, body: Body) -> Truth:
+
+def track_truth(store: FeatureStore, track: Track, body: Body, *, counts_invalid: bool = False) -> Truth:
     """The ground truth of the paper's evaluation, which differs by dataset.
 
     - 3dpw, and any other set with SMPL parameters: the 14 regressed joints of ``body`` in the true pose and shape.
@@ -49,9 +60,10 @@ def track_truth(store: FeatureStore, track: Track, body: Body) -> Truth:
     - human36m: 14 motion-capture joints.
     - mpi_inf_3dhp: 17 joints. Rows that are not valid are part of windows but not scored.
 
-    Except in mpi_inf_3dhp, rows that are not valid are dropped *before* windows are formed.
+    Except in mpi_inf_3dhp, rows that are not valid are dropped *before* windows are formed. With ``counts_invalid``
+    they are rows like all others, in every dataset.
     """
-    kind = _kind(store, track)
+    kind = _kind(store, track, counts_invalid=counts_invalid)
     rows, frame_index = kind.rows, store.frame_index[kind.rows]
     if kind.mocap:
         joints = store.joints3d[rows][:, list(kind.slots)].astype(np.float64)
@@ -81,9 +93,9 @@ class _Kind(NamedTuple):
     pelvis: tuple[int, ...]  # as in ``Truth``
 
 
-def _kind(store: FeatureStore, track: Track) -> _Kind:
+def _kind(store: FeatureStore, track: Track, *, counts_invalid: bool = False) -> _Kind:
     rows = np.arange(track.start, track.stop)
-    valid = store.valid[track.rows]
+    valid = store.valid[track.rows] | counts_invalid
     mpi = store.manifest.dataset == "mpi_inf_3dhp"
     if not mpi:
         rows, valid = rows[valid], valid[valid]
@@ -111,31 +123,42 @@ def score(
     Metres (accel: m / frame^2). ``prediction``: the N bodies in order, or only their joints (N, J, 3), which must be
     the joints of the truth; then there is no mpvpe. ``accel`` has fewer values, because a frame needs two neighbours.
     """
-    predicted = prediction if isinstance(prediction, np.ndarray) else _joints(body, prediction, truth.slots)
-    scored = truth.scored
+    predicted = prediction if isinstance(prediction, np.ndarray) else predicted_joints(body, prediction, truth)
     out: dict[str, dict[str, Any]] = {}
     for protocol in protocols:
-        order = prediction_order(len(scored), frames, protocol=protocol)
-        joints = predicted[order]
-        found: dict[str, Any] = {
-            "frame_index": truth.frame_index[scored],
-            "mpjpe": mpjpe(joints, truth.joints, pelvis=truth.pelvis)[scored],
-            "pa_mpjpe": pa_mpjpe(joints[scored], truth.joints[scored]),
-            "accel": accel_error(joints, truth.joints, pelvis=truth.pelvis)[_accelerations(truth, protocol)],
-        }
+        order = prediction_order(len(truth.scored), frames, protocol=protocol)
+        out[protocol] = joint_errors(predicted[order], truth, across_gaps=protocol == "official")
         if vertices and truth.smpl is not None and not isinstance(prediction, np.ndarray):
-            found["mpvpe"] = _vertex_errors(body, prediction, truth, order)[scored]
-        out[protocol] = found
+            out[protocol]["mpvpe"] = vertex_errors(body, prediction, truth, order)
     return out
 
 
-def _accelerations(truth: Truth, protocol: str) -> NDArray[np.bool_]:
-    """Which of the N - 2 accelerations count. By "official", neighbours may be unscored and at any distance in time."""
+def joint_errors(predicted: NDArray[np.float64], truth: Truth, *, across_gaps: bool) -> dict[str, Any]:
+    """Arrays frame_index, mpjpe, pa_mpjpe and accel of the rows that count, for predicted joints (N, J, 3) in order.
+
+    ``across_gaps``: whether accelerations count whose neighbours are unscored, or at another distance in time.
+    """
     scored = truth.scored
-    if protocol == "official":
+    return {
+        "frame_index": truth.frame_index[scored],
+        "mpjpe": mpjpe(predicted, truth.joints, pelvis=truth.pelvis)[scored],
+        "pa_mpjpe": pa_mpjpe(predicted[scored], truth.joints[scored]),
+        "accel": accel_error(predicted, truth.joints, pelvis=truth.pelvis)[_accelerations(truth, across_gaps)],
+    }
+
+
+def _accelerations(truth: Truth, across_gaps: bool) -> NDArray[np.bool_]:
+    """Which of the N - 2 accelerations count."""
+    scored = truth.scored
+    if across_gaps:
         return scored[1:-1]
     even = np.diff(truth.frame_index) == usual_step(truth.frame_index)
     return scored[1:-1] & scored[:-2] & scored[2:] & even[:-1] & even[1:]
+
+
+def predicted_joints(body: Body, params: SMPLParams, truth: Truth) -> NDArray[np.float64]:
+    """The joints (N, J, 3) of predicted bodies that are compared with the truth's."""
+    return _joints(body, params, truth.slots)
 
 
 @torch.no_grad()
@@ -151,8 +174,8 @@ def _joints(body: Body, params: SMPLParams, slots: tuple[int, ...] | None) -> ND
 
 
 @torch.no_grad()
-def _vertex_errors(body: Body, pred: SMPLParams, truth: Truth, order: NDArray[np.int64]) -> NDArray[np.float64]:
-    """MPVPE (N,) of pred[order] against the truth, computed for a few bodies at a time."""
+def vertex_errors(body: Body, pred: SMPLParams, truth: Truth, order: NDArray[np.int64]) -> NDArray[np.float64]:
+    """MPVPE of pred[order] (N) against the truth, in the rows that count. Computed for a few bodies at a time."""
     device, smpl = body.mean_pose.device, truth.smpl
     assert smpl is not None
     errors = []
@@ -161,4 +184,4 @@ def _vertex_errors(body: Body, pred: SMPLParams, truth: Truth, order: NDArray[np
         p = body(pred.rotmats[chosen].to(device), pred.betas[chosen].to(device)).vertices
         t = truth.body(smpl.rotmats[rows].to(device), smpl.betas[rows].to(device)).vertices
         errors.append(mpvpe(p.cpu().numpy(), t.cpu().numpy()))
-    return np.concatenate(errors)
+    return np.concatenate(errors)[truth.scored]

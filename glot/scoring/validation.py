@@ -12,7 +12,7 @@ from glot.config import Recipe
 from glot.features.store import FeatureStore, Track
 from glot.human.body import Body
 from glot.models.temporal_model import TemporalModel
-from glot.scoring.evaluation import Scores, check_truth, evaluate_split
+from glot.scoring.evaluation import Scores, check_truth, evaluate_split, rows_needed
 
 
 class Validation:
@@ -26,7 +26,7 @@ class Validation:
         self.recipe, self.body = recipe, body
         self.stores = {name: FeatureStore.open(folder) for name, folder in folders.items()}
         for store in self.stores.values():
-            check_truth(store, frames=recipe.model.frames)
+            check_truth(store, frames=rows_needed(recipe.model))
         self.mine = {name: shares(store.tracks, world)[rank] for name, store in self.stores.items()}
 
     def __call__(self, model: TemporalModel, epoch: int) -> dict[str, float]:
