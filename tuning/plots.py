@@ -57,7 +57,8 @@ def _curves(sweep: Sweep, panels: Sequence[Axes]) -> None:
             panel.set_xticks(sorted(set(at)))
             panel.tick_params(axis="x", labelrotation=45 if len(set(at)) > 5 else 0)
         if not numeric:
-            panel.margins(x=0.4)
+            panel.margins(x=0.4 if len(at) <= 3 else 0.15)
+            panel.tick_params(axis="x", labelrotation=45 if len(at) > 3 else 0)
         handles = [line]
         if any(row.paper for row in rows):
             right = panel.twinx()
