@@ -5,19 +5,22 @@ from glot.models.spec import OfficialSpec
 
 
 def main(spec: OfficialSpec) -> None:
-    """Write a checkpoint as the official code would have saved it, so that its evaluation can read it.
+    """Write a checkpoint as the release of its model would have saved it, so that the released evaluation can read it.
 
-    Possible for models that the official code can compute: train with --set model.hscr_global_pose=official. The file
-    holds your copy of SMPL (the official layout does), so SMPL's licence applies to it.
+    For GLoT, TCMR, MPS-Net, VIBE and MEVA, in the sizes of their releases. GLoT's release computes what a model trained
+    with --set model.hscr_global_pose=official computes. The file holds your copy of SMPL (the official layout does), so
+    SMPL's licence applies to it. This project reads the file back with all its settings.
 
     Example: `python -m glot.official --checkpoint runs/table1/best --body data/smpl --out model_best.pth.tar`
     """
     spec = spec.with_body()
 
-    from glot.models.released.official_files import write_official
+    from glot.models.released.published_files import write_official
 
-    tensors = write_official(spec)
-    print(f"{spec.out}: {tensors} tensors of {spec.checkpoint}")
+    written = write_official(spec)
+    print(f"{spec.out}: {written.tensors} tensors of {spec.checkpoint}")
+    for note in written.notes:
+        print(note)
 
 
 def command() -> None:

@@ -82,7 +82,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     Raises InputError if it is missing, cut short, of another version, or if tensors and configuration do not match.
     """
     config = read_config(folder)
-    recipe = _recipe_of(config, folder)
+    recipe = recipe_of(config, folder / CONFIG)
     model = build(recipe.model, torch.zeros(ESTIMATE))  # the file holds the real mean
     _load_weights(model, folder / WEIGHTS)
     info = {name: value for name, value in config.items() if name not in ("recipe", "schema")}
@@ -137,7 +137,7 @@ def load_training_state(
 
     InputError where the checkpoint is damaged, or of a model that is configured differently.
     """
-    stored = _recipe_of(read_config(folder), folder).model
+    stored = recipe_of(read_config(folder), folder / CONFIG).model
     if stored != model.config:
         raise InputError(
             f"{folder / CONFIG}: its model is configured differently from this run's model; use another folder"
@@ -174,6 +174,11 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = json.loads(path.read_text())
     except ValueError as error:
         raise InputError(f"{path}: not readable ({error})") from None
+    return check_config(config, path)
+
+
+def check_config(config: Any, path: Path) -> dict[str, Any]:
+    """The content of a config.json, read from the file at ``path``; InputError where it is of another version."""
     if not isinstance(config, dict) or config.get("version") != VERSION:
         found = config.get("version") if isinstance(config, dict) else None
         raise InputError(f"{path}: checkpoint version {found}, this program reads version {VERSION}")
@@ -182,12 +187,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _recipe_of(config: dict[str, Any], folder: Path) -> Recipe:
-    """The recipe in config.json of a checkpoint, which an earlier version of the program may have written."""
+def recipe_of(config: dict[str, Any], path: Path) -> Recipe:
+    """The recipe in a config.json, read from ``path``. An earlier version of the program may have written it."""
     try:
         return from_dict(config["recipe"], config.get("schema", 1))
     except InputError as error:
-        raise InputError(f"{folder / CONFIG}: {error}") from None
+        raise InputError(f"{path}: {error}") from None
 
 
 def _load_weights(model: TemporalModel, path: Path) -> None:

@@ -13,7 +13,7 @@ from glot.features.schema import Manifest
 from glot.features.windows import prediction_order
 from glot.models.checkpoint import Checkpoint, check_features, load_checkpoint
 from glot.models.prediction.track_predictors import TrackPredictor, track_predictor
-from glot.models.released.official_files import load_official
+from glot.models.released.published_files import load_published
 from glot.models.smpl_params import SMPLParams
 from glot.models.spec import is_open_checkpoint
 from glot.models.temporal_model import TemporalModel
@@ -35,11 +35,12 @@ def checkpoint_path(named: Path, backbone: str = "resnet50") -> Path:
 def load_model(path: Path, backbone: str = "resnet50") -> Checkpoint:
     """The checkpoint at ``path``: a folder of this project, a published .pth.tar file, or "open" (``checkpoint_path``).
 
-    InputError where there is none.
+    ``info["notes"]``, where there are any: what a user has to know about a file, one line each. InputError where there
+    is no checkpoint.
     """
     path = checkpoint_path(path, backbone)
     if path.is_file():
-        return load_official(path)
+        return load_published(path)
     if not path.is_dir():
         raise InputError(f"--checkpoint {path}: there is no such folder; train one with python -m glot.train_ray")
     return load_checkpoint(path)

@@ -5,24 +5,26 @@ A written file has every tensor that the official evaluation expects, including 
 
 import re
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from glot.errors import InputError
-from glot.human.body import Body, load_body, require_body
-from glot.human.body_files import SMPL_VERTICES
-from glot.human.joints import JOINTS
-from glot.location import move_in, temporary_of
+from glot.human.body import Body
 from glot.model_configs import GLoTConfig
-from glot.models.checkpoint import Checkpoint, assign, load_checkpoint, read_torch_file
+from glot.models.architectures import build
+from glot.models.checkpoint import Checkpoint, assign
 from glot.models.glot import GLoT
 from glot.models.parts.blocks import Positions
-from glot.models.smpl_params import ESTIMATE, split_estimate
-from glot.models.spec import OfficialSpec
+from glot.models.released.release_layout import (
+    Release,
+    mean_buffers,
+    read_release,
+    require_official,
+    smpl_buffers,
+)
+from glot.models.smpl_params import ESTIMATE
 from glot.recipes import table1_3dpw
 
 # Official name -> ours, longest prefix first; what follows the prefix is kept.
@@ -66,9 +68,13 @@ DEAD_SHAPES = {
     "regressor.local_reg.deccam.weight": (3, 1024),
     "regressor.local_reg.deccam.bias": (3,),
 }
-BODIES = 64  # official checkpoints hold poses of zeros for a batch of this size
 # Fields of GLoTConfig that may differ from the official model, because its layers are the same with any value.
-FREE = ("frames", "nearby_frames", "mask_ratio", "detach_global", "local_supervised_frames")
+FREE = (
+    *("frames", "nearby_frames", "mask_ratio", "detach_global", "local_supervised_frames", "positions"),
+    *("dropout", "drop_path", "regressor_dropout", "hscr_dropout"),
+)
+# Tensors that are written for every model, and that some of our models do not have.
+FILLED = ("motion.token.", "motion.positions.", "motion.decoder_positions.", "correction.positions.")
 
 
 def from_official(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
@@ -101,27 +107,30 @@ def load_official(path: Path) -> Checkpoint:
     The model computes what the official code computes, also the slices of the global pose in the kinematic regressor
     (``GLoTConfig.hscr_global_pose``). InputError for a file that is no such checkpoint.
     """
-    state = read_torch_file(path)
-    if not isinstance(state, dict) or not isinstance(state.get("gen_state_dict"), dict):
-        raise InputError(f"{path}: no gen_state_dict in it, so it is no GLoT checkpoint")
-    weights, _ = from_official(state["gen_state_dict"])
+    return glot_checkpoint(read_release(path))
+
+
+def glot_checkpoint(release: Release) -> Checkpoint:
+    """``load_official`` for a file that has been read."""
+    weights, _ = from_official(release.state)
     positions = ("motion.positions.vectors", "correction.positions.vectors")
     missing = [name for name in (*positions, "mean") if name not in weights]
     if missing:
-        raise InputError(f"{path}: lacks what we call {missing[0]}, so it is not a whole GLoT checkpoint")
+        raise InputError(f"{release.path}: lacks what we call {missing[0]}, so it is not a whole GLoT checkpoint")
+    if (odd := next((name for name in positions if weights[name].ndim != 3), None)) is not None:
+        raise InputError(f"{release.path}: what we call {odd} is {tuple(weights[odd].shape)}, not (1, T, C)")
     frames, around = (weights[name].shape[1] for name in positions)
-    config = GLoTConfig(frames=frames, nearby_frames=around // 2, hscr_global_pose="official")
-    model = GLoT.from_mean(config, weights["mean"])
-    assign(model, weights, path)
-    # The file holds the body that it was trained with.
-    template = next((len(x) for name, x in state["gen_state_dict"].items() if name.endswith(".smpl.v_template")), 0)
-    body = {"open": False} if template == SMPL_VERTICES else {}
-    info = {
-        "body": body,
-        "features": {"backbone": {"name": "spin", "feature_size": config.feature_size}},
-        "metrics": {},
-    }
-    return Checkpoint(model.eval(), replace(table1_3dpw(), model=config), info)
+    try:
+        found = GLoTConfig(frames=frames, nearby_frames=around // 2, hscr_global_pose="official")
+    except InputError as error:
+        raise InputError(f"{release.path}: {error}") from None
+    config = release.config(found)
+    model = build(config, weights["mean"])
+    if release.own is not None:  # what the official code needs, and a model without these tensors does not
+        expected = model.state_dict()
+        weights = {name: x for name, x in weights.items() if name in expected or not name.startswith(FILLED)}
+    assign(model, weights, release.path)
+    return release.checkpoint(model, table1_3dpw())
 
 
 def to_official(model: GLoT, body: Body) -> dict[str, Tensor]:
@@ -131,12 +140,7 @@ def to_official(model: GLoT, body: Body) -> dict[str, Tensor]:
     the official code has no such model: ``model`` must have the kinematic regressor with the official slices of the
     global pose, the official sizes and both branches.
     """
-    official = GLoTConfig(hscr_global_pose="official")
-    free = {name: getattr(model.config, name) for name in FREE}
-    for name, wanted in vars(replace(official, **free)).items():
-        found = getattr(model.config, name)
-        if found != wanted and not name.endswith(("dropout", "drop_path")) and name != "positions":
-            raise InputError(f"the official code has no model with {name}={found}, only {wanted}")
+    require_official(model.config, GLoTConfig(hscr_global_pose="official"), FREE)
     state = {
         official_name(name): tensor.detach().clone() for name, tensor in model.state_dict().items() if name != "mean"
     }
@@ -150,11 +154,9 @@ def to_official(model: GLoT, body: Body) -> dict[str, Tensor]:
         for layer, size in sizes.items():
             state[f"global_modeling.trans.mask_token_mlp.{layer}.weight"] = torch.zeros(size)
             state[f"global_modeling.trans.mask_token_mlp.{layer}.bias"] = torch.zeros(size[0])
-    for name, values in split_estimate(model.mean.detach())._asdict().items():
-        state[f"global_modeling.regressor.init_{name}"] = values[None].clone()
+    state |= mean_buffers(model.mean.detach(), "global_modeling.regressor")
     state |= {name: torch.zeros(size) for name, size in DEAD_SHAPES.items()}
-    for owner in ("regressor", "global_modeling.regressor"):
-        state |= {f"{owner}.smpl.{name}": tensor for name, tensor in _official_body(body).items()}
+    state |= smpl_buffers(body, ("regressor.smpl", "global_modeling.regressor.smpl"))
     return {name: tensor.cpu().contiguous() for name, tensor in state.items()}
 
 
@@ -163,51 +165,3 @@ def official_name(ours: str) -> str:
     ours = re.sub(r"(blocks\.\d+)\.fc", r"\1.mlp.fc", ours)
     theirs, prefix = next((theirs, prefix) for theirs, prefix in OFFICIAL_NAMES.items() if ours.startswith(prefix))
     return theirs + ours.removeprefix(prefix)
-
-
-def _official_body(body: Body) -> dict[str, Tensor]:
-    """The buffers that smplx's SMPL class has for a body, by name."""
-    vertices = len(body.template)
-    poses = body.pose_basis if body.pose_basis is not None else torch.zeros(9 * (JOINTS - 1), 3 * vertices)
-    return {
-        "betas": torch.zeros(BODIES, 10),
-        "global_orient": torch.zeros(BODIES, 3),
-        "body_pose": torch.zeros(BODIES, 3 * (JOINTS - 1)),
-        "faces_tensor": torch.from_numpy(body.faces),
-        "v_template": body.template,
-        "shapedirs": body.shape_basis.T.reshape(vertices, 3, -1),
-        "J_regressor": torch.from_numpy(body.joint_regressor),
-        "posedirs": poses,
-        "parents": torch.tensor([-1, *body.parents[1:]]),
-        "lbs_weights": body.weights,
-        "J_regressor_extra": body.regressors[:-17],
-        "vertex_joint_selector.extra_joints_idxs": body.vertex_joints,
-    }
-
-
-def write_official(spec: OfficialSpec) -> int:
-    """Writes ``spec.checkpoint`` with ``spec.body`` to the file ``spec.out``; returns the number of tensors in it.
-
-    InputError where the model was made with another kind of body, where the official code has no such model, and where
-    the file cannot be written.
-    """
-    saved, body = load_checkpoint(spec.checkpoint), load_body(spec.body)
-    require_body(body, saved.info["body"], "model")
-    state = to_official(saved.model, body)
-    content = {
-        "epoch": int(saved.info["step"]) // max(saved.recipe.steps_per_epoch, 1),
-        "gen_state_dict": state,
-        "performance": float(saved.info["metrics"].get("pa_mpjpe", 0.0)),
-        "gen_optimizer": {},
-    }
-    temporary = temporary_of(spec.out)
-    try:
-        spec.out.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(content, temporary)
-        move_in(temporary, spec.out)
-    except (OSError, RuntimeError) as error:  # torch raises RuntimeError where the disk is full
-        raise InputError(f"--out {spec.out}: cannot be written ({error}); choose another place") from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
-    return len(state)
