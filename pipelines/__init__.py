@@ -7,6 +7,7 @@ import_features     other projects' feature files to a feature set
 check_features      whether a feature set is whole and plausible
 predict_videos      bodies of the people in a folder of videos
 make_sample         renders the open sample dataset
+make_motion_set     motion capture files to a set of real motions
 make_motions        derives the shipped motions
 make_body           derives the open body
 pretrain_backbone   trains the open ResNet-50 on renders

@@ -9,6 +9,7 @@ copy_cache       all such copies of a machine: which are in use, and room for on
 dataset_folders  the datasets in $GLOT_HOME/data, and the commands that make them
 options          command options for feature sets, and the message where a set is missing
 moments          mean and scatter matrix of features that do not fit into memory
+motion_sets      sets of real motions, and their local copies
 windows          which rows make a window, and which row its prediction belongs to
 backbones/       the frozen networks that make features of crops
 """

@@ -9,8 +9,10 @@ from typing import Any
 from glot.config import Recipe
 from glot.errors import InputError
 from glot.features.dataset_folders import extraction_commands
+from glot.features.motion_sets import make_command, motion_file, read_facts
 from glot.features.schema import Manifest, is_feature_set, read_manifest
 from glot.home import missing_error
+from glot.location import file_exists
 from glot.recipes import BLAZEPOSE_RECIPES, OPEN_RECIPES
 
 
@@ -24,9 +26,9 @@ def validation_folders(recipe: Recipe, features: Path) -> dict[str, Path]:
     return {name: features / name / "validation" for name in recipe.data.validation}
 
 
-def motion_folders(recipe: Recipe, features: Path) -> dict[str, Path]:
-    """The folders of the real motions that the motion discriminator sees."""
-    return {name: features / name / "motion" for name in recipe.discriminator.motions}
+def motion_files(recipe: Recipe, features: Path) -> dict[str, Path]:
+    """The sets of real motions that the motion discriminator sees, by name."""
+    return {name: motion_file(features, name) for name in recipe.discriminator.motions}
 
 
 def feature_lineage(recipe: Recipe, features: Path) -> dict[str, Any]:
@@ -57,7 +59,8 @@ def feature_lineage(recipe: Recipe, features: Path) -> dict[str, Any]:
         "backbone": manifests[first].backbone,
         "crop": manifests[first].crop,
         "body": manifests[first].body,
-        "sets": {name: manifest.key for name, manifest in manifests.items()},
+        "sets": {name: manifest.key for name, manifest in manifests.items()}
+        | {f"{name}/motion": read_facts(file).key for name, file in motion_files(recipe, features).items()},
     }
 
 
@@ -68,10 +71,14 @@ def check_sets(recipe: Recipe, features: Path) -> None:
         for name, folder in folders.items():
             if not is_feature_set(folder):
                 absent.setdefault(name, []).append(folder)
-    if not absent:
+    things = [
+        (f"{file}: no such set of real motions; make it with", make_command(features, name))
+        for name, file in motion_files(recipe, features).items()
+        if not file_exists(file)
+    ]
+    if not absent and not things:
         return
     backbone = " --backbone blazepose" if recipe.name in BLAZEPOSE_RECIPES else ""
-    things = []
     for name, lacking in absent.items():
         commands = extraction_commands(name, features, sample=recipe.name in OPEN_RECIPES, options=backbone)
         what = f"{' and '.join(str(folder) for folder in lacking)}: no finished feature set there; make it with"

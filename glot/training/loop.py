@@ -27,7 +27,8 @@ from glot.models.temporal_model import TemporalModel
 from glot.models.whitening import whiten
 from glot.scoring.validation import Validation
 from glot.training.adversary import Adversary
-from glot.training.feature_sets import motion_folders, training_folders, validation_folders
+from glot.training.feature_sets import motion_files, training_folders, validation_folders
+from glot.training.motion_stream import MotionStream
 from glot.training.record.writer import Writer
 from glot.training.sampler import Batch, Sampler
 from glot.training.schedule import LearningRate
@@ -146,10 +147,8 @@ def adversary_of(worker: WorkerSpec, device: torch.device, *, rank: int, world: 
     recipe = worker.recipe
     if not recipe.discriminator.motions:
         return None
-    from glot.training.motion_stream import MotionStream
-
     motions = MotionStream(
-        list(motion_folders(recipe, worker.features).values()),
+        list(motion_files(recipe, worker.features).values()),
         frames=recipe.model.frames,
         batch_size=recipe.discriminator.batch_size,
         seed=recipe.seed,

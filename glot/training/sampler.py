@@ -9,7 +9,7 @@ step without repeating the steps before it.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,9 +30,9 @@ SHARED = np.float32(0.8)  # weight of the feature noise that all frames of a win
 
 @dataclass(frozen=True)
 class WindowSet:
-    """The training windows of one feature set."""
+    """The training windows of one feature set, or of a set of motions."""
 
-    store: FeatureStore
+    store: Any
     starts: np.ndarray  # (n,) first row of every window
     is_3d: bool  # whether joints3d are used as targets
     use_smpl: bool  # whether pose and betas are used as targets

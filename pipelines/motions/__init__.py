@@ -10,6 +10,8 @@ asf_amc_files    CMU's skeleton and motion files to bones and their angles
 cmu_reader       one pair of such files to SMPL poses
 cmu_bones        a figure with CMU's bones to SMPL poses
 world_rotations  joints' rotations in the world to SMPL poses
+set_spec         options of make_motion_set
+set_writing      clips to a set of real motions, which training reads
 deepmimic        the clips of a pybullet wheel to the shipped file
 random_motion    random chains of clips, random poses
 variety          motions with limbs and joints varied beyond what was recorded

@@ -2,6 +2,7 @@
 BVH files, AMASS npz files."""
 
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from zipfile import BadZipFile
@@ -17,6 +18,7 @@ from pipelines.motions.motion_clip import FPS, MotionClip, resample
 from pipelines.motions.spec import KINDS, SHIPPED
 from pipelines.motions.subjects import read_table, subject_of
 
+FIRST_FINGERS = {156: (22, 37), 165: (25, 40)}  # joints of the left and the right hand, by numbers in a pose
 AMASS_RATES = ("mocap_framerate", "mocap_frame_rate")
 SUFFIXES = (".amc", ".bvh", ".npz")
 MANY = 20  # files of a folder from which on progress is shown
@@ -37,46 +39,64 @@ def load_motions(path: Path | None = None) -> dict[str, MotionClip]:
     one damaged file among thousands does not stop the others; a folder in which none can be read raises InputError.
     """
     path = SHIPPED if path is None else Path(path)
+    motions: dict[str, MotionClip] = {}
+    left_out: list[InputError] = []
+    for name, found in each_motion(path):
+        if isinstance(found, InputError):
+            left_out.append(found)
+            print(f"left out: {found}", file=sys.stderr)
+        else:
+            motions[name] = found
+    if not motions:
+        raise InputError(f"{path}: no motion file in it can be read; the first of {len(left_out)}: {left_out[0]}")
+    if left_out:
+        print(f"{path}: {len(left_out)} of {len(_files_in(path))} motion files are left out", file=sys.stderr)
+    return dict(sorted(motions.items()))
+
+
+def each_motion(path: Path, *, hands: bool = False) -> Iterator[tuple[str, MotionClip | InputError]]:
+    """The clips of ``load_motions``, one file at a time, so that memory does not grow with a folder.
+
+    A file of a folder that cannot be read is its name and its InputError. ``hands``: SMPL's two hand joints turn as the
+    first finger of SMPL-H's and SMPL-X's hands, as in VIBE's motions; otherwise they stay at rest.
+    """
     if path.is_dir():
-        motions = _read_folder(path)
+        found: Iterator[tuple[str, MotionClip | InputError]] = _each_of_folder(path, hands)
     elif path.is_file():
-        motions = _read(path, folder=path.parent)
+        found = iter(_read(path, folder=path.parent, hands=hands).items())
     else:
         raise InputError(f"{path}: no such file or folder; --motions takes {KINDS}")
-    return dict(sorted((name, _with_subject(name, clip)) for name, clip in motions.items()))
+    for name, clip in found:
+        named = isinstance(clip, InputError) or clip.subject
+        yield name, clip if named else replace(clip, subject=subject_of(name))
 
 
-def _with_subject(name: str, clip: MotionClip) -> MotionClip:
-    return clip if clip.subject else replace(clip, subject=subject_of(name))
-
-
-def _read_folder(path: Path) -> dict[str, MotionClip]:
-    files = sorted(f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
+def _each_of_folder(path: Path, hands: bool) -> Iterator[tuple[str, MotionClip | InputError]]:
+    files = _files_in(path)
     if not files:
         raise InputError(f"{path}: no .amc, .bvh or .npz file in this folder; --motions takes {KINDS}")
-    motions: dict[str, MotionClip] = {}
-    errors = []
+    seen: set[str] = set()
     for file in cli.progress(files, total=len(files), what="motion files") if len(files) >= MANY else files:
         prefix = file.relative_to(path).with_suffix("").as_posix().replace("/", "-")
         try:
-            clips = _read(file, folder=path, tell=len(files) < MANY)
+            clips = _read(file, folder=path, tell=len(files) < MANY, hands=hands)
             names = {prefix if name == file.stem else f"{prefix}-{name}": name for name in clips}
-            again = sorted(motions.keys() & names.keys())
+            again = sorted(seen & names.keys())
             if again:
                 raise InputError(f"{file}: clip '{again[0]}' is also in another file of this name; keep one of them")
         except InputError as error:
-            errors.append(error)
-            print(f"left out: {error}", file=sys.stderr)
+            yield prefix, error
             continue
-        motions |= {key: clips[name] for key, name in names.items()}
-    if not motions:
-        raise InputError(f"{path}: no motion file in it can be read; the first of {len(errors)}: {errors[0]}")
-    if errors:
-        print(f"{path}: {len(errors)} of {len(files)} motion files are left out", file=sys.stderr)
-    return motions
+        seen |= names.keys()
+        yield from ((key, clips[name]) for key, name in names.items())
 
 
-def _read(file: Path, *, folder: Path, tell: bool = True) -> dict[str, MotionClip]:
+def _files_in(folder: Path) -> list[Path]:
+    """The motion files of a folder and its subfolders."""
+    return sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
+
+
+def _read(file: Path, *, folder: Path, tell: bool = True, hands: bool = False) -> dict[str, MotionClip]:
     """The clips of one file. ``folder`` is where skeletons are looked for."""
     suffix = file.suffix.lower()
     if suffix == ".amc":
@@ -91,7 +111,7 @@ def _read(file: Path, *, folder: Path, tell: bool = True) -> dict[str, MotionCli
         with np.load(file, allow_pickle=False) as npz:
             if "poses" in npz.files:
                 keys = ("poses", "trans", *AMASS_RATES)
-                return {file.stem: _amass(file, {key: npz[key] for key in npz.files if key in keys})}
+                return {file.stem: _amass(file, {key: npz[key] for key in npz.files if key in keys}, hands)}
             return _many_clips(file, npz)
     except (ValueError, OSError, BadZipFile, EOFError) as error:
         if isinstance(error, InputError):
@@ -135,8 +155,8 @@ def _many_clips(file: Path, npz: np.lib.npyio.NpzFile) -> dict[str, MotionClip]:
     return clips
 
 
-def _amass(file: Path, arrays: dict[str, np.ndarray]) -> MotionClip:
-    """AMASS is z up and has SMPL-H's 52 joints. The first 22 are SMPL's; SMPL's two hands stay at rest."""
+def _amass(file: Path, arrays: dict[str, np.ndarray], hands: bool) -> MotionClip:
+    """AMASS is z up and has the joints of SMPL-H (52) or SMPL-X (55). The first 22 are SMPL's."""
     if "trans" not in arrays:
         raise InputError(f"{file}: an AMASS file needs 'trans' beside 'poses'")
     poses = np.asarray(arrays["poses"], dtype=np.float64)
@@ -149,6 +169,9 @@ def _amass(file: Path, arrays: dict[str, np.ndarray]) -> MotionClip:
     body[:, :66] = poses[:, :66]
     if poses.shape[1] == 72:
         body[:, 66:] = poses[:, 66:]
+    elif hands:
+        for column, joint in zip((66, 69), FIRST_FINGERS[poses.shape[1]], strict=True):
+            body[:, column : column + 3] = poses[:, 3 * joint : 3 * joint + 3]
     to_y_up = Rotation.from_euler("x", -90, degrees=True)
     body[:, :3] = (to_y_up * Rotation.from_rotvec(body[:, :3])).as_rotvec()
     trans = to_y_up.apply(np.asarray(arrays["trans"], dtype=np.float64).reshape(len(poses), -1)[:, :3])

@@ -16,6 +16,7 @@ from glot.training.loop import train
 from glot.training.schedule import LearningRate, plateaus
 from glot.training.spec import WorkerSpec
 from tests.fixtures.features import write_training_sets
+from tests.fixtures.motion_sets import write_motion_set
 from tests.fixtures.peer_models import PEERS, peer_settings
 from tests.fixtures.worker_processes import in_workers
 
@@ -24,7 +25,9 @@ STEPS = ("model.feature_size=32", "steps_per_epoch=3", "epochs=1", "lr=0.001")
 
 @pytest.fixture(scope="module")
 def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_training_sets(tmp_path_factory.mktemp("features"), load_body())
+    folder = write_training_sets(tmp_path_factory.mktemp("features"), load_body())
+    write_motion_set(folder)
+    return folder
 
 
 def worker_of(features: Path, out: Path, kind: str, *settings: str) -> WorkerSpec:
@@ -81,7 +84,9 @@ def test_two_workers_take_the_steps_of_one(features: Path, tmp_path: Path, kind:
     assert found == [None, None]
     one, two = weights_of(tmp_path / "one"), weights_of(tmp_path / "two")
     for name, tensor in one.items():
-        torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            two[name], tensor, rtol=1e-3, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 def test_the_rate_falls_as_torchs_scheduler_lets_it_fall() -> None:
