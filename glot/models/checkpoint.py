@@ -5,7 +5,6 @@ A checkpoint that training continues from also has training.pt: the optimiser's 
 
 import json
 import os
-import pickle
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from glot.config import SCHEMA, Recipe, from_dict, to_dict
-from glot.errors import InputError
+from glot.errors import InputError, raise_if_passing
 from glot.features.schema import Manifest
 from glot.human.safe_torch import load_torch
 from glot.location import temporary_of
@@ -225,6 +224,7 @@ def read_torch_file(path: Path) -> Any:
         raise InputError(f"{path}: there is no such file")
     try:
         return load_torch(path)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except Exception as error:  # a hostile or cut file can raise anything anywhere in the decoder
+        raise_if_passing(error, path)
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: not a readable torch file ({reason})") from None

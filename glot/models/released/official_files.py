@@ -71,7 +71,7 @@ DEAD_SHAPES = {
 # Fields of GLoTConfig that may differ from the official model, because its layers are the same with any value.
 FREE = (
     *("frames", "nearby_frames", "mask_ratio", "detach_global", "local_supervised_frames", "positions"),
-    *("dropout", "drop_path", "regressor_dropout", "hscr_dropout"),
+    *("first_corrections", "dropout", "drop_path", "regressor_dropout", "hscr_dropout"),
 )
 # Tensors that are written for every model, and that some of our models do not have.
 FILLED = ("motion.token.", "motion.positions.", "motion.decoder_positions.", "correction.positions.")

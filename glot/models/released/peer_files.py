@@ -71,8 +71,8 @@ def peer_state(model: TemporalModel, body: Body) -> dict[str, Tensor]:
     require_official(model.config, type(model.config)(), FREE)
     if isinstance(model, MPSNet) and model.middle != OFFICIAL_MIDDLE:
         raise InputError(
-            f"model.frames={model.config.frames}: the official code of MPS-Net predicts frame {OFFICIAL_MIDDLE} of every "
-            f"window, this model frame {model.middle}; only a model of 16 or 17 frames can be written"
+            f"model.frames={model.config.frames}: the official code of MPS-Net predicts frame {OFFICIAL_MIDDLE} of "
+            f"every window, this model frame {model.middle}; only a model of 16 or 17 frames can be written"
         )
     state = {name: x.detach().clone() for name, x in model.state_dict().items() if name != "mean"}
     state |= mean_buffers(model.mean.detach(), "regressor")
