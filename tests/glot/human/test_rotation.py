@@ -76,3 +76,31 @@ def test_any_leading_shape() -> None:
     assert rotmats.shape == (2, 5, 24, 3, 3) and rotmat_to_rot6d(rotmats).shape == (2, 5, 24, 6)
     torch.testing.assert_close(rotmats[1, 3, 7], axis_angle_to_rotmat(vectors[1, 3, 7]))
     assert rotmat_to_axis_angle(rotmats).shape == vectors.shape
+
+
+@pytest.mark.parametrize("angle", ANGLES)
+def test_the_gradient_of_a_turn_about_its_own_axis_is_the_axis(angle: float) -> None:
+    """d/da axis_angle(R(axis, a)) = axis, in double precision and, away from the singular ends, in single."""
+    for dtype, tolerance in ((torch.float64, 1e-5), (torch.float32, 2e-3)):
+        turns = axes().to(dtype)
+        if dtype == torch.float32 and (angle > 3.1 or 0 < angle < 1e-4):
+            continue  # float32 does not tell such a rotation from one by zero or pi
+        if angle in (1e-12, 1e-8):
+            continue  # nor does float64 tell a cosine of such an angle from 1; the next test looks at zero itself
+        amount = torch.full((len(turns), 1), angle, dtype=dtype, requires_grad=True)
+        back = rotmat_to_axis_angle(axis_angle_to_rotmat(turns * amount))
+        (back * turns).sum().backward()  # along the axis, the vector grows by 1 for each radian
+        if angle:
+            torch.testing.assert_close(amount.grad, torch.ones_like(amount), rtol=0, atol=tolerance)
+        assert amount.grad is not None and amount.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_at_the_identity_the_gradient_is_that_of_a_small_turn(dtype: torch.dtype) -> None:
+    """R = 1 + [w] to first order, and its axis-angle is w. VIBE's conversion has NaN there."""
+    leaf = torch.eye(3, dtype=dtype).expand(3, 3, 3).clone().requires_grad_()
+    rotmat_to_axis_angle(leaf).diagonal().sum().backward()
+    generators = axis_angle_to_rotmat(1e-6 * torch.eye(3, dtype=torch.float64)) - torch.eye(3, dtype=torch.float64)
+    assert leaf.grad is not None
+    change = (leaf.grad.double() * (generators / 1e-6)).sum((-1, -2))  # of w_k by a turn about axis k
+    torch.testing.assert_close(change, torch.ones(3, dtype=torch.float64), rtol=0, atol=1e-5)
