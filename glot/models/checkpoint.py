@@ -89,7 +89,10 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 
 
 def check_features(checkpoint: Checkpoint, manifest: Manifest) -> None:
-    """InputError unless the feature set was made with the backbone that the model was trained on."""
+    """InputError unless the feature set was made with the backbone that the model was trained on.
+
+    Published checkpoints do not say which weights made their features; then only the size of a feature is checked.
+    """
     trained, given = checkpoint.info["features"].get("backbone", {}), manifest.backbone
     size = checkpoint.recipe.model.feature_size
     if given.get("feature_size") != size:
@@ -97,7 +100,7 @@ def check_features(checkpoint: Checkpoint, manifest: Manifest) -> None:
             f"features {manifest.dataset}/{manifest.split} have {given.get('feature_size')} numbers a frame, this "
             f"model takes {size}; extract them with the backbone {trained.get('name')}"
         )
-    if trained.get("hash") != given.get("hash"):
+    if trained.get("hash", given.get("hash")) != given.get("hash"):
         raise InputError(
             f"features {manifest.dataset}/{manifest.split} were made by backbone {given.get('name')} "
             f"({given.get('hash')}), this model was trained on {trained.get('name')} ({trained.get('hash')}); "

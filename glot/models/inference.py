@@ -13,6 +13,7 @@ from glot.features.schema import Manifest
 from glot.features.windows import prediction_order
 from glot.models.checkpoint import Checkpoint, check_features, load_checkpoint
 from glot.models.prediction.track_predictors import TrackPredictor, track_predictor
+from glot.models.released.peer_files import peer_notes
 from glot.models.released.published_files import load_published
 from glot.models.smpl_params import SMPLParams
 from glot.models.spec import is_open_checkpoint
@@ -35,15 +36,16 @@ def checkpoint_path(named: Path, backbone: str = "resnet50") -> Path:
 def load_model(path: Path, backbone: str = "resnet50") -> Checkpoint:
     """The checkpoint at ``path``: a folder of this project, a published .pth.tar file, or "open" (``checkpoint_path``).
 
-    ``info["notes"]``, where there are any: what a user has to know about a file, one line each. InputError where there
-    is no checkpoint.
+    ``info["notes"]``: what a user has to know about the model, one line each. InputError where there is no checkpoint.
     """
     path = checkpoint_path(path, backbone)
     if path.is_file():
         return load_published(path)
     if not path.is_dir():
         raise InputError(f"--checkpoint {path}: there is no such folder; train one with python -m glot.train_ray")
-    return load_checkpoint(path)
+    saved = load_checkpoint(path)
+    saved.info["notes"] = peer_notes(saved.model)
+    return saved
 
 
 def load_model_for(path: Path, manifest: Manifest) -> Checkpoint:

@@ -35,11 +35,14 @@ def missing_checkpoint(path: Path, features: Path) -> list[tuple[str, str]]:
 class PublishSpec:
     """Which checkpoint is written in float16, and where. InputError for a checkpoint that is not there."""
 
-    checkpoint: Annotated[Path, typer.Option(help="Folder of a checkpoint, e.g. runs/first/best.")]
+    checkpoint: Annotated[
+        Path, typer.Option(help="Folder of a checkpoint, e.g. runs/first/best, or a published .pth.tar file.")
+    ]
     out: Annotated[Path, typer.Option(help="Folder to make. An existing folder of this name is replaced.")]
 
     def __post_init__(self) -> None:
-        _check_checkpoint(self.checkpoint)
+        if not self.checkpoint.is_file():
+            _check_checkpoint(self.checkpoint)
         if self.out.is_file():
             raise InputError(f"--out {self.out}: is a file; give a folder")
 

@@ -90,10 +90,10 @@ def peer_notes(model: TemporalModel) -> list[str]:
         "as for its published numbers"
     ]
     if encoder_moved(model):
-        return [*notes, "MPS-Net: the encoder in this file was trained (conv_phi, conv_theta, conv_g moved)"]
+        return [*notes, "MPS-Net: this encoder was trained (conv_phi, conv_theta, conv_g moved)"]
     return [
         *notes,
-        "MPS-Net: the encoder in this file was never trained (conv_phi, conv_theta, conv_g have weights as at the "
+        "MPS-Net: this encoder was never trained (conv_phi, conv_theta, conv_g have weights as at the "
         "start), only its regressor",
     ]
 

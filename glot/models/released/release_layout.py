@@ -61,8 +61,8 @@ def read_release(path: Path) -> Release:
     if not isinstance(state, dict) or not state:
         raise InputError(f"{path}: no gen_state_dict in it, so it is no published checkpoint")
     for name, tensor in state.items():
-        if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise InputError(f"{path}: gen_state_dict holds {str(name)[:80]!r}, which is no tensor")
+        if not isinstance(name, str) or not name.isprintable() or not isinstance(tensor, Tensor):
+            raise InputError(f"{path}: gen_state_dict holds {str(name)[:80]!r}, which is no named tensor")
         if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_complex() or _repeats(tensor):
             raise InputError(f"{path}: {name} is not stored as plain numbers")
     own = content.get(OWN)

@@ -1,4 +1,4 @@
-"""Values of TCMR, MPS-Net, VIBE and MEVA, stored: a change of a number fails here without the released code's values.
+"""Values of TCMR, MPS-Net, VIBE and MEVA, stored: a change of a number fails here, without the released values, too.
 
 To change them on purpose, run ``python -m tests.glot.models.test_peer_values`` after test_baseline_parity.py has passed.
 """

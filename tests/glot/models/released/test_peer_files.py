@@ -15,20 +15,23 @@ from torch import Tensor
 
 from glot.config import DiscriminatorConfig
 from glot.errors import InputError
+from glot.features.schema import Manifest
 from glot.human.body import Body, load_body
 from glot.model_configs import MODELS, GLoTConfig
 from glot.models.architectures import build
-from glot.models.checkpoint import load_checkpoint, save_checkpoint
+from glot.models.checkpoint import check_features, load_checkpoint, save_checkpoint
 from glot.models.inference import load_model
 from glot.models.mps_net import MPSNet
 from glot.models.parts.motion_discriminator import MotionDiscriminator
 from glot.models.released.peer_files import peer_state
 from glot.models.released.published_files import load_published, write_official
 from glot.models.released.release_layout import mean_buffers
-from glot.models.spec import OfficialSpec
+from glot.models.spec import OfficialSpec, PublishSpec
 from glot.models.temporal_model import TemporalModel
 from glot.peer_recipes import PEER_RECIPES
+from glot.publish import main as publish
 from glot.recipes import table1_3dpw
+from glot.training.loop import first_model
 from tests.fixtures import synthetic_body
 from tests.fixtures.peer_models import PEERS, small_peer
 from tests.fixtures.places import GOLDEN
@@ -142,7 +145,7 @@ WRONG: dict[str, tuple[Callable[[Path], None], str]] = {
         edited(lambda c: c.update(gen_state_dict={"hmr.fc1.weight": torch.zeros(2)})),
         r"of no model that this program knows.*hmr\.fc1\.weight",
     ),
-    "no tensor": (edited(lambda c: c["gen_state_dict"].update(more=[1, 2])), "holds 'more', which is no tensor"),
+    "no tensor": (edited(lambda c: c["gen_state_dict"].update(more=[1, 2])), "holds 'more', which is no named tensor"),
     "a tensor is missing": (
         edited(lambda c: c["gen_state_dict"].pop("encoder.linear.bias")),
         r"lacks encoder\.linear\.bias, which a model",
@@ -297,3 +300,31 @@ def test_the_discriminator_of_a_checkpoint_is_written(tmp_path: Path, body: Body
     save_file(discriminator | {"fc.weight": torch.zeros(1, 8)}, checkpoint / "discriminator.safetensors")
     with pytest.raises(InputError, match=r"fc\.weight is \(1, 8\), the official code needs \(1, 1024\)"):
         write_official(spec)
+
+
+def test_a_released_file_becomes_a_folder_in_float16(tmp_path: Path) -> None:
+    path = released(tmp_path / "mpsnet.pth.tar", small_peer("mps_net"))
+    publish(PublishSpec(checkpoint=path, out=tmp_path / "mine"))
+    of_file, of_folder = load_model(path), load_model(tmp_path / "mine")
+    assert of_folder.model.config == of_file.model.config and of_folder.recipe == of_file.recipe
+    assert of_folder.info["notes"] == of_file.info["notes"][1:]  # what the file does not say, the folder says
+    for name, tensor in of_file.model.state_dict().items():
+        assert torch.equal(of_folder.model.state_dict()[name], tensor.half().float()), name
+    # Nobody knows which weights made the features of a released file, so any are taken that have the size.
+    backbone = {"name": "resnet50", "hash": "ab", "feature_size": 24}
+    check_features(of_folder, Manifest("3dpw", "test", 1, 1, backbone, {}, {}, []))
+    with pytest.raises(InputError, match="this model takes 24"):
+        check_features(of_folder, Manifest("3dpw", "test", 1, 1, backbone | {"feature_size": 25}, {}, {}, []))
+
+
+@pytest.mark.parametrize("kind", PEERS)
+def test_training_starts_from_a_released_file(tmp_path: Path, body: Body, kind: str) -> None:
+    model = small_peer(kind)
+    recipe = replace(PEER_RECIPES[f"{kind}_table1_3dpw"](), model=model.config)
+    path = released(tmp_path / "model.pth.tar", model)
+    first = first_model(recipe, body, start=path)
+    assert first.config == recipe.model
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(first.state_dict()[name], tensor), name
+    with pytest.raises(InputError, match=r"model\.pth\.tar: "):
+        first_model(replace(recipe, model=replace(recipe.model, hidden=21)), body, start=path)
