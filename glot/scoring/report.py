@@ -71,9 +71,17 @@ def show(report: Report) -> None:
     for key, result in report.results.items():
         if PREDICTED_ACCEL in result.metrics:
             print(f"mean acceleration of the predictions ({key}): {result.metrics[PREDICTED_ACCEL]:.1f} mm/frame\u00b2")
-    if first.skipped_tracks:
-        some = ", ".join(first.skipped_tracks[:5]) + (", ..." if len(first.skipped_tracks) > 5 else "")
-        print(f"tracks skipped, shorter than a window or without ground truth: {len(first.skipped_tracks)} ({some})")
+    for key, result in report.results.items():
+        if result is not first and result.frames != first.frames:
+            print(f"{key}: {result.frames} frames of {result.tracks} tracks")
+        if result is first or result.skipped_tracks != first.skipped_tracks:
+            _say_skipped(result.skipped_tracks, "" if result is first else f" by {key}")
+
+
+def _say_skipped(tracks: list[str], by: str) -> None:
+    if tracks:
+        some = ", ".join(tracks[:5]) + (", ..." if len(tracks) > 5 else "")
+        print(f"tracks skipped{by}, shorter than a window or without ground truth: {len(tracks)} ({some})")
 
 
 def write_json(report: Report, path: Path) -> None:
@@ -91,7 +99,12 @@ def as_dict(report: Report) -> dict[str, Any]:
     manifest, first = report.manifest, report.first
     return {
         **{
-            name: {**result.metrics, "frames": result.frames, "per_track": result.per_track}
+            name: {
+                **result.metrics,
+                "frames": result.frames,
+                "per_track": result.per_track,
+                **_own_skipped(result, first),
+            }
             for name, result in report.results.items()
         },
         **{name: result.metrics for name, result in report.baselines.items()},
@@ -105,6 +118,11 @@ def as_dict(report: Report) -> dict[str, Any]:
         "checkpoint": {"folder": str(report.checkpoint), "recipe": report.recipe, "step": report.step},
         "features": {"backbone": manifest.backbone, "body": manifest.body, "key": manifest.key},
     }
+
+
+def _own_skipped(result: Evaluation, first: Evaluation) -> dict[str, list[str]]:
+    """The skipped tracks of a protocol that skips others than the first does."""
+    return {} if result.skipped_tracks == first.skipped_tracks else {"skipped_tracks": result.skipped_tracks}
 
 
 def _table_bytes(results: dict[str, Evaluation], *, parquet: bool) -> bytes:

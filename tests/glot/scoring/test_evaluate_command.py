@@ -20,12 +20,14 @@ from glot.human.body import Body, load_body
 from glot.model_configs import GLoTConfig
 from glot.models.checkpoint import load_checkpoint, save_checkpoint
 from glot.models.glot import GLoT
-from glot.recipes import open_sample
+from glot.recipes import open_sample, recipe_named
 from glot.scoring.baselines import mean_pose_predictor
 from glot.scoring.evaluation import evaluate_predictor, evaluate_split
 from glot.scoring.metric_names import METRICS
+from glot.scoring.paper_rows import PAPER
 from glot.scoring.spec import EvaluateSpec
 from tests.fixtures.features import write_feature_set
+from tests.fixtures.peer_models import small_peer
 from tests.fixtures.places import ROOT
 
 
@@ -97,6 +99,36 @@ def test_command_prints_and_writes_everything(checkpoint: Path, body: Body) -> N
     assert mine.metrics["pa_mpjpe"] == pytest.approx(values["corrected"]["pa_mpjpe"], abs=1e-2)
     mean = evaluate_predictor(mean_pose_predictor(model), store, body, frames=16)["corrected"]
     assert mean.metrics["mpvpe"] == pytest.approx(values["mean_pose"]["mpvpe"], abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["vibe", "meva"])
+def test_another_model_is_evaluated_as_its_release_does_beside_its_own_row(
+    tmp_path: Path, body: Body, kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GLOT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "120")
+    manifest = write_feature_set(tmp_path / "features" / "3dpw" / "test", tracks=[36, 20], body=body, split="test")
+    model = small_peer(kind, feature_size=32, frames=30 if kind == "meva" else 16)
+    save_checkpoint(
+        tmp_path / "best",
+        model=model,
+        recipe=replace(recipe_named(f"{kind}_table1_3dpw"), model=model.config),
+        body={"name": "open_body", "hash": body.file_hash, "open": True},
+        features={"backbone": manifest.backbone},
+        metrics={},
+        step=1,
+    )
+    report = tmp_path / "report.json"
+    main(EvaluateSpec(checkpoint=tmp_path / "best", features=tmp_path / "features", json_file=report))
+    values, printed = json.loads(report.read_text()), capsys.readouterr().out
+    assert values["corrected"]["frames"] == 56 and "56 frames of 2 tracks" in printed
+    if kind == "vibe":
+        assert values["official"]["frames"] == 48 and "official: 48 frames of 2 tracks" in printed
+        assert f"predictions (official): {values['official']['accel_of_predictions']:.1f}" in printed
+    else:
+        assert values["official"]["skipped_tracks"] == ["clip01_0"] and values["skipped_tracks"] == []
+        assert "tracks skipped by official" in printed and "accel_of_predictions" not in values["official"]
+    assert values["paper"] == PAPER["3dpw", f"{kind}_table1_3dpw"].errors and "80.7" not in printed
 
 
 @pytest.mark.parametrize("dataset", ["human36m", "mpi_inf_3dhp"])
