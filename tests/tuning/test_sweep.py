@@ -172,3 +172,19 @@ def test_nothing_of_the_libraries_is_printed(features: Path, tmp_path: Path, cap
     assert mlflow_runs.prepare(default_uri(tmp_path), "another")
     printed = capfd.readouterr()
     assert "mlflow.store" not in printed.err + printed.out and "INFO" not in printed.err
+
+
+@pytest.mark.slow
+def test_the_models_of_the_papers_table_are_swept(features: Path, tmp_path: Path) -> None:
+    """All five as they are, but for the sizes that they share; their table has the paper's errors beside ours."""
+    out, settings = tmp_path / "sweep", ("model.frames=16", "model.hidden=16", "data.batch_size=4")
+    steps = ("epochs=1", "steps_per_epoch=1", "warmup_epochs=0", "data.stride=8")
+    sweep.run_sweep(
+        SearchSpec(
+            features=features, out=out, settings=(*settings, *steps), space="models", mlflow=default_uri(tmp_path)
+        )
+    )
+    kinds = [load_checkpoint(path).recipe.model.kind for path in sorted(out.glob("trials/*/best"))]
+    assert sorted(kinds) == ["glot", "meva", "mps_net", "tcmr", "vibe"]
+    table = (out / "report.md").read_text()
+    assert all(name in table for name in kinds) and "52.7" in table and "nan" not in table.lower()
