@@ -187,15 +187,17 @@ def with_settings(configuration: Configuration, settings: Sequence[str]) -> Conf
 
 def _is_choice(configuration: Any, setting: str) -> bool:
     """Whether a setting chooses what a section is: model=tcmr."""
-    return len(sections(type(configuration)).get(setting.partition("=")[0], ())) > 1
+    configured: Any = type(configuration)
+    return len(sections(configured).get(setting.partition("=")[0], ())) > 1
 
 
 def _with_choices(configuration: Any, settings: Sequence[str]) -> Any:
     """The configuration with the sections that settings choose, in their default form unless it is there already."""
+    configured: Any = type(configuration)
     chosen: dict[str, Any] = {}
     for setting in filter(partial(_is_choice, configuration), settings):
         name, _, kind = setting.partition("=")
-        types = {each.kind: each for each in sections(type(configuration))[name]}
+        types = {each.kind: each for each in sections(configured)[name]}
         if kind not in types:
             raise InputError(f"{setting}: must be one of {', '.join(types)}")
         there = getattr(configuration, name)

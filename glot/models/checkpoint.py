@@ -27,6 +27,7 @@ from glot.models.temporal_model import TemporalModel
 
 VERSION = 1  # of the layout of the folder; SCHEMA is that of the recipe in config.json
 WEIGHTS, CONFIG, TRAINING = "model.safetensors", "config.json", "training.pt"
+DISCRIMINATOR = "discriminator.safetensors"  # the motion discriminator that the model was trained with, if any
 
 
 @dataclass

@@ -67,8 +67,9 @@ def each_motion(path: Path, *, hands: bool = False) -> Iterator[tuple[str, Motio
     else:
         raise InputError(f"{path}: no such file or folder; --motions takes {KINDS}")
     for name, clip in found:
-        named = isinstance(clip, InputError) or clip.subject
-        yield name, clip if named else replace(clip, subject=subject_of(name))
+        if isinstance(clip, MotionClip) and not clip.subject:
+            clip = replace(clip, subject=subject_of(name))
+        yield name, clip
 
 
 def _each_of_folder(path: Path, hands: bool) -> Iterator[tuple[str, MotionClip | InputError]]:

@@ -4,6 +4,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -72,7 +73,7 @@ def _taken(spec: MakeMotionSetSpec, skipped: list[dict[str, str]]) -> Iterator[t
 
 def _table(name: str, clip: MotionClip, start: int) -> pa.Table:
     poses = np.ascontiguousarray(clip.poses[start : start + ROWS], np.float32)
-    values = {
+    values: dict[str, Any] = {
         "motion_id": [name] * len(poses),
         "frame_index": np.arange(start, start + len(poses), dtype=np.int32),
         "fps": np.full(len(poses), clip.fps, np.float32),

@@ -17,7 +17,7 @@ from glot.config import DiscriminatorConfig
 from glot.errors import InputError
 from glot.human.body import load_body, require_body
 from glot.location import move_in, temporary_of
-from glot.models.checkpoint import Checkpoint, load_checkpoint, read_config
+from glot.models.checkpoint import DISCRIMINATOR, Checkpoint, load_checkpoint, read_config
 from glot.models.glot import GLoT
 from glot.models.mps_net import MPSNet
 from glot.models.parts.motion_discriminator import MotionDiscriminator
@@ -25,8 +25,6 @@ from glot.models.released.official_files import glot_checkpoint, to_official
 from glot.models.released.peer_files import kind_of, peer_checkpoint, peer_notes, peer_state
 from glot.models.released.release_layout import OWN, Release, read_release
 from glot.models.spec import OfficialSpec
-
-DISCRIMINATOR = "discriminator.safetensors"  # in the folder of a checkpoint that was trained with a discriminator
 
 
 def load_published(path: Path) -> Checkpoint:

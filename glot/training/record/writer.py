@@ -1,13 +1,15 @@
 """Values of steps in; printed lines, points of curves, epochs.json and checkpoints out. Only rank 0 has a writer."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 
 from glot.human.body import Body
 from glot.location import write_json
-from glot.models.checkpoint import save_checkpoint
+from glot.models.checkpoint import DISCRIMINATOR, save_checkpoint
 from glot.models.temporal_model import TemporalModel
 from glot.training.adversary import Adversary
 from glot.training.record.curve_points import PointWriter
@@ -116,7 +118,14 @@ class Writer:
                 features=self.worker.lineage,
                 metrics=metrics,
                 step=step,
+                beside=self._discriminator,
             )
+
+    def _discriminator(self, folder: Path) -> None:
+        """Adds the weights of the motion discriminator to a checkpoint, as the releases do."""
+        if self.adversary:
+            weights = self.adversary.discriminator.state_dict()
+            save_file({name: tensor.detach().cpu() for name, tensor in weights.items()}, folder / DISCRIMINATOR)
 
     def _body_entry(self) -> dict[str, Any]:
         """The entry ``body`` of a checkpoint."""

@@ -1,6 +1,6 @@
 """Values of TCMR, MPS-Net, VIBE and MEVA, stored: a change of a number fails here, without the released values, too.
 
-To change them on purpose, run ``python -m tests.glot.models.test_peer_values`` after test_baseline_parity.py has passed.
+To change them on purpose, run ``python -m tests.glot.models.test_peer_values`` when test_baseline_parity.py passes.
 """
 
 from pathlib import Path

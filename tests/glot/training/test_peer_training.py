@@ -9,10 +9,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from glot.human.body import load_body
-from glot.models.checkpoint import load_checkpoint
+from glot.models.checkpoint import DISCRIMINATOR, load_checkpoint
 from glot.recipes import recipe_named
 from glot.training.feature_sets import feature_lineage
-from glot.training.loop import train
+from glot.training.loop import first_model, train
 from glot.training.schedule import LearningRate, plateaus
 from glot.training.spec import WorkerSpec
 from tests.fixtures.features import write_training_sets
@@ -56,12 +56,11 @@ def test_three_steps_change_the_model_and_resume_bitwise(features: Path, tmp_pat
     changed = {name for name, tensor in whole.items() if not torch.equal(tensor, first[name])}
     frozen = {name for name in whole if name.startswith(("vae_model.", "vae_init_mlp.")) or name == "mean"}
     assert changed == set(whole) - frozen
+    assert (tmp_path / "cut" / "last" / DISCRIMINATOR).exists() == (kind in ("vibe", "mps_net"))
 
 
 def weights_of_first(features: Path, out: Path, kind: str, settings: list[str]) -> dict[str, torch.Tensor]:
     """The weights that training starts from."""
-    from glot.training.loop import first_model
-
     return first_model(load_checkpoint(out / "last").recipe, load_body()).state_dict()
 
 
