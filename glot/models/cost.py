@@ -1,38 +1,49 @@
 """A model in, its cost out: parameters by part, and multiply-accumulates (MACs) of a window and of a frame of a track.
 
-Counted: every matrix product, also those of attention, by torch's flop counter (two flops are a multiply-accumulate).
-Not counted: additions, norms, activations, the kinematic chain's triangular solve (0.01 M), the backbone, the body.
+Counted: every matrix product, also those of attention and of recurrent layers, by torch's flop counter (two flops are a
+multiply-accumulate). Not counted: additions, norms, activations, the kinematic chain's triangular solve (0.01 M), the
+backbone, the body.
 """
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from glot.model_configs import ModelConfig
+from glot.models.architectures import build
 from glot.models.glot import GLoT
-from glot.models.prediction.sliding import SlidingGLoT
+from glot.models.prediction.track_predictors import TrackPredictor, WholePredictor, track_predictor
+from glot.models.smpl_params import ESTIMATE
+from glot.models.temporal_model import TemporalModel
 
-WINDOWS = 64  # windows of the counted batch, which share the cost of merging two layers (IterativeRegressor)
+WINDOWS = 64  # windows of GLoT's counted batch, which share the cost of merging two layers (IterativeRegressor)
 TRACK = 512  # frames of the counted track
-# Millions of MACs per window, from the paper's Table 10. In evaluation, the official code runs its iterative regressor
-# on the middle frame alone, and needs 180.0. With all 16 frames, as in training, it needs 288.3, which is near the
-# paper's number.
+# Millions of MACs per window, from the paper's Table 10. In evaluation, the official code of GLoT runs its iterative
+# regressor on the middle frame alone, and needs 180.0. With all 16 frames, as in training, it needs 288.3, which is
+# near the paper's number. MPS-Net's code also makes the bodies of all 16 frames for its discriminator: 166.4 of 319.5.
+# The regressor of the other models multiplies the feature in each of its 3 iterations, ours once: 4.2 less for a body.
 PAPER_MACS = {"GLoT": 288.1, "TCMR": 861.8, "MPS-Net": 318.4}
 
 
 @dataclass(frozen=True)
 class Cost:
-    """``parameters`` by part of the model, and MACs in evaluation.
+    """``parameters`` by part of the model, those that training does not change, and MACs in evaluation.
 
-    ``window``: MACs for all frames of a window in a batch of 64. ``sliding``: MACs per frame of a long track
-    (SlidingGLoT).
+    ``window``: MACs of a window; GLoT's for all its frames, and in a batch of 64. ``sliding``: MACs per frame of a long
+    track (glot.models.prediction.track_predictors).
     """
 
     parameters: dict[str, int]
+    frozen: int
     window: int
     sliding: int
 
@@ -41,19 +52,52 @@ class Cost:
         return sum(self.parameters.values())
 
 
-def cost_of(model: GLoT) -> Cost:
+def cost_of(model: TemporalModel) -> Cost:
     """Counts by running ``model`` on zeros; leaves it in evaluation mode."""
     model.eval()
-    config = model.config
-    parameters = {name: sum(p.numel() for p in part.parameters()) for name, part in _parts(model).items()}
+    parts = _parts(model) if isinstance(model, GLoT) else dict(model.named_children())
+    parameters = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
     assert sum(parameters.values()) == sum(p.numel() for p in model.parameters())
-    rows = torch.zeros(TRACK + config.frames - 1, config.feature_size)
-    sliding = SlidingGLoT(model)  # not counted: layers are merged once for tracks of any length
-    return Cost(
-        parameters,
-        _macs(lambda: model(rows[None, : config.frames].expand(WINDOWS, -1, -1))) // WINDOWS,
-        _macs(lambda: sliding(rows)) // TRACK,
-    )
+    frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
+    with _shapes_alone(model):
+        window = _window(model)
+        predictor = track_predictor(model)  # not counted: layers are merged once for tracks of any length
+        return Cost(parameters, frozen, window, _frame_of_track(predictor, window, model.config.feature_size))
+
+
+def cost_of_kind(config: ModelConfig) -> Cost:
+    """The cost of an untrained model of this configuration."""
+    with nullcontext() if config.kind == "glot" else FakeTensorMode():
+        model = build(config, torch.zeros(ESTIMATE))
+    return cost_of(model)
+
+
+def _shapes_alone(model: TemporalModel) -> AbstractContextManager[object]:
+    """In this context only the shapes of results are computed, because recurrent networks on long tracks take long.
+
+    Not for GLoT, whose weights for oneDNN are of a kind without such shapes.
+    """
+    if isinstance(model, GLoT):
+        return nullcontext()
+    mean: torch.Tensor = model.mean
+    return mean.fake_mode if isinstance(mean, FakeTensor) else FakeTensorMode(allow_non_fake_inputs=True)
+
+
+def _window(model: TemporalModel) -> int:
+    features = torch.zeros(1, model.config.frames, model.config.feature_size)
+    if isinstance(model, GLoT):
+        return _macs(lambda: model(features.expand(WINDOWS, -1, -1))) // WINDOWS
+    return _macs(lambda: model.bodies(features))
+
+
+def _frame_of_track(predictor: TrackPredictor, window: int, feature_size: int) -> int:
+    if isinstance(predictor, WholePredictor):  # there is a window for so many frames
+        return window // (predictor.frames - predictor.overlap)
+
+    def zeros(rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        return np.zeros((len(rows), feature_size), np.float32)
+
+    return _macs(lambda: list(predictor.batches(zeros, TRACK, batch_size=TRACK))) // TRACK
 
 
 def _parts(model: GLoT) -> dict[str, nn.Module]:
