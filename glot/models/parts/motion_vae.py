@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from glot.models.smpl_params import POSE
 
+ROOT = slice(0, 6)  # the numbers of the root's rotation
+ROOT_WEIGHT, KL_WEIGHT = 20.0, 0.1  # of the loss
+
 
 class MotionVAE(nn.Module):
     """``variant``: where the first pose of a decoded motion comes from, see glot.model_configs.MEVAConfig."""
@@ -54,6 +57,23 @@ class MotionVAE(nn.Module):
             pose = self.d_out(self.d_mlp(state))
             poses.append(pose)
         return torch.stack(poses, dim=1)
+
+    def reconstruct(self, motion: Tensor, latent: Tensor) -> Tensor:
+        """Motions (N, T, 144) as they are decoded from their vectors (N, Z); "with_first_pose" gets their first pose."""
+        first = self.first_pose(latent) if self.variant == "latent_only" else motion[:, 0]
+        return self.decode(latent, first, motion.shape[1])
+
+
+def vae_losses(decoded: Tensor, motion: Tensor, mu: Tensor, logvar: Tensor) -> dict[str, Tensor]:
+    """The weighted terms of the loss, each a sum over everything, divided by the number of motions N.
+
+    ``decoded`` and ``motion`` (N, T, 144), ``mu`` and ``logvar`` (N, Z). The term "error" is over all numbers, those of
+    the root included; "kl" is the divergence of the vectors' distribution from a normal one.
+    """
+    squares = (decoded - motion).square()
+    kl = 0.5 * (mu.square() + logvar.exp() - 1 - logvar).sum()
+    terms = {"error": squares.sum(), "root": ROOT_WEIGHT * squares[..., ROOT].sum(), "kl": KL_WEIGHT * kl}
+    return {name: term / len(motion) for name, term in terms.items()}
 
 
 class Layers(nn.Module):

@@ -24,15 +24,17 @@ from glot.human.body import load_body
 from glot.human.joints import SMPL_JOINTS
 from glot.human.rotation import rot6d_to_rotmat, rotmat_to_rot6d
 from glot.model_configs import GLoTConfig
+from glot.models.architectures import build
 from glot.models.checkpoint import save_checkpoint
-from glot.models.glot import GLoT
 from glot.models.released.official_files import to_official
 from glot.motion.motion_files import read_motion
+from glot.motion.person_motion import Motion
 from glot.people.video import read_timeline
 from glot.predict import main
 from glot.recipes import open_sample
 from pipelines import predict_videos
 from tests.fixtures import synthetic_body
+from tests.fixtures.peer_models import PEERS, small_peer
 from tests.fixtures.people import RATE, SIZE, pictures, write_pictures
 from tests.fixtures.places import ROOT
 from tests.fixtures.video import write_video
@@ -49,11 +51,8 @@ def always(networks: None) -> None:
     """All tests of this module need BlazePose's networks."""
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained model that always answers with the mean body, upright in front of the camera."""
-    torch.manual_seed(0)
-    body = load_body()
+def mean_estimate() -> torch.Tensor:
+    """(157,): a body that stands upright in front of the camera, with its arms down."""
     rotmats = torch.eye(3).repeat(24, 1, 1)
     rotmats[0] = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
     for side, sign in (("left", -1), ("right", 1)):
@@ -61,20 +60,25 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rotmats[SMPL_JOINTS.index(f"{side}_shoulder"), :2, :2] = torch.tensor(
             [[angle.cos(), -angle.sin()], [angle.sin(), angle.cos()]]
         )
-    model = GLoT(
-        SMALL,
-        mean_pose=rotmat_to_rot6d(rotmats).flatten(),
-        mean_shape=torch.zeros(10),
-        mean_cam=torch.tensor([0.9, 0.0, 0.0]),
-    )
+    return torch.cat((rotmat_to_rot6d(rotmats).flatten(), torch.zeros(10), torch.tensor([0.9, 0.0, 0.0])))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model that always answers with the mean body."""
+    return save_untrained(tmp_path_factory.mktemp("model") / "best", SMALL)
+
+
+def save_untrained(folder: Path, config: Any) -> Path:
+    torch.manual_seed(0)
+    model, body = build(config, mean_estimate()), load_body()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(0.01)
-    folder = tmp_path_factory.mktemp("model") / "best"
     save_checkpoint(
         folder,
         model=model,
-        recipe=replace(open_sample(), model=SMALL),
+        recipe=replace(open_sample(), model=config),
         body={"name": body.name, "hash": body.file_hash, "open": True},
         features={"backbone": {"name": "blazepose", "hash": features_hash(), "feature_size": FEATURES}},
         metrics={},
@@ -123,6 +127,26 @@ def test_a_person_who_walks_gets_a_body_that_walks_along(tmp_path: Path, walk: P
         assert stream.codec_context.name == "h264" and stream.codec_context.pix_fmt == "yuv420p"
         assert (stream.width, stream.height) == (SIZE[0] + SIZE[1], SIZE[1])
         assert sum(1 for _ in film.decode(video=0)) == FRAMES
+
+
+@pytest.fixture(scope="module")
+def glots_motion(tmp_path_factory: pytest.TempPathFactory, walk: Path, checkpoint: Path) -> Motion:
+    out = tmp_path_factory.mktemp("glot")
+    assert predict(walk, out=out, checkpoint=checkpoint, film=False, fit="none") == 0
+    return read_motion(out / "walk" / "person-1.npz")
+
+
+@pytest.mark.parametrize("kind", PEERS)
+def test_any_model_gives_the_person_a_body(tmp_path: Path, walk: Path, glots_motion: Motion, kind: str) -> None:
+    """Its windows are longer than the video. Such small weights change next to nothing of the mean body."""
+    other = save_untrained(tmp_path / kind, small_peer(kind, feature_size=FEATURES).config)
+    assert predict(walk, out=tmp_path, checkpoint=other, film=False, fit="none") == 0
+    found = read_motion(tmp_path / "walk" / "person-1.npz")
+    assert found.frames.tolist() == list(range(FRAMES)) and found.seen.all()
+    if kind == "meva":  # its pose comes from its decoder, here of nearly no weights
+        assert np.isfinite(found.keypoints2d).all()
+    else:
+        np.testing.assert_allclose(found.keypoints2d, glots_motion.keypoints2d, atol=0.01 * SIZE[1])
 
 
 def test_a_video_filmed_sideways_gives_the_same_upright_body(tmp_path: Path, walk: Path, checkpoint: Path) -> None:
@@ -205,7 +229,7 @@ def test_smpl_spins_weights_and_a_published_checkpoint(tmp_path: Path, walk: Pat
     body = load_body(tmp_path / "smpl")
     torch.manual_seed(0)
     config = GLoTConfig(hscr_global_pose="official")
-    model = GLoT(config, mean_pose=body.mean_pose, mean_shape=body.mean_shape, mean_cam=body.mean_cam)
+    model = build(config, torch.cat([x.flatten() for x in (body.mean_pose, body.mean_shape, body.mean_cam)]))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(0.01)
