@@ -6,7 +6,7 @@ from glot.training.spec import CONTINUE, TrainSpec
 
 
 def main(spec: TrainSpec) -> int:
-    """Train GLoT on extracted features with Ray Train (DDP).
+    """Train GLoT, or another model with `--set model=tcmr`, on extracted features with Ray Train (DDP).
 
     Feature sets, runs and SMPL are looked for in `$GLOT_HOME`, which is the current folder when it is not set.
     If the run is interrupted, the same command with `--resume` continues from its last checkpoint, with the same or

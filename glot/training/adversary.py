@@ -62,7 +62,7 @@ class Adversary:
             gradient.copy_(values.view_as(gradient))
         return {"discriminator/real": of_real.detach(), "discriminator/predicted": of_predicted.detach()}
 
-    def finite(self) -> Tensor:
+    def gradient_norm(self) -> Tensor:
         """The norm of the discriminator's gradient; it is not finite where a number of it is not."""
         return torch.nn.utils.get_total_norm([p.grad for p in self.discriminator.parameters() if p.grad is not None])
 

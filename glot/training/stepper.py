@@ -56,13 +56,13 @@ class Stepper:
         # After DDP has averaged the gradients, so that all workers clip them in the same way.
         parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
-        guarded = norm + 0 * self.adversary.finite() if self.adversary else norm
+        norms = [norm, self.adversary.gradient_norm()] if self.adversary else [norm]
         flag = torch.full((), float(stop), device=self.device)
-        shared = torch.stack([*losses.values(), guarded, flag])
-        *means, norm_of_all, stopping = mean_over_workers(shared).tolist()
-        values = dict(zip(losses, means, strict=True)) | {"gradient_norm": float(norm)}
+        shared = mean_over_workers(torch.stack([*losses.values(), flag, *norms])).tolist()
+        stopping, *norms_of_all = shared[len(losses) :]
+        values = dict(zip(losses, shared, strict=False)) | {"gradient_norm": float(norm)}
         # The norm sums squares. So it is also infinite where a number is finite, but too large for Adam to square.
-        if not math.isfinite(values["loss"]) or not math.isfinite(norm_of_all):
+        if not all(map(math.isfinite, (values["loss"], *norms_of_all))):
             raise NotFinite(values)
         if self.recipe.clip_norm:
             torch.nn.utils.clip_grads_with_norm_(parameters, self.recipe.clip_norm, norm)
