@@ -70,7 +70,7 @@ def steps_of_a_worker(rank: int, world: int, features: Path, out: Path, kind: st
 
 
 @pytest.mark.parametrize("kind", PEERS)
-def test_two_workers_take_the_steps_of_one(features: Path, tmp_path: Path, kind: str) -> None:
+def test_two_workers_and_two_parts_take_the_steps_of_one(features: Path, tmp_path: Path, kind: str) -> None:
     """The batch of 7 windows cannot be shared evenly, nor can the 5 real motions."""
     settings = ["data.batch_size=7"]
     if kind in ("vibe", "mps_net"):
