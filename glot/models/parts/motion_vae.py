@@ -59,7 +59,7 @@ class MotionVAE(nn.Module):
         return torch.stack(poses, dim=1)
 
     def reconstruct(self, motion: Tensor, latent: Tensor) -> Tensor:
-        """Motions (N, T, 144) as they are decoded from their vectors (N, Z); "with_first_pose" gets their first pose."""
+        """Motions (N, T, 144) as decoded from their vectors (N, Z); "with_first_pose" gets their first poses."""
         first = self.first_pose(latent) if self.variant == "latent_only" else motion[:, 0]
         return self.decode(latent, first, motion.shape[1])
 
