@@ -1,5 +1,6 @@
 """TCMR, MPS-Net, VIBE and MEVA in training: they resume bitwise, and two workers take the steps of one."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from glot.errors import InputError
 from glot.human.body import load_body
 from glot.models.checkpoint import DISCRIMINATOR, load_checkpoint
 from glot.recipes import recipe_named
@@ -109,3 +111,19 @@ def test_epochs_that_are_not_validated_do_not_let_the_rate_fall() -> None:
     for _ in range(20):
         rate.validated({})
     assert rate(20) == 0.5
+
+
+def test_a_motion_set_that_is_missing_is_named_with_the_command_and_another_one_is_another_run(
+    features: Path, tmp_path: Path
+) -> None:
+    recipe = recipe_named("open_sample", ["model=vibe", "discriminator.motions=real,amass"])
+    with pytest.raises(InputError, match=r"amass/motion/motions\.parquet: no such set .*\n.*make_motion_set\.py"):
+        feature_lineage(recipe, features)
+    keys = set()
+    for number, lengths in enumerate(((70,), (80,))):
+        shutil.copytree(features / "3dpw", tmp_path / str(number) / "3dpw")
+        write_motion_set(tmp_path / str(number), lengths=lengths)
+        lineage = feature_lineage(recipe_named("open_sample", ["model=vibe", "discriminator.motions=real"]),
+                                  tmp_path / str(number))  # fmt: skip
+        keys.add(lineage["sets"]["real/motion"])
+    assert len(keys) == 2
