@@ -14,7 +14,7 @@ from glot.features.schema import column
 from glot.features.store import FeatureStore
 from glot.human.rotation import rotmat_to_axis_angle
 from glot.location import for_arrow, move_in, temporary_of
-from glot.models.inference import load_model_for, predict_track
+from glot.models.inference import load_model_for, predict_track, print_notes
 from glot.models.prediction.track_predictors import track_predictor
 
 PREDICTIONS = pa.schema(
@@ -35,8 +35,9 @@ def predict_features(spec: PredictSpec) -> None:
     assert spec.features is not None
     out = spec.result
     store = FeatureStore.open(spec.features / spec.dataset / spec.split)
-    model = load_model_for(spec.checkpoint, store.manifest).model
-    predictor = track_predictor(model.to("cuda" if torch.cuda.is_available() else "cpu"))
+    saved = load_model_for(spec.checkpoint, store.manifest)
+    print_notes(saved)
+    predictor = track_predictor(saved.model.to("cuda" if torch.cuda.is_available() else "cpu"))
     tracks = [store.track(spec.track)] if spec.track else store.tracks
     temporary = temporary_of(out)
     try:

@@ -8,6 +8,7 @@ from glot.capture.spec import PredictSpec
 from glot.capture.studio import Studio
 from glot.capture.video_list import check_tracks, find_videos, name_in_tracks
 from glot.errors import InputError
+from glot.models.inference import print_notes
 
 
 def predict_videos(spec: PredictSpec) -> int:
@@ -20,6 +21,7 @@ def predict_videos(spec: PredictSpec) -> int:
     videos = find_videos(root)
     check_tracks(root, videos, spec)
     studio = Studio(spec)
+    print_notes(studio.checkpoint)
     failed = []
     for name, path in videos.items():
         folder = out / name

@@ -2,26 +2,21 @@
 
 Counted: every matrix product, also those of attention and of recurrent layers, by torch's flop counter (two flops are a
 multiply-accumulate). Not counted: additions, norms, activations, the kinematic chain's triangular solve (0.01 M), the
-backbone, the body.
+backbone, the body. Only shapes are computed.
 """
 
-import math
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from glot.model_configs import ModelConfig
 from glot.models.architectures import build
 from glot.models.glot import GLoT
-from glot.models.prediction.track_predictors import TrackPredictor, WholePredictor, track_predictor
+from glot.models.prediction.track_predictors import MiddlePredictor, WholePredictor, track_predictor
 from glot.models.smpl_params import ESTIMATE
 from glot.models.temporal_model import TemporalModel
 
@@ -53,51 +48,39 @@ class Cost:
 
 
 def cost_of(model: TemporalModel) -> Cost:
-    """Counts by running ``model`` on zeros; leaves it in evaluation mode."""
-    model.eval()
+    """The cost of a model of this configuration; its weights do not matter."""
     parts = _parts(model) if isinstance(model, GLoT) else dict(model.named_children())
     parameters = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
     assert sum(parameters.values()) == sum(p.numel() for p in model.parameters())
     frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
-    with _shapes_alone(model):
-        window = _window(model)
-        predictor = track_predictor(model)  # not counted: layers are merged once for tracks of any length
-        return Cost(parameters, frozen, window, _frame_of_track(predictor, window, model.config.feature_size))
+    shapes = shapes_alone(model.config)
+    window = _window(shapes)
+    return Cost(parameters, frozen, window, _frame_of_track(shapes, window))
 
 
-def cost_of_kind(config: ModelConfig) -> Cost:
-    """The cost of an untrained model of this configuration."""
-    with nullcontext() if config.kind == "glot" else FakeTensorMode():
-        model = build(config, torch.zeros(ESTIMATE))
-    return cost_of(model)
-
-
-def _shapes_alone(model: TemporalModel) -> AbstractContextManager[object]:
-    """In this context only the shapes of results are computed, because recurrent networks on long tracks take long.
-
-    Not for GLoT, whose weights for oneDNN are of a kind without such shapes.
-    """
-    if isinstance(model, GLoT):
-        return nullcontext()
-    mean: torch.Tensor = model.mean
-    return mean.fake_mode if isinstance(mean, FakeTensor) else FakeTensorMode(allow_non_fake_inputs=True)
+def shapes_alone(config: ModelConfig) -> TemporalModel:
+    """A model whose tensors have shapes and no numbers, so that running it takes neither time nor memory."""
+    if config.kind == "glot":  # it needs numbers when it is built
+        return build(config, torch.zeros(ESTIMATE)).to("meta").eval()
+    with torch.device("meta"):
+        return build(config, torch.zeros(ESTIMATE)).eval()
 
 
 def _window(model: TemporalModel) -> int:
-    features = torch.zeros(1, model.config.frames, model.config.feature_size)
+    features = torch.zeros(1, model.config.frames, model.config.feature_size, device=model.mean.device)
     if isinstance(model, GLoT):
         return _macs(lambda: model(features.expand(WINDOWS, -1, -1))) // WINDOWS
     return _macs(lambda: model.bodies(features))
 
 
-def _frame_of_track(predictor: TrackPredictor, window: int, feature_size: int) -> int:
+def _frame_of_track(model: TemporalModel, window: int) -> int:
+    predictor = track_predictor(model)  # not counted: layers are merged once for tracks of any length
     if isinstance(predictor, WholePredictor):  # there is a window for so many frames
         return window // (predictor.frames - predictor.overlap)
-
-    def zeros(rows: NDArray[np.intp]) -> NDArray[np.float32]:
-        return np.zeros((len(rows), feature_size), np.float32)
-
-    return _macs(lambda: list(predictor.batches(zeros, TRACK, batch_size=TRACK))) // TRACK
+    assert isinstance(predictor, MiddlePredictor)
+    count = predictor.batch or TRACK
+    rows = torch.zeros(count + predictor.frames - 1, model.config.feature_size, device=model.mean.device)
+    return _macs(lambda: predictor.sliding(rows)) // count
 
 
 def _parts(model: GLoT) -> dict[str, nn.Module]:
@@ -123,15 +106,6 @@ def _parts(model: GLoT) -> dict[str, nn.Module]:
 
 def _macs(run: Callable[[], object]) -> int:
     # The counter does not know every fused kernel of attention. The math backend computes plain products instead.
-    known = (
-        {torch.ops.mkldnn._linear_pointwise: _flops_of_onednn} if hasattr(torch.ops.mkldnn, "_linear_pointwise") else {}
-    )
-    counting = FlopCounterMode(display=False, custom_mapping=known)
-    with torch.no_grad(), counting as counter, sdpa_kernel(SDPBackend.MATH):
+    with torch.no_grad(), FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         run()
     return counter.get_total_flops() // 2
-
-
-def _flops_of_onednn(x: Sequence[int], *_: object, out_shape: Sequence[int], **__: object) -> int:
-    """The flops of oneDNN's linear layer, which takes ``x`` and returns a tensor of ``out_shape``."""
-    return 2 * math.prod(out_shape) * x[-1]

@@ -64,6 +64,12 @@ def load_model_for(path: Path, manifest: Manifest) -> Checkpoint:
     return saved
 
 
+def print_notes(saved: Checkpoint) -> None:
+    """Prints what a user has to know about the model of ``load_model``; mostly there is nothing."""
+    for note in saved.info["notes"]:
+        print(note, flush=True)
+
+
 def predict_track(
     model: TemporalModel | TrackPredictor,
     features: NDArray,

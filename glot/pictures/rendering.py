@@ -19,7 +19,7 @@ from glot.home import body_for
 from glot.human.body import Body, load_body, require_body
 from glot.location import write_json, write_whole
 from glot.models.glot import GLoT
-from glot.models.inference import load_model_for, predict_track
+from glot.models.inference import load_model_for, predict_track, print_notes
 from glot.models.prediction.track_predictors import track_predictor
 from glot.models.smpl_params import SMPLParams
 from glot.models.temporal_model import TemporalModel
@@ -128,6 +128,7 @@ def model_for(checkpoint: Path, store: FeatureStore, body: Body) -> TemporalMode
     except InputError as error:
         raise (error if str(checkpoint) in str(error) else InputError(f"{checkpoint}: {error}")) from None
     require_body(body, saved.info["body"], f"model {checkpoint}")
+    print_notes(saved)
     return saved.model
 
 

@@ -100,6 +100,7 @@ def evaluate_checkpoint(spec: EvaluateSpec) -> Report:
         checkpoint=spec.checkpoint,
         recipe=saved.recipe.name,
         step=saved.info.get("step"),
+        notes=saved.info["notes"],
         manifest=store.manifest,
         results=results,
         baselines=_baselines(spec, subject, seed=saved.recipe.seed),

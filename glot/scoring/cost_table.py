@@ -10,7 +10,7 @@ from rich.table import Table
 
 from glot.model_configs import MODELS
 from glot.models.architectures import ARCHITECTURES
-from glot.models.cost import PAPER_MACS, cost_of, cost_of_kind
+from glot.models.cost import PAPER_MACS, cost_of, shapes_alone
 from glot.models.inference import load_model
 
 HEADS = ("parameters", "frozen", "frames", "MACs of\na window", "the same in\nTable 10", "MACs of a\nframe")
@@ -40,7 +40,7 @@ def _all_models() -> Table:
         table.add_column(title, justify="right")
     for kind, configured in MODELS.items():
         config, title = configured(), ARCHITECTURES[kind].title
-        cost = cost_of_kind(config)
+        cost = cost_of(shapes_alone(config))
         table.add_row(
             title,
             f"{cost.total / 1e6:.2f}",

@@ -31,6 +31,7 @@ class Report:
     checkpoint: Path
     recipe: str
     step: int | None  # the checkpoint's training step; None for published checkpoints
+    notes: list[str]  # what a user has to know about the model, one line each
     manifest: Manifest  # manifest of the feature set
     results: dict[str, Evaluation]  # errors of the checkpoint, by protocol; "gendered": against gendered bodies
     baselines: dict[str, Evaluation]  # errors of the baselines, by the keys of TITLES
@@ -66,6 +67,8 @@ def show(report: Report) -> None:
         note = f"{source}, official" if report.comparable else f"{source} on {report.dataset}, not comparable"
         row(note, report.paper.errors, "dim")
     Console().print(table)
+    for note in report.notes:
+        print(note)
     if report.paper and report.paper.note:
         print(report.paper.note)
     for key, result in report.results.items():
@@ -116,6 +119,7 @@ def as_dict(report: Report) -> dict[str, Any]:
         "paper": report.paper.errors if report.paper else None,
         "comparable_with_paper": report.comparable,
         "checkpoint": {"folder": str(report.checkpoint), "recipe": report.recipe, "step": report.step},
+        "notes": report.notes,
         "features": {"backbone": manifest.backbone, "body": manifest.body, "key": manifest.key},
     }
 

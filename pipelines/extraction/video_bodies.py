@@ -16,6 +16,7 @@ from glot.capture.studio import Studio
 from glot.capture.video_list import check_tracks, find_videos, name_in_tracks
 from glot.cli import NOT_FINISHED
 from glot.errors import InputError
+from glot.models.inference import print_notes
 from glot.people.footage import Footage
 from glot.people.video import estimated_frames
 from pipelines.jobs.bookkeeper import DONE, FAILED, Result
@@ -34,6 +35,7 @@ def reconstruct_videos(spec: PredictVideosSpec) -> int:
     videos = find_videos(root)
     check_tracks(root, videos, spec)
     studio = Studio(spec.absolute())  # loaded here as well, so that a mistake is reported before any worker starts
+    print_notes(studio.checkpoint)
     outcomes, missing = {}, {}
     for name, path in videos.items():
         if summary := done_before(out / name, studio.settings):

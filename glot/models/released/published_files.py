@@ -46,11 +46,13 @@ def load_published(path: Path) -> Checkpoint:
 
 
 def _frames_note(saved: Checkpoint, release: Release) -> list[str]:
-    """Nothing in a file of another project says how long its windows are."""
+    """A file of another project says neither how long its windows are nor what it was trained on."""
     if release.own is not None:
         return []
-    title, frames = saved.model.title, saved.model.config.frames
-    return [f"{release.path.name}: a file of {title}'s release; windows of {frames} frames, as the release has them"]
+    return [
+        f"{release.path.name}: from {saved.model.title}'s release; it does not say its frames or its training, so it "
+        f"is taken as {saved.recipe.name} with windows of {saved.model.config.frames} frames"
+    ]
 
 
 class Written(NamedTuple):

@@ -234,4 +234,5 @@ def test_in_a_ray_job_relative_paths_are_named_together(monkeypatch: pytest.Monk
 def test_the_cost_needs_neither_features_nor_a_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
     main(EvaluateSpec(cost=True))
     printed = capsys.readouterr().out
-    assert "MACs of a window, all its 16 frames" in printed and "288.1" in printed
+    for model in ("GLoT", "TCMR", "MPS-Net", "VIBE", "MEVA", "288.1"):
+        assert model in printed

@@ -1,6 +1,7 @@
 """Files of the releases of TCMR, MPS-Net, VIBE and MEVA are read, and written with every tensor that they have."""
 
 import csv
+import json
 from ast import literal_eval
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,9 +14,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from glot.capture.spec import PredictSpec
 from glot.config import DiscriminatorConfig
 from glot.errors import InputError
+from glot.evaluate import main as evaluate
 from glot.features.schema import Manifest
+from glot.features.store import FeatureStore
 from glot.human.body import Body, load_body
 from glot.model_configs import MODELS, GLoTConfig
 from glot.models.architectures import build
@@ -28,11 +32,16 @@ from glot.models.released.published_files import load_published, write_official
 from glot.models.released.release_layout import mean_buffers
 from glot.models.spec import OfficialSpec, PublishSpec
 from glot.models.temporal_model import TemporalModel
+from glot.official import main as official
 from glot.peer_recipes import PEER_RECIPES
+from glot.pictures.rendering import model_for
+from glot.predict import main as predict
 from glot.publish import main as publish
 from glot.recipes import table1_3dpw
+from glot.scoring.spec import EvaluateSpec
 from glot.training.loop import first_model
 from tests.fixtures import synthetic_body
+from tests.fixtures.features import write_feature_set
 from tests.fixtures.peer_models import PEERS, small_peer
 from tests.fixtures.places import GOLDEN
 from tests.fixtures.small_model import small_model
@@ -101,7 +110,8 @@ def test_a_released_file_says_which_model_it_is(tmp_path: Path, kind: str, is_zi
         assert torch.equal(found.model.state_dict()[name], tensor), name
     assert found.info["body"] == {"open": False}
     assert found.info["features"] == {"backbone": {"name": "spin", "feature_size": 24}}
-    assert f"{model.title}'s release; windows of {model.config.frames} frames" in found.info["notes"][0]
+    assert f"from {model.title}'s release" in found.info["notes"][0]
+    assert f"windows of {model.config.frames} frames" in found.info["notes"][0]
 
 
 def test_layers_are_counted_and_prefixes_of_parallel_training_are_left_out(tmp_path: Path) -> None:
@@ -328,3 +338,36 @@ def test_training_starts_from_a_released_file(tmp_path: Path, body: Body, kind: 
         assert torch.equal(first.state_dict()[name], tensor), name
     with pytest.raises(InputError, match=r"model\.pth\.tar: "):
         first_model(replace(recipe, model=replace(recipe.model, hidden=21)), body, start=path)
+
+
+def test_commands_say_once_what_a_user_has_to_know(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = tmp_path / "features" / "3dpw" / "test"
+    open_body = load_body()
+    write_feature_set(place, tracks=[20, 17], feature_size=24, body=open_body, split="test")
+    state = released_state(small_peer("mps_net"))
+    del state["regressor.smpl.v_template"]  # of whichever body
+    path = tmp_path / "mpsnet_model_best.pth.tar"
+    torch.save({"gen_state_dict": state}, path)
+
+    def said() -> list[str]:
+        return [line for line in capsys.readouterr().out.splitlines() if "MPS-Net" in line and len(line) > 60]
+
+    notes = load_model(path).info["notes"]
+    features = tmp_path / "features"
+    evaluate(EvaluateSpec(checkpoint=path, features=features, json_file=tmp_path / "out.json"))
+    assert said() == notes == json.loads((tmp_path / "out.json").read_text())["notes"]
+    predict(PredictSpec(checkpoint=path, features=features, out=tmp_path / "bodies.parquet"))
+    assert said() == notes
+    model_for(path, FeatureStore.open(place), open_body)
+    assert said() == notes
+
+
+@pytest.mark.parametrize("kind", ["mps_net", "vibe"])
+def test_the_command_names_what_it_wrote(
+    tmp_path: Path, body: Body, folder: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = saved(tmp_path / "best", build(MODELS[kind](), torch.zeros(157)), body)
+    official(OfficialSpec(checkpoint=checkpoint, body=folder, out=tmp_path / "out.pth.tar"))
+    printed = capsys.readouterr().out
+    assert f"out.pth.tar: {len(listed(kind))} tensors" in printed or not LISTED.is_file()
+    assert ("batch size of 1" in printed) == (kind == "mps_net")
