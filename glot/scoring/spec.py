@@ -66,8 +66,8 @@ class EvaluateSpec:
         bool,
         typer.Option(
             "--cost",
-            help="Only count the parameters and multiply-accumulates (paper's Table 10) of --checkpoint, or of the "
-            "paper's model if no checkpoint is given.",
+            help="Only count the parameters and multiply-accumulates (paper's Table 10) of --checkpoint, or of "
+            "all five models if no checkpoint is given.",
         ),
     ] = False
 
