@@ -3,6 +3,7 @@
 Commands, each with --help. No module imports them.
 
 train_ray    trains a model with Ray Train
+train_vae    trains the motion VAE that MEVA's coarse motion comes from
 evaluate     errors of a checkpoint on a feature set
 predict      bodies of the people in a video
 render       pictures and films of one person's bodies

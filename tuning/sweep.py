@@ -16,10 +16,9 @@ from glot.config import Recipe
 from glot.errors import InputError, NotNowError
 from glot.home import body_for
 from glot.training import driver
-from glot.training.driver import disk_errors
 from glot.training.feature_sets import feature_lineage
 from glot.training.record import mlflow_runs
-from glot.training.run_state import FINISHED, RUNNING, claim, held, remove, write_state
+from glot.training.run_state import FINISHED, RUNNING, claim, disk_errors, held, remove, write_state
 from glot.training.spec import MlflowLabels
 from glot.training.step_checkpoints import steps_folder
 from tuning.outcomes import Attempt, outcomes

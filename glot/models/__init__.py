@@ -18,6 +18,7 @@ whitening         input layers that start as a whitening of the features
 cost              parameters and multiply-accumulates
 attention_maps    what GLoT's layers attend to
 checkpoint        checkpoints of this project, written and read
+vae_files         motion VAEs, written, read and given to MEVA
 released/         checkpoints of the releases of GLoT, of its peers and of SPIN
 spec              checkpoints as options, and the options of ``official`` and ``publish``
 """

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from glot.config import SCHEMA, Recipe, from_dict, to_dict
 from glot.errors import InputError, raise_if_passing
@@ -73,7 +73,7 @@ def save_checkpoint(
     save_file(tensors, temporary / WEIGHTS)
     (temporary / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
     beside(temporary)
-    _swap_in(temporary, folder)
+    swap_in(temporary, folder)
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
@@ -158,7 +158,7 @@ def load_training_state(
     return dict(state["progress"])
 
 
-def _swap_in(temporary: Path, folder: Path) -> None:
+def swap_in(temporary: Path, folder: Path) -> None:
     """Puts the finished folder in place. An earlier folder is renamed first, and deleted last."""
     old = folder.with_name(f"{temporary.name}.old")
     shutil.rmtree(old, ignore_errors=True)
@@ -208,7 +208,7 @@ def _load_weights(model: TemporalModel, path: Path) -> None:
     assign(model, tensors, path)
 
 
-def assign(model: TemporalModel, tensors: Mapping[str, Tensor], path: Path) -> None:
+def assign(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Loads the tensors of the file at ``path``; InputError naming the first that does not fit the model."""
     expected = model.state_dict()
     for name in sorted(expected.keys() | tensors.keys()):

@@ -15,15 +15,14 @@ import math
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from glot import config
 from glot.config import Recipe
-from glot.errors import NotNowError, raise_if_passing
+from glot.errors import NotNowError
 from glot.features.schema import read_manifest
 from glot.home import body_for
 from glot.human.body import load_body, require_body
@@ -42,6 +41,7 @@ from glot.training.run_state import (
     RUNNING,
     STATE,
     claim,
+    disk_errors,
     held,
     read_epochs,
     read_state,
@@ -106,16 +106,6 @@ def fit(spec: TrainSpec, launcher: Launcher | None = None, *, labels: MlflowLabe
         if not is_published(run):
             publish(run)
         return dict(read_state(run.out)["metrics"])
-
-
-@contextmanager
-def disk_errors(out: Path) -> Iterator[None]:
-    """Within it, an error of the operating system that may pass is a NotNowError."""
-    try:
-        yield
-    except OSError as error:
-        raise_if_passing(error, error.filename or out)
-        raise
 
 
 def check(spec: TrainSpec, launcher: Launcher, labels: MlflowLabels) -> PreparedRun:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from glot.config import from_dict, to_dict
-from glot.errors import InputError, NotNowError
+from glot.errors import InputError, NotNowError, raise_if_passing
 from glot.file_lock import TakenError, lock
 from glot.location import write_json
 
@@ -37,6 +37,16 @@ def held(folder: Path, *, what: str) -> Iterator[None]:
                 f"{folder}: this {what} is running already{who}; wait until it has ended, or choose another --out"
             ) from None
         yield
+
+
+@contextmanager
+def disk_errors(out: Path) -> Iterator[None]:
+    """Within it, an error of the operating system that may pass is a NotNowError."""
+    try:
+        yield
+    except OSError as error:
+        raise_if_passing(error, error.filename or out)
+        raise
 
 
 def claim(
