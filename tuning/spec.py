@@ -17,11 +17,11 @@ from glot.recipes import RECIPES_IN_SHORT, recipe_named
 from glot.settings import check_setting
 from glot.training.feature_sets import feature_lineage
 from glot.training.record.mlflow_store import NONE, chosen_uri, database_of, default_uri
-from glot.training.spec import ExperimentOption, check_common_options
+from glot.training.spec import ExperimentOption, VAEOption, check_common_options, check_vae_there
 from tuning.spaces import SPACES, Point, Space, Value, settings_of, space_named, with_values
 
 SEARCHES = ("grid", "random", "bayesian")
-SEED_FIELD = "seed"  # the field of the recipe
+SEED_FIELD, MODEL_FIELD = "seed", "model"  # the fields of the recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +74,7 @@ class SearchSpec:
         typer.Option("--set", help="Set a field of the recipe for every trial: field=value. May be repeated."),
     ] = ()
     body: BodyOption = None
+    vae: VAEOption = None
     mlflow: Annotated[str, typer.Option(show_default="sqlite in OUT/../mlflow.db", help="MLflow tracking URI.")] = ""
     experiment: ExperimentOption = "glot-search"
     workers_per_trial: Annotated[int, typer.Option(min=1, help="DDP workers of each trial, on CPUs.")] = 1
@@ -109,6 +110,10 @@ class SearchSpec:
         object.__setattr__(self, "swept", with_values(space_named(self.space), self.values))
         self._check_search()
         self._check_recipes()
+        if self.vae is not None:
+            if not self.trains_meva:
+                raise InputError(f"--vae {self.vae}: is for MEVA, and no trial of this sweep trains it")
+            check_vae_there(self.vae)
         gpus = self.gpus_per_trial or 0
         if gpus > 1 and gpus != self.workers:
             raise InputError(f"--gpus-per-trial {gpus:g}: give a fraction of one GPU, or a whole number of them")
@@ -149,6 +154,13 @@ class SearchSpec:
         for axis in self.swept.axes:
             for value in axis.values or (axis.low, axis.high):
                 check_setting(base, *settings_of({axis.field: cast(Value, value)}))
+
+    @property
+    def trains_meva(self) -> bool:
+        """Whether the model of any trial can be MEVA. The other models have no motion VAE."""
+        drawn = [value for axis in self.swept.axes if axis.field == MODEL_FIELD for value in axis.values]
+        points = self.swept.grid() if self.search == "grid" else [{}]
+        return "meva" in (*drawn, *(self.recipe_at(point).model.kind for point in points))
 
     @property
     def _varies_seed(self) -> bool:
@@ -197,12 +209,15 @@ class SearchSpec:
             features=self.features.resolve(),
             out=self.sweep_folder.resolve(),
             body=body.resolve() if body else None,
+            vae=self.vae.resolve() if self.vae else None,
             mlflow=self.tracking_uri,
         )
 
     def check_places(self) -> None:
         """InputError naming all options with a relative path in a Ray job, or all feature sets that are missing."""
-        check_job_paths({"--features": self.features, "--out": self.sweep_folder, "--body": self.body})
+        check_job_paths(
+            {"--features": self.features, "--out": self.sweep_folder, "--body": self.body, "--vae": self.vae}
+        )
         for point in self.points_to_check():
             feature_lineage(self.recipe_at(point), self.features)
 

@@ -6,6 +6,7 @@ interrupted sweep continues from these.
 
 import json
 import shutil
+import sys
 import uuid
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -15,11 +16,12 @@ from typing import Any
 from glot.config import Recipe
 from glot.errors import InputError, NotNowError
 from glot.home import body_for
+from glot.models.vae_files import vae_hash, vae_path
 from glot.training import driver
 from glot.training.feature_sets import feature_lineage
 from glot.training.record import mlflow_runs
 from glot.training.run_state import FINISHED, RUNNING, claim, disk_errors, held, remove, write_state
-from glot.training.spec import MlflowLabels
+from glot.training.spec import NO_VAE, MlflowLabels
 from glot.training.step_checkpoints import steps_folder
 from tuning.outcomes import Attempt, outcomes
 from tuning.points import STUDY, Points
@@ -92,6 +94,8 @@ def check_inputs(spec: SearchSpec) -> dict[str, Any]:
     Every choice of data sets and of the model in a grid is checked.
     """
     plan = TrialPlan(spec, parent="")
+    if spec.trains_meva and spec.vae is None:
+        print(NO_VAE, file=sys.stderr, flush=True)
     for point in spec.points_to_check():
         driver.check_inputs(plan.train_spec(Attempt(0, dict(point), spec.chosen_recipe.seed)), MlflowLabels())
     return feature_lineage(spec.chosen_recipe, spec.features)
@@ -147,7 +151,7 @@ def identity(spec: SearchSpec, lineage: dict[str, Any]) -> dict[str, Any]:
         "body": str(spec.body) if spec.body else "",
         "mlflow": spec.tracking_uri,
         "experiment": spec.experiment,
-    }
+    } | ({"vae": vae_hash(vae_path(spec.vae))} if spec.vae else {})  # sweeps of earlier code do not have it
 
 
 def results_of(sweep: OpenSweep) -> Sweep:

@@ -47,6 +47,7 @@ class TrialPlan:
             workers=0 if in_process or spec.gpus_per_trial else spec.workers,
             settings=(*spec.settings, *settings_of(attempt.point), f"seed={attempt.seed}"),
             body=spec.body,
+            vae=spec.vae if spec.recipe_at(attempt.point).model.kind == "meva" else None,
             mlflow=spec.tracking_uri,
             experiment=spec.experiment,
             resume=True,

@@ -51,12 +51,7 @@ def save_vae(
 
 
 def vae_path(path: Path) -> Path:
-    """The VAE that --vae names: best/ in the folder of a run, else ``path`` itself. InputError where it is missing."""
-    if not path.exists():
-        raise InputError(
-            f"--vae {path}: there is no such motion VAE; train one (python -m glot.train_vae), or give MEVA's "
-            "published model_best.pth.tar"
-        )
+    """The VAE that --vae names: best/ in the folder of a run, else ``path`` itself."""
     if path.is_dir() and not (path / CONFIG).is_file() and (path / BEST / CONFIG).is_file():
         return path / BEST
     return path

@@ -13,6 +13,7 @@ stages that have not succeeded yet: what is trained is not trained again, but it
 import json
 import math
 import shutil
+import sys
 import time
 import uuid
 from contextlib import ExitStack
@@ -29,6 +30,7 @@ from glot.human.body import load_body, require_body
 from glot.location import file_hash, remove_temporaries
 from glot.models.checkpoint import WEIGHTS, read_config
 from glot.models.inference import checkpoint_path, load_model_for
+from glot.models.vae_files import vae_hash, vae_path
 from glot.training.feature_sets import feature_lineage, training_folders
 from glot.training.loop import first_model
 from glot.training.record import curves, tracking
@@ -48,11 +50,17 @@ from glot.training.run_state import (
     remove,
     write_state,
 )
-from glot.training.spec import MlflowLabels, TrainSpec, WorkerSpec
+from glot.training.spec import NO_VAE, MlflowLabels, TrainSpec, WorkerSpec
 from glot.training.step_checkpoints import newest_step, recover, steps_folder
 from glot.training.workers import RAY_FILES, Launcher, RayWorkers
 
-IDENTITY = ("recipe", "features", "spin_regressor", "start")  # what makes a run in the same folder a different one
+IDENTITY = (
+    "recipe",
+    "features",
+    "spin_regressor",
+    "start",
+    "vae",
+)  # what makes a run in the same folder a different one
 TABLE, PICTURE = "epochs.csv", "epochs.png"
 PARTS = ("steps", "best", "last", STATE, EPOCHS, POINTS, TABLE, PICTURE, RAY_FILES)  # what --fresh deletes
 
@@ -73,6 +81,7 @@ class PreparedRun:
     out: Path
     body: Path | None
     start: Path | None
+    vae: Path | None = None
     stop_at: float = math.inf  # seconds since 1970
     card: RunCard | None = None  # the run in MLflow; None: nothing is logged. Known once the folder is claimed
 
@@ -149,7 +158,8 @@ def check_inputs(spec: TrainSpec, labels: MlflowLabels) -> PreparedRun:
     if start is not None:
         start = checkpoint_path(start, lineage["backbone"]["name"])
         load_model_for(start, read_manifest(next(iter(training_folders(recipe, features).values()))))
-    first_model(recipe, loaded, spin_regressor=spec.spin_regressor, start=start)
+    vae = vae_path(spec.vae).resolve() if spec.vae else None
+    first_model(recipe, loaded, spin_regressor=spec.spin_regressor, start=start, vae=vae)
     return PreparedRun(
         spec=spec,
         labels=labels,
@@ -159,6 +169,7 @@ def check_inputs(spec: TrainSpec, labels: MlflowLabels) -> PreparedRun:
         out=spec.run_folder.resolve(),
         body=body.resolve() if body else None,
         start=start.resolve() if start else None,
+        vae=vae,
     )
 
 
@@ -170,6 +181,7 @@ def new_state(run: PreparedRun) -> dict[str, Any]:
         "features": run.lineage,
         "spin_regressor": file_hash(run.spec.spin_regressor) if run.spec.spin_regressor else "",
         "start": file_hash(start / WEIGHTS if start.is_dir() else start) if start else "",
+        "vae": vae_hash(run.vae) if run.vae else "",
         "status": RUNNING,
         "key": new_key(),
     }
@@ -183,6 +195,8 @@ def new_key() -> str:
 def launch(run: PreparedRun, launcher: Launcher) -> None:
     """Runs the workers until they have ended, from the last checkpoint in the run's folder or from the beginning."""
     spec = run.spec
+    if run.recipe.model.kind == "meva" and not (run.vae or run.start or newest_step(run.out)):
+        print(NO_VAE, file=sys.stderr, flush=True)
     worker = WorkerSpec(
         recipe=run.recipe,
         features=run.features,
@@ -191,6 +205,7 @@ def launch(run: PreparedRun, launcher: Launcher) -> None:
         body=run.body,
         spin_regressor=spec.spin_regressor.resolve() if spec.spin_regressor else None,
         start=run.start,
+        vae=run.vae,
         save_every=spec.save_every,
         stop_at=run.stop_at,
     )

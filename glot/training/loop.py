@@ -24,6 +24,7 @@ from glot.models.inference import load_model
 from glot.models.objectives import objective_of
 from glot.models.released.spin_files import load_spin_regressor
 from glot.models.temporal_model import TemporalModel
+from glot.models.vae_files import give_vae
 from glot.models.whitening import whiten
 from glot.scoring.validation import Validation
 from glot.training.adversary import Adversary
@@ -41,17 +42,25 @@ WINDOWS_NAMED = 4  # an error message names at most this many windows of a batch
 
 
 def first_model(
-    recipe: Recipe, body: Body, *, spin_regressor: Path | None = None, start: Path | None = None
+    recipe: Recipe,
+    body: Body,
+    *,
+    spin_regressor: Path | None = None,
+    start: Path | None = None,
+    vae: Path | None = None,
 ) -> TemporalModel:
     """The model that training starts from; every worker builds the same model.
 
-    ``start``: a checkpoint whose weights the model gets; InputError if they do not fit the recipe's architecture.
+    ``start``: a checkpoint whose weights the model gets. ``vae``: the motion VAE that MEVA gets. InputError if they do
+    not fit the recipe's architecture.
     """
     torch.manual_seed(recipe.seed)
     mean = [values.flatten().cpu() for values in (body.mean_pose, body.mean_shape, body.mean_cam)]
     model = build(recipe.model, torch.cat(mean))
     if spin_regressor is not None:
         load_spin_regressor(model, spin_regressor)
+    if vae is not None:
+        give_vae(model, vae)
     if start is not None:
         assign(model, load_model(start).model.state_dict(), start)
     return model
@@ -133,7 +142,9 @@ def start_or_resume(
     The adversary goes on from that checkpoint, too.
     """
     recipe = worker.recipe
-    model = first_model(recipe, body, spin_regressor=worker.spin_regressor, start=worker.start).to(device)
+    model = first_model(recipe, body, spin_regressor=worker.spin_regressor, start=worker.start, vae=worker.vae).to(
+        device
+    )
     new = worker.start is None and not newest_step(worker.out)  # else a checkpoint's weights replace these
     if recipe.whiten and new and isinstance(model, GLoT):
         whiten(model, list(stores.values()), shrinkage=recipe.whiten, seed=recipe.seed)

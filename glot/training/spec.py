@@ -22,6 +22,17 @@ from glot.training.record.mlflow_store import chosen_uri
 CONTINUE = 75  # exit code of a run that stopped for lack of time: start the same command again (EX_TEMPFAIL)
 
 ExperimentOption = Annotated[str, typer.Option(help="MLflow experiment.")]
+VAEOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Motion VAE for MEVA: a folder that python -m glot.train_vae made, or MEVA's published "
+        "model_best.pth.tar. It stays as it is in training."
+    ),
+]
+NO_VAE = (
+    "warning: MEVA is trained without --vae, so its coarse motion comes from random weights; python -m glot.train_vae "
+    "trains a motion VAE"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +77,7 @@ class TrainSpec:
             "shipped model."
         ),
     ] = None
+    vae: VAEOption = None
     mlflow: Annotated[
         str, typer.Option(show_default="sqlite in OUT/../mlflow.db", help="MLflow tracking URI, or 'none'.")
     ] = ""
@@ -103,6 +115,12 @@ class TrainSpec:
             raise InputError(f"--spin-regressor {self.spin_regressor}: there is no such file; fetch SPIN's checkpoint")
         if self.start is not None and not is_open_checkpoint(self.start) and not self.start.exists():
             raise InputError(f"--start {self.start}: there is no such checkpoint; give a folder, a .pth.tar or 'open'")
+        if self.vae is not None:
+            if recipe.model.kind != "meva":
+                raise InputError(f"--vae {self.vae}: is for MEVA (--set model=meva), not for {recipe.model.kind}")
+            if self.start is not None:
+                raise InputError(f"--start {self.start} --vae {self.vae}: give one; MEVA's checkpoint holds its VAE")
+            check_vae_there(self.vae)
 
     @property
     def chosen_recipe(self) -> Recipe:
@@ -134,9 +152,19 @@ class TrainSpec:
                 "--body": self.body,
                 "--spin-regressor": self.spin_regressor,
                 "--start": start,
+                "--vae": self.vae,
             }
         )
         feature_lineage(self.chosen_recipe, self.features)
+
+
+def check_vae_there(vae: Path) -> None:
+    """InputError where nothing is at ``vae``."""
+    if not vae.exists():
+        raise InputError(
+            f"--vae {vae}: there is no such motion VAE; train one (python -m glot.train_vae), or give MEVA's published "
+            "model_best.pth.tar"
+        )
 
 
 def check_common_options(spec: Any) -> None:
@@ -172,6 +200,7 @@ class WorkerSpec:
     body: Path | None = None  # None: the open body
     spin_regressor: Path | None = None
     start: Path | None = None  # checkpoint whose weights training starts from
+    vae: Path | None = None  # MEVA's motion VAE
     threads: int = 1
     save_every: int = 0  # steps between checkpoints; 0: after every epoch
     stop_at: float = float("inf")  # seconds since 1970, by the clock of rank 0
