@@ -124,7 +124,7 @@ def glot_checkpoint(release: Release) -> Checkpoint:
         found = GLoTConfig(frames=frames, nearby_frames=around // 2, hscr_global_pose="official")
     except InputError as error:
         raise InputError(f"{release.path}: {error}") from None
-    config = release.config(found)
+    config = release.config(found, FREE)
     model = build(config, weights["mean"])
     if release.own is not None:  # what the official code needs, and a model without these tensors does not
         expected = model.state_dict()

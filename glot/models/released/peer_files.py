@@ -53,7 +53,7 @@ def peer_checkpoint(release: Release, kind: str) -> Checkpoint:
 
     InputError where a tensor is missing, too many, or of a size that does not fit the others.
     """
-    config = release.config(_found_config(release, kind))
+    config = release.config(_found_config(release, kind), FREE)
     weights = {
         name: tensor for name, tensor in release.state.items() if not name.startswith((*SMPL_OWNERS, "regressor.init_"))
     }
@@ -99,7 +99,7 @@ def peer_notes(model: TemporalModel) -> list[str]:
 
 
 def encoder_moved(model: MPSNet) -> bool:
-    """Whether training changed the encoder: weights start between -1 and 1 / sqrt(F), and leave this range."""
+    """Whether training changed the encoder: the first weights are between -1 / sqrt(F) and 1 / sqrt(F)."""
     bound = 1.001 / sqrt(model.config.feature_size)  # a weight that was rounded to float16 is still inside
     block = model.nonlocalblock
     return any(conv.weight.abs().max().item() > bound for conv in (block.conv_phi, block.conv_theta, block.conv_g))

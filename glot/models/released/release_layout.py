@@ -33,9 +33,16 @@ class Release(NamedTuple):
     state: dict[str, Tensor]  # gen_state_dict; names have no "module."
     own: dict[str, Any] | None  # config.json of our checkpoint, if this project wrote the file
 
-    def config(self, found: ModelConfig) -> ModelConfig:
-        """The configuration of the model: what our checkpoint said, else what was ``found`` in the tensors."""
-        config: ModelConfig = found if self.own is None else recipe_of(self.own, self.path).model
+    def config(self, found: ModelConfig, free: Iterable[str]) -> ModelConfig:
+        """The configuration of the model: what our checkpoint said, else what was ``found`` in the tensors.
+
+        InputError where the two differ in other fields than the ``free`` ones, which do not show in the tensors.
+        """
+        if self.own is None:
+            return found
+        config: ModelConfig = recipe_of(self.own, self.path).model
+        if (name := differing(config, found, free)) is not None:
+            raise InputError(f"{self.path}: model.{name}={getattr(config, name)} does not fit the tensors of the file")
         return config
 
     def checkpoint(self, model: TemporalModel, recipe: Recipe) -> Checkpoint:
@@ -118,7 +125,12 @@ def _smpl_buffers(body: Body) -> dict[str, Tensor]:
 
 def require_official(config: ModelConfig, official: ModelConfig, free: Iterable[str]) -> None:
     """InputError unless ``config`` is that of the release; fields in ``free`` may have any value."""
-    for name, wanted in vars(official).items():
-        found = getattr(config, name)
-        if found != wanted and name not in free:
-            raise InputError(f"the official code has no model with {name}={found}, only {wanted}")
+    if (name := differing(config, official, free)) is not None:
+        found, wanted = getattr(config, name), getattr(official, name)
+        raise InputError(f"the official code has no model with {name}={found}, only {wanted}")
+
+
+def differing(config: ModelConfig, other: ModelConfig, free: Iterable[str]) -> str | None:
+    """The first field, other than the ``free`` ones, in which two configurations differ. ``kind`` comes first."""
+    names = (name for name in vars(other) if name not in free)
+    return next((name for name in names if getattr(config, name) != getattr(other, name)), None)

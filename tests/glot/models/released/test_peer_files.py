@@ -242,6 +242,9 @@ def test_a_checkpoint_written_as_a_release_comes_back_with_all_its_settings(
     assert back.info == ours.info | {"notes": []}
     for name, tensor in model.state_dict().items():
         assert torch.equal(back.model.state_dict()[name], tensor), name
+    edited(lambda content: content["glot"]["recipe"]["model"].update(hidden=10**9))(spec.out)
+    with pytest.raises(InputError, match=r"out\.pth\.tar: model\.hidden=1000000000 does not fit the tensors"):
+        load_published(spec.out)
 
 
 def test_glot_written_as_its_release_comes_back_with_all_its_settings(tmp_path: Path, body: Body, folder: Path) -> None:
