@@ -54,13 +54,8 @@ from glot.training.spec import NO_VAE, MlflowLabels, TrainSpec, WorkerSpec
 from glot.training.step_checkpoints import newest_step, recover, steps_folder
 from glot.training.workers import RAY_FILES, Launcher, RayWorkers
 
-IDENTITY = (
-    "recipe",
-    "features",
-    "spin_regressor",
-    "start",
-    "vae",
-)  # what makes a run in the same folder a different one
+# What makes a run in the same folder a different one.
+IDENTITY = ("recipe", "features", "spin_regressor", "start", "vae")
 TABLE, PICTURE = "epochs.csv", "epochs.png"
 PARTS = ("steps", "best", "last", STATE, EPOCHS, POINTS, TABLE, PICTURE, RAY_FILES)  # what --fresh deletes
 
