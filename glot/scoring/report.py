@@ -119,7 +119,7 @@ def as_dict(report: Report) -> dict[str, Any]:
         "paper": report.paper.errors if report.paper else None,
         "comparable_with_paper": report.comparable,
         "checkpoint": {"folder": str(report.checkpoint), "recipe": report.recipe, "step": report.step},
-        "notes": report.notes,
+        **({"notes": report.notes} if report.notes else {}),
         "features": {"backbone": manifest.backbone, "body": manifest.body, "key": manifest.key},
     }
 
