@@ -101,3 +101,20 @@ def test_a_trial_whose_spec_is_wrong_ends_too(tmp_path: Path, monkeypatch: pytes
     body.rmdir()
     trial_function(one)({"attempt": asdict(ATTEMPT)})
     assert reports[0]["outcome"] == FAILED and "there is no such file or folder" in reports[0]["reason"]
+
+
+def test_only_trials_of_meva_take_the_motion_vae(tmp_path: Path) -> None:
+    vae = tmp_path / "vae"
+    vae.mkdir()
+    spec = SearchSpec(features=tmp_path, space="models", settings=("model.frames=16",), vae=vae)
+    swept = TrialPlan(spec, parent="")
+    given = {
+        point["model"]: swept.train_spec(Attempt(number, dict(point), 1)).vae
+        for number, point in enumerate(spec.swept.grid())
+    }
+    assert given == {"glot": None, "tcmr": None, "mps_net": None, "vibe": None, "meva": vae}
+    assert SearchSpec(features=tmp_path, space="models", search="random", trials=2, vae=vae).trains_meva
+    with pytest.raises(InputError, match="--vae .*: is for MEVA, and no trial of this sweep trains it"):
+        SearchSpec(features=tmp_path, vae=vae)
+    with pytest.raises(InputError, match="there is no such motion VAE"):
+        SearchSpec(features=tmp_path, space="models", settings=("model.frames=16",), vae=tmp_path / "nowhere")

@@ -12,11 +12,16 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from glot.errors import InputError
 from glot.human.body import load_body
 from glot.models.checkpoint import DISCRIMINATOR, load_checkpoint
+from glot.models.parts.motion_vae import MotionVAE
+from glot.models.vae_files import save_vae
 from glot.recipes import recipe_named
+from glot.training.driver import fit
 from glot.training.feature_sets import feature_lineage
 from glot.training.loop import first_model, train
+from glot.training.run_state import STATE, read_state, write_state
 from glot.training.schedule import LearningRate, plateaus
-from glot.training.spec import WorkerSpec
+from glot.training.spec import TrainSpec, WorkerSpec
+from glot.training.workers import ThisProcess
 from tests.fixtures.features import write_training_sets
 from tests.fixtures.motion_sets import write_motion_set
 from tests.fixtures.peer_models import PEERS, peer_settings
@@ -64,6 +69,29 @@ def test_three_steps_change_the_model_and_resume_bitwise(features: Path, tmp_pat
 def weights_of_first(features: Path, out: Path, kind: str, settings: list[str]) -> dict[str, torch.Tensor]:
     """The weights that training starts from."""
     return first_model(load_checkpoint(out / "last").recipe, load_body()).state_dict()
+
+
+def test_meva_is_trained_with_the_motion_vae_that_is_given_and_leaves_it_as_it_is(
+    features: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("vae", "other"):
+        vae = MotionVAE("latent_only", latent=16, hidden=20)
+        save_vae(tmp_path / name / "best", vae, {})
+    settings = tuple([*peer_settings("meva"), *STEPS, "data.batch_size=8"])
+    spec = TrainSpec(features=features, out=tmp_path / "run", mlflow="none", settings=settings, vae=tmp_path / "other")
+    fit(spec, ThisProcess(lambda metrics: None))
+    assert "without --vae" not in capsys.readouterr().err
+    trained = weights_of(tmp_path / "run")
+    for name, tensor in vae.state_dict().items():
+        assert torch.equal(trained[f"vae_model.{name}"], tensor), name
+    with pytest.raises(InputError, match="holds a run with vae = [0-9a-f]{16}, now [0-9a-f]{16}"):
+        fit(replace(spec, vae=tmp_path / "vae"), ThisProcess(lambda metrics: None))
+    fit(replace(spec, vae=None, out=tmp_path / "without"), ThisProcess(lambda metrics: None))
+    assert capsys.readouterr().err.count("MEVA is trained without --vae") == 1
+    state = read_state(tmp_path / "without")
+    del state["vae"]  # as earlier code wrote it
+    write_state(tmp_path / "without" / STATE, state)
+    fit(replace(spec, vae=None, out=tmp_path / "without"), ThisProcess(lambda metrics: None))
 
 
 def steps_of_a_worker(rank: int, world: int, features: Path, out: Path, kind: str, settings: list[str]) -> None:

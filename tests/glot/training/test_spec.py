@@ -75,6 +75,12 @@ def test_mistakes_are_one_line_and_import_nothing_heavy(
         ({"out": Path(__file__)}, "is a file; give a folder"),
         ({"spin_regressor": Path("nowhere.pth.tar")}, "--spin-regressor nowhere.pth.tar"),
         ({"start": Path("nowhere")}, "--start nowhere"),
+        ({"vae": Path("nowhere")}, "--vae nowhere: is for MEVA"),
+        ({"vae": Path("nowhere"), "settings": ("model=meva",)}, "--vae nowhere: there is no such motion VAE"),
+        (
+            {"vae": Path(__file__), "start": Path(__file__), "settings": ("model=meva",)},
+            "give one; MEVA's checkpoint holds its VAE",
+        ),
     ],
 )
 def test_a_wrong_value_is_named(options: dict[str, Any], named: str) -> None:

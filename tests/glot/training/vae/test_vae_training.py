@@ -20,7 +20,7 @@ from glot.training.vae.vae_training import rate_factor, train_vae
 from pipelines.motions.set_spec import MakeMotionSetSpec
 from pipelines.motions.set_writing import make_motion_set
 
-SHORT = 12
+SHORT = 6  # frames of a window
 
 
 class Stopped(Exception):
@@ -54,11 +54,10 @@ def spec_of(features: Path, out: Path, **options: object) -> TrainVAESpec:
 
 @pytest.mark.parametrize("variant", ["latent_only", "with_first_pose"])
 def test_it_comes_nearer_to_held_out_motions_than_the_mean_pose(features: Path, tmp_path: Path, variant: str) -> None:
-    spec = spec_of(
-        features, tmp_path / "run", variant=variant, steps=240, batch=16, latent=64, hidden=64, lr=3e-3, resume=True
-    )
+    spec = spec_of(features, tmp_path / "run", variant=variant, steps=120, batch=16, latent=32, hidden=64, lr=5e-3)
     metrics = train_vae(spec)
-    assert metrics["val_joints"] < 0.8 * metrics["mean_pose_joints"] and metrics["val_root"] < metrics["mean_pose_root"]
+    assert metrics["val_joints"] < 0.9 * metrics["mean_pose_joints"]
+    assert metrics["val_root"] < 0.8 * metrics["mean_pose_root"]
     assert (tmp_path / "run" / "epochs.png").stat().st_size > 10_000
     table = (tmp_path / "run" / "epochs.csv").read_text().splitlines()
     assert len(table) == 21 and "val_error" in table[0]
