@@ -62,7 +62,10 @@ class DataConfig:
     def __post_init__(self) -> None:
         check_fields(self, "data.")
         if unknown := sorted(set(self.stride_of) - {*self.sets_2d, *self.sets_3d}):
-            raise InputError(f"data.strides={','.join(self.strides)}: {unknown[0]} is none of the training sets")
+            raise InputError(
+                f"data.strides={','.join(self.strides)}: {unknown[0]} is none of the training sets; leave it out, or "
+                "name it in data.sets_2d or data.sets_3d"
+            )
         if self.sets_2d and self.fraction_2d and not int(self.batch_size * self.fraction_2d):
             raise InputError(
                 f"data.fraction_2d={self.fraction_2d:g}: leaves 2D sets no window of data.batch_size="
