@@ -73,7 +73,8 @@ class MotionWindows:
                 "at least 2 are needed, because one is held out; add motions" + (" or drop --long-only" * long_only)
             )
         self.held = held_out(clips)
-        self.train = [clip for clip in clips if clip not in self.held]
+        names = {clip.name for clip in self.held}
+        self.train = [clip for clip in clips if clip.name not in names]
         self._bounds = np.cumsum([clip.frames for clip in self.train])
 
     def batch(self, step: int, count: int, *, purpose: int = TRAIN) -> Tensor:

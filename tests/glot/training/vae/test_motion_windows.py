@@ -85,6 +85,13 @@ def test_held_out_motions_do_not_depend_on_the_others_and_are_not_trained_on(mot
     assert torch.equal(windows.held_windows(), windows.held_windows())
 
 
+def test_motions_of_the_same_name_in_two_sets_are_held_out_together(motions: MotionSet, tmp_path: Path) -> None:
+    write_motion_set(tmp_path, lengths=(71, 64, 200, 95))
+    windows = MotionWindows([motions, MotionSet.open(motion_file(tmp_path, "real"))], seed=1, reverses=False)
+    held, train = ({clip.name for clip in clips} for clips in (windows.held, windows.train))
+    assert len(windows.held) == 2 and len(windows.train) == 6 and not held & train
+
+
 def test_too_few_motions_are_one_line(motions: MotionSet, tmp_path: Path) -> None:
     write_motion_set(tmp_path, lengths=(70, 64, 95))
     few = MotionSet.open(motion_file(tmp_path, "real"))
