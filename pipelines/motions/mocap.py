@@ -21,6 +21,7 @@ from pipelines.motions.subjects import read_table, subject_of
 FIRST_FINGERS = {156: (22, 37), 165: (25, 40)}  # joints of the left and the right hand, by numbers in a pose
 AMASS_RATES = ("mocap_framerate", "mocap_frame_rate")
 SUFFIXES = (".amc", ".bvh", ".npz")
+MOST_RADIANS = 100.0  # a rotation vector of a pose is never so long
 MANY = 20  # files of a folder from which on progress is shown
 
 
@@ -160,7 +161,7 @@ def _amass(file: Path, arrays: dict[str, np.ndarray], hands: bool) -> MotionClip
     """AMASS is z up and has the joints of SMPL-H (52) or SMPL-X (55). The first 22 are SMPL's."""
     if "trans" not in arrays:
         raise InputError(f"{file}: an AMASS file needs 'trans' beside 'poses'")
-    poses = np.asarray(arrays["poses"], dtype=np.float64)
+    poses = _real(file, arrays["poses"])
     if poses.ndim != 2 or poses.shape[1] not in (72, 156, 165):
         raise InputError(f"{file}: 'poses' is {poses.shape}, expected (frames, 72) or (frames, 156)")
     rate = next((float(arrays[key]) for key in AMASS_RATES if key in arrays and arrays[key].size == 1), 0.0)
@@ -175,8 +176,15 @@ def _amass(file: Path, arrays: dict[str, np.ndarray], hands: bool) -> MotionClip
             body[:, column : column + 3] = poses[:, 3 * joint : 3 * joint + 3]
     to_y_up = Rotation.from_euler("x", -90, degrees=True)
     body[:, :3] = (to_y_up * Rotation.from_rotvec(body[:, :3])).as_rotvec()
-    trans = to_y_up.apply(np.asarray(arrays["trans"], dtype=np.float64).reshape(len(poses), -1)[:, :3])
+    trans = to_y_up.apply(_real(file, arrays["trans"]).reshape(len(poses), -1)[:, :3])
     return resample(_checked(file, file.stem, body, trans, rate))
+
+
+def _real(file: Path, values: np.ndarray) -> np.ndarray:
+    """The values in double precision; InputError unless they are finite real numbers."""
+    if values.dtype.kind not in "fiu" or not np.isfinite(values).all():
+        raise InputError(f"{file}: has values that are not finite real numbers")
+    return np.asarray(values, dtype=np.float64)
 
 
 def _checked(file: Path, name: str, poses: np.ndarray, trans: np.ndarray, fps: float) -> MotionClip:
@@ -187,4 +195,6 @@ def _checked(file: Path, name: str, poses: np.ndarray, trans: np.ndarray, fps: f
         )
     if not (np.isfinite(poses).all() and np.isfinite(trans).all()):
         raise InputError(f"{file}: clip '{name}' has values that are not finite numbers")
+    if np.abs(poses).max() > MOST_RADIANS:
+        raise InputError(f"{file}: clip '{name}' turns a joint by {np.abs(poses).max():.3g} rad; are these radians?")
     return MotionClip(poses.reshape(-1, 24, 3), trans, fps)

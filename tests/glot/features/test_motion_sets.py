@@ -1,5 +1,6 @@
 """A set of real motions: what goes in comes out, steps decide their motions, hostile files do no harm."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -104,3 +105,16 @@ def test_motions_that_are_too_short_are_an_error(tmp_path: Path) -> None:
     file = write_motion_set(tmp_path, lengths=(64,)) / FILE
     with pytest.raises(InputError, match="no motion has 90 frames"):
         MotionStream([file], frames=90, batch_size=2, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"), [(np.nan, "not finite real numbers"), (1e6, "turns a joint by 1e.06 rad")]
+)
+def test_poses_that_are_no_angles_are_left_out(tmp_path: Path, value: float, reason: str) -> None:
+    amass(tmp_path / "amass/good.npz", 200)
+    poses = amass(tmp_path / "amass/bad.npz", 200)
+    poses[7, 9] = value
+    np.savez(tmp_path / "amass/bad.npz", poses=poses, trans=np.zeros((200, 3)), mocap_framerate=30.0)
+    main(MakeMotionSetSpec(motions=tmp_path / "amass", out=tmp_path / "set"))
+    (entry,) = read_facts(tmp_path / "set" / FILE).skipped
+    assert entry["what"] == "bad" and re.search(reason, entry["reason"])
