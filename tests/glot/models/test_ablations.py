@@ -99,7 +99,7 @@ def same_weights(one: GLoT, other: GLoT) -> bool:
 def test_the_list_names_every_architecture_field_of_the_paper_with_a_value_that_is_not_the_default() -> None:
     fields = {setting.partition("=")[0].partition(".")[2] for setting in ABLATIONS if setting.startswith("model.")}
     sizes = {"feature_size", "width", "depth", "heads", "decoder_width", "decoder_depth", "local_width", "local_depth"}
-    sizes |= {"mlp_ratio", "hidden", "iterations", "dropout", "drop_path", "regressor_dropout", "hscr_dropout"}
+    sizes |= {"kind", "mlp_ratio", "hidden", "iterations", "dropout", "drop_path", "regressor_dropout", "hscr_dropout"}
     assert fields == set(vars(GLoTConfig())) - sizes
     base = open_sample()
     for field in fields:
