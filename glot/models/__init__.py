@@ -2,6 +2,7 @@
 
 temporal_model    what every model promises
 architectures     a configuration becomes a model
+peer_model        what the four models share that GLoT is measured against
 glot              GLoT
 tcmr              TCMR
 mps_net           MPS-Net

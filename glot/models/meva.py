@@ -14,43 +14,26 @@ from torch import Tensor, nn
 from glot.human.joints import JOINTS
 from glot.model_configs import MEVAConfig
 from glot.models.parts.motion_vae import MotionVAE
-from glot.models.parts.spin_regressor import SpinRegressor
+from glot.models.peer_model import PeerOutput, WholeWindowModel
 from glot.models.smpl_params import POSE, SMPLParams, to_params
-from glot.models.temporal_model import PeerOutput, TemporalModel
 
 
-class MEVA(TemporalModel):
+class MEVA(WholeWindowModel):
     """Without a trained motion VAE (``python -m glot.train_vae``), the coarse motion comes from random weights."""
 
     title = "MEVA"
 
     def __init__(self, config: MEVAConfig, mean: Tensor) -> None:
-        super().__init__()
-        self.config = config
-        self.register_buffer("mean", mean.detach().float().clone())
+        super().__init__(config, mean)
         self.vae_model = MotionVAE(config.variant, latent=config.latent, hidden=config.vae_hidden)
         self.feat_encoder = FeatureEncoder(config)
         self.motion_encoder = MotionEncoder(config)
         self.vae_init_mlp = nn.Sequential(
             nn.Linear(config.latent, config.first_pose_hidden), nn.Tanh(), nn.Linear(config.first_pose_hidden, POSE)
         )
-        self.regressor = SpinRegressor(config)
         self.vae_model.requires_grad_(False)
         if config.variant == "latent_only":  # the release has these layers, and does not use them
             self.vae_init_mlp.requires_grad_(False)
-
-    @classmethod
-    def from_mean(cls, config: MEVAConfig, mean: Tensor) -> "MEVA":
-        return cls(config, mean)
-
-    @property
-    def supervised_frames(self) -> tuple[int, ...]:
-        """All frames."""
-        return tuple(range(self.config.frames))
-
-    @property
-    def answered_frames(self) -> range:
-        return range(self.config.frames)
 
     def forward(self, features: Tensor) -> PeerOutput:
         """features (B, T, F) -> the bodies of all frames (B, T)."""

@@ -10,40 +10,23 @@ from torch import Tensor, nn
 
 from glot.model_configs import MPSNetConfig
 from glot.models.parts.frame_attention import FrameAttention
-from glot.models.parts.spin_regressor import SpinRegressor
+from glot.models.peer_model import MiddleFrameModel, PeerOutput
 from glot.models.smpl_params import SMPLParams, to_params
-from glot.models.temporal_model import PeerOutput, TemporalModel
 
 MERGED = 9  # frames that HAFI merges
 OFFICIAL_MIDDLE = 8  # the frame that the release predicts, whatever T is
 
 
-class MPSNet(TemporalModel):
+class MPSNet(MiddleFrameModel):
     """Where the released code differs from the paper, this model does what the paper says (see MPSNetConfig)."""
 
     title = "MPS-Net"
 
     def __init__(self, config: MPSNetConfig, mean: Tensor) -> None:
-        super().__init__()
-        self.config = config
-        self.register_buffer("mean", mean.detach().float().clone())
+        super().__init__(config, mean)
         self.nonlocalblock = MoCA(config)
-        self.regressor = SpinRegressor(config)
         if config.encoder == "official":
             self.nonlocalblock.requires_grad_(False)
-
-    @classmethod
-    def from_mean(cls, config: MPSNetConfig, mean: Tensor) -> "MPSNet":
-        return cls(config, mean)
-
-    @property
-    def supervised_frames(self) -> tuple[int, ...]:
-        """The middle frame three times: the regressor sees three copies, each with its own dropout."""
-        return (self.middle,) * 3
-
-    @property
-    def answered_frames(self) -> range:
-        return range(self.middle, self.middle + 1)
 
     @property
     def middle(self) -> int:
@@ -51,9 +34,9 @@ class MPSNet(TemporalModel):
         return OFFICIAL_MIDDLE if self.config.hafi_frames == "official" else self.config.frames // 2
 
     def forward(self, features: Tensor, motion: bool = False) -> PeerOutput:
-        """features (B, T, F) -> three bodies of the middle frame (B, 3); with ``motion``, the bodies of all frames.
+        """features (B, T, F) -> three bodies of the middle frame (B, 3), each with a dropout of its own.
 
-        The bodies of all frames come from MoCA's features alone. The motion discriminator sees them.
+        With ``motion``, also the bodies of all frames, from MoCA's features alone. The discriminator sees them.
         """
         self.check(features)
         states = self.nonlocalblock(features)

@@ -15,8 +15,9 @@ from glot.human.camera import project
 from glot.models.glot import GLoT, GLoTOutput
 from glot.models.losses import Counts, Targets, counts_of, frame_counts, frame_terms, glot_loss, needed_frames
 from glot.models.mps_net import MPSNet
+from glot.models.peer_model import PeerOutput
 from glot.models.smpl_params import SMPLParams
-from glot.models.temporal_model import PeerOutput, TemporalModel
+from glot.models.temporal_model import TemporalModel
 
 
 class Objective(ABC):

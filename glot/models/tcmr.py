@@ -10,35 +10,18 @@ from torch import Tensor, nn
 
 from glot.model_configs import TCMRConfig
 from glot.models.parts.frame_attention import FrameAttention
-from glot.models.parts.spin_regressor import SpinRegressor
+from glot.models.peer_model import MiddleFrameModel, PeerOutput
 from glot.models.smpl_params import SMPLParams, to_params
-from glot.models.temporal_model import PeerOutput, TemporalModel
 
 
-class TCMR(TemporalModel):
+class TCMR(MiddleFrameModel):
     """No frame's own feature is added to what the recurrent networks find, so that the motion has to be smooth."""
 
     title = "TCMR"
 
     def __init__(self, config: TCMRConfig, mean: Tensor) -> None:
-        super().__init__()
-        self.config = config
-        self.register_buffer("mean", mean.detach().float().clone())
+        super().__init__(config, mean)
         self.encoder = TCMREncoder(config)
-        self.regressor = SpinRegressor(config)
-
-    @classmethod
-    def from_mean(cls, config: TCMRConfig, mean: Tensor) -> "TCMR":
-        return cls(config, mean)
-
-    @property
-    def supervised_frames(self) -> tuple[int, ...]:
-        """The middle frame three times: as the past, the future, and all of them together predict it."""
-        return (self.config.frames // 2,) * 3
-
-    @property
-    def answered_frames(self) -> range:
-        return range(self.config.frames // 2, self.config.frames // 2 + 1)
 
     def forward(self, features: Tensor) -> PeerOutput:
         """features (B, T, F) -> the bodies that past, future and all frames predict for the middle frame (B, 3)."""

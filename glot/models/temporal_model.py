@@ -4,18 +4,11 @@ B windows, T frames, F feature size, K supervised bodies of a window, A frames t
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from glot.models.smpl_params import SMPLParams
-
-
-class PeerOutput(NamedTuple):
-    """What a model other than GLoT returns, the same fields and shapes in training and in evaluation."""
-
-    params: SMPLParams  # (B, K, ...): the supervised bodies, see ``TemporalModel.supervised_frames``
-    motion: SMPLParams | None = None  # (B, T, ...): bodies of all frames, for the motion discriminator
 
 
 class TemporalModel(nn.Module, ABC):

@@ -9,35 +9,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glot.model_configs import VIBEConfig
-from glot.models.parts.spin_regressor import SpinRegressor
+from glot.models.peer_model import PeerOutput, WholeWindowModel
 from glot.models.smpl_params import SMPLParams, to_params
-from glot.models.temporal_model import PeerOutput, TemporalModel
 
 
-class VIBE(TemporalModel):
+class VIBE(WholeWindowModel):
     """The recurrent network's result is added to each frame's own feature."""
 
     title = "VIBE"
 
     def __init__(self, config: VIBEConfig, mean: Tensor) -> None:
-        super().__init__()
-        self.config = config
-        self.register_buffer("mean", mean.detach().float().clone())
+        super().__init__(config, mean)
         self.encoder = VIBEEncoder(config)
-        self.regressor = SpinRegressor(config)
-
-    @classmethod
-    def from_mean(cls, config: VIBEConfig, mean: Tensor) -> "VIBE":
-        return cls(config, mean)
-
-    @property
-    def supervised_frames(self) -> tuple[int, ...]:
-        """All frames."""
-        return tuple(range(self.config.frames))
-
-    @property
-    def answered_frames(self) -> range:
-        return range(self.config.frames)
 
     def forward(self, features: Tensor) -> PeerOutput:
         """features (B, T, F) -> the bodies of all frames (B, T)."""

@@ -15,14 +15,15 @@ from torch import Tensor
 from glot.config import LossConfig
 from glot.human.body import Body, load_body
 from glot.human.camera import project
-from glot.human.rotation import axis_angle_to_rotmat, rotmat_to_axis_angle
+from glot.human.rotation import rotmat_to_axis_angle
 from glot.model_configs import GLoTConfig
 from glot.models.glot import GLoT
-from glot.models.losses import Targets, glot_loss
+from glot.models.losses import glot_loss
 from glot.models.prediction.sliding import SlidingGLoT
 from glot.models.released.official_files import from_official, official_name, to_official
 from glot.models.smpl_params import SMPLParams
 from tests.fixtures import synthetic_body
+from tests.fixtures.peer_golden import peer_targets
 from tests.fixtures.places import GOLDEN
 
 NO_FILES = f"no official values in {GOLDEN}; point GLOT_GOLDEN at them"
@@ -141,36 +142,9 @@ def test_the_official_layout_is_exported_whole(path: Path, body: Body) -> None:
             np.testing.assert_array_equal(state[name].numpy(), drawn, err_msg=name)
 
 
-def targets_of(golden: dict[str, np.ndarray], *, only_3d: bool) -> tuple[Targets, slice]:
-    """The stored targets, and which of the samples they are for: 2D items come first."""
-    arrays = {name: torch.from_numpy(value) for name, value in golden.items() if name.startswith("target_")}
-    count_2d = 0 if only_3d else len(arrays["target_kp_2d_2d"])
-    batch = int(golden["B"])
-    first = batch - count_2d - len(arrays["target_kp_3d"])
-
-    def after_2d(values: Tensor) -> Tensor:
-        # The 3D labels of a 2D item must not matter.
-        return torch.cat((values.new_full((count_2d, *values.shape[1:]), float("nan")), values))
-
-    keypoints = arrays["target_kp_2d_3d"]
-    if count_2d:
-        keypoints = torch.cat((arrays["target_kp_2d_2d"], keypoints))
-    poses = axis_angle_to_rotmat(arrays["target_theta"][..., 3:75].unflatten(-1, (24, 3)))
-    targets = Targets(
-        keypoints2d=keypoints,
-        joints3d=after_2d(arrays["target_kp_3d"]),
-        rotmats=after_2d(poses),
-        betas=after_2d(arrays["target_theta"][..., 75:]),
-        w_3d=after_2d(arrays["target_w_3d"]).nan_to_num(1.0),
-        w_smpl=after_2d(arrays["target_w_smpl"]).nan_to_num(1.0),
-        is_3d=torch.arange(len(keypoints)) >= count_2d,
-    )
-    return targets, slice(first, batch)
-
-
 def training_step(golden: dict[str, np.ndarray], body: Body, loss: LossConfig, *, only_3d: bool = False) -> tuple:
     model = official_model(config_of(golden), body).train()
-    targets, samples = targets_of(golden, only_3d=only_3d)
+    targets, samples = peer_targets(golden, copies=1, only_3d=only_3d)
     output = model(features_of(golden)[samples], torch.from_numpy(golden["noise"])[samples])
     total, terms = glot_loss(output, targets, body=body, config=loss)
     return model, output, total, terms

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from glot.errors import InputError
-from glot.human.body import Body, load_body
+from glot.human.body import Body
 from glot.model_configs import GLoTConfig
 from glot.models.checkpoint import Checkpoint, save_checkpoint
 from glot.models.glot import GLoT
@@ -98,18 +98,6 @@ def test_spin_regressor(tmp_path: Path) -> None:
     torch.save({"model": spin | {"fc1.weight": torch.zeros(24, 2205)}}, tmp_path / "spin.pth.tar")
     with pytest.raises(InputError, match=r"fc1\.weight is \(24, 2205\), this model needs \(24, 197\)"):
         load_spin_regressor(model, tmp_path / "spin.pth.tar")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("smpl")
-    synthetic_body.write(made)
-    return made
-
-
-@pytest.fixture(scope="module")
-def body(folder: Path) -> Body:
-    return load_body(folder)
 
 
 @pytest.mark.parametrize(

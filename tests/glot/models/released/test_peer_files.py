@@ -40,7 +40,6 @@ from glot.publish import main as publish
 from glot.recipes import table1_3dpw
 from glot.scoring.spec import EvaluateSpec
 from glot.training.loop import first_model
-from tests.fixtures import synthetic_body
 from tests.fixtures.features import write_feature_set
 from tests.fixtures.peer_models import PEERS, small_peer
 from tests.fixtures.places import GOLDEN
@@ -48,18 +47,6 @@ from tests.fixtures.small_model import small_model
 
 LISTED = GOLDEN / "baseline_state_dicts.tsv"
 DTYPES = {"float32": torch.float32, "int64": torch.int64}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("smpl")
-    synthetic_body.write(made)
-    return made
-
-
-@pytest.fixture(scope="module")
-def body(folder: Path) -> Body:
-    return load_body(folder)
 
 
 def released_state(model: TemporalModel) -> dict[str, Tensor]:
