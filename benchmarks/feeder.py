@@ -32,7 +32,7 @@ from glot.training.feature_sets import feature_lineage
 from glot.training.loop import first_model, train
 from glot.training.sampler import Sampler
 from glot.training.spec import TrainSpec, WorkerSpec
-from glot.training.stepper import Stepper
+from glot.training.stepper import make_stepper
 
 FEATURES, TRACK = 2048, 500  # values of a feature vector, frames of a track
 BATCH, STRIDE = 64, 1
@@ -127,7 +127,7 @@ def demand(root: Path, steps: int, threads: int) -> float:
     body = load_body()
     model = first_model(recipe, body)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-6, fused=True)
-    stepper = Stepper(recipe, model, model, optimiser, body, torch.device("cpu"))
+    stepper = make_stepper(recipe, model, optimiser, body, torch.device("cpu"))
     batches = Sampler({"3dpw": FeatureStore.open(root / "3dpw" / "train")}, recipe.data, frames=16, seed=0).batches(0)
     seconds = []
     for step in range(steps + 1):

@@ -30,7 +30,7 @@ from glot.models.glot import GLoT
 from glot.models.losses import Targets, glot_loss, needed_frames
 from glot.recipes import table1_3dpw
 from glot.training.sampler import Batch
-from glot.training.stepper import Stepper
+from glot.training.stepper import make_stepper
 
 WINDOWS_2D, WINDOWS_3D = 38, 26  # windows of 2D and 3D datasets in a batch of table1_3dpw
 AS_TRAINED = replace(table1_3dpw(), clip_norm=1.0)
@@ -112,9 +112,8 @@ def steps(pair: Pair) -> dict[str, Callable[[], float]]:
 def steps_as_trained(pair: Pair) -> dict[str, Callable[[], float]]:
     """A step of each formulation with dropout, drop-path and a limit of the gradient. They return the loss."""
     optimiser = torch.optim.Adam(pair.plain.parameters(), lr=1e-6)
-    stepper = Stepper(
+    stepper = make_stepper(
         pair.recipe,
-        pair.ours,
         pair.ours,
         torch.optim.Adam(pair.ours.parameters(), lr=1e-6, fused=True),
         pair.body,

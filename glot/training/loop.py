@@ -21,7 +21,6 @@ from glot.models.architectures import build
 from glot.models.checkpoint import assign
 from glot.models.glot import GLoT
 from glot.models.inference import load_model
-from glot.models.objectives import objective_of
 from glot.models.released.spin_files import load_spin_regressor
 from glot.models.temporal_model import TemporalModel
 from glot.models.vae_files import give_vae
@@ -35,7 +34,7 @@ from glot.training.sampler import Batch, Sampler
 from glot.training.schedule import LearningRate
 from glot.training.spec import WorkerSpec
 from glot.training.step_checkpoints import newest_step, resume
-from glot.training.stepper import NotFinite, Stepper
+from glot.training.stepper import NotFinite, make_stepper
 from glot.training.worker_means import mean_over_workers
 
 WINDOWS_NAMED = 4  # an error message names at most this many windows of a batch
@@ -94,11 +93,10 @@ def train(
             f"{worker.out}: the workers do not see the same checkpoints there; is it one file system for all?"
         )
     trained = wrapped(model, recipe, wrap if world > 1 else None)
-    objective = objective_of(
-        model, body, recipe.loss, selects=device.type == "cpu" and not recipe.compile, with_motion=adversary is not None
-    )
     rate = LearningRate(recipe, progress.get("history", ()))
-    stepper = Stepper(recipe, model, trained, optimiser, objective, rate, device, rank, adversary)
+    stepper = make_stepper(
+        recipe, model, optimiser, body, device, trained=trained, rate=rate, rank=rank, adversary=adversary
+    )
     sampler = Sampler(
         stores, recipe.data, frames=recipe.model.frames, seed=recipe.seed, rank=rank, world=world,
         parts=recipe.accumulate,

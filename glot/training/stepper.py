@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from glot.config import Recipe
+from glot.human.body import Body
 from glot.models.losses import Targets
-from glot.models.objectives import Objective
+from glot.models.objectives import Objective, objective_of
 from glot.models.temporal_model import TemporalModel
 from glot.training.adversary import Adversary
 from glot.training.sampler import Batch
@@ -113,3 +114,22 @@ class Stepper:
         if not self.adversary:
             return counts
         return torch.cat((counts, counts.new_full((1, counts.shape[1]), float(len(mask_noise)))))
+
+
+def make_stepper(
+    recipe: Recipe,
+    model: TemporalModel,
+    optimiser: torch.optim.Optimizer,
+    body: Body,
+    device: torch.device,
+    *,
+    trained: nn.Module | None = None,
+    rate: LearningRate | None = None,
+    rank: int = 0,
+    adversary: Adversary | None = None,
+) -> Stepper:
+    """The stepper of a model with the objective that belongs to it; ``trained`` is the model itself by default."""
+    selects = device.type == "cpu" and not recipe.compile
+    objective = objective_of(model, body, recipe.loss, selects=selects, with_motion=adversary is not None)
+    rate = rate or LearningRate(recipe)
+    return Stepper(recipe, model, trained or model, optimiser, objective, rate, device, rank, adversary)
