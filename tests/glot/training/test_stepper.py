@@ -23,10 +23,9 @@ from glot.recipes import recipe_named
 from glot.training.feature_sets import feature_lineage
 from glot.training.loop import first_model, train, wrapped
 from glot.training.sampler import Sampler
-from glot.training.schedule import LearningRate
 from glot.training.spec import WorkerSpec
 from glot.training.step_checkpoints import saved_steps
-from glot.training.stepper import NotFinite, Stepper
+from glot.training.stepper import NotFinite, Stepper, make_stepper
 from tests.fixtures.features import write_training_sets
 from tests.fixtures.worker_processes import in_workers
 
@@ -52,10 +51,7 @@ def stepper_of(
     stores = {"3dpw": FeatureStore.open(features / "3dpw" / "train")}
     shares = {"rank": rank, "world": world, "parts": recipe.accumulate}
     sampler = Sampler(stores, recipe.data, frames=recipe.model.frames, seed=recipe.seed, **shares)
-    objective = objective_of(model, body, recipe.loss, selects=not recipe.compile)
-    return Stepper(
-        recipe, model, trained, optimiser, objective, LearningRate(recipe), torch.device("cpu"), rank
-    ), sampler
+    return make_stepper(recipe, model, optimiser, body, torch.device("cpu"), trained=trained, rank=rank), sampler
 
 
 @pytest.mark.parametrize("clip", ["clip_norm=0", "clip_norm=1"])
