@@ -1,9 +1,10 @@
 """A ViewSpec in; a page that shows a video's bodies in the browser out, by viser."""
 
 import io
+import signal
 import threading
 import time
-from contextlib import redirect_stdout, suppress
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,8 +36,9 @@ def view(spec: ViewSpec) -> None:
     viewer = Viewer(motions, load_body(spec.body), video, host=spec.host, port=spec.port)
     people = "1 person" if len(motions) == 1 else f"{len(motions)} people"
     print(f"{people}, frames {viewer.first} to {viewer.last}: open {viewer.url} (Ctrl-C ends the viewer)", flush=True)
-    with suppress(KeyboardInterrupt):
-        viewer.run()
+    # Raised within viser, a KeyboardInterrupt could leave one of its locks held, and the viewer would never end.
+    signal.signal(signal.SIGINT, viewer.interrupt)
+    viewer.run()
     viewer.close()
 
 
@@ -69,7 +71,7 @@ class Viewer:
         self.first = int(min(motion.frames[0] for motion in motions))
         self.last = int(max(motion.frames[-1] for motion in motions))
         self.drawn: Controls | None = None  # what the scene shows now
-        self.ended = threading.Event()
+        self.ended, self.interrupted = threading.Event(), False
         self.play_start = 0.0, self.first  # when playing began (s), and with which frame
         with redirect_stdout(io.StringIO()):  # viser prints its addresses, and a line when it ends
             self.server = viser.ViserServer(host=host, port=port, label="glot", verbose=False)
@@ -79,9 +81,14 @@ class Viewer:
         self.server.on_client_connect(lambda client: self._turn(client, VIEWS[0]))
 
     def run(self) -> None:
-        """Draws until ``close`` is called."""
-        while not self.ended.wait(TICK):
+        """Draws until ``close`` or ``interrupt`` is called."""
+        while not self.ended.wait(TICK) and not self.interrupted:
             self.draw(self.played(self.controls(), time.monotonic()))
+
+    def interrupt(self, *_: object) -> None:
+        """Handles the first Ctrl-C: ``run`` ends after this picture. The next one ends the program at once."""
+        self.interrupted = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def played(self, controls: Controls, now: float) -> Controls:
         """While the video plays, moves the slider to the frame of the time ``now`` (s).
