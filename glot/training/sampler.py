@@ -9,7 +9,7 @@ step without repeating the steps before it.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -28,20 +28,23 @@ MASK_NOISE, FEATURE_NOISE = 7, 8  # parts of their seeds; the streams have 0 and
 SHARED = np.float32(0.8)  # weight of the feature noise that all frames of a window have in common
 
 
+Store = TypeVar("Store")  # FeatureStore, or a MotionSet
+
+
 @dataclass(frozen=True)
-class WindowSet:
+class WindowSet(Generic[Store]):
     """The training windows of one feature set, or of a set of motions."""
 
-    store: Any
+    store: Store
     starts: np.ndarray  # (n,) first row of every window
     is_3d: bool  # whether joints3d are used as targets
     use_smpl: bool  # whether pose and betas are used as targets
 
 
-class Stream:
+class Stream(Generic[Store]):
     """An endless sequence of shuffled windows. A set with more windows occurs more often, as in the official loader."""
 
-    def __init__(self, sets: Sequence[WindowSet], *, seed: int, stream: int) -> None:
+    def __init__(self, sets: Sequence[WindowSet[Store]], *, seed: int, stream: int) -> None:
         self.sets = list(sets)
         self._seed = (seed, stream)
         self._bounds = np.cumsum([0, *(len(s.starts) for s in self.sets)])
@@ -53,7 +56,7 @@ class Stream:
     def _shuffled(self, number: int) -> np.ndarray:
         return np.random.default_rng([*self._seed, number]).permutation(len(self))
 
-    def take(self, positions: np.ndarray) -> list[tuple[WindowSet, np.ndarray, np.ndarray]]:
+    def take(self, positions: np.ndarray) -> list[tuple[WindowSet[Store], np.ndarray, np.ndarray]]:
         """(set, first rows, positions) of the windows at these positions, grouped by set, in order within a set.
 
         Where a pass ends within a batch, the rest of the batch comes from the next pass, so all batches have the same
@@ -99,7 +102,7 @@ class Sampler:
         self.uses_invalid = config.invalid_frames == "official"
         check_split(config, world, parts=parts)
         self.counts = windows_of_kinds(config)
-        self.streams = []
+        self.streams: list[Stream[FeatureStore]] = []
         for kind, names in enumerate((config.sets_2d, config.sets_3d)):
             sets = []
             for name in names:
@@ -146,7 +149,7 @@ class Sampler:
         def gather(column: str) -> Tensor:
             return torch.from_numpy(np.concatenate([batch[column] for _, batch in loaded])).float()
 
-        def flag(column: str, used: Callable[[WindowSet], bool]) -> Tensor:
+        def flag(column: str, used: Callable[[WindowSet[FeatureStore]], bool]) -> Tensor:
             labelled = [batch[column] & (batch["valid"] | self.uses_invalid) & used(s) for s, batch in loaded]
             return torch.from_numpy(np.concatenate(labelled)).float()
 
