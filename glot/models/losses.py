@@ -180,37 +180,45 @@ def _branch_terms(
     name: str,
 ) -> dict[str, Tensor]:
     """The six terms of one branch. ``joints`` (B, K, 49, 3); ``supervised`` (B, K) is 1 on supervised frames."""
-    points = project(joints, params.cam)
-    terms = frame_terms(params, joints, points, targets, supervised, config, counts)
-    terms |= _velocity_terms(joints, points, targets, supervised, config, counts)
+    points, centred = project(joints, params.cam), both_centred(joints, targets)
+    terms = frame_terms(params, points, centred, targets, supervised, config, counts)
+    terms |= _velocity_terms(joints, points, centred, targets, supervised, config, counts)
     return {f"{name}/{term}": value for term, value in terms.items()}
 
 
 def frame_terms(
     params: SMPLParams,
-    joints: Tensor,
     points: Tensor,
+    centred: tuple[Tensor, Tensor],
     targets: Targets,
     supervised: Tensor,
     config: LossConfig,
     counts: Counts,
 ) -> dict[str, Tensor]:
-    """The weighted terms that compare single frames; ``points`` (B, K, 49, 2) are the projected ``joints``."""
+    """The weighted terms that compare single frames.
+
+    ``points`` (B, K, 49, 2) are the projected joints; ``centred`` is what ``both_centred`` returns.
+    """
     target2d, confidence = targets.keypoints2d[..., :2], targets.keypoints2d[..., 2]
     with_3d, with_smpl = _labelled(targets)
-    centred, target_centred = _joints14(joints), _joints14(targets.joints3d)
     everywhere = torch.ones_like(with_3d)
     weights2d = supervised[..., None] * confidence  # (B, K, 49)
     return {
         "keypoints2d": config.keypoints2d * _mean_square(points, target2d, everywhere, weights2d, counts.every),
-        "joints3d": config.joints3d * _mean_square(centred, target_centred, with_3d, supervised, counts.with_3d),
+        "joints3d": config.joints3d * _mean_square(*centred, with_3d, supervised, counts.with_3d),
         "pose": config.pose * _mean_square(params.rotmats, targets.rotmats, with_smpl, supervised, counts.with_smpl),
         "shape": config.shape * _mean_square(params.betas, targets.betas, with_smpl, supervised, counts.with_smpl),
     }
 
 
 def _velocity_terms(
-    joints: Tensor, points: Tensor, targets: Targets, supervised: Tensor, config: LossConfig, counts: Counts
+    joints: Tensor,
+    points: Tensor,
+    centred: tuple[Tensor, Tensor],
+    targets: Targets,
+    supervised: Tensor,
+    config: LossConfig,
+    counts: Counts,
 ) -> dict[str, Tensor]:
     """The weighted terms that compare neighbouring frames."""
     target2d, confidence = targets.keypoints2d[..., :2], targets.keypoints2d[..., 2]
@@ -222,9 +230,9 @@ def _velocity_terms(
 
     # The official code weights the difference of two frames by the confidence of the first frame alone; kept.
     velocity2d = _mean_square(change(points), change(target2d), everywhere, weights2d, counts.every)
-    joints14, target14 = joints[..., COMMON14_IN_SPIN49, :], targets.joints3d[..., COMMON14_IN_SPIN49, :]
-    if config.velocity3d_root == "centred":
-        joints14, target14 = _root_centred(joints14), _root_centred(target14)
+    joints14, target14 = centred
+    if config.velocity3d_root == "official":
+        joints14, target14 = joints[..., COMMON14_IN_SPIN49, :], targets.joints3d[..., COMMON14_IN_SPIN49, :]
     if config.velocity3d_mask == "official":
         # Officially, the next frame counts even where it is not a label; but its joints have to be known.
         share = counts.supervised_3d / counts.with_3d.clamp(min=1)
@@ -237,9 +245,10 @@ def _velocity_terms(
     return {"velocity2d": config.velocity2d * velocity2d, "velocity3d": config.velocity3d * velocity3d}
 
 
-def _joints14(joints: Tensor) -> Tensor:
-    """The 14 joints of the 3D terms of (..., 49, 3), relative to the middle of the hips."""
-    return _root_centred(joints[..., COMMON14_IN_SPIN49, :])
+def both_centred(joints: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
+    """The 14 joints of the 3D terms (B, K, 14, 3), predicted and true, relative to the middle of the hips."""
+    joints14, target14 = (values[..., COMMON14_IN_SPIN49, :] for values in (joints, targets.joints3d))
+    return _root_centred(joints14), _root_centred(target14)
 
 
 def _mean_square(predicted: Tensor, target: Tensor, labelled: Tensor, weights: Tensor, count: Tensor) -> Tensor:

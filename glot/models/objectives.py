@@ -13,7 +13,16 @@ from glot.config import LossConfig
 from glot.human.body import Body
 from glot.human.camera import project
 from glot.models.glot import GLoT, GLoTOutput
-from glot.models.losses import Counts, Targets, counts_of, frame_counts, frame_terms, glot_loss, needed_frames
+from glot.models.losses import (
+    Counts,
+    Targets,
+    both_centred,
+    counts_of,
+    frame_counts,
+    frame_terms,
+    glot_loss,
+    needed_frames,
+)
 from glot.models.mps_net import MPSNet
 from glot.models.peer_model import PeerOutput
 from glot.models.smpl_params import SMPLParams
@@ -112,9 +121,8 @@ def supervised_terms(
     """
     joints = body.joints(params.rotmats.flatten(0, 1), params.betas.flatten(0, 1)).unflatten(0, params.cam.shape[:2])
     every = torch.ones_like(targets.w_3d)
-    terms = frame_terms(
-        params, joints, project(joints, params.cam), targets, every, config, counts or counts_of(targets, every)
-    )
+    points, centred = project(joints, params.cam), both_centred(joints, targets)
+    terms = frame_terms(params, points, centred, targets, every, config, counts or counts_of(targets, every))
     return {f"frames/{name}": term for name, term in terms.items()}
 
 

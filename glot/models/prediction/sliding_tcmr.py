@@ -25,8 +25,8 @@ class SlidingTCMR:
     def __call__(self, rows: Tensor) -> SMPLParams:
         """Features (N + T - 1, F) of consecutive rows -> the bodies of the N rows from row T // 2 on."""
         encoder, middle, length = self.encoder, self.frames // 2, self.frames
-        past = last_state(encoder.gru_bef, windows(rows[: len(rows) - length + middle], middle))
-        future = last_state(encoder.gru_aft, windows(rows[middle + 1 :], length - middle - 1), backwards=True)
+        past = last_state(encoder.gru_bef, Windows(rows[: len(rows) - length + middle], middle))
+        future = last_state(encoder.gru_aft, Windows(rows[middle + 1 :], length - middle - 1), backwards=True)
         found = (
             encoder.linear_bef(past.relu_()),
             encoder.linear_cur(self._now(rows).relu_()),
@@ -38,7 +38,7 @@ class SlidingTCMR:
     def _now(self, rows: Tensor) -> Tensor:
         """(N, 2 C): the states of the middle frame in the network over all frames, forward and backward."""
         gru, middle = self.encoder.gru_cur, self.frames // 2
-        below: Windows | Tensor = windows(rows, self.frames)
+        below: Windows | Tensor = Windows(rows, self.frames)
         for layer in range(gru.num_layers - 1):
             ahead, back = states(gru, layer, below), states(gru, layer, below, backwards=True)
             below = torch.cat((ahead, back), dim=-1)
@@ -57,11 +57,6 @@ class Windows:
     def project(self, weight: Tensor, bias: Tensor) -> Tensor:
         """(N, length, C): W x + b of every row of every window, a view."""
         return nn.functional.linear(self.rows, weight, bias).unfold(0, self.length, 1).transpose(1, 2)
-
-
-def windows(rows: Tensor, length: int) -> Windows:
-    """The windows of consecutive rows (R, F)."""
-    return Windows(rows, length)
 
 
 def before(below: Windows | Tensor, middle: int) -> Windows | Tensor:
