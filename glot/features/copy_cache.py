@@ -80,6 +80,47 @@ def count_as_used(copy: Path) -> None:
         os.utime(copy / INDEX)
 
 
+def building_of(target: Path) -> Path:
+    """The folder in which the copy ``target`` is built."""
+    return target.with_name(f".{target.name}.building-{socket.gethostname()}-{uuid.uuid4().hex[:8]}")
+
+
+def begun(building: Path) -> HeldCopy:
+    """Makes the folder of an unfinished copy and holds it. Within ``room_for``."""
+    building.mkdir()
+    (building / INDEX).touch()
+    return HeldCopy(building, shared(building / INDEX))
+
+
+def write_index(building: Path, index: dict[str, Any]) -> None:
+    """Writes what ``index_of`` returns; "bytes": the size of each file. It is written last, when all files are."""
+    with (building / INDEX).open("w") as handle:
+        json.dump(index, handle)
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def put_in_place(held: HeldCopy, target: Path) -> HeldCopy:
+    """Gives a finished copy the name ``target``; the copy that has it already, if another machine was first."""
+    try:
+        os.rename(held.folder, target)
+    except OSError:
+        if there := hold(target):  # another machine with the same cache built the same copy first
+            return there
+        clear(target)  # somebody deleted some of its files, or the copy whose second name it is
+        os.rename(held.folder, target)
+    held.folder = target
+    return held
+
+
+def clear(target: Path) -> None:
+    """Removes a damaged copy, or the second name of a copy."""
+    if target.is_symlink():
+        target.unlink()
+    elif target.exists():
+        shutil.rmtree(target)
+
+
 def index_of(copy: Path) -> dict[str, Any]:
     """What the index of a copy says; {} where it cannot be read."""
     try:

@@ -6,11 +6,7 @@ parts are those of another one, byte for byte, has the same copy.
 """
 
 import hashlib
-import json
-import os
 import shutil
-import socket
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -18,11 +14,23 @@ from typing import Any
 
 from glot.cli import progress
 from glot.errors import InputError, NotNowError, is_passing
-from glot.features.copy_cache import INDEX, HeldCopy, copies, count_as_used, hold, index_of, room_for
+from glot.features.copy_cache import (
+    HeldCopy,
+    begun,
+    building_of,
+    clear,
+    copies,
+    count_as_used,
+    hold,
+    index_of,
+    put_in_place,
+    room_for,
+    write_index,
+)
 from glot.features.copy_writing import columns_of, copy_bytes, outputs, rows_of, write_rows
 from glot.features.layout import Layout, layout_of
 from glot.features.schema import Manifest, Part, parts
-from glot.file_lock import shared, turn
+from glot.file_lock import turn
 from glot.location import file_hash, is_remote
 
 LAYOUT = 1  # version of the copy; part of its folder's name
@@ -64,7 +72,7 @@ def _same(folder: Path, files: list[Part], manifest: Manifest, target: Path) -> 
         if held and all(made_of and made_of == _content(part) for part, (_, made_of) in zip(files, known, strict=True)):
             _check_unchanged(folder, files, manifest)
             with suppress(OSError):  # without this name, the parts are compared again the next time
-                _clear(target)
+                clear(target)
                 target.symlink_to(copy.folder.name)
             return held
     return None
@@ -89,14 +97,12 @@ def _content(part: Part) -> str:
 def _built(folder: Path, files: list[Part], manifest: Manifest, target: Path) -> HeldCopy:
     """Copies the parts into a folder of another name: the columns, then the index. Gives it the name ``target``."""
     layout, columns = _checked_layout(folder, files, manifest), columns_of(manifest)
-    building = target.with_name(f".{target.name}.building-{socket.gethostname()}-{uuid.uuid4().hex[:8]}")
+    building = building_of(target)
     what = f"local copy of {manifest.dataset}/{manifest.split}"
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, building, ignore_errors=True)
         with room_for(copy_bytes(manifest.rows, columns), building, what=f"the {what}"):
-            building.mkdir()
-            (building / INDEX).touch()
-            held = HeldCopy(building, shared(building / INDEX))
+            held = begun(building)
             targets = stack.enter_context(outputs(building, manifest.rows, columns))
         # The parts are hashed while they are copied, so that they are read only once from their disk.
         hashing = ThreadPoolExecutor(1)
@@ -111,12 +117,9 @@ def _built(folder: Path, files: list[Part], manifest: Manifest, target: Path) ->
             "set": f"{manifest.dataset}/{manifest.split}",
             **_facts(manifest),
         }
-        with (building / INDEX).open("w") as handle:
-            json.dump(index, handle)
-            handle.flush()
-            os.fsync(handle.fileno())
+        write_index(building, index)
         _check_unchanged(folder, files, manifest)
-        return _put_in_place(held, target)
+        return put_in_place(held, target)
 
 
 def _checked_layout(folder: Path, files: list[Part], manifest: Manifest) -> Layout:
@@ -132,22 +135,3 @@ def _checked_layout(folder: Path, files: list[Part], manifest: Manifest) -> Layo
 def _check_unchanged(folder: Path, files: list[Part], manifest: Manifest) -> None:
     if parts(folder, manifest) != files:
         raise NotNowError(f"{folder}: was written while it was copied; try again later")
-
-
-def _put_in_place(held: HeldCopy, target: Path) -> HeldCopy:
-    try:
-        os.rename(held.folder, target)
-    except OSError:
-        if there := hold(target):  # another machine with the same cache built the same copy first
-            return there
-        _clear(target)  # somebody deleted some of its files, or the copy whose second name it is
-        os.rename(held.folder, target)
-    held.folder = target
-    return held
-
-
-def _clear(target: Path) -> None:
-    if target.is_symlink():
-        target.unlink()
-    elif target.exists():
-        shutil.rmtree(target)

@@ -6,10 +6,7 @@ metadata says what is in it and what was left out. N frames of all motions.
 
 import hashlib
 import json
-import os
 import shutil
-import socket
-import uuid
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,8 +17,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from glot.errors import InputError, NotNowError, is_passing
-from glot.features.copy_cache import INDEX, HeldCopy, count_as_used, hold, index_of, room_for
-from glot.file_lock import shared, turn
+from glot.features.copy_cache import (
+    HeldCopy,
+    begun,
+    building_of,
+    count_as_used,
+    hold,
+    index_of,
+    put_in_place,
+    room_for,
+    write_index,
+)
+from glot.file_lock import turn
 from glot.location import cache_folder, open_parquet
 
 FILE, FOLDER = "motions.parquet", "motion"
@@ -136,13 +143,11 @@ class MotionSet:
 
 def _built(file: Path, facts: MotionFacts, target: Path) -> HeldCopy:
     """Copies the poses into a folder of another name, then gives it the name ``target``."""
-    building = target.with_name(f".{target.name}.building-{socket.gethostname()}-{uuid.uuid4().hex[:8]}")
+    building = building_of(target)
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, building, ignore_errors=True)
         with room_for(facts.frames * 288 + 128, building, what=f"the local copy of {file}"):
-            building.mkdir()
-            (building / INDEX).touch()
-            held = HeldCopy(building, shared(building / INDEX))
+            held = begun(building)
             poses = np.lib.format.open_memmap(
                 building / "pose.npy", mode="w+", dtype=np.float32, shape=(facts.frames, 24, 3)
             )
@@ -154,13 +159,8 @@ def _built(file: Path, facts: MotionFacts, target: Path) -> HeldCopy:
             "bytes": {"pose.npy": (building / "pose.npy").stat().st_size},
             "set": f"{file.parent.parent.name}/{FOLDER}",
         }
-        with (building / INDEX).open("w") as handle:
-            json.dump(index, handle)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.rename(building, target)
-        held.folder = target
-        return held
+        write_index(building, index)
+        return put_in_place(held, target)
 
 
 def _copied(file: Path, facts: MotionFacts, poses: NDArray[np.float32]) -> list[Motion]:

@@ -118,3 +118,10 @@ def test_poses_that_are_no_angles_are_left_out(tmp_path: Path, value: float, rea
     main(MakeMotionSetSpec(motions=tmp_path / "amass", out=tmp_path / "set"))
     (entry,) = read_facts(tmp_path / "set" / FILE).skipped
     assert entry["what"] == "bad" and re.search(reason, entry["reason"])
+
+
+def test_a_damaged_copy_is_built_again(file: Path, tmp_path: Path) -> None:
+    whole = np.array(MotionSet.open(file, cache=tmp_path / "cache").pose)
+    (copy,) = copies(tmp_path / "cache")
+    (copy.folder / "pose.npy").unlink()
+    assert np.array_equal(MotionSet.open(file, cache=tmp_path / "cache").pose, whole)
