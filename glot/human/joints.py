@@ -7,6 +7,11 @@ SMPL_JOINTS = (
 )  # fmt: skip
 SMPL_PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
 JOINTS = len(SMPL_JOINTS)
+# The joint that each becomes in a mirror.
+SMPL_MIRROR = tuple(
+    SMPL_JOINTS.index(name.replace("left", "\0").replace("right", "left").replace("\0", "right"))
+    for name in SMPL_JOINTS
+)
 BETAS = 10  # numbers that describe a person's shape
 
 # The 21 joints that are single vertices in smplx, in its order; they follow the 24 SMPL joints.

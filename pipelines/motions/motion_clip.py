@@ -8,13 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.transform import Rotation, Slerp
 
-from glot.human.joints import SMPL_JOINTS
+from glot.human.joints import SMPL_JOINTS, SMPL_MIRROR
 
 FPS = 30.0
-MIRROR = tuple(
-    SMPL_JOINTS.index(name.replace("left", "\0").replace("right", "left").replace("\0", "right"))
-    for name in SMPL_JOINTS
-)
 PELVIS = SMPL_JOINTS.index("pelvis")
 # The blend between two clips turns joints by at most this much a frame (1.8 rad/s), averaged over the joints.
 BLEND_RADIANS = 0.06
@@ -58,7 +54,7 @@ def resample(clip: MotionClip, *, fps: float = FPS, times: np.ndarray | None = N
 def mirror(clip: MotionClip) -> MotionClip:
     """Left and right exchanged, which is another possible human motion. Mirrored twice, a clip is the original."""
     flip = np.array([1, -1, -1], dtype=np.float32)  # rotation vectors are pseudovectors: x stays, y and z change sign
-    return MotionClip(clip.poses[:, MIRROR] * flip, clip.trans * np.array([-1, 1, 1], dtype=np.float32), clip.fps)
+    return MotionClip(clip.poses[:, SMPL_MIRROR] * flip, clip.trans * np.array([-1, 1, 1], dtype=np.float32), clip.fps)
 
 
 def turned(clip: MotionClip, *, yaw: float, to: np.ndarray | None = None) -> MotionClip:

@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from glot import cli
 from glot.errors import InputError
-from glot.human.joints import SMPL_JOINTS, SMPL_PARENTS
+from glot.human.joints import SMPL_JOINTS, SMPL_MIRROR, SMPL_PARENTS
 
 Array = NDArray[Any]
 
@@ -59,14 +59,7 @@ class People(NamedTuple):
     heads: Array
 
 
-def mirrored_joints() -> Array:
-    """(24,) index of the joint on the other side; for a joint in the middle, its own index."""
-    other = {"left_": "right_", "right_": "left_"}
-    swap = [next((b + n[len(a) :] for a, b in other.items() if n.startswith(a)), n) for n in SMPL_JOINTS]
-    return np.array([SMPL_JOINTS.index(name) for name in swap])
-
-
-MIRRORED = mirrored_joints()
+MIRRORED = np.array(SMPL_MIRROR)  # (24,)
 FLIP = np.array([-1.0, 1.0, 1.0])
 
 

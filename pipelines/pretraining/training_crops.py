@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from glot.human.crop import DEFAULT_CROP_SCALE, crop_matrix, keypoints_to_crop, normalise
-from glot.human.joints import SPIN49
+from glot.human.joints import SMPL_MIRROR, SPIN49
 from glot.human.rotation import axis_angle_to_rotmat
 from pipelines.decoders.threedpw import ENLARGE
-from pipelines.motions.motion_clip import MIRROR
 from pipelines.pretraining.recipe import CropStage, PretrainingRecipe
 from pipelines.pretraining.renders import Renders
 from pipelines.scenes.filming import MIN_DETECTED, TO_18
@@ -71,7 +70,7 @@ def take_crop(renders: Renders, index: int, *, size: int, rng: np.random.Generat
         matrix[0, 2] += size
         keypoints = keypoints[MIRROR49] * [-1, 1, 1]
         joints3d = joints3d[MIRROR49] * [-1, 1, 1]
-        pose = pose[list(MIRROR)] * [1, -1, -1]
+        pose = pose[list(SMPL_MIRROR)] * [1, -1, -1]
     if half:  # pixel (u, v) of the full picture is ((u - 0.5) / 2, (v - 0.5) / 2) of the halved one
         matrix[:, 2] += 0.5 * matrix[:, :2].sum(1)
         matrix[:, :2] *= 2

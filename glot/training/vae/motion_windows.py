@@ -15,7 +15,7 @@ from torch import Tensor
 
 from glot.errors import InputError
 from glot.features.motion_sets import MotionSet
-from glot.human.joints import SMPL_JOINTS
+from glot.human.joints import SMPL_MIRROR
 from glot.human.rotation import axis_angle_to_rotmat, rotmat_to_rot6d
 from glot.models.meva import spin_to_meva
 
@@ -23,10 +23,6 @@ FRAMES = 90  # of a window, as in the release
 HELD_OUT = 10  # one motion in so many is held out
 HELD_WINDOWS = 256  # at most so many windows of held out motions are looked at
 TRAIN, HELD, SAMPLE = 0, 1, 2  # part of the seeds
-OTHER_SIDE = {"left": "right", "right": "left"}
-MIRRORED = [
-    SMPL_JOINTS.index("_".join(OTHER_SIDE.get(word, word) for word in joint.split("_"))) for joint in SMPL_JOINTS
-]
 MIRROR_AXIS = np.array([1, -1, -1], np.float32)  # of an axis-angle, when the x axis is mirrored
 
 
@@ -128,7 +124,7 @@ def windows_of(
         rows = clip.rows(begin)
         out[0], out[1:] = clip.poses[clip.start], clip.poses[rows[::-1] if backward else rows]
         if mirror:
-            out[...] = out[:, MIRRORED] * MIRROR_AXIS
+            out[...] = out[:, SMPL_MIRROR] * MIRROR_AXIS
     rotmats = axis_angle_to_rotmat(torch.from_numpy(poses))
     first, rotmats = rotmats[:, 0, 0], rotmats[:, 1:]
     angles = torch.from_numpy(np.deg2rad([180, 0] + turns * [60, 360]).astype(np.float32))

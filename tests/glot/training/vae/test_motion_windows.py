@@ -8,10 +8,10 @@ import torch
 
 from glot.errors import InputError
 from glot.features.motion_sets import MotionSet, motion_file
-from glot.human.joints import SMPL_JOINTS
+from glot.human.joints import SMPL_JOINTS, SMPL_MIRROR
 from glot.human.rotation import axis_angle_to_rotmat
 from glot.training.vae.motion_errors import angles, errors_of_mean_pose, errors_of_still_pose, mean_rotation, rotmats_of
-from glot.training.vae.motion_windows import FRAMES, MIRRORED, Clip, MotionWindows, held_out, windows_of
+from glot.training.vae.motion_windows import FRAMES, Clip, MotionWindows, held_out, windows_of
 from tests.fixtures.motion_sets import write_motion_set
 
 NO, YES = np.zeros(1, bool), np.ones(1, bool)
@@ -66,12 +66,12 @@ def test_backwards_and_forth_and_back(clip: Clip) -> None:
 
 
 def test_mirrored_twice_is_the_motion(clip: Clip) -> None:
-    assert SMPL_JOINTS[MIRRORED[SMPL_JOINTS.index("left_knee")]] == "right_knee"
-    assert MIRRORED[0] == 0 and [MIRRORED[i] for i in MIRRORED] == list(range(24))
+    assert SMPL_JOINTS[SMPL_MIRROR[SMPL_JOINTS.index("left_knee")]] == "right_knee"
+    assert SMPL_MIRROR[0] == 0 and [SMPL_MIRROR[i] for i in SMPL_MIRROR] == list(range(24))
     flip = torch.diag(torch.tensor([-1.0, 1, 1]))  # the world in a mirror, left and right of the body exchanged
     mirrored = rotmats(clip, 3, mirrors=YES)
     expected = flip @ rotmats(clip, 3) @ flip
-    torch.testing.assert_close(mirrored[:, 1:], expected[:, MIRRORED][:, 1:], rtol=0, atol=1e-5)
+    torch.testing.assert_close(mirrored[:, 1:], expected[:, SMPL_MIRROR][:, 1:], rtol=0, atol=1e-5)
 
 
 def test_held_out_motions_do_not_depend_on_the_others_and_are_not_trained_on(motions: MotionSet) -> None:
