@@ -20,11 +20,11 @@ from scipy.spatial.transform import Rotation
 
 from glot.errors import InputError
 from glot.human.body import Body, load_body
-from glot.human.joints import SPIN49, THREEDPW_2D
+from glot.human.joints import SMPL_MIRROR, SPIN49, THREEDPW_2D
 from glot.human.safe_pickle import load_pickle
 from pipelines.decoders.threedpw import THREEDPW
 from pipelines.motions.mocap import load_motions
-from pipelines.motions.motion_clip import MIRROR, MotionClip
+from pipelines.motions.motion_clip import MotionClip
 from pipelines.motions.random_motion import random_chain
 from pipelines.scenes import filming
 from pipelines.scenes.camera_paths import look_at, random_camera
@@ -362,7 +362,7 @@ def test_single_renders_for_pretraining(motions: dict[str, MotionClip], body: Bo
     rotmats = torch.tensor(Rotation.from_rotvec(first.pose).as_matrix()[None], dtype=torch.float32)
     joints = body.joints(rotmats, torch.as_tensor(first.betas)[None])[0].numpy()
     np.testing.assert_allclose(joints - joints[8], first.joints3d - first.joints3d[8], atol=1e-4)
-    assert len(set(MIRROR)) == 24
+    assert len(set(SMPL_MIRROR)) == 24
 
 
 @pytest.mark.parametrize(
