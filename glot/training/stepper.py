@@ -132,4 +132,6 @@ def make_stepper(
     selects = device.type == "cpu" and not recipe.compile
     objective = objective_of(model, body, recipe.loss, selects=selects, with_motion=adversary is not None)
     rate = rate or LearningRate(recipe)
-    return Stepper(recipe, model, trained or model, optimiser, objective, rate, device, rank, adversary)
+    return Stepper(
+        recipe, model, model if trained is None else trained, optimiser, objective, rate, device, rank, adversary
+    )
