@@ -26,8 +26,8 @@ class MEVA(WholeWindowModel):
     def __init__(self, config: MEVAConfig, mean: Tensor) -> None:
         super().__init__(config, mean)
         self.vae_model = MotionVAE(config.variant, latent=config.latent, hidden=config.vae_hidden)
-        self.feat_encoder = FeatureEncoder(config)
-        self.motion_encoder = MotionEncoder(config)
+        self.feat_encoder = RecurrentEncoder(config, width=config.gru_width, out=config.feature_size)
+        self.motion_encoder = RecurrentEncoder(config, width=config.motion_width, out=config.latent)
         self.vae_init_mlp = nn.Sequential(
             nn.Linear(config.latent, config.first_pose_hidden), nn.Tanh(), nn.Linear(config.first_pose_hidden, POSE)
         )
@@ -41,11 +41,16 @@ class MEVA(WholeWindowModel):
 
     def bodies(self, features: Tensor) -> SMPLParams:
         self.check(features)
-        states = self.feat_encoder(features)
-        coarse = self.coarse_pose(self.motion_encoder(states))
+        states, latent = self.encode(features)
+        coarse = self.coarse_pose(latent)
         first = torch.cat((coarse, self.mean[POSE:].expand(*coarse.shape[:2], -1)), dim=-1)
         pose, rest = self.regressor(states, first).tensor_split((POSE,), dim=-1)
         return to_params(torch.cat((meva_to_spin(pose), rest), dim=-1))
+
+    def encode(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, F) -> features that know the window (B, T, F), and the vectors of its motion (B, Z)."""
+        states = features + self.feat_encoder(features)
+        return states, self.motion_encoder(states).mean(1)
 
     def coarse_pose(self, latent: Tensor) -> Tensor:
         """The vectors of motions (B, Z) -> their poses (B, T, 144), 6D in MEVA's layout."""
@@ -55,33 +60,17 @@ class MEVA(WholeWindowModel):
         return poses
 
 
-class FeatureEncoder(nn.Module):
-    """Features in, features that know the window out."""
+class RecurrentEncoder(nn.Module):
+    """A recurrent network along a window, in both directions, and a linear layer: (B, T, F) -> (B, T, ``out``)."""
 
-    def __init__(self, config: MEVAConfig) -> None:
+    def __init__(self, config: MEVAConfig, *, width: int, out: int) -> None:
         super().__init__()
-        size, width = config.feature_size, config.gru_width
-        self.gru = nn.GRU(size, width, config.gru_layers, batch_first=True, bidirectional=True)
-        self.linear = nn.Linear(2 * width, size)
+        self.gru = nn.GRU(config.feature_size, width, config.gru_layers, batch_first=True, bidirectional=True)
+        self.linear = nn.Linear(2 * width, out)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, T, F) -> (B, T, F)."""
-        found: Tensor = features + self.linear(self.gru(features)[0].tanh())
-        return found
-
-
-class MotionEncoder(nn.Module):
-    """Features of a window in, the vector of its motion out."""
-
-    def __init__(self, config: MEVAConfig) -> None:
-        super().__init__()
-        size, width = config.feature_size, config.motion_width
-        self.gru = nn.GRU(size, width, config.gru_layers, batch_first=True, bidirectional=True)
-        self.linear = nn.Linear(2 * width, config.latent)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, T, F) -> (B, Z)."""
-        found: Tensor = self.linear(self.gru(features)[0].tanh()).mean(1)
+        """(B, T, F) -> (B, T, out)."""
+        found: Tensor = self.linear(self.gru(features)[0].tanh())
         return found
 
 

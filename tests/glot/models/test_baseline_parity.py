@@ -118,7 +118,7 @@ def _check_inside(model: TemporalModel, features: Tensor, golden: Golden, prefix
         np.testing.assert_allclose(states.mT[:, ::64], golden[f"{prefix}moca"], atol=1e-5)
         np.testing.assert_allclose(model.merge(states)[1], golden[f"{prefix}scores"], atol=1e-6)
     if isinstance(model, MEVA):
-        latent = model.motion_encoder(model.feat_encoder(features))
+        _, latent = model.encode(features)
         np.testing.assert_allclose(latent[:, ::8], golden["motion_z"], atol=1e-5)
         coarse = model.coarse_pose(latent)[:, :: int(golden["frame_step"])]
         np.testing.assert_allclose(coarse, golden["coarse_pose"], atol=1e-5)
