@@ -29,9 +29,11 @@ from glot.features.copy_cache import (
     write_index,
 )
 from glot.file_lock import turn
+from glot.home import features_folder
 from glot.location import cache_folder, open_parquet
 
 FILE, FOLDER = "motions.parquet", "motion"
+OPEN_MOTIONS = "open_motions"  # the set of the motions that come with the project
 VERSION = 1  # of the file
 LAYOUT = 1  # version of the local copy; part of its folder's name
 KIND = hashlib.sha256(b"motions").hexdigest()[:8]  # in that name, where a feature set has the stamps of its parts
@@ -76,7 +78,10 @@ def motion_file(features: Path, name: str) -> Path:
 
 def make_command(features: Path, name: str) -> str:
     """The command that makes a motion set."""
-    return f"python pipelines/make_motion_set.py --motions /path/to/{name} --out {features / name / FOLDER}"
+    made, folder = "python pipelines/make_motion_set.py", features / name / FOLDER
+    if name != OPEN_MOTIONS:
+        return f"{made} --motions /path/to/{name} --out {folder}"
+    return made if features == features_folder() else f"{made} --out {folder}"
 
 
 def read_facts(file: Path) -> MotionFacts:

@@ -7,12 +7,10 @@ from typing import Annotated
 import typer
 
 from glot.errors import InputError
-from glot.features.motion_sets import FOLDER
+from glot.features.motion_sets import FOLDER, OPEN_MOTIONS
 from glot.home import features_folder
 from glot.location import location
 from pipelines.motions.spec import KINDS, SHIPPED
-
-OPEN = "open_motions"  # the name of the set of the shipped motions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,5 +41,5 @@ class MakeMotionSetSpec:
     @property
     def folder(self) -> Path:
         """``out``, or its default: the set is named after the motions."""
-        name = OPEN if self.motions == SHIPPED else self.motions.stem.lower() or OPEN
+        name = OPEN_MOTIONS if self.motions == SHIPPED else self.motions.stem.lower() or OPEN_MOTIONS
         return self.out or features_folder() / name / FOLDER

@@ -28,7 +28,8 @@ def make_motion_set(spec: MakeMotionSetSpec) -> MotionFacts:
     nothing is left, or the file cannot be written.
     """
     target = spec.folder / FILE
-    place = Path(tempfile.mkdtemp()) / FILE if is_remote(target) else target
+    # A file for an object store is written on this machine first.
+    place = Path(tempfile.gettempdir()) / FILE if is_remote(target) else target
     unfinished = temporary_of(place)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)

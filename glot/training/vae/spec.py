@@ -7,12 +7,11 @@ from typing import Annotated, Any
 import typer
 
 from glot.errors import InputError
-from glot.features.motion_sets import make_command, motion_file
+from glot.features.motion_sets import OPEN_MOTIONS, make_command, motion_file
 from glot.features.options import FeaturesOption
 from glot.home import check_job_paths, features_folder, missing_error, runs_folder
 from glot.location import file_exists
 
-OPEN_MOTIONS = "open_motions"  # the set of the motions that come with the project
 VARIANTS = ("latent_only", "with_first_pose")
 ROUNDS, LONGEST_ROUND = 20, 1000  # the errors are computed so often in a run, and at least after so many steps
 
@@ -118,16 +117,9 @@ class TrainVAESpec:
         """InputError naming all options with a relative path in a Ray job, or all motion sets that are missing."""
         check_job_paths({"--features": self.features, "--out": self.run_folder})
         things = [
-            (f"{file}: no such set of real motions; make it with", self._command(name))
+            (f"{file}: no such set of real motions; make it with", make_command(self.features, name))
             for name, file in self.files.items()
             if not file_exists(file)
         ]
         if things:
             raise missing_error(things)
-
-    def _command(self, name: str) -> str:
-        if name == OPEN_MOTIONS:
-            folder = self.files[name].parent
-            default = motion_file(features_folder(), name).parent
-            return "python pipelines/make_motion_set.py" + ("" if folder == default else f" --out {folder}")
-        return make_command(self.features, name)

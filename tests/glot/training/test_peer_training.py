@@ -147,6 +147,9 @@ def test_a_motion_set_that_is_missing_is_named_with_the_command_and_another_one_
     recipe = recipe_named("open_sample", ["model=vibe", "discriminator.motions=real,amass"])
     with pytest.raises(InputError, match=r"amass/motion/motions\.parquet: no such set .*\n.*make_motion_set\.py"):
         feature_lineage(recipe, features)
+    shipped = recipe_named("open_sample", ["model=vibe", "discriminator.motions=open_motions"])
+    with pytest.raises(InputError, match=r"python pipelines/make_motion_set\.py --out \S*/open_motions/motion$"):
+        feature_lineage(shipped, features)
     keys = set()
     for number, lengths in enumerate(((70,), (80,))):
         shutil.copytree(features / "3dpw", tmp_path / str(number) / "3dpw")
