@@ -42,7 +42,7 @@ def _curves(sweep: Sweep, panels: Sequence[Axes]) -> None:
     values = [row.point[axis.field] for row in rows]
     numeric = not any(isinstance(value, str | bool) for value in values)
     at: list[Any] = values if numeric else [shown(value) for value in values]
-    handles: list[Any] = []
+    handles: dict[str, Any] = {}
     for metric, panel in zip(METRICS, panels, strict=True):
         spread = [0 if math.isnan(row.deviation(metric)) else row.deviation(metric) for row in rows]
         line = panel.errorbar(
@@ -59,16 +59,16 @@ def _curves(sweep: Sweep, panels: Sequence[Axes]) -> None:
         if not numeric:
             panel.margins(x=0.4 if len(at) <= 3 else 0.15)
             panel.tick_params(axis="x", labelrotation=45 if len(at) > 3 else 0)
-        handles = [line]
-        if any(row.paper for row in rows):
+        theirs = [(where, row.published(metric)) for where, row in zip(at, rows, strict=True)]
+        theirs = [(where, error) for where, error in theirs if not math.isnan(error)]
+        handles.setdefault("ours (left axis)", line)
+        if theirs:
             right = panel.twinx()
             style: dict[str, Any] = {"marker": "s", "color": "tab:gray", "linestyle": "--" if numeric else "none"}
-            theirs = [(where, row.published(metric)) for where, row in zip(at, rows, strict=True)]
-            theirs = [(where, error) for where, error in theirs if not math.isnan(error)]
-            handles += right.plot([where for where, _ in theirs], [error for _, error in theirs], **style)
+            (points,) = right.plot([where for where, _ in theirs], [error for _, error in theirs], **style)
+            handles.setdefault(f"paper's {sweep.space.table}, 3DPW: another dataset (right axis)", points)
             right.set_ylabel(f"paper, {UNITS[metric]}", color="tab:gray")
-    labels = ["ours (left axis)", f"paper's {sweep.space.table}, 3DPW: another dataset (right axis)"][: len(handles)]
-    panels[0].figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+    panels[0].figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=2, frameon=False)
 
 
 def _families(sweep: Sweep, panels: Sequence[Axes]) -> None:

@@ -102,3 +102,12 @@ def test_every_kind_of_space_has_a_picture(tmp_path: Path, name: str) -> None:
     plots.plot(Sweep(space, [outcome(0, points[0], how=FAILED)], "validation", {}), tmp_path / "none.png")
     for file in ("all.png", "none.png"):
         assert (tmp_path / file).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_a_metric_without_published_values_has_no_axis_for_them() -> None:
+    trials = [outcome(i, {"model": model}) for i, model in enumerate(("vibe", "meva"))]
+    figure, panels = plots.pyplot.subplots(1, 4)
+    plots._curves(Sweep(SPACES["models"], trials, "validation", {}), panels)
+    beside = [axis for axis in figure.axes if axis not in list(panels)]
+    assert [axis.get_ylabel() for axis in beside] == ["paper, mm", "paper, mm", "paper, mm/frame²"]
+    plots.pyplot.close(figure)
