@@ -16,8 +16,8 @@ from figures import OUT, write_figures
 from glot import cli
 from glot.errors import InputError
 from glot.features.backbones.backbone import Backbone, load_backbone
+from glot.features.backbones.backbone_kinds import RANDOM_WEIGHTS
 from glot.features.backbones.extractor import Extractor
-from glot.features.backbones.names import RANDOM_WEIGHTS
 from glot.human.body import load_body
 from glot.human.rotation import axis_angle_to_rotmat
 from glot.scoring.linear_probe import LinearProbe

@@ -11,11 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from glot.capture.reconstruction import crop_scales
 from glot.capture.result_files import write_exports, write_person
 from glot.capture.result_folder import BODIES, NOBODY, atomic_folder, write_summary
 from glot.capture.result_pictures import draw
 from glot.capture.studio import Studio
-from glot.human.crop import DEFAULT_CROP_SCALE, crop_image
 from glot.people.crop_batches import CropBatches
 from glot.people.footage import Footage
 from glot.people.landmarks import Person, find_landmarks, spool_for
@@ -79,13 +79,14 @@ def capture(video: Path, folder: Path, studio: Studio, *, name_in_tracks: str = 
 
 def extract(footage: Footage, people: list[Person], studio: Studio, features: Spool) -> None:
     """Puts the backbone's features of all people at all their frames into the spool."""
-    size = studio.backbone.crop_size
+    rule = studio.backbone.crop_rule
     batches = CropBatches(studio.extractor, features, CROPS_AT_ONCE)
+    scales = [crop_scales(person, rule) for person in people]
     for frame, picture in enumerate(footage.pictures("features")):
         for number, person in enumerate(people):
             row = frame - int(person.frames[0])
             if 0 <= row < len(person):
-                batches.add(number, row, crop_image(picture, person.bbox[row], DEFAULT_CROP_SCALE, size=size))
+                batches.add(number, row, rule.cut(picture, person.bbox[row], scales[number][row]))
     batches.finish()
 
 

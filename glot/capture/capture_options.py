@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from glot.errors import InputError
-from glot.features.backbones.names import RANDOM_WEIGHTS, check_backbone, is_weights_file
+from glot.features.backbones.backbone_kinds import RANDOM_WEIGHTS, BackboneChoice, is_weights_file, kind_names
 from glot.models.spec import OPEN_CHECKPOINT
 
 OPEN = Path(OPEN_CHECKPOINT)  # stands for the model that comes with the project
@@ -33,10 +33,21 @@ class CaptureOptions:
         ),
     ] = None
     backbone: Annotated[
-        str, typer.Option(help="The network that makes features of the crops: blazepose or resnet50.")
+        str, typer.Option(help=f"The network that makes features of the crops: {', '.join(kind_names())}.")
     ] = "blazepose"
     weights: Annotated[
-        Path | None, typer.Option(help="Weights for resnet50, or 'random'. Published checkpoints need SPIN's weights.")
+        Path | None,
+        typer.Option(
+            help="Weights for resnet50, or 'random'; published checkpoints need SPIN's weights. For hmr2: its "
+            "checkpoint."
+        ),
+    ] = None
+    crop_rule: Annotated[
+        str | None,
+        typer.Option(
+            show_default="wham",
+            help="For hmr2, how people are cropped, as for the features that the model was trained on.",
+        ),
     ] = None
     detector_weights: Annotated[
         Path | None,
@@ -77,7 +88,9 @@ class CaptureOptions:
     ] = True
 
     def __post_init__(self) -> None:
-        check_backbone(self.backbone, weights=self.weights)
+        file = self.choice.file
+        if file is not None and not file.exists():
+            raise InputError(f"--backbone {self.backbone}: there is no file {file}")
         if self.fit not in FITS:
             raise InputError(f"--fit {self.fit}: choose one of {', '.join(FITS)}")
         if self.tiles < 0:
@@ -95,10 +108,16 @@ class CaptureOptions:
             if path is not None and not path.exists():
                 raise InputError(f"--{option.replace('_', '-')} {path}: there is no such file or folder")
 
+    @property
+    def choice(self) -> BackboneChoice:
+        """The chosen backbone; InputError for options that do not go together."""
+        return BackboneChoice(self.backbone, self.weights, self.crop_rule)
+
     def absolute(self) -> "CaptureOptions":
         """Only these options, without the options of a subclass, with absolute paths: for workers in other folders."""
         options = {option.name: getattr(self, option.name) for option in fields(CaptureOptions)}
         for name, value in options.items():
             if isinstance(value, Path) and value not in (OPEN, RANDOM_WEIGHTS):
                 options[name] = value.absolute()
+        options["backbone"] = self.choice.absolute_name
         return CaptureOptions(**options)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from glot.human.body import Body
 from glot.human.camera import crop_cam, full_image_translation
 from glot.human.crop import DEFAULT_CROP_SCALE
+from glot.human.crop_rules import CropRule
 from glot.human.joints import BETAS, JOINTS
 from glot.models.prediction.track_predictors import TrackPredictor
 from glot.models.smpl_params import SMPLParams
@@ -23,17 +24,25 @@ from glot.people.landmarks import LANDMARK_NAMES, Person
 from glot.people.spool import Spool
 from glot.people.video import Timeline
 
+SQUARE = CropRule()
 PIECE = 256  # frames of a piece
 LANDMARK_ROWS = [LANDMARK_NAMES.index(name) for _, name in CAMERA_PAIRS]
 FIT_ROWS = [LANDMARK_NAMES.index(name) for _, name in POSE_PAIRS]
 SMPL_ROWS = [joint for joint, _ in CAMERA_PAIRS]
 
 
+def crop_scales(person: Person, rule: CropRule) -> NDArray[np.float32]:
+    """(N,) side of the backbone's crops of a person / width of the boxes."""
+    if rule.follows_dataset:
+        return np.full(len(person), DEFAULT_CROP_SCALE, np.float32)
+    return rule.scales(person.bbox).astype(np.float32)
+
+
 class Reconstruction:
     """Turns features into bodies, in one video.
 
     ``timeline`` is the video's. ``fit`` is one of glot.capture.capture_options.FITS. ``focal`` is in px; None stands
-    for the default for pictures of this size.
+    for the default for pictures of this size. ``rule``: how the backbone's crops were made.
     """
 
     def __init__(
@@ -45,14 +54,15 @@ class Reconstruction:
         fit: str = "limbs",
         smooth: bool = False,
         focal: float | None = None,
+        rule: CropRule = SQUARE,
     ) -> None:
-        self.model, self.body, self.fit, self.smooth = model, body, fit, smooth
+        self.model, self.body, self.fit, self.smooth, self.rule = model, body, fit, smooth, rule
         self.fps, self.width, self.height = timeline.fps, timeline.width, timeline.height
         self.focal = focal or default_focal(self.width, self.height)
 
     def __call__(self, person: Person, features: Callable[[NDArray[np.intp]], NDArray]) -> Iterator[Motion]:
         """The body at every frame, in consecutive pieces. ``features(rows (n,))`` returns their features (n, F)."""
-        crop_scale = np.full(len(person), DEFAULT_CROP_SCALE, np.float32)
+        crop_scale = crop_scales(person, self.rule)
         crops = crop_boxes(person.bbox, crop_scale)
         smoother = Smoother(self.body) if self.smooth else None
         with Spool([len(person)], JOINTS * 9 + BETAS) as predictions:

@@ -10,6 +10,7 @@ import torch
 from glot.capture.capture_options import CaptureOptions
 from glot.capture.reconstruction import Reconstruction
 from glot.features.backbones.backbone import Backbone, load_backbone
+from glot.features.backbones.backbone_kinds import needed_weights
 from glot.features.backbones.blazepose import Landmarks
 from glot.features.backbones.extractor import Extractor
 from glot.features.schema import Manifest
@@ -31,7 +32,8 @@ class Studio:
     """
 
     def __init__(self, options: CaptureOptions) -> None:
-        self.backbone: Backbone = load_backbone(options.backbone, options.weights)
+        choice = options.choice
+        self.backbone: Backbone = load_backbone(options.backbone, needed_weights(choice), crop_rule=options.crop_rule)
         self.checkpoint: Checkpoint = load_model_for(options.checkpoint, self._manifest())
         body = body_for(options.body, self.checkpoint.info["body"])
         self.options = replace(options, body=body and body.absolute())
@@ -65,7 +67,13 @@ class Studio:
         """The reconstruction for a video with this timeline."""
         options = self.options
         return Reconstruction(
-            self.model, self.body, timeline, fit=options.fit, smooth=options.smooth, focal=options.focal
+            self.model,
+            self.body,
+            timeline,
+            fit=options.fit,
+            smooth=options.smooth,
+            focal=options.focal,
+            rule=self.backbone.crop_rule,
         )
 
     def _manifest(self) -> Manifest:

@@ -82,7 +82,7 @@ def tile(clip: Clip, frame: Frame, number: int) -> NDArray[np.uint8]:
         _write(out, frame.reason[:36], CROP_SIZE // 2)
     else:
         crop = np.ascontiguousarray(frame.crops[number][..., ::-1])
-        draw(crop, clip.keypoints2d[0], crop_matrix(clip.bbox[0], clip.crop_scale))
+        draw(crop, clip.keypoints2d[0], crop_matrix(clip.bbox[0], clip.scale_of(0)))
         out[:CROP_SIZE] = crop
     out[:, 0] = WHITE
     seen = int((clip.keypoints2d[0, :, 2] > 0).sum())

@@ -56,7 +56,8 @@ class Clip:
 
     track_id: str
     fps: float
-    crop_scale: float  # for the 2D targets, and for the features too unless feature_scale is given
+    # For the 2D targets, and for the features too unless feature_scale is given: one number, or (N,).
+    crop_scale: float | NDArray[np.floating]
     gender: str  # male, female or neutral
     frame_index: NDArray[np.integer]  # (N,), 0-based
     image: Sequence[str]  # N paths below the root
@@ -71,6 +72,8 @@ class Clip:
     valid: NDArray[np.bool_]  # (N,)
     # Crop scale of the features if it differs from crop_scale (only with reference preprocessing).
     feature_scale: float | None = None
+    # (N, 2) width and height of the person's own box, px, where the source has it; ``bbox`` is a square around it.
+    box_size: NDArray[np.floating] | None = None
 
     def __post_init__(self) -> None:
         shapes = {
@@ -84,6 +87,10 @@ class Clip:
 
     def __len__(self) -> int:
         return len(self.image)
+
+    def scale_of(self, row: int) -> float:
+        """The crop scale of a row."""
+        return float(self.crop_scale[row] if isinstance(self.crop_scale, np.ndarray) else self.crop_scale)
 
     def take(self, rows: NDArray[np.bool_] | NDArray[np.integer]) -> "Clip":
         """The frames where the mask ``rows`` (N,) is true, or the frames with these row numbers."""
@@ -165,3 +172,4 @@ class Decoder(NamedTuple):
     cuttable: bool = False
     cut: Callable[[Path, Unit], list[Unit]] | None = None
     tracks: Path | None = None  # the file or the folder of boxes, for videos
+    is_cropped: bool = False  # whether the pictures are crops already

@@ -5,7 +5,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glot.errors import InputError
-from glot.human.crop import CROP_SIZE, crop_image
+from glot.human.crop_rules import CropRule
 from glot.people.files import read_bytes
 from glot.people.video import Cut, Unreadable, Videos, video_frame
 from pipelines.decoders.clips import Clip
@@ -23,6 +23,7 @@ from pipelines.decoders.insta_variety import MARK, read_record_picture
 # Markers in a JPEG file: its first bytes, the start of its picture data, its last bytes.
 START, SCAN, END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 
+SQUARE = CropRule()
 Alter = Callable[[NDArray[np.uint8], Clip, int], NDArray[np.uint8]]  # (crop, clip, row) -> another crop
 
 
@@ -65,14 +66,16 @@ def read_crops(
     root: Path,
     clips: Sequence[Clip],
     *,
-    size: int = CROP_SIZE,
+    rule: CropRule = SQUARE,
     alter: Alter | None = None,
     threads: int = 1,
     ahead: int = 16,
     starts: Mapping[str, Cut] | None = None,
     entries: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Iterator[Frame]:
-    """The pictures of all clips in time order, each with crops of ``size`` px; one video after the other.
+    """The pictures of all clips in time order, each with crops by ``rule``; one video after the other.
+
+    A rule that does not follow the dataset's crop scale needs clips of ``with_rule``.
 
     Up to ``ahead`` pictures are read and cropped in the background while the caller works on one. ``alter`` replaces
     each crop; it runs in the reading threads. ``starts`` are the cuts from which videos are read (see
@@ -80,7 +83,7 @@ def read_crops(
     """
     pending: deque[Future[Frame]] = deque()
     videos = Videos(root, threads=threads, starts=starts, entries=entries)
-    reader = _Reader(root, videos, clips, size, alter)
+    reader = _Reader(root, videos, clips, rule, alter)
     # A video is read forwards, by a single thread; its decoder uses the other threads.
     with ThreadPoolExecutor(threads, thread_name_prefix="read") as pool, ThreadPoolExecutor(1, "read-video") as single:
         try:
@@ -94,6 +97,16 @@ def read_crops(
             pool.shutdown(wait=True, cancel_futures=True)
             single.shutdown(wait=True, cancel_futures=True)
             videos.close()
+
+
+def with_rule(clip: Clip, rule: CropRule, *, is_cropped: bool = False) -> Clip:
+    """The clip with the crop scales of a rule; as it is for a rule that follows the dataset.
+
+    ``is_cropped``: the pictures are crops already, which a rule only resizes.
+    """
+    if rule.follows_dataset or is_cropped:
+        return clip
+    return replace(clip, crop_scale=rule.scales(clip.bbox, clip.box_size).astype(np.float32))
 
 
 def _in_order(clips: Sequence[Clip]) -> Iterator[tuple[str, list[tuple[int, int]]]]:
@@ -115,7 +128,7 @@ class _Reader:
     root: Path
     videos: Videos
     clips: Sequence[Clip]
-    size: int
+    rule: CropRule
     alter: Alter | None
 
     def frame(self, image: str, people: list[tuple[int, int]]) -> Frame:
@@ -133,5 +146,5 @@ class _Reader:
         return read_picture(self.root / image)
 
     def _crop(self, picture: NDArray[np.uint8], clip: Clip, row: int) -> NDArray[np.uint8]:
-        crop = crop_image(picture, clip.bbox[row], clip.feature_scale or clip.crop_scale, size=self.size)
+        crop = self.rule.cut(picture, clip.bbox[row], clip.feature_scale or clip.scale_of(row))
         return self.alter(crop, clip, row) if self.alter else crop

@@ -213,5 +213,6 @@ INSTA_VARIETY = Decoder(
     decode=decode,
     box_rule="none: the pictures are stored as 224-pixel crops and taken as they are",
     crop_scale=STORED_CROP_SCALE,
+    is_cropped=True,
     reference="joints nobody saw are kept where the records put them, (112, 112)",
 )

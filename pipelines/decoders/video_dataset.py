@@ -155,6 +155,7 @@ def _clip(track: str, video: str, frames: NDArray[np.int64], box: NDArray[np.flo
         frame_index=frames,
         image=FrameNames(video, frames),
         bbox=np.column_stack([box[:, :2] + box[:, 2:] / 2, side, side]),
+        box_size=box[:, 2:],
         keypoints2d=np.broadcast_to(0.0, (count, len(SPIN49), 3)),
         valid=np.broadcast_to(True, (count,)),
         **without_3d(count),

@@ -7,14 +7,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from glot.errors import InputError
-from glot.features.backbones.names import is_weights_file
+from glot.features.backbones.backbone_kinds import is_weights_file, needed_weights, weights_at_home
 from glot.features.dataset_folders import MAKE_SAMPLE, SAMPLE, SAMPLE_DATASET, command_for, dataset_folder, is_sample
-from glot.home import body_folder, data_folder, home, missing_error
+from glot.home import body_folder, data_folder, missing_error
 from pipelines.decoders.registry import DATASETS
 from pipelines.extraction.spec import ALL_SPLITS, ExtractSpec
 from pipelines.jobs.job_progress import say
-
-SPIN_WEIGHTS = "spin_model_checkpoint.pth.tar"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,14 +63,14 @@ def _all_at_home(split: str) -> dict[str, Path]:
 
 def _completed(spec: ExtractSpec, dataset: str, root: Path) -> DatasetSpec:
     """The spec with the body and the weights of $GLOT_HOME filled in, if they exist; not for the rendered sample."""
-    body, weights, from_home = spec.body, spec.weights, []
+    body, weights, from_home = spec.body, needed_weights(spec.choice), []
     if not is_sample(root):
         if body is None and (body := body_folder()) is not None:
             from_home.append(f"the body {body}")
-        spin = home() / "body" / SPIN_WEIGHTS
-        if weights is None and spec.backbone == "resnet50" and spin.is_file():
-            weights = spin
-            from_home.append(f"the weights {weights}")
+        if weights is None:
+            weights = weights_at_home(spec.choice.kind)
+    if weights is not None and weights != spec.weights:
+        from_home.append(f"the weights {weights}")
     if from_home:
         say(f"{dataset}: uses {' and '.join(from_home)} of $GLOT_HOME")
     options = {option.name: getattr(spec, option.name) for option in fields(spec)}
@@ -80,4 +78,4 @@ def _completed(spec: ExtractSpec, dataset: str, root: Path) -> DatasetSpec:
     if is_weights_file(weights):
         paths["weights"] = weights
     absolute = {name: path and path.absolute() for name, path in paths.items()}
-    return DatasetSpec(**{**options, "dataset": dataset, **absolute})
+    return DatasetSpec(**{**options, "dataset": dataset, "backbone": spec.choice.absolute_name, **absolute})

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from glot.human.body_files import OPEN_BODY
+from glot.human.crop_rules import CropRule
 from pipelines.decoders.clips import Decoder, Unit
 from pipelines.decoders.registry import load_decoder
 from pipelines.extraction.datasets import DatasetSpec
@@ -41,22 +42,24 @@ def load_ingredients(spec: DatasetSpec, splits: Sequence[str], occluders: dict[s
 
 
 def _load(spec: DatasetSpec, splits: Sequence[str], occluders: dict[str, Any] | None) -> Ingredients:
-    from glot.features.backbones.backbone import load_backbone
     from glot.human.body import load_body
-    from pipelines.extraction.precision import describe_deviation, hash_of, int8_network, sample_crops
+    from pipelines.extraction.precision import describe_deviation, int8_network, load_for, sample_crops
 
     decoder = load_decoder(spec.dataset, spec.tracks)
-    backbone, body = load_backbone(spec.backbone, spec.weights), load_body(spec.body)
-    network, content = None, b""
+    backbone, body = load_for(spec), load_body(spec.body)
+    network = None
     if spec.precision != "float32":
         units: list[Unit] = [unit for split in splits for unit in decoder.find(spec.root, split)]
-        crops = sample_crops(decoder, spec.root, units, body)
-        network = int8_network(backbone, crops, spec.out) if spec.precision == "int8" else None
-        content = network.read_bytes() if network else b""
-        say(describe_deviation(backbone, crops, precision=spec.precision, network=content))
-    described = {**backbone.describe(), "hash": hash_of(backbone, content)}
+        crops = sample_crops(decoder, spec.root, units, body, backbone.crop_rule)
+        if spec.precision == "int8":
+            network = int8_network(backbone, crops, spec.out)
+            backbone = load_for(spec, network)
+        say(describe_deviation(backbone, crops, precision=spec.precision))
     bodies = {"name": (spec.body or OPEN_BODY).name, "hash": body.file_hash, "open": body.is_open}
-    crop = describe_crops(spec, decoder, backbone.crop_size, occluders)
+    crop = describe_crops(spec, decoder, backbone.crop_rule, occluders)
+    described = backbone.describe()
+    if backbone.guess_size:
+        described["guess_size"] = backbone.guess_size
     return Ingredients({split: describe_set(spec, split, described, bodies, crop) for split in splits}, network)
 
 
@@ -75,15 +78,19 @@ def describe_set(
     }
 
 
-def describe_crops(spec: DatasetSpec, decoder: Decoder, size: int, occluders: dict[str, Any] | None) -> dict[str, Any]:
-    """How crops of ``size`` px are made."""
-    crop = {
-        "size": size,
+def describe_crops(
+    spec: DatasetSpec, decoder: Decoder, rule: CropRule, occluders: dict[str, Any] | None
+) -> dict[str, Any]:
+    """How crops are made. ``cut``: the backbone's own rule, where it does not follow the dataset's crop scale."""
+    crop: dict[str, Any] = {
+        "size": rule.size,
         "scale": decoder.crop_scale,
         "box": decoder.box_rule,
-        "rule": "square of side scale * width, bilinear, black outside",
+        "rule": rule.words(),
         "preprocessing": spec.preprocessing,
         "reference": decoder.reference if spec.preprocessing == "reference" else "",
         "occluders": occluders,
     }
+    if not rule.follows_dataset:
+        crop["cut"] = rule.to_dict()
     return crop | {"jitter": spec.seed} if spec.jitter else crop

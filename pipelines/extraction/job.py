@@ -124,7 +124,7 @@ def _run_units(runs: Sequence[SplitRun], occlusion: Occlusion | None, session: L
                 frames=sum(task["frames"] for task in tasks),
                 what=f"extract {spec.dataset}",
                 workers=spec.workers,
-                devices="cpu" if spec.backbone == "blazepose" else spec.devices,  # BlazePose runs on CPUs only
+                devices=spec.devices if "gpu" in spec.choice.kind.devices else "cpu",
                 gpu_share=spec.gpu_share,
                 shared=occlusion,
                 log=OutcomeLogs({run.job.split: run.job.folder for run in runs}, name),

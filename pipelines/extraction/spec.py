@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from glot.errors import InputError, NotNowError
-from glot.features.backbones.names import BACKBONES, PRECISIONS, check_backbone, is_weights_file
+from glot.features.backbones.backbone_kinds import BackboneChoice, check_precision, is_weights_file, kind_names
 from glot.home import check_job_paths, data_folder, features_folder
 from glot.location import file_exists, is_remote, location
 from pipelines.decoders.clips import PREPROCESSING
@@ -54,17 +54,33 @@ class ExtractSpec:
     backbone: Annotated[
         str,
         typer.Option(
-            help=f"The network: {' or '.join(BACKBONES)}. BlazePose was trained on real people and needs no GPU."
+            help=f"The network: {', '.join(kind_names())}; `python -m glot.info backbones` says what each needs. "
+            "BlazePose was trained on real people and needs no GPU."
         ),
     ] = "resnet50"
     weights: Annotated[
         Path | None,
         typer.Option(
-            show_default="SPIN's in $GLOT_HOME/body, else the open ones",
+            show_default="SPIN's or HMR2's in $GLOT_HOME/body, else the open ones of resnet50",
             help="Weights for resnet50: safetensors, a torchvision state dict, or SPIN's checkpoint; or the word "
-            "random, for a random network to try the pipeline with.",
+            "random, for a random network to try the pipeline with. For hmr2: its checkpoint.",
         ),
     ] = None
+    crop_rule: Annotated[
+        str | None,
+        typer.Option(
+            show_default="wham",
+            help="For hmr2, how people are cropped: wham (1.2 times the box's longer side); 4dhumans (the box is "
+            "widened to 192:256); gvhmr (the same, then 1.2 times).",
+        ),
+    ] = None
+    first_guess: Annotated[
+        bool,
+        typer.Option(
+            "--first-guess",
+            help="For hmr2: also keep its guess of the body, as columns; evaluation shows it beside models.",
+        ),
+    ] = False
     body: Annotated[
         Path | None,
         typer.Option(
@@ -172,6 +188,11 @@ class ExtractSpec:
         self._check_occluders()
         self._check_files()
 
+    @property
+    def choice(self) -> BackboneChoice:
+        """The chosen backbone; InputError for options that do not go together."""
+        return BackboneChoice(self.backbone, self.weights, self.crop_rule, self.first_guess)
+
     def _check_dataset(self) -> None:
         names = ", ".join(DATASETS)
         if self.dataset is None:
@@ -191,9 +212,12 @@ class ExtractSpec:
             raise InputError(f"--preprocessing {self.preprocessing}: there is {' and '.join(PREPROCESSING)}")
 
     def _check_network(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise InputError(f"--precision {self.precision}: there is {', '.join(PRECISIONS)}")
-        check_backbone(self.backbone, weights=self.weights, precision=self.precision)
+        check_precision(self.choice.kind, self.precision)
+        if self.preprocessing == "reference" and self.choice.kind.name != "resnet50":
+            raise InputError(
+                "--preprocessing reference: repeats the published inputs, which SPIN's resnet50 made; leave it out "
+                f"with {self.backbone}"
+            )
         if self.workers < 0:
             raise InputError(f"--workers {self.workers}: give 1 or more; 0 means one for each GPU or CPU core")
         if self.batch_size < 1:
@@ -224,6 +248,8 @@ class ExtractSpec:
         files = {"--body": self.body, "--occluders": self.occluders, "--tracks": self.tracks}
         if is_weights_file(self.weights):
             files["--weights"] = self.weights
+        if self.choice.file is not None:
+            files["--backbone"] = self.choice.file
         for option, path in files.items():
             if path is not None and not _exists(path):
                 raise InputError(f"{option} {path}: there is no such file or folder")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glot.errors import InputError, is_passing
+from glot.human.crop_rules import CropRule
 from glot.location import is_remote, write_whole
 from glot.people.crop_batches import CropBatches
 from glot.people.spool import Spool
@@ -18,7 +19,7 @@ from glot.people.video import Cut, video_frame
 from glot.retries import ChangedError
 from pipelines.decoders.box_variants import jittered
 from pipelines.decoders.clips import Clip, Decoded, Unit, of_range
-from pipelines.decoders.frames import Frame, read_crops
+from pipelines.decoders.frames import Frame, read_crops, with_rule
 from pipelines.decoders.registry import load_decoder
 from pipelines.decoders.source_entries import changed_source
 from pipelines.extraction.datasets import DatasetSpec
@@ -60,6 +61,21 @@ class SplitJob:
     def dtype(self) -> str:
         """How features are kept: float32 or float16."""
         return str(self.settings["backbone"].get("dtype", "float32"))
+
+    @property
+    def rule(self) -> CropRule:
+        """How people are cropped."""
+        crop = self.settings["crop"]
+        return CropRule.from_dict(crop["cut"]) if "cut" in crop else CropRule(size=crop["size"])
+
+    @property
+    def feature_size(self) -> int:
+        return int(self.settings["backbone"]["feature_size"])
+
+    @property
+    def values(self) -> int:
+        """How many numbers the network gives for a crop: the feature, and those of a first guess."""
+        return self.feature_size + int(self.settings["backbone"].get("guess_size", 0))
 
 
 class Tools(NamedTuple):
@@ -121,7 +137,7 @@ class OpenUnit:
             raise
         self.clips = self.decoded.clips
         self.skipped = list(self.decoded.skipped)
-        self.features = Spool([len(clip) for clip in self.clips], job.settings["backbone"]["feature_size"])
+        self.features = Spool([len(clip) for clip in self.clips], job.values)
         self._take_kept_features()
 
     def __enter__(self) -> "OpenUnit":
@@ -141,9 +157,9 @@ class OpenUnit:
         time = self.unit.facts.get("time")
         starts = {} if time is None else {self.unit.images: Cut(self.unit.start, time)}
         there = [written.copy() for written in self.features.written]
-        size, ahead = job.settings["crop"]["size"], 2 * job.spec.batch_size if ahead is None else ahead
+        ahead = 2 * job.spec.batch_size if ahead is None else ahead
         for frame in read_crops(
-            job.spec.root, self.clips, size=size, alter=alter, threads=threads, ahead=ahead, starts=starts,
+            job.spec.root, self.clips, rule=job.rule, alter=alter, threads=threads, ahead=ahead, starts=starts,
             entries={str(entry["path"]): entry for entry in self.unit.sources},
         ):  # fmt: skip
             if frame.crops is None:
@@ -233,6 +249,8 @@ def _decoded(job: SplitJob, unit: Unit, body: "Body") -> Decoded:
     spec = job.spec
     decoder = load_decoder(spec.dataset, spec.tracks)
     decoded = decoder.decode(spec.root, unit, body, spec.preprocessing)
+    ruled = [with_rule(clip, job.rule, is_cropped=decoder.is_cropped) for clip in decoded.clips]
+    decoded = replace(decoded, clips=ruled)
     if (seed := job.settings["crop"].get("jitter")) is not None:
         start = unit.start if decoder.cut is not None else 0
         clips = [

@@ -1,7 +1,6 @@
 """The worker that extracts: units in; their fragments in the folder of the set, and their outcomes, out."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glot.errors import InputError
@@ -92,18 +91,13 @@ def _done(item: Item, outcome: Outcome) -> Result:
 
 def _extractor(job: SplitJob, device: str) -> "Extractor":
     """The network of the job. InputError if this node has other weights than the driver."""
-    from glot.features.backbones.backbone import load_backbone
     from glot.features.backbones.extractor import Extractor
-    from pipelines.extraction.precision import hash_of
+    from pipelines.extraction.precision import load_for
 
-    backbone = load_backbone(job.spec.backbone, job.spec.weights)
-    network = _read(job.int8_network)
-    if hash_of(backbone, network) != job.settings["backbone"]["hash"]:
+    backbone = load_for(job.spec, job.int8_network)
+    if backbone.hash != job.settings["backbone"]["hash"]:
         raise InputError(
-            f"--weights {job.spec.weights}: not the same file on every node; put it on a shared file system"
+            f"--weights {job.spec.weights or backbone.weights_name}: not the same file on every node; put it on a "
+            "shared file system"
         )
-    return Extractor(backbone, device=device, precision=job.spec.precision, network=network)
-
-
-def _read(network: Path | None) -> bytes:
-    return network.read_bytes() if network else b""
+    return Extractor(backbone, device=device, precision=job.spec.precision)

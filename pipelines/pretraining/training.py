@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from glot.cores import available_cores
 from glot.errors import InputError
-from glot.features.backbones.backbone import Backbone, load_backbone
+from glot.features.backbones.resnet50 import load_resnet50, trunk_hash
 from glot.human.crop import CROP_SIZE
 from pipelines.motions.mocap import load_motions
 from pipelines.pretraining.backbone_export import equalise_features, write_weights
@@ -31,13 +32,12 @@ def pretrain(spec: PretrainSpec) -> PretrainingRun:
     """Renders, trains and writes the finished weights; continues an unfinished run. Prints progress on stderr."""
     if spec.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch finds no GPU on this machine; give cpu")
-    start = load_backbone(weights=spec.start) if spec.start else None
+    start = load_resnet50(spec.start)[0] if spec.start else None
     workers = spec.workers or available_cores()
     renders = _render(spec, workers=workers)
     run = PretrainingRun(spec.out, recipe_for(spec, start), device=torch.device(spec.device))
     if start:
-        assert start.module is not None  # a ResNet-50 is a module of torch
-        run.net.trunk.load_state_dict(start.module.state_dict())
+        run.net.trunk.load_state_dict(start.state_dict())
     if run.resume():
         print(f"{run.checkpoint}: continues from step {run.step}", file=sys.stderr)
     crops = CropLoader(renders["train"], run.recipe, threads=workers)
@@ -65,11 +65,11 @@ def _render(spec: PretrainSpec, *, workers: int) -> dict[str, Renders]:
     }
 
 
-def recipe_for(spec: PretrainSpec, start: Backbone | None) -> PretrainingRecipe:
+def recipe_for(spec: PretrainSpec, start: nn.Module | None) -> PretrainingRecipe:
     precision = spec.precision or best_precision(spec.device)
     recipe = PretrainingRecipe(megapixels=spec.megapixels, seed=spec.seed, precision=precision)
     if start:
-        recipe = continued(recipe, start=start.hash)
+        recipe = continued(recipe, start=trunk_hash(start.state_dict()))
     return on_a_gpu(recipe) if spec.device == "cuda" else recipe
 
 

@@ -105,7 +105,7 @@ def _table(clip: Clip, features: NDArray, columns: pa.Schema, dataset: str, spli
         "track_id": [clip.track_id] * rows,
         "image": list(clip.image),
         "fps": np.full(rows, clip.fps, np.float32),
-        "crop_scale": np.full(rows, clip.crop_scale, np.float32),
+        "crop_scale": np.broadcast_to(np.asarray(clip.crop_scale, np.float32), rows),
         "gender": [clip.gender] * rows,
         "feature": features,
     }

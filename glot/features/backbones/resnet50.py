@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from glot.errors import InputError
-from glot.features.backbones.names import RANDOM_WEIGHTS
+from glot.features.backbones.backbone_kinds import RANDOM_WEIGHTS
 from glot.human.safe_torch import load_torch
 from glot.shipped import shipped_file
 

@@ -12,7 +12,7 @@ import pytest
 from glot.capture.capture_options import CaptureOptions
 from glot.capture.spec import PredictSpec, PredictVideosSpec
 from glot.errors import InputError
-from glot.features.backbones.names import RANDOM_WEIGHTS
+from glot.features.backbones.backbone_kinds import RANDOM_WEIGHTS
 from tests.fixtures.places import ROOT
 
 HEAVY = {"torch", "cv2", "scipy", "av", "ray", "torchvision", "onnxruntime"}

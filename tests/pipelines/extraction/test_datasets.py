@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from glot.errors import InputError
-from glot.features.backbones.names import RANDOM_WEIGHTS
+from glot.features.backbones.backbone_kinds import RANDOM_WEIGHTS
 from pipelines.decoders.registry import DATASETS
 from pipelines.extraction import job
 from pipelines.extraction.datasets import SPIN_WEIGHTS, DatasetSpec, chosen_datasets

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from glot.errors import InputError
-from glot.features.backbones.names import RANDOM_WEIGHTS
+from glot.features.backbones.backbone_kinds import RANDOM_WEIGHTS
 from glot.human.body import Body, load_body
 from glot.human.crop import CROP_SIZE, keypoints_to_crop
 from pipelines.decoders.clips import Unit

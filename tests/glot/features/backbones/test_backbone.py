@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from glot import shipped
 from glot.errors import InputError
 from glot.features.backbones.backbone import load_backbone
+from glot.features.backbones.backbone_kinds import RANDOM_WEIGHTS
 from glot.features.backbones.extractor import Extractor, deviation, onnx_of
-from glot.features.backbones.names import RANDOM_WEIGHTS
 from glot.features.backbones.onnx_network import quantised
 from glot.human.crop import normalise
 from glot.shipped import ASSETS
@@ -132,7 +132,7 @@ def test_the_random_network_is_asked_for_by_name_and_always_the_same() -> None:
 def test_the_random_network_is_the_same_on_processors_without_avx() -> None:
     code = (
         "import torch; from glot.features.backbones.backbone import load_backbone\n"
-        "from glot.features.backbones.names import RANDOM_WEIGHTS\n"
+        "from glot.features.backbones.backbone_kinds import RANDOM_WEIGHTS\n"
         "print(torch.backends.cpu.get_cpu_capability(), load_backbone(weights=RANDOM_WEIGHTS).hash)"
     )
     environment = {**os.environ, "ATEN_CPU_CAPABILITY": "default", "PYTHONPATH": str(ROOT)}
