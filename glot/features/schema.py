@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from glot.errors import InputError, NotNowError, is_passing
 from glot.location import Entry, file_exists, list_folder, open_parquet, read_whole, write_json
@@ -25,13 +25,22 @@ SCHEMA_VERSION = 2  # of new sets: tracks go on in later parts, and features may
 READABLE = (1, SCHEMA_VERSION)
 KEYPOINTS = 49  # SPIN's order, glot.human.joints.SPIN49
 MANIFEST = "manifest.json"
-
-
 DTYPES = {"float32": pa.float32(), "float16": pa.float16()}  # of the features
+# The columns of a first guess, in sets whose backbone gives one, and their shapes: axis-angle in rad in the camera frame,
+# betas, and the weak-perspective camera (s, tx, ty) of the crop.
+GUESS = {"guess_pose": (24, 3), "guess_betas": (10,), "guess_cam": (3,)}
+GUESS_SIZE = 85
 
 
-def schema(feature_size: int = 2048, dtype: str = "float32") -> pa.Schema:
-    """Arrow schema of a row, with features of ``dtype`` (DTYPES).
+def guess_columns(values: NDArray[np.floating]) -> dict[str, NDArray[np.floating]]:
+    """(N, GUESS_SIZE) -> the columns GUESS of a first guess."""
+    starts = np.cumsum([int(np.prod(shape)) for shape in GUESS.values()])[:-1]
+    parts = np.split(values, starts, axis=1)
+    return {name: part.reshape(-1, *GUESS[name]) for name, part in zip(GUESS, parts, strict=True)}
+
+
+def schema(feature_size: int = 2048, dtype: str = "float32", *, with_guess: bool = False) -> pa.Schema:
+    """Arrow schema of a row, with features of ``dtype`` (DTYPES); ``with_guess`` also has the columns GUESS.
 
     Plain (nested) fixed-size lists: pyarrow, DuckDB and Polars keep their shapes.
     """
@@ -39,6 +48,11 @@ def schema(feature_size: int = 2048, dtype: str = "float32") -> pa.Schema:
     def vector(size: int) -> pa.DataType:
         return pa.list_(pa.float32(), size)
 
+    guess = [
+        ("guess_pose", pa.list_(vector(3), 24)),
+        ("guess_betas", vector(10)),
+        ("guess_cam", vector(3)),
+    ]
     return pa.schema(
         [
             ("dataset", pa.string()),
@@ -59,6 +73,7 @@ def schema(feature_size: int = 2048, dtype: str = "float32") -> pa.Schema:
             ("has_smpl", pa.bool_()),
             ("valid", pa.bool_()),  # False where the source marks the frame as unreliable (3DPW: campose_valid)
             ("gender", pa.string()),
+            *(guess if with_guess else ()),
         ]
     )
 
@@ -67,8 +82,8 @@ def schema(feature_size: int = 2048, dtype: str = "float32") -> pa.Schema:
 class Manifest:
     """What a feature set holds and what it was made with.
 
-    ``backbone`` = {name, weights, hash, feature_size}, and dtype where the features are not float32; ``crop`` = the
-    crop rule; ``body`` = {name, hash, open}; ``sources`` = [{path, bytes}]; ``skipped`` = [{what, reason, frames}].
+    ``backbone`` = {name, weights, hash, feature_size}, dtype where the features are not float32, and guess_size where
+    there is a first guess; ``crop`` = the crop rule; ``body`` = {name, hash, open}; ``sources`` = [{path, bytes}]; ``skipped`` = [{what, reason, frames}].
     A part's ``tracks`` are those with rows in it, so a track that goes on in another part counts in both.
     """
 
@@ -97,9 +112,14 @@ class Manifest:
         return str(self.backbone.get("dtype", "float32"))
 
     @property
+    def has_guess(self) -> bool:
+        """Whether the set also has the columns of a first guess (GUESS)."""
+        return bool(self.backbone.get("guess_size"))
+
+    @property
     def row_schema(self) -> pa.Schema:
         """The Arrow schema of the set's parts."""
-        return schema(self.backbone["feature_size"], self.feature_dtype)
+        return schema(self.backbone["feature_size"], self.feature_dtype, with_guess=self.has_guess)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

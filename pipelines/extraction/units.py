@@ -177,7 +177,12 @@ class OpenUnit:
         job = self.job
         pieces = self._pieces()
         fragment = write_fragment(
-            fragment_path(job.folder, self.id), pieces, dataset=job.spec.dataset, split=job.split, dtype=job.dtype
+            fragment_path(job.folder, self.id),
+            pieces,
+            dataset=job.spec.dataset,
+            split=job.split,
+            dtype=job.dtype,
+            with_guess=job.values > job.feature_size,
         )
         if self.was_kept:
             _kept(job.folder, self.id).unlink(missing_ok=True)

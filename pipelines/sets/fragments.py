@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from glot.features.schema import column, schema
+from glot.features.schema import GUESS_SIZE, column, guess_columns, schema
 from glot.location import for_arrow, is_remote, move_in, temporary_of
 from pipelines.decoders.clips import Clip
 from pipelines.sets.settings import RECORDS, written
@@ -35,11 +35,18 @@ def fragment_path(folder: Path, id: str) -> Path:
 
 
 def write_fragment(
-    path: Path, pieces: Iterable[tuple[Clip, NDArray]], *, dataset: str, split: str, dtype: str = "float32"
+    path: Path,
+    pieces: Iterable[tuple[Clip, NDArray]],
+    *,
+    dataset: str,
+    split: str,
+    dtype: str = "float32",
+    with_guess: bool = False,
 ) -> dict[str, Any] | None:
     """Writes the rows of a unit from pieces: clips with their features (N, F). One piece is in memory at a time.
 
     A track may come in several pieces that follow each other. ``dtype``, float32 or float16, is how features are kept.
+    ``with_guess``: the last GUESS_SIZE numbers of each row of features are a first guess, which gets its own columns.
     Returns {name, rows, tracks, bytes}. Without any row, it returns None and writes no file.
     """
     rows, tracks, last_track = 0, 0, None
@@ -47,8 +54,8 @@ def write_fragment(
         for clip, features in pieces:
             if not len(clip):
                 continue
-            columns = schema(features.shape[1], dtype)
-            file.write(_table(clip, features, columns, dataset, split))
+            columns = schema(features.shape[1] - GUESS_SIZE * with_guess, dtype, with_guess=with_guess)
+            file.write(_table(clip, features, columns, dataset, split, with_guess=with_guess))
             rows += len(clip)
             tracks += clip.track_id != last_track
             last_track = clip.track_id
@@ -96,7 +103,9 @@ def written_whole(path: Path) -> Iterator[WholeFile]:
         temporary.unlink(missing_ok=True)
 
 
-def _table(clip: Clip, features: NDArray, columns: pa.Schema, dataset: str, split: str) -> pa.Table:
+def _table(
+    clip: Clip, features: NDArray, columns: pa.Schema, dataset: str, split: str, *, with_guess: bool
+) -> pa.Table:
     rows = len(clip)
     assert len(features) == rows
     values: dict[str, Any] = {
@@ -107,7 +116,10 @@ def _table(clip: Clip, features: NDArray, columns: pa.Schema, dataset: str, spli
         "fps": np.full(rows, clip.fps, np.float32),
         "crop_scale": np.broadcast_to(np.asarray(clip.crop_scale, np.float32), rows),
         "gender": [clip.gender] * rows,
-        "feature": features,
     }
+    if with_guess:
+        features, guess = np.split(features, [features.shape[1] - GUESS_SIZE], axis=1)
+        values |= guess_columns(guess)
+    values["feature"] = features
     values |= {field.name: getattr(clip, field.name) for field in columns if field.name not in values}
     return pa.table([column(values[field.name], field.type) for field in columns], schema=columns)
