@@ -26,8 +26,8 @@ READABLE = (1, SCHEMA_VERSION)
 KEYPOINTS = 49  # SPIN's order, glot.human.joints.SPIN49
 MANIFEST = "manifest.json"
 DTYPES = {"float32": pa.float32(), "float16": pa.float16()}  # of the features
-# The columns of a first guess, in sets whose backbone gives one, and their shapes: axis-angle in rad in the camera frame,
-# betas, and the weak-perspective camera (s, tx, ty) of the crop.
+# The columns of a first guess, in sets whose backbone gives one, and their shapes: axis-angle in rad in the camera
+# frame, betas, and the weak-perspective camera (s, tx, ty) of the crop.
 GUESS = {"guess_pose": (24, 3), "guess_betas": (10,), "guess_cam": (3,)}
 GUESS_SIZE = 85
 
@@ -83,8 +83,9 @@ class Manifest:
     """What a feature set holds and what it was made with.
 
     ``backbone`` = {name, weights, hash, feature_size}, dtype where the features are not float32, and guess_size where
-    there is a first guess; ``crop`` = the crop rule; ``body`` = {name, hash, open}; ``sources`` = [{path, bytes}]; ``skipped`` = [{what, reason, frames}].
-    A part's ``tracks`` are those with rows in it, so a track that goes on in another part counts in both.
+    there is a first guess; ``crop`` = the crop rule; ``body`` = {name, hash, open}; ``sources`` = [{path, bytes}];
+    ``skipped`` = [{what, reason, frames}]. A part's ``tracks`` are those with rows in it, so a track that goes on in
+    another part counts in both.
     """
 
     dataset: str
