@@ -18,6 +18,7 @@ from glot.cores import available_cores
 from glot.errors import InputError, NotNowError, is_passing
 from glot.features import copy_cache
 from glot.features.backbones.blazepose_files import SHA256 as BLAZEPOSE
+from glot.features.backbones.listing import describe_backbones, list_backbones
 from glot.features.dataset_folders import MAKE_SAMPLE, SAMPLE_DATASET, extraction_commands
 from glot.features.schema import MANIFEST
 from glot.gpus import gpus
@@ -26,6 +27,7 @@ from glot.location import cache_bytes, cache_folder
 from glot.people import source_cache
 from glot.shipped import SHA256 as SHIPPED
 
+BACKBONES = "backbones"  # what can be asked for
 PACKAGES = ("torch", "torchvision", "ray", "mlflow", "numpy", "pyarrow", "onnxruntime")
 SHOWN = 8  # names in a line, copies in the list
 WIDTH = 110  # characters of a line of names
@@ -33,6 +35,10 @@ UNREADABLE = "cannot be read: "
 
 
 def main(
+    what: Annotated[
+        str | None,
+        typer.Argument(show_default=False, help="backbones: which networks make features, and what each needs."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
     prune: Annotated[
         bool, typer.Option("--prune", help="First remove the copies in the cache that no process has open.")
@@ -45,8 +51,16 @@ def main(
     themselves when others need the room, the least recently used first. `--prune` removes them now. Commands that run
     keep what they have open.
 
-    Example: `python -m glot.info`
+    Examples: `python -m glot.info`
+
+    `python -m glot.info backbones`
     """
+    if what is not None:
+        if what != BACKBONES:
+            raise InputError(f"{what}: there is only {BACKBONES} to ask for; leave it out for all else")
+        found = list_backbones()
+        print(json.dumps(found, indent=1) if as_json else "\n".join(describe_backbones(found)))
+        return
     pruned = _pruned() if prune else None
     facts = {"software": _software(), "machine": _machine(), "home": _home(), "cache": _cache(), "pruned_bytes": pruned}
     print(json.dumps(facts, indent=1) if as_json else "\n".join(_screen(facts)))

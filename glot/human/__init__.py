@@ -10,4 +10,5 @@ body_files   reading and checking body model files
 body_points  joints of a body without its vertices
 safe_pickle  reading pickle files without executing them
 safe_torch   reading torch files without executing them
+torch_archive  reading some tensors of torch files that hold anything else
 """
