@@ -6,8 +6,11 @@ listing             what there is, for people
 extractor           a backbone to a function from crops to features
 resnet50            the ResNet-50 trunk and the files of its weights
 resnet50_backbone   the ResNet-50 as a backbone, in three precisions
+onnx_backbone       any exported network as a backbone
+onnx_settings       the YAML file beside an exported network
 onnx_network        the ResNet-50 for onnxruntime, float32 or int8
-hmr2                HMR2.0 as a backbone, and its crop rules
+hmr2                HMR2.0 as a backbone
+hmr2_crops          how three projects crop people for it
 hmr2_network        HMR2.0's layers
 hmr2_file           a checkpoint of HMR2.0 to the network
 blazepose           BlazePose: people in pictures, landmarks and features of crops

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, PackageNotFoundError, distribution, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,15 @@ class BackboneChoice:
         return self.crop_rule or next(iter(self.kind.crop_rules), "")
 
 
+def is_installed(package: str) -> bool:
+    """Whether a package of this name is installed."""
+    try:
+        distribution(package)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
 OURS = (
     BackboneKind(
         name="resnet50",
@@ -139,7 +148,7 @@ OURS = (
         summary="any exported network, chosen as onnx:FILE, with a YAML file beside it that describes it",
         load="glot.features.backbones.onnx_backbone:load",
         takes_file=True,
-        devices=("cpu",),
+        devices=("cpu", "gpu") if is_installed("onnxruntime-gpu") else ("cpu",),
     ),
 )
 

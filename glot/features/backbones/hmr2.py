@@ -10,19 +10,11 @@ from numpy.typing import NDArray
 
 from glot.features.backbones.backbone import Backbone, Network
 from glot.features.backbones.backbone_kinds import BackboneChoice, BackboneKind, needed_weights
+from glot.features.backbones.hmr2_crops import RULES
 from glot.features.backbones.hmr2_file import hmr2_hash, load_hmr2
 from glot.features.backbones.hmr2_network import HMR2
 from glot.features.schema import GUESS_SIZE
 from glot.human.crop import normalise
-from glot.human.crop_rules import CropRule
-
-SIZE = 256  # px
-# How three projects crop people for it. Its features differ between them, so each has hashes of its own.
-RULES = {
-    "wham": CropRule("wham", SIZE, 1.2),
-    "4dhumans": CropRule("4dhumans", SIZE, 1.0, (192, 256), "gaussian"),
-    "gvhmr": CropRule("gvhmr", SIZE, 1.2, (192, 256), "gaussian5"),
-}
 
 
 class HMR2Backbone(Backbone):
