@@ -3,7 +3,7 @@
 Example, for a ViT with a class token that was exported with its patches as output:
 
     size: 224                        # px; or [256, 192], height and width: the middle of a square crop
-    crop_rule: {margin: 1.2}         # or {widen: [192, 256], blur: gaussian}; wham, 4dhumans, gvhmr; default: the dataset's
+    crop_rule: {margin: 1.2}         # or {widen: [192, 256], blur: gaussian}; or wham, 4dhumans, gvhmr
     colour: rgb                      # or bgr
     mean: [0.485, 0.456, 0.406]      # of values from 0 to ``largest``, in the order of the colours
     deviation: [0.229, 0.224, 0.225]
