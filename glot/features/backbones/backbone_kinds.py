@@ -239,4 +239,6 @@ def check_precision(kind: BackboneKind, precision: str) -> None:
     if precision not in PRECISIONS:
         raise InputError(f"--precision {precision}: must be one of {', '.join(PRECISIONS)}")
     if precision not in kind.precisions:
-        raise InputError(f"--precision {precision}: {kind.name} runs in {' or '.join(kind.precisions)}")
+        able = " or ".join(other.name for other in OURS if precision in other.precisions)
+        have = " or ".join(kind.precisions)
+        raise InputError(f"--precision {precision}: is for {able}; {kind.name} runs in {have}")

@@ -1,7 +1,7 @@
 """Any exported network as a backbone: a model file for onnxruntime, and a YAML file beside it that describes it.
 
-N crops. The input is (N, 3, H, W) or (N, H, W, 3) float32. The output: the feature (N, F), a map (N, C, h, w), or tokens
-(N, L, C). N may be any, or a fixed number.
+N crops. The input is (N, 3, H, W) or (N, H, W, 3) float32. The feature is an output (N, F), a map (N, C, h, w), or
+tokens (N, L, C). N may be any, or a fixed number.
 """
 
 import hashlib

@@ -17,8 +17,7 @@ from glot import shipped
 from glot.errors import InputError
 from glot.features.backbones.backbone import load_backbone
 from glot.features.backbones.backbone_kinds import RANDOM_WEIGHTS
-from glot.features.backbones.extractor import Extractor, deviation, onnx_of
-from glot.features.backbones.onnx_network import quantised
+from glot.features.backbones.extractor import Extractor, deviation
 from glot.human.crop import normalise
 from glot.shipped import ASSETS
 from tests.fixtures.places import ROOT
@@ -110,13 +109,14 @@ def test_int8_is_near_and_always_the_same(torchvision_file: Path) -> None:
     coarse = np.random.default_rng(0).integers(0, 256, (12, 9, 9, 3), np.uint8)
     crops = np.stack([cv2.resize(picture, (224, 224), interpolation=cv2.INTER_CUBIC) for picture in coarse])
     exact = Extractor(loaded)
-    made = quantised(onnx_of(loaded), crops[:8])
-    small = Extractor(loaded, precision="int8", network=made)
-    assert len(made) < 0.3 * len(onnx_of(loaded)) and quantised(onnx_of(loaded), crops[:8]) == made
+    made = loaded.int8_network(crops[:8])
+    small = Extractor(loaded.with_int8(made), precision="int8")
+    assert len(made) < 0.3 * len(loaded.to_onnx()) and loaded.int8_network(crops[:8]) == made
+    assert loaded.with_int8(made).hash not in (loaded.hash, loaded.with_int8(made[:-1]).hash), "features differ"
     assert np.array_equal(small(crops), np.concatenate([small(crops[:5]), small(crops[5:])]))
     assert 1e-3 < np.linalg.norm(small(crops) - exact(crops)) / np.linalg.norm(exact(crops)) < 0.2
     with pytest.raises(InputError, match="int8: is for CPUs"):
-        Extractor(loaded, device="cuda", precision="int8", network=made)
+        Extractor(loaded.with_int8(made), device="cuda", precision="int8")
 
 
 def test_the_random_network_is_asked_for_by_name_and_always_the_same() -> None:

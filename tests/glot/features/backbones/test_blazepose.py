@@ -19,6 +19,7 @@ from glot.features.backbones.extractor import Extractor
 from glot.features.schema import read_manifest, read_table
 from glot.human.body import load_body
 from glot.human.crop import crop_image
+from glot.human.crop_rules import CropRule
 from glot.human.joints import SPIN49
 from glot.models.checkpoint import check_features
 from glot.models.inference import load_model
@@ -116,7 +117,7 @@ def test_a_network_is_made_without_a_word(networks: None, capfd: pytest.CaptureF
 
 
 def test_features_are_the_same_alone_and_in_a_batch(networks: None, sample: Path, clips: list[Clip]) -> None:
-    crops = np.stack([frame.crops[0] for frame in read_crops(sample, clips[:1], size=LANDMARK_SIZE)][:5])
+    crops = np.stack([frame.crops[0] for frame in read_crops(sample, clips[:1], rule=CropRule(size=LANDMARK_SIZE))][:5])
     backbone = load_backbone("blazepose")
     extract = Extractor(backbone)
     features = extract(crops)
@@ -134,7 +135,7 @@ def test_landmarks_lie_on_the_rendered_body(networks: None, sample: Path, clips:
     """Within a twentieth of the box in the median: of joints that the sample's detector saw, too."""
     joints = [SPIN49.index(name) for name in SEEN_JOINTS]
     look, errors = Landmarks(), []
-    for frame in read_crops(sample, clips, size=LANDMARK_SIZE):
+    for frame in read_crops(sample, clips, rule=CropRule(size=LANDMARK_SIZE)):
         for (number, row), crop in zip(frame.people, frame.crops, strict=True):
             clip = clips[number]
             zoom = LANDMARK_SIZE / (clip.crop_scale * clip.bbox[row, 2])
@@ -185,7 +186,7 @@ def test_options_of_a_resnet_are_refused(networks: None, sample: Path, tmp_path:
     for precision in ("int8", "bfloat16"):
         with pytest.raises(InputError, match=f"--precision {precision}: is for resnet50"):
             run(sample, tmp_path, precision=precision)
-    with pytest.raises(InputError, match="resnet50 or blazepose"):
+    with pytest.raises(InputError, match="choose resnet50, blazepose, hmr2, onnx:FILE"):
         load_backbone("vit")
 
 
