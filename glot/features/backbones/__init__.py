@@ -8,6 +8,8 @@ resnet50            the ResNet-50 trunk and the files of its weights
 resnet50_backbone   the ResNet-50 as a backbone, in three precisions
 onnx_backbone       any exported network as a backbone
 onnx_settings       the YAML file beside an exported network
+onnx_pooling        an output of an exported network to a feature of each crop
+onnx_model_file     the files of an exported network, and their hash
 onnx_network        the ResNet-50 for onnxruntime, float32 or int8
 hmr2                HMR2.0 as a backbone
 hmr2_crops          how three projects crop people for it

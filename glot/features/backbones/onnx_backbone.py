@@ -1,27 +1,34 @@
 """Any exported network as a backbone: a model file for onnxruntime, and a YAML file beside it that describes it.
 
-N crops. The input is (N, 3, H, W) or (N, H, W, 3) float32. The feature is an output (N, F), a map (N, C, h, w), or
-tokens (N, L, C). N may be any, or a fixed number.
+N crops, S px, F features. The input is (N, 3, H, W) or (N, H, W, 3), float32, float16 or float64. The feature is an
+output (N, F), a map, or tokens (N, L, C). N may be any, or a fixed number.
 """
 
-import hashlib
-import json
-import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
 import torch
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from glot.errors import InputError
-from glot.features.backbones.backbone import Backbone, Network
+from glot.features.backbones.backbone import MOST_FEATURES, Backbone, Network
 from glot.features.backbones.backbone_kinds import BackboneChoice, BackboneKind
-from glot.features.backbones.onnx_settings import OnnxSettings, read_settings
+from glot.features.backbones.onnx_model_file import hash_of_model, reason_of, weights_files
+from glot.features.backbones.onnx_pooling import pooled
+from glot.features.backbones.onnx_settings import OnnxSettings, read_settings, settings_file
 
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+PROVIDERS = {
+    "cpu": ("CPUExecutionProvider", {}),
+    "cuda": ("CUDAExecutionProvider", {"use_tf32": "0"}),  # the features of a CPU
+}
+INPUTS: dict[str, DTypeLike] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+}
+SILENT = 4  # onnxruntime's level of messages: errors come as exceptions, and nothing else is written
+DRIFT = 1e-3  # of a feature's norm; networks that look at one crop at a time stay far below it, also in float16
 
 
 class OnnxBackbone(Backbone):
@@ -29,13 +36,13 @@ class OnnxBackbone(Backbone):
 
     def __init__(self, kind: BackboneKind, path: Path, settings: OnnxSettings) -> None:
         self.path, self.settings = path, settings
+        files = [path, *weights_files(path)]
         first = ExportedNetwork(path, settings, "cpu")
-        black = np.zeros((1, settings.crop_rule.size, settings.crop_rule.size, 3), np.uint8)
         super().__init__(
             kind,
             weights_name=path.name,
-            hash=hash_of_model(path, settings),
-            feature_size=first(black).shape[1],
+            hash=hash_of_model(files, settings.identity() | {"output": first.output}),
+            feature_size=tried(first, settings.crop_rule.size),
             crop_rule=settings.crop_rule,
         )
 
@@ -48,15 +55,23 @@ class ExportedNetwork:
 
     def __init__(self, path: Path, settings: OnnxSettings, device: str) -> None:
         self.path, self.settings = path, settings
+        provider, provider_options = PROVIDERS[device]
+        onnxruntime.set_default_logger_severity(SILENT)
+        if provider not in onnxruntime.get_available_providers():
+            raise self.error("this onnxruntime runs on no GPU; install onnxruntime-gpu, or give --devices cpu")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = torch.get_num_threads()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads use no core
-        options.log_severity_level = 4
+        options.log_severity_level = SILENT
         try:
-            self.session = onnxruntime.InferenceSession(path, options, providers=[PROVIDERS[device]])
+            self.session = onnxruntime.InferenceSession(
+                path, options, providers=[(provider, provider_options)], enable_fallback=0
+            )
         except Exception as error:  # onnxruntime's errors have no common class
-            raise self._error(f"cannot be run by onnxruntime ({_first_line(error)})") from None
-        self.input, self.is_last, self.batch = self._input()
+            raise self.error(f"cannot be run by onnxruntime ({reason_of(error)})") from None
+        if provider not in self.session.get_providers():
+            raise self.error("onnxruntime cannot use the GPU; give --devices cpu")
+        self.input, self.dtype, self.is_last, self.batch = self._input()
         self.output = self._output()
 
     def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -64,7 +79,11 @@ class ExportedNetwork:
         size = self.batch or len(images)
         return np.concatenate([self._run(images[start : start + size], size) for start in range(0, len(images), size)])
 
-    def _normalised(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def error(self, reason: str) -> InputError:
+        """The error of this network."""
+        return InputError(f"--backbone onnx:{self.path}: {reason}")
+
+    def _normalised(self, crops: NDArray[np.uint8]) -> NDArray[np.floating]:
         """(N, S, S, 3) uint8 RGB -> the input of the network."""
         chosen, side = self.settings, crops.shape[1]
         (height, width) = chosen.size
@@ -74,98 +93,95 @@ class ExportedNetwork:
             seen = seen[..., ::-1]
         scaled = seen.astype(np.float32) / np.float32(255 / chosen.largest)
         images = (scaled - np.array(chosen.mean, np.float32)) / np.array(chosen.deviation, np.float32)
-        return np.ascontiguousarray(images if self.is_last else images.transpose(0, 3, 1, 2))
+        return np.ascontiguousarray(images if self.is_last else images.transpose(0, 3, 1, 2), self.dtype)
 
-    def _run(self, images: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    def _run(self, images: NDArray[np.floating], size: int) -> NDArray[np.float32]:
+        """The features of at most ``size`` images; a batch that is not full is filled with zeros."""
         count = len(images)
-        if count < size:  # the network takes batches of one size only
-            images = np.concatenate([images, np.zeros((size - count, *images.shape[1:]), np.float32)])
+        if count < size:
+            images = np.concatenate([images, np.zeros((size - count, *images.shape[1:]), images.dtype)])
         try:
             (found,) = self.session.run([self.output], {self.input: images})
         except Exception as error:
-            raise self._error(f"fails on a batch of {len(images)} crops ({_first_line(error)})") from None
-        if len(found) != len(images):
-            raise self._error(
-                f"output {self.output} is {found.shape} for {len(images)} crops; its first axis must be theirs"
+            hint = "" if self.batch or size == 1 else "; if it takes one at a time, say batch: 1 in its YAML file"
+            raise self.error(f"fails on a batch of {size} crops ({reason_of(error)}){hint}") from None
+        if not found.ndim or len(found) != size:
+            shape = found.shape
+            raise self.error(f"output {self.output} has the shape {shape} for {size} crops; one row a crop is needed")
+        try:
+            features = pooled(found, self.settings, channels_last=self._channels_last)[:count]
+        except InputError as error:
+            raise self.error(f"output {self.output} {error}") from None
+        if not 1 <= features.shape[1] <= MOST_FEATURES:
+            many = f"gives {features.shape[1]} numbers a crop; a feature has 1 to {MOST_FEATURES}"
+            raise self.error(f"output {self.output} {many}; name another output or pooling in its YAML file")
+        if not np.isfinite(features).all():
+            raise self.error(
+                f"output {self.output} holds NaN or infinite values; check mean, deviation and largest in its YAML "
+                "file, or export it in float32"
             )
-        return np.ascontiguousarray(self._pooled(found)[:count], np.float32)
+        return np.ascontiguousarray(features)
 
-    def _pooled(self, found: NDArray[Any]) -> NDArray[Any]:
-        pooling, skip = self.settings.pooling, self.settings.skip
-        if pooling == "none":
-            if math.prod(found.shape[1:]) != max(found.shape[1:], default=1):
-                raise self._error(
-                    f"output {self.output} is {found.shape}; name a pooling (mean, first or quarters) in its YAML"
-                )
-            return found.reshape(len(found), -1)
-        if found.ndim == 4:  # a map
-            return self._of_map(found, pooling)
-        if found.ndim != 3 or found.shape[1] <= skip:
-            raise self._error(f"output {self.output} has the shape {found.shape}, which cannot be pooled by {pooling}")
-        if pooling == "first":
-            return found[:, 0]
-        patches = found[:, skip:]
-        if pooling == "mean":
-            return patches.mean(1)
-        (height, width), count = self.settings.size, patches.shape[1]
-        rows = round(math.sqrt(count * height / width))
-        if rows < 2 or count % rows or count // rows < 2:
-            raise self._error(f"output {self.output} has {count} patches, which are no grid; is skip: {skip} right?")
-        return self._of_map(patches.reshape(len(found), rows, count // rows, -1).transpose(0, 3, 1, 2), pooling)
+    @property
+    def _channels_last(self) -> bool:
+        return self.is_last if self.settings.channels is None else self.settings.channels == "last"
 
-    def _of_map(self, found: NDArray[Any], pooling: str) -> NDArray[Any]:
-        """(N, C, H, W) -> (N, C), or (N, 4 C)."""
-        if pooling == "mean":
-            return found.mean((2, 3))
-        if pooling == "first":
-            raise self._error(f"output {self.output} is a map, which has no first token; use mean or quarters")
-        halves = [np.array_split(rows, 2, axis=3) for rows in np.array_split(found, 2, axis=2)]
-        return np.concatenate([part.mean((2, 3)) for row in halves for part in row], axis=1)
-
-    def _input(self) -> tuple[str, bool, int]:
-        """Name of the input, whether colours are its last axis, and its fixed number of crops (0: any)."""
-        inputs, (height, width) = self.session.get_inputs(), self.settings.size
+    def _input(self) -> tuple[str, DTypeLike, bool, int]:
+        """Name and type of the input, whether colours are its last axis, and how many crops at a time (0: any)."""
+        inputs = self.session.get_inputs()
         if len(inputs) != 1:
-            raise self._error(f"has {len(inputs)} inputs; a backbone has one, the crops")
+            names = ", ".join(one.name for one in inputs[:8])
+            raise self.error(f"has {len(inputs)} inputs ({names}); a backbone has one, the crops")
         (one,) = inputs
-        if one.type != "tensor(float)":
-            raise self._error(f"takes {one.type}; export it for float32 pictures")
-        shape = list(one.shape)
-        fixed = [size if isinstance(size, int) else None for size in shape]
+        if one.type not in INPUTS:
+            raise self.error(f"its input is a {one.type}; export it for float32 pictures")
+        (height, width), axes = self.settings.size, [size if isinstance(size, int) else None for size in one.shape]
         for is_last in (False, True):
             wanted = [height, width, 3] if is_last else [3, height, width]
-            if len(fixed) == 4 and all(size in (None, want) for size, want in zip(fixed[1:], wanted, strict=True)):
-                return one.name, is_last, fixed[0] or 0
-        raise self._error(f"takes pictures of the shape {shape}; its YAML says size {height} x {width}")
+            if len(axes) == 4 and all(size in (None, want) for size, want in zip(axes[1:], wanted, strict=True)):
+                return one.name, INPUTS[one.type], is_last, self._crops_at_a_time(axes[0])
+        shape = ", ".join(str(size) for size in one.shape)
+        raise self.error(
+            f"its input has the shape ({shape}), and its YAML file says a size of {height} x {width}, so "
+            f"(n, 3, {height}, {width}) or (n, {height}, {width}, 3)"
+        )
+
+    def _crops_at_a_time(self, fixed: int | None) -> int:
+        asked = self.settings.batch
+        if fixed and asked and fixed != asked:
+            raise self.error(f"takes {fixed} crops at a time, and its YAML file says batch: {asked}; leave that out")
+        return fixed or asked or 0
 
     def _output(self) -> str:
-        names = [output.name for output in self.session.get_outputs()]
-        if self.settings.output is None:
-            if len(names) != 1:
-                raise self._error(f"has {len(names)} outputs ({', '.join(names[:8])}); name one as output in its YAML")
-            return str(names[0])
-        if self.settings.output not in names:
-            raise self._error(f"has no output {self.settings.output}; there is {', '.join(names[:8])}")
-        return self.settings.output
-
-    def _error(self, reason: str) -> InputError:
-        return InputError(f"--backbone onnx:{self.path}: {reason}")
-
-
-def hash_of_model(path: Path, settings: OnnxSettings) -> str:
-    """16 hex digits of the SHA-256 of the file, of the files with its weights, and of the settings."""
-    digest = hashlib.sha256(path.read_bytes())
-    for name in external_files(path):
-        digest.update((path.parent / name).read_bytes())
-    digest.update(json.dumps(settings.stored, sort_keys=True).encode())
-    return digest.hexdigest()[:16]
+        types = {output.name: output.type for output in self.session.get_outputs()}
+        names, name = ", ".join(list(types)[:8]), self.settings.output
+        if name is None:
+            if len(types) != 1:
+                raise self.error(f"has {len(types)} outputs ({names}); name one as output in its YAML file")
+            (name,) = types
+        if name not in types:
+            raise self.error(f"has no output {name[:100]}; name one of {names} in its YAML file")
+        if types[name] not in INPUTS:
+            raise self.error(f"output {name} is a {types[name]}; a feature is of float32 numbers, name another output")
+        return name
 
 
-def external_files(path: Path) -> list[str]:
-    """The names of the files in which the model file keeps weights."""
-    model = onnx.load(path, load_external_data=False)
-    entries = [entry for tensor in model.graph.initializer for entry in tensor.external_data]
-    return sorted({entry.value for entry in entries if entry.key == "location"})
+def tried(network: ExportedNetwork, side: int) -> int:
+    """The size of a feature. InputError for a network whose feature of a crop is not always the same.
+
+    A crop (side, side, 3) of noise is seen alone, and after a white one.
+    """
+    noise = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), np.uint8)
+    alone, beside = network(noise)[0], network(np.concatenate([np.full_like(noise, 255), noise]))[1]
+    if np.linalg.norm(beside - alone) > DRIFT * np.linalg.norm(alone):
+        again = network(noise)[0]
+        if np.linalg.norm(again - alone) > DRIFT * np.linalg.norm(alone):
+            raise network.error("gives another feature each time it sees the same crop; export it after model.eval()")
+        raise network.error(
+            "its feature of a crop depends on the crops beside it; export it after model.eval(), or, if it quantises "
+            f"as it runs, say batch: 1 in {settings_file(network.path).name}"
+        )
+    return len(alone)
 
 
 def load(choice: BackboneChoice) -> OnnxBackbone:
@@ -175,7 +191,3 @@ def load(choice: BackboneChoice) -> OnnxBackbone:
     if not path.is_file():
         raise InputError(f"--backbone {choice.name}: there is no such file")
     return OnnxBackbone(choice.kind, path, read_settings(path))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

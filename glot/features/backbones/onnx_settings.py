@@ -11,21 +11,31 @@ Example, for a ViT with a class token that was exported with its patches as outp
     output: patches                  # the name of an output; left out: the only one
     pooling: quarters                # none, mean, first (the class token) or quarters (four means, side by side)
     skip: 1                          # tokens before the first patch
+    channels: first                  # of an output that is a map: first or last; left out: as in the input
+    batch: 1                         # crops at a time; left out: as many as come
+
+A file is small and holds plain values: nothing in it is executed, and what cannot be right is refused in one line.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import math
+import reprlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from glot.errors import InputError
+from glot.errors import InputError, raise_if_passing
 from glot.features.backbones.hmr2_crops import RULES
 from glot.human.crop import MEAN, STD
 from glot.human.crop_rules import CropRule
 
 COLOURS, POOLINGS, LARGEST = ("rgb", "bgr"), ("none", "mean", "first", "quarters"), (1, 255)
+CHANNELS = (None, "first", "last")
+CHOICES = {"colour": COLOURS, "pooling": POOLINGS, "largest": LARGEST, "channels": CHANNELS}
+BOUNDS = {"mean": (-1e4, 1e4), "deviation": (1e-4, 1e4)}
+MOST = {"skip": 4096, "batch": 1024}
+LARGEST_FILE = 1 << 16  # bytes
 
 
 @dataclass(frozen=True)
@@ -41,24 +51,32 @@ class OnnxSettings:
     output: str | None = None
     pooling: str = "none"
     skip: int = 0
-    stored: Mapping[str, Any] = field(default_factory=dict)  # as in the file
+    channels: str | None = None
+    batch: int | None = None
 
     def __post_init__(self) -> None:
-        choices = {"colour": COLOURS, "pooling": POOLINGS, "largest": LARGEST}
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                have = ", ".join(str(value) for value in allowed)
-                raise InputError(f"{name}: {getattr(self, name)!r}; there is {have}")
-        for name in ("mean", "deviation"):
+        for name, allowed in CHOICES.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or value not in allowed:
+                have = ", ".join(str(one) for one in allowed if one is not None)
+                raise InputError(f"{name}: {_shown(value)}; there is {have}")
+        for name, (least, most) in BOUNDS.items():
             values = getattr(self, name)
-            if len(values) != 3 or not all(isinstance(value, int | float) for value in values):
-                raise InputError(f"{name}: {list(values)}; give three numbers, one for each colour")
-        if min(self.deviation) <= 0:
-            raise InputError(f"deviation: {list(self.deviation)}; give numbers above 0")
-        if not isinstance(self.skip, int) or self.skip < 0:
-            raise InputError(f"skip: {self.skip!r}; give 0 or more tokens")
+            if len(values) != 3 or not all(_is_number(value) and least <= value <= most for value in values):
+                raise InputError(f"{name}: {_shown(values)}; give three numbers from {least:g} to {most:g}")
+        if not (_is_whole(self.skip) and 0 <= self.skip <= MOST["skip"]):
+            raise InputError(f"skip: {_shown(self.skip)}; give 0 to {MOST['skip']} tokens")
+        if self.batch is not None and not (_is_whole(self.batch) and 1 <= self.batch <= MOST["batch"]):
+            raise InputError(f"batch: {_shown(self.batch)}; give 1 to {MOST['batch']} crops")
         if not (self.output is None or isinstance(self.output, str)):
-            raise InputError(f"output: {self.output!r}; give the name of an output")
+            raise InputError(f"output: {_shown(self.output)}; give the name of an output")
+
+    def identity(self) -> dict[str, Any]:
+        """All that features depend on, as JSON values: not the crop rule's name, nor how many crops at a time."""
+        values = {name: value for name, value in vars(self).items() if name not in ("batch", "crop_rule")}
+        numbers = {name: [float(value) for value in values[name]] for name in BOUNDS}
+        rule = {name: value for name, value in self.crop_rule.to_dict().items() if name != "name"}
+        return values | numbers | {"largest": int(self.largest), "crop_rule": rule}
 
 
 def settings_file(model: Path) -> Path:
@@ -75,46 +93,89 @@ def read_settings(model: Path) -> OnnxSettings:
             "has an example"
         )
     try:
-        content = yaml.safe_load(path.read_bytes())
-        return _settings(content)
-    except yaml.YAMLError as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: is no YAML ({reason})") from None
-    except (InputError, TypeError, ValueError) as error:
+        return _settings(_parsed(path))
+    except ValueError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def _parsed(path: Path) -> Any:
+    """The values in a YAML file. InputError, without its name."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+    except OSError as error:
+        raise_if_passing(error, path)
+        raise InputError(f"cannot be read ({error.strerror})") from None
+    if len(content) > LARGEST_FILE:
+        raise InputError(f"is larger than {LARGEST_FILE} bytes, so it is no file of settings")
+    try:
+        return yaml.safe_load(content)
+    except RecursionError:
+        raise InputError("is nested too deeply for a file of settings") from None
+    except Exception as error:  # PyYAML's own, or any of Python's for values that do not fit their tags
+        raise InputError(f"cannot be read as YAML ({_place(error)})") from None
 
 
 def _settings(content: Any) -> OnnxSettings:
     if not isinstance(content, dict):
         raise InputError("holds no settings; give at least size")
-    known = {"size", "crop_rule", "colour", "mean", "deviation", "largest", "output", "pooling", "skip"}
-    if unknown := sorted(str(name) for name in content.keys() - known):
-        raise InputError(f"{unknown[0]} is no setting; there is {', '.join(sorted(known))}")
+    known = set(OnnxSettings.__dataclass_fields__)
+    if unknown := [name for name in content if name not in known]:
+        raise InputError(f"{_shown(unknown[0])} is no setting; there is {', '.join(sorted(known))}")
     if "size" not in content:
         raise InputError("size is missing: the px of the network's input, such as 224 or [256, 192]")
     size = content["size"] if isinstance(content["size"], list) else [content["size"]] * 2
-    if len(size) != 2 or not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in size):
-        raise InputError(f"size: {content['size']!r}; give px, such as 224 or [256, 192] (height, width)")
-    values = {name: content[name] for name in known - {"size", "crop_rule"} if name in content}
-    for name in ("mean", "deviation"):
-        if name in values:
-            values[name] = tuple(values[name] if isinstance(values[name], list) else [values[name]] * 3)
+    if len(size) != 2 or not all(_is_whole(n) and n > 0 for n in size):
+        raise InputError(f"size: {_shown(content['size'])}; give px, such as 224 or [256, 192] (height, width)")
+    values = {name: value for name, value in content.items() if name not in ("size", "crop_rule")}
+    for name in BOUNDS.keys() & values.keys():
+        values[name] = tuple(values[name] if isinstance(values[name], list) else [values[name]] * 3)
     rule = _rule(content.get("crop_rule"), max(size))
-    return OnnxSettings(size=(size[0], size[1]), crop_rule=rule, stored=content, **values)
+    return OnnxSettings(size=(size[0], size[1]), crop_rule=rule, **values)
 
 
 def _rule(content: Any, size: int) -> CropRule:
     if content is None:
         return CropRule(size=size)
-    if isinstance(content, str):
-        if content not in RULES:
-            raise InputError(f"crop_rule: {content}; there is {', '.join(RULES)}, or margin, widen and blur")
+    if isinstance(content, str) and content in RULES:
         return CropRule(**{**vars(RULES[content]), "size": size})
-    known = {"margin", "widen", "blur"}
-    if not isinstance(content, dict) or content.keys() - known:
-        raise InputError(f"crop_rule: {content!r}; give {', '.join(RULES)}, or margin, widen and blur")
-    widen = content.get("widen")
-    if widen is not None and not (isinstance(widen, list) and all(isinstance(n, int) for n in widen)):
-        raise InputError(f"crop_rule: widen {widen!r}; give a width and a height, such as [192, 256]")
-    margin = content.get("margin", 1.0 if widen else None)
-    return CropRule("custom", size, margin, tuple(widen) if widen else None, content.get("blur", ""))
+    if not isinstance(content, dict) or any(name not in ("margin", "widen", "blur") for name in content):
+        raise InputError(f"crop_rule: {_shown(content)}; there is {', '.join(RULES)}, or {{margin, widen, blur}}")
+    widen, margin, blur = content.get("widen"), content.get("margin"), content.get("blur", "")
+    if widen is not None:
+        if not (isinstance(widen, list) and len(widen) == 2 and all(_is_whole(n) and 1 <= n <= 10000 for n in widen)):
+            raise InputError(f"crop_rule: widen {_shown(widen)}; give a width and a height, such as [192, 256]")
+        margin = 1.0 if margin is None else margin
+    if not (margin is None or _is_number(margin)):
+        raise InputError(f"crop_rule: margin {_shown(margin)}; give a number, such as 1.2")
+    if not isinstance(blur, str):
+        raise InputError(f"crop_rule: blur {_shown(blur)}; give gaussian or gaussian5")
+    return CropRule("custom", size, None if margin is None else float(margin), tuple(widen) if widen else None, blur)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a finite number that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value) if isinstance(value, float) else abs(value) < 1 << 64
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _shown(value: Any) -> str:
+    """A value as text in a line: short, however large it is, because aliases in a file can make it enormous."""
+    short = reprlib.Repr()
+    short.maxlevel = 2
+    try:
+        return " ".join(short.repr(value).split())[:100]
+    except ValueError:  # an integer of thousands of digits
+        return "a number that is too large"
+
+
+def _place(error: Exception) -> str:
+    """What is wrong in the YAML, and in which line."""
+    mark = getattr(error, "problem_mark", None)
+    reason = " ".join(str(getattr(error, "problem", None) or error).split())[:200]
+    return (reason or type(error).__name__) + (f", line {mark.line + 1}" if mark else "")
