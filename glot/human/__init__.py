@@ -11,4 +11,5 @@ body_points  joints of a body without its vertices
 safe_pickle  reading pickle files without executing them
 safe_torch   reading torch files without executing them
 torch_archive  reading some tensors of torch files that hold anything else
+torch_index  the pickle in such a file, without executing it
 """

@@ -17,6 +17,7 @@ from glot.human.crop import CROP_SIZE, crop_image, crop_matrix
 
 BLURS = ("", "gaussian", "gaussian5")
 SHRUNK = 1.1  # a picture is blurred if its crop shrinks to less than 1 / (2 * SHRUNK) of its width
+FARTHEST = 32  # pictures in the side of a crop; the picture is then size / 32 px of the crop
 LARGEST_SIZE = 1024  # px
 
 
@@ -28,7 +29,7 @@ class CropRule:
     ``widen``: (width, height), an aspect that a box is first widened to; its shorter side grows until it fits.
     ``blur``: what happens to pictures whose crops shrink a lot, against aliasing. With d = side / (2 size) > 1.1, they
     are blurred by a Gaussian of standard deviation (d - 1) / 2 px: "gaussian" up to four deviations, "gaussian5" over
-    5 x 5 px.
+    5 x 5 px. From a side of 32 pictures on, d grows no more.
     """
 
     name: str = "square"
@@ -40,10 +41,10 @@ class CropRule:
     def __post_init__(self) -> None:
         if not (isinstance(self.size, int) and 16 <= self.size <= LARGEST_SIZE):
             raise InputError(f"crop rule {self.name}: a size of {self.size} px; give 16 to {LARGEST_SIZE}")
-        if self.margin is not None and not 0.1 <= self.margin <= 10:
+        if self.margin is not None and not (_is_number(self.margin) and 0.1 <= self.margin <= 10):
             raise InputError(f"crop rule {self.name}: a margin of {self.margin}; give 0.1 to 10, such as 1.2")
-        if self.widen is not None and not (len(self.widen) == 2 and min(self.widen) > 0):
-            raise InputError(f"crop rule {self.name}: widens to {self.widen}; give a width and a height")
+        if self.widen is not None and not _is_aspect(self.widen):
+            raise InputError(f"crop rule {self.name}: widens to {self.widen}; give a width and a height, at most 10:1")
         if self.blur not in BLURS:
             raise InputError(f"crop rule {self.name}: a blur {self.blur!r}; there is {', '.join(BLURS[1:])}")
 
@@ -67,7 +68,7 @@ class CropRule:
     def cut(self, frame_bgr: NDArray[np.uint8], bbox: ArrayLike, crop_scale: float) -> NDArray[np.uint8]:
         """The crop (size, size, 3) RGB of a picture (H, W, 3) BGR; its side is ``crop_scale`` times the box's width."""
         side = crop_scale * float(np.asarray(bbox, np.float64)[2])
-        shrunk = side / (2 * self.size)
+        shrunk = min(side, FARTHEST * max(frame_bgr.shape[:2])) / (2 * self.size)
         if not self.blur or shrunk <= SHRUNK:
             return crop_image(frame_bgr, bbox, crop_scale, size=self.size)
         return _blurred_crop(frame_bgr, bbox, crop_scale, rule=self, sigma=(shrunk - 1) / 2)
@@ -91,6 +92,17 @@ class CropRule:
         """The rule of ``to_dict``."""
         widen = values.get("widen")
         return cls(**{**values, "widen": tuple(widen) if widen else None})
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_aspect(values: Any) -> bool:
+    """Whether these are a width and a height of which neither is more than 10 times the other."""
+    if not isinstance(values, tuple) or len(values) != 2 or not all(_is_number(value) for value in values):
+        return False
+    return 0 < min(values) and max(values) <= 10 * min(values) and max(values) < 1e6
 
 
 def _blurred_crop(

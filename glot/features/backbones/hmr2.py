@@ -1,6 +1,5 @@
 """HMR2.0 as a backbone: 256 px crops to its token of 1024 numbers, and to its first guess of the body."""
 
-import copy
 import hashlib
 from pathlib import Path
 
@@ -39,7 +38,7 @@ class HMR2Backbone(Backbone):
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         dtype: torch.dtype = getattr(torch, precision)
         as_it_is = device == "cpu" and dtype == torch.float32  # 2.7 GB that need no copy
-        module = self.module if as_it_is else copy.deepcopy(self.module).to(device, dtype)
+        module = self.module if as_it_is else self.module.placed(device, dtype)
         return _Runner(module, torch.device(device), dtype, with_guess=self.guess_size > 0)
 
 

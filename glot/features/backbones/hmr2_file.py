@@ -15,9 +15,11 @@ from torch import Tensor
 
 from glot.errors import InputError
 from glot.features.backbones.hmr2_network import HEIGHT, HMR2, TOKEN_HEAD, VIT_HEAD, WIDTH, HMR2Sizes
-from glot.human.torch_archive import Stored, read_tensors
+from glot.human.torch_archive import read_tensors
+from glot.human.torch_index import Stored, shown
 
 PARTS = ("backbone.", "smpl_head.")
+MOST_LAYERS = 256
 
 
 def load_hmr2(path: Path) -> HMR2:
@@ -33,8 +35,10 @@ def load_hmr2(path: Path) -> HMR2:
         raise InputError(f"{where}: lacks tensors of HMR2.0's network, such as backbone.pos_embed") from None
     with torch.device("meta"):
         network = HMR2(sizes)
-    _check(state, network.state_dict(), where)
-    network.load_state_dict({name: values.float() for name, values in state.items()}, assign=True)
+    _check_shapes(state, network.state_dict(), where)
+    for name, values in state.items():  # one after the other, so that little is in memory twice
+        state[name] = _checked(name, values, where)
+    network.load_state_dict(state, assign=True)
     return network.eval().requires_grad_(False)
 
 
@@ -49,25 +53,34 @@ def hmr2_hash(network: HMR2) -> str:
 
 def sizes_of(state: Mapping[str, Tensor]) -> HMR2Sizes:
     """The sizes of the network with these tensors. KeyError, ValueError or IndexError where they do not say."""
-    token = state["smpl_head.transformer.pos_embedding"].shape[2]
-    inner = state["smpl_head.transformer.transformer.layers.0.1.fn.to_q.weight"].shape[0]
-    width = state["backbone.pos_embed"].shape[2]
-    if not token or not width or width % VIT_HEAD or not inner or inner % TOKEN_HEAD:
+    token = _size(state, "smpl_head.transformer.pos_embedding", 2)
+    inner = _size(state, "smpl_head.transformer.transformer.layers.0.1.fn.to_q.weight", 0)
+    width = _size(state, "backbone.pos_embed", 2)
+    if width % VIT_HEAD or inner % TOKEN_HEAD:
         raise ValueError("widths that heads do not divide")
     return HMR2Sizes(
         width=width,
         depth=_count(state, r"backbone\.blocks\.(\d+)\."),
-        mlp=state["backbone.blocks.0.mlp.fc1.weight"].shape[0],
+        mlp=_size(state, "backbone.blocks.0.mlp.fc1.weight", 0),
         token=token,
         layers=_count(state, r"smpl_head\.transformer\.transformer\.layers\.(\d+)\."),
         inner=inner,
-        token_mlp=state["smpl_head.transformer.transformer.layers.0.2.fn.net.0.weight"].shape[0],
+        token_mlp=_size(state, "smpl_head.transformer.transformer.layers.0.2.fn.net.0.weight", 0),
     )
+
+
+def _size(state: Mapping[str, Tensor], name: str, axis: int) -> int:
+    if not state[name].numel():
+        raise ValueError(f"{name} is empty")
+    return state[name].shape[axis]
 
 
 def _count(state: Mapping[str, Tensor], pattern: str) -> int:
     """How many layers have names of this pattern."""
-    return len({found[1] for name in state if (found := re.match(pattern, name))})
+    count = len({found[1] for name in state if (found := re.match(pattern, name))})
+    if count > MOST_LAYERS:
+        raise ValueError(f"{count} layers")
+    return count
 
 
 def _chosen(content: Any) -> dict[str, Stored]:
@@ -80,15 +93,23 @@ def _chosen(content: Any) -> dict[str, Stored]:
     return chosen
 
 
-def _check(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where: str) -> None:
+def _check_shapes(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where: str) -> None:
     if missing := sorted(wanted.keys() - state.keys()):
         raise InputError(f"{where}: lacks {missing[0]} ({len(missing)} of {len(wanted)} tensors of HMR2.0)")
     if more := sorted(state.keys() - wanted.keys()):
-        raise InputError(f"{where}: holds {more[0]}, which HMR2.0 does not have")
+        raise InputError(f"{where}: holds {shown(more[0])}, which HMR2.0 does not have")
     for name, values in state.items():
         if values.shape != wanted[name].shape:
             patches = f" (crops have {HEIGHT} x {WIDTH} patches)" if name == "backbone.pos_embed" else ""
             shape = tuple(wanted[name].shape)
             raise InputError(f"{where}: {name} is {tuple(values.shape)}, HMR2.0 has {shape}{patches}")
-        if not values.is_floating_point() or not torch.isfinite(values).all():
-            raise InputError(f"{where}: {name} holds values that are no finite numbers; fetch the file again")
+
+
+def _checked(name: str, values: Tensor, where: str) -> Tensor:
+    """The values as float32."""
+    if not values.is_floating_point():
+        raise InputError(f"{where}: {name} holds {str(values.dtype).removeprefix('torch.')}, HMR2.0 has float32")
+    values = values.float()
+    if not torch.isfinite(values).all():
+        raise InputError(f"{where}: {name} holds values that are no finite numbers; fetch the file again")
+    return values

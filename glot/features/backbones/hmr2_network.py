@@ -20,6 +20,7 @@ VIT_HEAD, TOKEN_HEAD = 80, 64  # numbers of an attention head
 VIT_EPS, TOKEN_EPS = 1e-6, 1e-5
 CUT = 32  # px that are cut off the left and the right of a square crop
 CAMERA = 3
+LAYERS = ("backbone.", "smpl_head.transformer.")  # those up to the token
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class HMR2(nn.Module):
 
     def __init__(self, sizes: HMR2Sizes) -> None:
         super().__init__()
+        self.sizes = sizes
         self.backbone = ViT(sizes)
         self.smpl_head = Head(sizes)
 
@@ -48,13 +50,22 @@ class HMR2(nn.Module):
 
     def guess(self, tokens: Tensor) -> Tensor:
         """(N, 24 * 3 + 10 + 3) float32: axis-angle poses in rad in the camera frame, betas, cameras (s, tx, ty)."""
-        head = self.smpl_head
-        pose = (head.decpose(tokens) + head.init_body_pose).float().view(-1, JOINTS, 2, 3)
+        head, tokens = self.smpl_head, tokens.float()
+        pose = (head.decpose(tokens) + head.init_body_pose).view(-1, JOINTS, 2, 3)
         first = F.normalize(pose[..., 0, :], dim=-1)
         second = F.normalize(pose[..., 1, :] - (first * pose[..., 1, :]).sum(-1, keepdim=True) * first, dim=-1)
         rotmats = torch.stack((first, second, torch.linalg.cross(first, second)), dim=-1)
         betas, cam = head.decshape(tokens) + head.init_betas, head.deccam(tokens) + head.init_cam
-        return torch.cat([rotmat_to_axis_angle(rotmats).flatten(1), betas.float(), cam.float()], dim=1)
+        return torch.cat([rotmat_to_axis_angle(rotmats).flatten(1), betas, cam], dim=1)
+
+    def placed(self, device: str, dtype: torch.dtype) -> "HMR2":
+        """A copy on a device in a type of numbers. The layers that read the body from a token stay float32."""
+        with torch.device("meta"):
+            copy = HMR2(self.sizes)
+        types = {name: dtype if name.startswith(LAYERS) else torch.float32 for name in self.state_dict()}
+        state = {name: values.to(device, types[name]) for name, values in self.state_dict().items()}
+        copy.load_state_dict(state, assign=True)
+        return copy.eval().requires_grad_(False)
 
 
 class ViT(nn.Module):
