@@ -51,7 +51,7 @@ def features_of(renders: Renders, backbone: Backbone, *, device: str, what: str)
     batches = [range(s, min(s + BATCH, len(renders))) for s in range(0, len(renders), BATCH)]
     return np.concatenate(
         [
-            extract(np.stack([take_crop(renders, i, size=backbone.crop_size).image for i in numbers]))
+            extract(np.stack([take_crop(renders, i, size=backbone.crop_rule.size).image for i in numbers]))
             for numbers in cli.progress(batches, total=len(batches), what=what)
         ]
     )

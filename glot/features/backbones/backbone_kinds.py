@@ -130,6 +130,7 @@ OURS = (
         name="blazepose",
         summary="BlazePose's landmark network, trained on real people; fetched the first time",
         load="glot.features.backbones.blazepose_features:load",
+        weights="another of its landmark networks, such as pose_landmark_heavy.tflite",
         devices=("cpu",),
     ),
     BackboneKind(

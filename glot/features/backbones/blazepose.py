@@ -24,10 +24,11 @@ LEAST_SCORE = 0.6  # lowest score of a detection; with mediapipe's 0.5, table le
 MOST_OVERLAP = 0.3  # two detections with a larger intersection over union are the same person
 # (side of a cell in px, anchors in a cell) of each layer; the last entry stands for three layers with the same cells.
 ANCHORS = ((8, 2), (16, 2), (32, 6))
-# Numbers of tensors in the files whose hashes are in glot.features.backbones.blazepose_files.
-BOXES, SCORES = 441, 429
-COORDINATES, PRESENCE, METRES = 337, 342, 339
+BOXES, SCORES = 441, 429  # numbers of tensors in the detector's file (glot.features.backbones.blazepose_files)
 POINTS = 39  # 33 landmarks, and 6 points that help to place the next crop
+# The outputs of a landmark network that are used, by their shapes: the points with their logits, whether there is a
+# person, and the points in metres.
+HEADS = ((1, 5 * POINTS), (1, 1), (1, 3 * POINTS))
 FEATURES = 5 * POINTS + 3 * POINTS
 # A feature holds UNITS * (x, y, z, two logits) - ORIGIN of each point: x, y and z in units of half the crop's side, x
 # and y from the middle of the crop, logits divided by 10.
@@ -95,15 +96,18 @@ class Detector:
 class Landmarks:
     """Finds landmarks: ``landmarks(crops (N, 256, 256, 3) uint8 RGB) -> LandmarkOutput``.
 
+    ``content``: that of a .tflite file with the network, by default mediapipe's pose_landmark_full.tflite, which is
+    fetched the first time; ValueError for another file. pose_landmark_heavy.tflite and lite have the same outputs.
+
     The network runs on one crop at a time, so that results do not depend on the batch. A feature holds all outputs of
     the network: the landmarks in the crop with their logits, and the landmarks in metres, scaled to vary about as much.
     The maps of its inner layers are left out. With them, the linear probe is 1 mm better on renders, but they differ so
     much between renders and photographs that a model trained on renders turned people in photographs sideways.
     """
 
-    def __init__(self, *, threads: int = 1) -> None:
-        content = network_file(LANDMARK_FILE)
-        self._network = Network(content, (COORDINATES, PRESENCE, METRES), threads=threads)
+    def __init__(self, content: bytes | None = None, *, threads: int = 1) -> None:
+        content = network_file(LANDMARK_FILE) if content is None else content
+        self._network = Network(content, landmark_heads(content), threads=threads)
 
     def __call__(self, crops: NDArray[np.uint8]) -> LandmarkOutput:
         if crops.ndim != 4 or crops.shape[1:] != (LANDMARK_SIZE, LANDMARK_SIZE, 3) or crops.dtype != np.uint8:
@@ -114,13 +118,16 @@ class Landmarks:
             )
         outputs = [self._network(crop.astype(np.float32) / 255) for crop in crops]
         points, presence, metres = (np.array(output, np.float32) for output in zip(*outputs, strict=True))
-        points = points.reshape(-1, POINTS, 5)
-        scaled = points * UNITS - ORIGIN
-        features = [values.reshape(len(crops), -1) for values in (scaled, 4 * metres)]
-        landmarks = points[:, :LANDMARKS]
+        landmarks = points.reshape(-1, POINTS, 5)[:, :LANDMARKS]
         return LandmarkOutput(
-            landmarks[..., :3], _sigmoid(landmarks[..., 3]), presence.reshape(-1), np.concatenate(features, axis=1)
+            landmarks[..., :3], _sigmoid(landmarks[..., 3]), presence.reshape(-1), landmark_features(points, metres)
         )
+
+
+def landmark_features(points: NDArray[np.float32], metres: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The network's outputs, points (N, 195) in px and logits and points (N, 117) in metres -> features (N, 312)."""
+    scaled = points.reshape(-1, POINTS, 5) * UNITS - ORIGIN
+    return np.concatenate([scaled.reshape(len(points), -1), 4 * metres.reshape(len(points), -1)], axis=1)
 
 
 class Network:
@@ -143,9 +150,33 @@ class Network:
         return [self._interpreter.get_tensor(index)[0] for index in self._outputs]
 
 
+def landmark_heads(content: bytes) -> tuple[int, ...]:
+    """The numbers of the tensors HEADS in a landmark network of BlazePose; ValueError, with the reason, for others."""
+    try:
+        (graph,) = _model(content).subgraphs
+        tensors = [tuple(int(size) for size in tensor.shape) for tensor in graph.tensors]
+        inputs, outputs = (
+            [(tensors[number], int(number)) for number in ends] for ends in (graph.inputs, graph.outputs)
+        )
+    except Exception as error:  # flatbuffers has no errors of its own: a damaged file raises whatever it leads to
+        raise ValueError(f"cannot be read as a .tflite file ({error})") from None
+    if [shape for shape, _ in inputs] != [(1, LANDMARK_SIZE, LANDMARK_SIZE, 3)]:
+        raise ValueError(f"takes {[shape for shape, _ in inputs]}, not one crop of {LANDMARK_SIZE} px")
+    found = dict(outputs)
+    if missing := [head for head in HEADS if head not in found]:
+        raise ValueError(f"has no output of the shape {missing[0]}")
+    return tuple(found[head] for head in HEADS)
+
+
+def _model(content: bytes) -> Any:
+    if content[4:8] != b"TFL3":
+        raise ValueError("it begins with other bytes")
+    return tflite.ModelT.InitFromObj(tflite.Model.GetRootAs(content, 0))
+
+
 def cut(content: bytes, outputs: tuple[int, ...]) -> bytes:
     """The .tflite file with these tensors as its outputs, and only the operators that they need."""
-    model: Any = tflite.ModelT.InitFromObj(tflite.Model.GetRootAs(content, 0))
+    model = _model(content)
     (graph,) = model.subgraphs
     needed, operators = set(outputs), []
     for operator in reversed(graph.operators):
@@ -212,7 +243,10 @@ def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return (1 / (1 + np.exp(-np.clip(logits, -50, 50)))).astype(np.float32)
 
 
-def features_hash() -> str:
-    """16 hex digits that change with the network's file and with the rule that makes features of its outputs."""
-    text = f"{SHA256[LANDMARK_FILE]} {FEATURE_RULE}"
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def features_hash(content: bytes | None = None) -> str:
+    """16 hex digits that change with the network's file and with the rule that makes features of its outputs.
+
+    ``content`` is that of the network's file, as for Landmarks.
+    """
+    file = SHA256[LANDMARK_FILE] if content is None else hashlib.sha256(content).hexdigest()
+    return hashlib.sha256(f"{file} {FEATURE_RULE}".encode()).hexdigest()[:16]

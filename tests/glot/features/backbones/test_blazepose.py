@@ -8,13 +8,25 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from ai_edge_litert import schema_py_generated as tflite
 from ai_edge_litert.interpreter import Interpreter
+from flatbuffers import Builder
 
 from glot.blazepose import main as main_of_the_command
 from glot.errors import InputError
 from glot.features.backbones.backbone import load_backbone
-from glot.features.backbones.blazepose import FEATURES, LANDMARK_SIZE, Detector, Landmarks, anchors, squares, suppressed
-from glot.features.backbones.blazepose_files import LANDMARK_FILE, SHA256, fetch, network_file
+from glot.features.backbones.backbone_kinds import RANDOM_WEIGHTS
+from glot.features.backbones.blazepose import (
+    FEATURES,
+    LANDMARK_SIZE,
+    Detector,
+    Landmarks,
+    anchors,
+    features_hash,
+    squares,
+    suppressed,
+)
+from glot.features.backbones.blazepose_files import DETECTION_FILE, LANDMARK_FILE, SHA256, fetch, network_file
 from glot.features.backbones.extractor import Extractor
 from glot.features.schema import read_manifest, read_table
 from glot.human.body import load_body
@@ -180,9 +192,103 @@ def test_of_overlapping_boxes_the_best_is_kept() -> None:
     assert suppressed(boxes[:0], np.zeros(0)).tolist() == []
 
 
+def small_network(seed: int, *, heads: tuple[int, ...] = (195, 1, 117), side: int = LANDMARK_SIZE) -> bytes:
+    """A .tflite file with the input and outputs of a landmark network: linear maps of a crop's mean colour."""
+    rng, model, graph = np.random.default_rng(seed), tflite.ModelT(), tflite.SubGraphT()
+    model.version, model.buffers, model.subgraphs, model.operatorCodes = 3, [tflite.BufferT()], [graph], []
+    graph.tensors, graph.operators, graph.outputs = [], [], []
+
+    def tensor(*shape: int, values: np.ndarray | None = None) -> int:
+        made, kinds = tflite.TensorT(), {"int32": tflite.TensorType.INT32, "float32": tflite.TensorType.FLOAT32}
+        made.shape, made.name, made.buffer = list(shape), f"tensor{len(graph.tensors)}".encode(), 0
+        made.type = kinds["float32" if values is None else str(values.dtype)]
+        if values is not None:
+            made.buffer = len(model.buffers)
+            model.buffers.append(tflite.BufferT())
+            model.buffers[-1].data = np.frombuffer(values.tobytes(), np.uint8)
+        graph.tensors.append(made)
+        return len(graph.tensors) - 1
+
+    def operator(code: int, inputs: list[int], output: int, kind: int, options: object) -> None:
+        made, named = tflite.OperatorT(), tflite.OperatorCodeT()
+        named.builtinCode, named.version = code, 1
+        made.opcodeIndex, made.inputs, made.outputs = len(model.operatorCodes), inputs, [output]
+        made.builtinOptionsType, made.builtinOptions = kind, options
+        model.operatorCodes.append(named)
+        graph.operators.append(made)
+
+    crop, mean = tensor(1, side, side, 3), tensor(1, 3)
+    graph.inputs, kinds = [crop], tflite.BuiltinOptions
+    axes = tensor(2, values=np.array([1, 2], np.int32))
+    operator(tflite.BuiltinOperator.MEAN, [crop, axes], mean, kinds.ReducerOptions, tflite.ReducerOptionsT())
+    for size in heads:
+        weights = tensor(size, 3, values=rng.normal(size=(size, 3)).astype(np.float32))
+        bias = tensor(size, values=rng.normal(size=size).astype(np.float32))
+        graph.outputs.append(tensor(1, size))
+        made = tflite.FullyConnectedOptionsT()
+        inputs = [mean, weights, bias]
+        operator(tflite.BuiltinOperator.FULLY_CONNECTED, inputs, graph.outputs[-1], kinds.FullyConnectedOptions, made)
+    builder = Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def test_a_file_with_another_landmark_network_is_a_backbone_of_its_own(tmp_path: Path) -> None:
+    """Nothing is fetched for it. The order of its outputs may be another one."""
+    files = [tmp_path / f"{name}.tflite" for name in ("one", "same", "other")]
+    for path, seed in zip(files, (0, 0, 1), strict=True):
+        path.write_bytes(small_network(seed))
+    one, same, other = (load_backbone("blazepose", path) for path in files)
+    assert one.weights_name == "one.tflite" and one.feature_size == FEATURES and one.crop_rule.size == LANDMARK_SIZE
+    assert one.hash == same.hash and len({one.hash, other.hash, features_hash()}) == 3
+    crops = np.random.default_rng(0).integers(0, 256, (2, LANDMARK_SIZE, LANDMARK_SIZE, 3), np.uint8)
+    features, others = Extractor(one)(crops), Extractor(other)(crops)
+    assert np.array_equal(features, Extractor(same)(crops)) and np.abs(features - others).max() > 0.1
+    rng, colour = np.random.default_rng(0), crops[:1].mean((1, 2)) / 255
+    points, presence, metres = (colour @ rng.normal(size=(n, 3)).T + rng.normal(size=n) for n in (195, 1, 117))
+    wanted = points.reshape(39, 5) / [128, 128, 128, 10, 10] - [1, 1, 0, 0, 0]
+    np.testing.assert_allclose(features[0], np.concatenate([wanted.ravel(), 4 * metres[0]]), atol=1e-4)
+    found = Landmarks(files[0].read_bytes())(crops[:1])
+    np.testing.assert_allclose(found.presence, presence[0], atol=1e-4)
+    turned = Landmarks(small_network(0, heads=(117, 195, 1)))(crops)
+    assert turned.features.shape == (2, FEATURES)
+
+
+def test_the_full_network_given_as_a_file_is_the_one_that_is_fetched(networks: None, tmp_path: Path) -> None:
+    path = tmp_path / "mine.tflite"
+    path.write_bytes(network_file(LANDMARK_FILE))
+    assert load_backbone("blazepose", path).hash == load_backbone("blazepose").hash == features_hash()
+
+
+def test_a_file_with_something_else_is_refused(tmp_path: Path) -> None:
+    whole = small_network(0)
+    cases = {
+        "no landmark network": (small_network(0, heads=(195, 1)), r"has no output of the shape \(1, 117\)"),
+        "other crops": (small_network(0, side=224), "not one crop of 256 px"),
+        "text": (b"hello, this is a text", "cannot be read as a .tflite file"),
+        "nothing": (b"", "cannot be read as a .tflite file"),
+        "cut off": (whole[: len(whole) // 2], "cannot be read as a .tflite file"),
+    }
+    for name, (content, reason) in cases.items():
+        path = tmp_path / f"{name}.tflite"
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=rf"--weights .*{name}.*{reason}.*pose_landmark_heavy.tflite") as error:
+            load_backbone("blazepose", path)
+        assert "\n" not in str(error.value)
+    for missing in (tmp_path / "heavy.tflite", tmp_path):
+        with pytest.raises(InputError, match=f"--weights {missing}: no such file"):
+            load_backbone("blazepose", missing)
+    with pytest.raises(InputError, match="--weights random: is for resnet50"):
+        load_backbone("blazepose", RANDOM_WEIGHTS)
+
+
+def test_the_detector_is_no_landmark_network(networks: None, tmp_path: Path) -> None:
+    (tmp_path / DETECTION_FILE).write_bytes(network_file(DETECTION_FILE))
+    with pytest.raises(InputError, match="not one crop of 256 px"):
+        load_backbone("blazepose", tmp_path / DETECTION_FILE)
+
+
 def test_options_of_a_resnet_are_refused(networks: None, sample: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="brings its own"):
-        load_backbone("blazepose", tmp_path / "weights.pth")
     for precision in ("int8", "bfloat16"):
         with pytest.raises(InputError, match=f"--precision {precision}: is for resnet50"):
             run(sample, tmp_path, precision=precision)
