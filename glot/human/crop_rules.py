@@ -102,7 +102,7 @@ def _is_aspect(values: Any) -> bool:
     """Whether these are a width and a height of which neither is more than 10 times the other."""
     if not isinstance(values, tuple) or len(values) != 2 or not all(_is_number(value) for value in values):
         return False
-    return 0 < min(values) and max(values) <= 10 * min(values) and max(values) < 1e6
+    return all(0 < value < 1e6 for value in values) and max(values) <= 10 * min(values)
 
 
 def _blurred_crop(
