@@ -75,9 +75,11 @@ class ExportedNetwork:
         self.output = self._output()
 
     def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        images = self._normalised(crops)
-        size = self.batch or len(images)
-        return np.concatenate([self._run(images[start : start + size], size) for start in range(0, len(images), size)])
+        size = self.batch or len(crops)
+        with np.errstate(all="ignore"):  # values that are no finite numbers are an error below, not a warning
+            images = self._normalised(crops)
+            parts = [self._run(images[start : start + size], size) for start in range(0, len(images), size)]
+        return np.concatenate(parts)
 
     def error(self, reason: str) -> InputError:
         """The error of this network."""
@@ -100,14 +102,14 @@ class ExportedNetwork:
         count = len(images)
         if count < size:
             images = np.concatenate([images, np.zeros((size - count, *images.shape[1:]), images.dtype)])
+        hint = "" if self.batch or size == 1 else "; if it takes one crop at a time, say batch: 1 in its YAML file"
         try:
             (found,) = self.session.run([self.output], {self.input: images})
         except Exception as error:
-            hint = "" if self.batch or size == 1 else "; if it takes one at a time, say batch: 1 in its YAML file"
             raise self.error(f"fails on a batch of {size} crops ({reason_of(error)}){hint}") from None
         if not found.ndim or len(found) != size:
-            shape = found.shape
-            raise self.error(f"output {self.output} has the shape {shape} for {size} crops; one row a crop is needed")
+            shape = f"output {self.output} has the shape {found.shape} for {size} crops"
+            raise self.error(f"{shape}; a feature is a row for each{hint}")
         try:
             features = pooled(found, self.settings, channels_last=self._channels_last)[:count]
         except InputError as error:
@@ -169,10 +171,11 @@ class ExportedNetwork:
 def tried(network: ExportedNetwork, side: int) -> int:
     """The size of a feature. InputError for a network whose feature of a crop is not always the same.
 
-    A crop (side, side, 3) of noise is seen alone, and after a white one.
+    A crop (side, side, 3) of weak noise is seen alone, and after one of strong noise.
     """
-    noise = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), np.uint8)
-    alone, beside = network(noise)[0], network(np.concatenate([np.full_like(noise, 255), noise]))[1]
+    strong = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), np.uint8)
+    noise = strong[:, ::-1] // 2 + 64
+    alone, beside = network(noise)[0], network(np.concatenate([strong, noise]))[1]
     if np.linalg.norm(beside - alone) > DRIFT * np.linalg.norm(alone):
         again = network(noise)[0]
         if np.linalg.norm(again - alone) > DRIFT * np.linalg.norm(alone):

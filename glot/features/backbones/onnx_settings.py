@@ -35,7 +35,7 @@ CHANNELS = (None, "first", "last")
 CHOICES = {"colour": COLOURS, "pooling": POOLINGS, "largest": LARGEST, "channels": CHANNELS}
 BOUNDS = {"mean": (-1e4, 1e4), "deviation": (1e-4, 1e4)}
 MOST = {"skip": 4096, "batch": 1024}
-LARGEST_FILE = 1 << 16  # bytes
+LARGEST_FILE = 1 << 14  # bytes
 
 
 @dataclass(frozen=True)
