@@ -71,8 +71,11 @@ class ExportedNetwork:
             raise self.error(f"cannot be run by onnxruntime ({reason_of(error)})") from None
         if provider not in self.session.get_providers():
             raise self.error("onnxruntime cannot use the GPU; give --devices cpu")
-        self.input, self.dtype, self.is_last, self.batch = self._input()
-        self.output = self._output()
+        try:
+            self.input, self.dtype, self.is_last, self.batch = self._input()
+            self.output = self._output()
+        except UnicodeDecodeError:
+            raise self.error("is damaged: a name in it is no text; export it again") from None
 
     def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         size = self.batch or len(crops)
@@ -176,15 +179,19 @@ def tried(network: ExportedNetwork, side: int) -> int:
     strong = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), np.uint8)
     noise = strong[:, ::-1] // 2 + 64
     alone, beside = network(noise)[0], network(np.concatenate([strong, noise]))[1]
-    if np.linalg.norm(beside - alone) > DRIFT * np.linalg.norm(alone):
-        again = network(noise)[0]
-        if np.linalg.norm(again - alone) > DRIFT * np.linalg.norm(alone):
+    if _is_other(beside, alone):
+        if _is_other(network(noise)[0], alone):
             raise network.error("gives another feature each time it sees the same crop; export it after model.eval()")
         raise network.error(
             "its feature of a crop depends on the crops beside it; export it after model.eval(), or, if it quantises "
             f"as it runs, say batch: 1 in {settings_file(network.path).name}"
         )
     return len(alone)
+
+
+def _is_other(feature: NDArray[np.float32], wanted: NDArray[np.float32]) -> bool:
+    exact = wanted.astype(np.float64)
+    return bool(np.linalg.norm(feature - exact) > DRIFT * np.linalg.norm(exact))
 
 
 def load(choice: BackboneChoice) -> OnnxBackbone:

@@ -347,6 +347,11 @@ def wrong_networks(folder: Path) -> dict[str, Callable[[], str]]:
         path.write_bytes(model.SerializeToString())
         return name
 
+    def damaged() -> str:
+        name = write_model(path, flat, shape=("axis", 3, SIDE, SIDE))
+        path.write_bytes(path.read_bytes().replace(b"axis", b"\xda" * 4))
+        return name
+
     def newer() -> str:
         name = write_model(path, flat)
         model = onnx.load(path)
@@ -357,6 +362,7 @@ def wrong_networks(folder: Path) -> dict[str, Callable[[], str]]:
     return {
         "is no ONNX file": text(b"hello\n" * 10),
         "onnxruntime": text(b""),
+        "is damaged: a name in it is no text": damaged,
         "has 2 inputs (x, mask)": two_inputs,
         "cannot be run by onnxruntime": newer,
         "input is a tensor(uint8); export it": made(flat, dtype=onnx.TensorProto.UINT8),
