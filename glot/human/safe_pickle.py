@@ -7,7 +7,7 @@ object, and refuses every other class with a message that names the class.
 
 import pickle
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -33,16 +33,19 @@ def load_stream(
     *,
     source: Path,
     encoding: str = "latin1",
-    classes: Mapping[tuple[str, str], type["StandIn"]] | None = None,
+    classes: Mapping[tuple[str, str], Any] | None = None,
+    unpickler: Callable[..., Any] | None = None,
 ) -> Any:
     """Reads one pickle from the current position of ``file``, as ``load_pickle`` does.
 
     ``source`` is the file's name in messages. ``classes`` are further stand-ins, by (module, name). From an unbuffered
     file, no byte after the pickle is read. No byte after an object's state is read before the object's ``__setstate__``
-    has returned, so that ``__setstate__`` may read from the file itself.
+    has returned, so that ``__setstate__`` may read from the file itself. ``unpickler`` replaces Python's own; it must
+    find its classes as ``PlainClasses`` does.
     """
+    make = unpickler or _Unpickler
     try:
-        return _resolve(_Unpickler(file, encoding=encoding, source=source, classes=classes or {}).load(), {})
+        return _resolve(make(file, encoding=encoding, source=source, classes=classes or {}).load(), {})
     except InputError:
         raise
     except Exception as error:  # a hostile or cut file can raise anything anywhere in the decoder
@@ -51,12 +54,11 @@ def load_stream(
         raise InputError(f"{source}: not a readable pickle file ({reason}); fetch it again") from None
 
 
-class _Unpickler(pickle.Unpickler):
-    """Finds stand-ins for the classes that plain data needs, and refuses all others."""
+class PlainClasses:
+    """Finds stand-ins for the classes that plain data needs, and refuses all others. An unpickler inherits from it."""
 
-    def __init__(self, file: Any, *, encoding: str, source: Path, classes: Mapping[tuple[str, str], Any]) -> None:
-        super().__init__(file, encoding=encoding)
-        self.source, self.classes = source, classes
+    source: Path
+    classes: Mapping[tuple[str, str], Any]
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in self.classes:
@@ -68,6 +70,12 @@ class _Unpickler(pickle.Unpickler):
         if module.startswith("scipy.sparse") and name in ("csc_matrix", "csr_matrix", "csc_array", "csr_array"):
             return _ColumnSparse if name.startswith("csc") else _RowSparse
         raise InputError(f"{self.source}: refused, it asks for {module}.{name}, which plain data does not need")
+
+
+class _Unpickler(PlainClasses, pickle.Unpickler):
+    def __init__(self, file: Any, *, encoding: str, source: Path, classes: Mapping[tuple[str, str], Any]) -> None:
+        super().__init__(file, encoding=encoding)
+        self.source, self.classes = source, classes
 
 
 class StandIn:

@@ -13,7 +13,7 @@ from glot.errors import InputError
 from pipelines.imports.joblib_file import LazyArray, open_joblib
 
 # The arrays of a file that are used. Those in NAMES have a name or a frame number in each row; the others have numbers.
-NAMES = ("vid_name", "frame_id", "img_name")
+NAMES = ("vid_name", "frame_id", "img_name", "gender")
 NUMBERS = ("features", "joints2D", "joints3D", "pose", "shape", "bbox", "valid", "valid_i")
 BLOCK_BYTES = 1 << 28  # bytes of a chunked HDF5 dataset that are read at once
 
@@ -47,13 +47,13 @@ def open_columns(path: Path, *, scratch: Path) -> Iterator[dict[str, Column]]:
         if not isinstance(content, dict):
             raise InputError(f"{path}: holds a {type(content).__name__}, not a dict of arrays")
         yield {
-            name: value if isinstance(value, LazyArray) else _InMemory(value)
+            name: value if isinstance(value, LazyArray) else InMemory(value)
             for name, value in content.items()
             if name in (*NAMES, *NUMBERS) and isinstance(value, (LazyArray, np.ndarray))
         }
 
 
-class _InMemory:
+class InMemory:
     """A column that is in memory already."""
 
     def __init__(self, values: NDArray[Any]) -> None:

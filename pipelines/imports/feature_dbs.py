@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glot.errors import InputError
-from glot.human.joints import COMMON14, SPIN49
 from pipelines.imports.feature_columns import NAMES, NUMBERS, Column
-from pipelines.imports.layouts import LAYOUTS
+from pipelines.imports.layouts import Layout
 
 TEXT_ROWS = 16_384  # rows of names that are read at once: with 4 bytes per character, a path has about 400 bytes
 
@@ -31,7 +30,7 @@ class TrackRows(NamedTuple):
 
 @dataclass
 class Database:
-    """An open file. InputError where its arrays do not fit the dataset.
+    """An open file. InputError where its arrays do not fit the layout of the dataset's files.
 
     ``counts`` grows while rows are read: the numbers of things that were corrected or are missing, by kind.
     """
@@ -39,21 +38,22 @@ class Database:
     name: str  # name of the file, for messages
     dataset: str
     columns: dict[str, Column]
+    layout: Layout
     counts: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self.layout = LAYOUTS[self.dataset]
         self.columns = {name: self.columns[name] for name in (*NAMES, *NUMBERS) if name in self.columns}
         self._check_columns()
         self.order2d = self._order("joints2D", self.layout.joints2d)
-        self.order3d = self._order("joints3D", (SPIN49, COMMON14)) if "joints3D" in self.columns else ()
+        self.order3d = self._order("joints3D", self.layout.joints3d)
         self._check_widths()
         self.feature_size = self.columns["features"].shape[1]
+        is_half = self.layout.halves and self.columns["features"].dtype == np.float16
+        self.feature_dtype = "float16" if is_half else "float32"  # of the set
         self.frame_index = self._frame_index()
 
     def _check_columns(self) -> None:
-        needed = ["vid_name", "features", "joints2D"] + ["bbox"] * (self.dataset != "insta_variety")
-        if missing := [name for name in needed if name not in self.columns]:
+        if missing := [name for name in self.layout.needs if name not in self.columns]:
             names = ", ".join(missing)
             raise InputError(f"{self.name}: no {names} in it, so it is not a feature file of {self.dataset}")
         self.rows = self.columns["features"].shape[0] if self.columns["features"].shape else 0
@@ -66,7 +66,7 @@ class Database:
             raise InputError(f"{self.name}: no rows in it")
 
     def _check_widths(self) -> None:
-        for name, width in (("features", None), ("pose", 72), ("shape", 10), ("bbox", 4)):
+        for name, width in (("features", self.layout.feature_size), ("pose", 72), ("shape", 10), ("bbox", 4)):
             shape = self.columns[name].shape[1:] if name in self.columns else (width,)
             if len(shape) != 1 or not shape[0] or shape[0] != (width or shape[0]):
                 raise InputError(f"{self.name}: {name} has shape {shape} per row, expected {(width or 2048,)}")
@@ -84,7 +84,8 @@ class Database:
             back = goes_back[start : start + len(chunk)] & ~changed
             self.counts["tracks_cut_where_time_goes_back"] += int(back.sum())
             for row in np.flatnonzero(changed | back):
-                names.append(_short(decoded(chunk[row])))
+                name = decoded(chunk[row])
+                names.append(name if self.layout.whole_names else _short(name))
                 edges.append(start + int(row))
             last = chunk[-1]
         edges.append(self.rows)
@@ -98,7 +99,9 @@ class Database:
         return found
 
     def _order(self, name: str, orders: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
-        """The joint order of a column: the entry of ``orders`` with as many joints as the column."""
+        """The joint order of a column: the entry of ``orders`` with as many joints as the column; () without one."""
+        if name not in self.columns:
+            return ()
         shape = self.columns[name].shape[1:]
         wanted = {len(order): order for order in orders}
         if len(shape) != 2 or shape[1] != 3 or shape[0] not in wanted:

@@ -47,7 +47,7 @@ class RowReader:
             track_id=track.track_id,
             fps=self._fps(track.track_id),
             crop_scale=self.crop_scale,
-            gender="neutral",
+            gender=self._gender(track),
             frame_index=self.database.frame_index[start:stop] - (0 if self.database.has_frames else track.start),
             image=self._images(track, start, stop),
             bbox=np.where(kept[:, None], box, 1.0),
@@ -84,7 +84,15 @@ class RowReader:
         box[oblong, 2:] = box[oblong, 2:].max(1, keepdims=True)
         return box
 
+    def _gender(self, track: TrackRows) -> str:
+        if "gender" not in self.database.columns:
+            return "neutral"
+        name = decoded(self.database.columns["gender"].rows(track.start, track.start + 1)[0])
+        return name if name in ("male", "female") else "neutral"
+
     def _keypoints2d(self, start: int, stop: int) -> NDArray[np.float64]:
+        if not self.database.order2d:
+            return np.zeros((stop - start, len(SPIN49), 3))
         stored = self._numbers("joints2D", start, stop)
         broken = ~_finite(stored)
         self.database.counts["joints2d_not_finite"] += int(broken.sum())

@@ -1,15 +1,13 @@
-"""A file of ready-made features in, a feature set out: parts, what became of each, and the manifest last.
+"""Ready-made features in, a feature set out: parts, what became of each, and the manifest last.
 
 A few thousand rows at a time go from the file to the parts, so memory does not grow with the file.
 """
 
-import hashlib
 import shutil
 import uuid
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,17 +17,21 @@ from glot import cli
 from glot.code_version import code_version
 from glot.errors import InputError
 from glot.features.backbones.backbone import load_backbone
+from glot.features.backbones.hmr2_crops import RULES
+from glot.features.backbones.hmr2_crops import SIZE as HMR2_SIZE
 from glot.features.schema import Manifest
 from glot.human.body import load_body
 from glot.human.crop import CROP_SIZE, DEFAULT_CROP_SCALE
+from glot.human.crop_rules import CropRule
 from pipelines.decoders.clips import Clip
 from pipelines.decoders.dataset_facts import WINDOW
 from pipelines.extraction.reference import round_targets
 from pipelines.imports.earlier_imports import continue_earlier
-from pipelines.imports.feature_columns import open_columns
 from pipelines.imports.feature_dbs import Database
 from pipelines.imports.feature_rows import RowReader
+from pipelines.imports.hmr2_layouts import CACHES
 from pipelines.imports.shares import Share, finished_shares, publish_shares, share_out
+from pipelines.imports.sources import files_of, hash_of, open_source
 from pipelines.imports.spec import ImportSpec
 from pipelines.jobs.bookkeeper import DONE
 from pipelines.jobs.job_progress import say
@@ -39,12 +41,11 @@ from pipelines.sets.outcomes import Outcome, OutcomeLog
 from pipelines.sets.settings import RECORDS, open_set
 
 PIECE_ROWS = 2048  # number of rows in memory at once
-HASHED_BYTES = 1 << 24  # bytes that are read at once for the hash of the file
-IMPORTED = "imported"  # stands for the hash if SPIN's weights or SMPL's files are not given
+IMPORTED = "imported"  # stands for the hash if the weights or SMPL's files are not given
 
 
 def import_file(spec: ImportSpec) -> Manifest:
-    """Imports a file, and prints what was imported and what was skipped.
+    """Imports a file or a folder of files, and prints what was imported and what was skipped.
 
     Only the missing parts are written, then the manifest. Meanwhile no other import may use the folder. InputError
     where the file cannot be read or does not fit, or where the folder holds another set.
@@ -54,9 +55,9 @@ def import_file(spec: ImportSpec) -> Manifest:
         for leftover in folder.glob(".uncompressed-*"):
             shutil.rmtree(leftover)
         try:
-            with open_columns(spec.src, scratch=folder) as columns:
-                database = Database(spec.src.name, spec.dataset, columns)
-                manifest = _write_set(database, spec, settings)
+            with open_source(spec, scratch=folder) as source:
+                database = Database(spec.src.name, spec.dataset, source.columns, source.layout)
+                manifest = _write_set(database, spec, settings, source.skipped)
         except InputError:
             if not any(folder.glob("part-*.parquet")):  # nothing was written, so the folder is free for another file
                 shutil.rmtree(folder / RECORDS)
@@ -68,47 +69,60 @@ def import_file(spec: ImportSpec) -> Manifest:
 
 def describe(spec: ImportSpec) -> dict[str, Any]:
     """What the set is made with. Two imports may share a folder only if their descriptions are equal."""
-    backbone = load_backbone(weights=spec.weights) if spec.weights else None
     body = load_body(spec.body) if spec.body else None
     reference = spec.preprocessing == "reference" and spec.dataset != "insta_variety"
     return {
         "dataset": spec.dataset,
         "split": spec.split,
-        "source": {"name": spec.src.name, "hash": file_hash(spec.src)},
-        "backbone": {
-            "name": "imported",
-            "weights": spec.weights.name if spec.weights else "SPIN's, as imported",
-            "hash": backbone.hash if backbone else IMPORTED,
-        },
+        "source": {"name": spec.src.name, "hash": hash_of(spec)},
+        "backbone": _backbone(spec),
         "body": {
             "name": spec.body.name if spec.body else "SMPL, as imported",
             "open": body.is_open if body else False,
             "hash": body.file_hash if body else IMPORTED,
         },
         "crop": {
-            "size": CROP_SIZE,
+            "size": HMR2_SIZE if spec.cache else CROP_SIZE,
             "scale": spec.feature_crop_scale,
             # The reference places the 2D targets of all datasets with boxes at 1.2.
             "target_scale": DEFAULT_CROP_SCALE if reference else spec.feature_crop_scale,
             "box": "as in the file",
-            "rule": "square of side scale * width, bilinear, black outside",
+            "rule": _rule(spec),
             "preprocessing": spec.preprocessing,
         },
     }
 
 
-def file_hash(path: Path) -> str:
-    """The first 16 hex digits of the file's sha256, without the whole file in memory."""
-    digest = hashlib.sha256()
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        chunks = max(1, -(-size // HASHED_BYTES))
-        for _ in cli.progress(range(chunks), total=chunks, what=f"sha256 of {path.name}"):
-            digest.update(file.read(HASHED_BYTES))
-    return digest.hexdigest()[:16]
+def _backbone(spec: ImportSpec) -> dict[str, Any]:
+    """{name, weights, hash} of what made the features; the crop rule, too, where it has a choice of them.
+
+    Without the weights, the hash says only that features are alike: of SPIN, or of HMR2.0 with a crop rule.
+    """
+    if not spec.cache:
+        return {
+            "name": "imported",
+            "weights": spec.weights.name if spec.weights else "SPIN's, as imported",
+            "hash": load_backbone(weights=spec.weights).hash if spec.weights else IMPORTED,
+        }
+    cache = CACHES[spec.cache]
+    return {
+        "name": "hmr2",
+        "weights": spec.weights.name if spec.weights else cache.weights,
+        "hash": load_backbone("hmr2", spec.weights, crop_rule=cache.rule).hash
+        if spec.weights
+        else f"{IMPORTED}-hmr2-{cache.rule}",
+        "crop_rule": cache.rule,
+    }
 
 
-def _write_set(database: Database, spec: ImportSpec, settings: dict[str, Any]) -> Manifest:
+def _rule(spec: ImportSpec) -> str:
+    rule = RULES[CACHES[spec.cache].rule] if spec.cache else CropRule()
+    return CropRule(rule.name, rule.size, blur=rule.blur).words()
+
+
+def _write_set(
+    database: Database, spec: ImportSpec, settings: dict[str, Any], unusable: list[dict[str, Any]]
+) -> Manifest:
     """Writes the missing parts, what became of each, and the manifest."""
     continue_earlier(spec.folder)
     tracks = database.tracks()
@@ -123,10 +137,12 @@ def _write_set(database: Database, spec: ImportSpec, settings: dict[str, Any]) -
     with closing(OutcomeLog(spec.folder, uuid.uuid4().hex[:8])) as log:
         for share in cli.progress(missing, total=len(missing), what="parts"):
             log.append([_import_share(reader, share, spec)])
-    source = {"path": spec.src.name, "bytes": spec.src.stat().st_size, "sha256": settings["source"]["hash"], **of_file}
-    backbone = {**settings["backbone"], "feature_size": database.feature_size}
+    size = sum(file.stat().st_size for file in files_of(spec))
+    source = {"path": spec.src.name, "bytes": size, "sha256": settings["source"]["hash"], **of_file}
+    half = {"dtype": database.feature_dtype} if database.feature_dtype != "float32" else {}
+    described = {**settings, "backbone": {**settings["backbone"], "feature_size": database.feature_size, **half}}
     nothing = f"{spec.src}: none of its rows can be used"
-    return publish_shares(spec.folder, {**settings, "backbone": backbone}, shares, source, if_empty=nothing)
+    return publish_shares(spec.folder, described, shares, source, unusable=unusable, if_empty=nothing)
 
 
 def _import_share(reader: RowReader, share: Share, spec: ImportSpec) -> Outcome:
@@ -141,7 +157,13 @@ def _import_share(reader: RowReader, share: Share, spec: ImportSpec) -> Outcome:
                 skipped.update({(track.track_id, reason): rows for reason, rows in reasons.items()})
                 yield round_targets(clip) if rounded and len(clip) else clip, features
 
-    part = write_fragment(spec.folder / share.part, pieces(), dataset=spec.dataset, split=spec.split)
+    part = write_fragment(
+        spec.folder / share.part,
+        pieces(),
+        dataset=spec.dataset,
+        split=spec.split,
+        dtype=reader.database.feature_dtype,
+    )
     entries = [
         {"what": f"{spec.src.name}: {track_id}", "reason": reason, "frames": rows}
         for (track_id, reason), rows in skipped.items()

@@ -11,7 +11,7 @@ import math
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,23 +84,28 @@ def open_joblib(path: Path, *, scratch: Path) -> Iterator[Any]:
         raise InputError(f"{path}: a zip archive such as torch.save writes, not a joblib dump")
     reader = next((make for magic, make in _COMPRESSED.items() if head.startswith(magic)), None)
     if reader is None:
-        yield _load(path)
+        yield load_dump(path, classes={}, load=load_stream)
         return
     with tempfile.TemporaryDirectory(prefix=".uncompressed-", dir=scratch) as folder:
         plain = Path(folder) / path.name
         print(f"{path.name}: compressed, so it is uncompressed into {scratch} first", flush=True)
         _uncompress(path, plain, reader)
-        yield _load(plain)
+        yield load_dump(plain, classes={}, load=load_stream)
 
 
-def _load(path: Path) -> Any:
+def load_dump(path: Path, *, classes: Mapping[tuple[str, str], Any], load: Callable[..., Any]) -> Any:
+    """The content of a dump that is not compressed, with arrays as LazyArray.
+
+    ``classes`` are further stand-ins, by (module, name). ``load`` is ``load_stream``, or does what it does. Errors as
+    of ``open_joblib``.
+    """
     size = path.stat().st_size
     with path.open("rb", buffering=0) as file:
         wrapper = _wrapper(path, file, size)
         names = [
             (module, "NumpyArrayWrapper") for module in ("joblib.numpy_pickle", "sklearn.externals.joblib.numpy_pickle")
         ]
-        return load_stream(file, source=path, classes={**dict.fromkeys(names, wrapper), **_SUBCLASSES})
+        return load(file, source=path, classes={**dict.fromkeys(names, wrapper), **_SUBCLASSES, **classes})
 
 
 def _wrapper(path: Path, file: BinaryIO, size: int) -> type[StandIn]:

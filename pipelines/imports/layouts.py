@@ -20,6 +20,11 @@ class Layout:
     known3d: tuple[str, ...] = HUMAN36M17  # the joints of joints3D that are measured
     first_frame: int = 0  # the number of the first frame in the names of pictures
     images: str = ""  # pattern of the first folders of a picture's path, below the dataset's root
+    joints3d: tuple[tuple[str, ...], ...] = (SPIN49, COMMON14)  # possible orders, as of joints2d
+    needs: tuple[str, ...] = ("vid_name", "features", "joints2D", "bbox")  # columns that no file lacks
+    feature_size: int | None = None  # None: any
+    halves: bool = False  # whether features of type float16 are stored as such; else as float32
+    whole_names: bool = False  # whether names of tracks may have slashes; else they are paths of another machine
 
 
 LAYOUTS = {
@@ -30,7 +35,7 @@ LAYOUTS = {
     # The files have the common joint order. The code that reads them assumes another order and takes ankles for heads.
     "penn_action": Layout(30.0, TCMR_CROP_SCALE, first_frame=1, images="frames/"),
     "posetrack": Layout(25.0, 1.3, images="images/"),
-    "insta_variety": Layout(30.0, STORED_CROP_SCALE, joints2d=(INSTA25,)),
+    "insta_variety": Layout(30.0, STORED_CROP_SCALE, joints2d=(INSTA25,), needs=("vid_name", "features", "joints2D")),
 }
 
 

@@ -14,6 +14,7 @@ from pipelines.sets.packing import pack_part
 from pipelines.sets.publishing import publish
 from pipelines.sets.settings import list_set
 
+UNUSABLE = "0000/unusable"  # id of the unit that stands for what is in no share
 PART_ROWS = 16_384  # a part ends with the track that reaches this number of rows: about 130 MB
 
 
@@ -67,11 +68,18 @@ def finished_shares(folder: Path, shares: Sequence[Share]) -> dict[str, Outcome]
 
 
 def publish_shares(
-    folder: Path, settings: dict[str, Any], shares: Sequence[Share], source: dict[str, Any], *, if_empty: str
+    folder: Path,
+    settings: dict[str, Any],
+    shares: Sequence[Share],
+    source: dict[str, Any],
+    *,
+    unusable: list[dict[str, Any]],
+    if_empty: str,
 ) -> Manifest:
     """Writes the manifest of a set whose shares are all imported; ``if_empty`` as in ``publish``.
 
-    ``source`` = {path, bytes, ...} is the file. What was counted in the shares is added to it.
+    ``source`` = {path, bytes, ...} is the file. What was counted in the shares is added to it. ``unusable``: {what,
+    reason, frames} of things in it that are in no share.
     """
     # Shares are written as parts at once, since a second copy of a large file would take as much disk and time again.
     files = list_set(folder)
@@ -85,10 +93,14 @@ def publish_shares(
     if packed != read_packed(folder, files):
         write_packed(folder, packed)
     name = source["path"]
+    units = [PlanUnit(share.id, name, name, [source], share.rows) for share in shares]
+    if unusable:
+        units.append(PlanUnit(UNUSABLE, name, name, [source], 0))
+        outcomes = {**outcomes, UNUSABLE: Outcome(UNUSABLE, DONE, None, {}, unusable, 0)}
     return publish(
         folder,
         settings,
-        [PlanUnit(share.id, name, name, [source], share.rows) for share in shares],
+        units,
         outcomes,
         run=lambda tasks: [pack_part(folder, task) for task in tasks],
         if_empty=if_empty,
