@@ -85,7 +85,7 @@ def cache_of(path: Path) -> str:
         return ""
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
-    if head.startswith(b"PK"):
+    if head.startswith((b"PK", b"\x80\x02\x8a\nl\xfc\x9cF\xf9")):  # files of torch.save, today's and old ones
         return "gvhmr"
     # The first tensor of a file of WHAM comes soon, and with it the name of the function that makes it.
     return "wham" if _WHAM_NAME.fullmatch(path.name) or b"_rebuild_tensor_v2" in head else ""

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from glot.errors import InputError, raise_if_passing
-from glot.human.torch_archive import LARGEST_INDEX
+from glot.human.torch_archive import LARGEST_INDEX, OLD
 from glot.human.torch_index import Stored, read_index, shown
 from pipelines.imports.joblib_file import LazyArray
 from pipelines.imports.torch_pickles import last_number, numpy_dtype
 
+OLD_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"  # of files of torch.save before 2020
 LOCAL_HEADER = 30  # bytes of an entry's own header in a zip archive, before its name
 
 # The LazyArray of a tensor of the content. InputError where its numbers are not all there, one after the other.
@@ -40,7 +41,10 @@ def open_torch(path: Path) -> tuple[Any, Place]:
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except zipfile.BadZipFile:
-        raise InputError(f"{path}: is no whole file of torch.save; fetch it again") from None
+        with path.open("rb") as file:
+            is_old = file.read(len(OLD_START)) == OLD_START
+        reason = OLD if is_old else "no whole file of torch.save; fetch it again"
+        raise InputError(f"{path}: {reason}") from None
     except Exception as error:  # a hostile or cut file can raise anything anywhere in the decoder
         raise_if_passing(error, path)
         reason = shown(f"{type(error).__name__}: {error}")
