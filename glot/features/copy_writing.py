@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from glot.errors import InputError
 from glot.features.layout import Layout, Piece, batches
-from glot.features.schema import KEYPOINTS, Manifest, Part
+from glot.features.schema import GUESS, KEYPOINTS, Manifest, Part
 
 # Column -> (dtype, shape of a row); the features are added with the size they have. Strings stay in Parquet.
 Columns = dict[str, tuple[type, tuple[int, ...]]]
@@ -40,7 +40,8 @@ COLUMNS: Columns = {
 def columns_of(manifest: Manifest) -> Columns:
     """The columns of the copy of a feature set."""
     feature = (np.dtype(manifest.feature_dtype).type, (manifest.backbone["feature_size"],))
-    return {**COLUMNS, "feature": feature}
+    guess: Columns = {name: (np.float32, shape) for name, shape in GUESS.items()} if manifest.has_guess else {}
+    return {**COLUMNS, **guess, "feature": feature}
 
 
 class Output(NamedTuple):

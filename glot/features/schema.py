@@ -78,6 +78,12 @@ def schema(feature_size: int = 2048, dtype: str = "float32", *, with_guess: bool
     )
 
 
+def backbone_words(backbone: Mapping[str, Any]) -> str:
+    """What tells a backbone of a manifest from another, for messages."""
+    rule = f", crop rule {backbone['crop_rule']}" if "crop_rule" in backbone else ""
+    return f"{backbone.get('name')}, {backbone.get('weights')}{rule}, hash {backbone.get('hash')}"
+
+
 @dataclass(frozen=True)
 class Manifest:
     """What a feature set holds and what it was made with.

@@ -16,7 +16,7 @@ from glot.features.copy_cache import HeldCopy, index_of
 from glot.features.copy_writing import COLUMNS
 from glot.features.layout import Track
 from glot.features.local_copy import local_copy
-from glot.features.schema import Manifest, read_manifest
+from glot.features.schema import GUESS, Manifest, read_manifest
 from glot.human.crop import keypoints_to_crop
 from glot.location import cache_folder
 
@@ -52,6 +52,7 @@ class FeatureStore:
         for name in COLUMNS:
             setattr(self, name, _load(self.copy / f"{name}.npy"))
         self.features = _load(self.copy / "feature.npy")
+        self._guess = [_load(self.copy / f"{name}.npy") for name in GUESS if manifest.has_guess]
         self._file = (self.copy / "feature.npy").open("rb", buffering=0)
         self.tracks = [Track(*track) for track in index_of(self.copy)["tracks"]]
 
@@ -92,6 +93,10 @@ class FeatureStore:
             if first < stop:
                 self._read(out[first:stop], int(chosen[first]))
         return out.astype(np.float32, copy=False)
+
+    def guess_of(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
+        """(n, GUESS_SIZE) first guesses of the rows (n,). For a set that has them: ``manifest.has_guess``."""
+        return np.concatenate([values[rows].reshape(len(rows), -1) for values in self._guess], axis=1)
 
     def batch(self, window_starts: NDArray[np.integer], frames: int) -> dict[str, NDArray[Any]]:
         """Windows of ``frames`` rows from each of ``window_starts`` (B,): new arrays of shape (B, T, ...).

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from glot.config import SCHEMA, Recipe, from_dict, to_dict
 from glot.errors import InputError, raise_if_passing
-from glot.features.schema import Manifest
+from glot.features.schema import Manifest, backbone_words
 from glot.human.safe_torch import load_torch
 from glot.location import temporary_of
 from glot.models.architectures import build
@@ -103,9 +103,8 @@ def check_features(checkpoint: Checkpoint, manifest: Manifest) -> None:
         )
     if trained.get("hash", given.get("hash")) != given.get("hash"):
         raise InputError(
-            f"features {manifest.dataset}/{manifest.split} were made by backbone {given.get('name')} "
-            f"({given.get('hash')}), this model was trained on {trained.get('name')} ({trained.get('hash')}); "
-            f"extract them again with the backbone {trained.get('name')}"
+            f"features {manifest.dataset}/{manifest.split} were made by another backbone ({backbone_words(given)}) "
+            f"than this model was trained on ({backbone_words(trained)}); extract them again with that one"
         )
 
 

@@ -16,7 +16,7 @@ from glot.models.prediction.track_predictors import TrackPredictor, track_predic
 from glot.models.released.peer_files import peer_notes
 from glot.models.released.published_files import load_published
 from glot.models.smpl_params import SMPLParams
-from glot.models.spec import is_open_checkpoint
+from glot.models.spec import OPEN_CHECKPOINT, is_open_checkpoint
 from glot.models.temporal_model import TemporalModel
 from glot.shipped import shipped_folder
 
@@ -27,10 +27,17 @@ OPEN_MODELS = {"resnet50": "glot_open", "blazepose": "glot_video"}
 def checkpoint_path(named: Path, backbone: str = "resnet50") -> Path:
     """The path of the checkpoint ``named`` in an option.
 
-    "open" is the checkpoint that comes with the project for features of ``backbone``; InputError where its files are
-    missing (see ``glot.shipped``).
+    "open" is the checkpoint that comes with the project for features of ``backbone``; InputError where there is none,
+    and where its files are missing (see ``glot.shipped``).
     """
-    return shipped_folder(OPEN_MODELS.get(backbone, OPEN_MODELS["resnet50"])) if is_open_checkpoint(named) else named
+    if not is_open_checkpoint(named):
+        return named
+    if backbone not in OPEN_MODELS:
+        raise InputError(
+            f"{OPEN_CHECKPOINT}: the models that come with the project take features of {' or '.join(OPEN_MODELS)}, "
+            f"these are of {backbone}; train a model on them with python -m glot.train_ray"
+        )
+    return shipped_folder(OPEN_MODELS[backbone])
 
 
 def load_model(path: Path, backbone: str = "resnet50") -> Checkpoint:
@@ -60,7 +67,10 @@ def load_model_for(path: Path, manifest: Manifest) -> Checkpoint:
         return saved
     size = manifest.backbone["feature_size"]
     if size != saved.model.config.feature_size:
-        raise InputError(f"{path}: takes {saved.model.config.feature_size} numbers a frame, the features have {size}")
+        name = manifest.backbone["name"]
+        raise InputError(
+            f"{path}: takes {saved.model.config.feature_size} numbers a frame, features of {name} have {size}"
+        )
     return saved
 
 

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from glot.errors import InputError
 from glot.features.moments import ROWS_AT_ONCE
-from glot.features.schema import is_feature_set
+from glot.features.schema import guess_columns, is_feature_set
 from glot.features.store import FeatureStore
 from glot.human.body import Body
+from glot.human.rotation import axis_angle_to_rotmat
 from glot.models.architectures import build
 from glot.models.smpl_params import SMPLParams, to_params
 from glot.models.temporal_model import TemporalModel
@@ -32,6 +33,12 @@ def mean_pose_predictor(model: TemporalModel) -> Predictor:
         return SMPLParams(*(values[0].expand(len(features), *values.shape[2:]) for values in mean))
 
     return predict
+
+
+def guessed_bodies(guess: NDArray[np.float32]) -> SMPLParams:
+    """The bodies of first guesses (N, GUESS_SIZE) that a backbone made frame by frame."""
+    pose, betas, cam = (torch.from_numpy(values) for values in guess_columns(guess).values())
+    return SMPLParams(axis_angle_to_rotmat(pose), betas, cam)
 
 
 def untrained_model(model: TemporalModel, *, seed: int) -> TemporalModel:

@@ -10,9 +10,10 @@ from glot.home import body_for
 from glot.human.body import Body, load_body
 from glot.models.inference import load_model_for
 from glot.models.temporal_model import TemporalModel
-from glot.scoring.baselines import linear_predictor, mean_pose_predictor, untrained_model
+from glot.scoring.baselines import guessed_bodies, linear_predictor, mean_pose_predictor, untrained_model
 from glot.scoring.evaluation import (
     Evaluation,
+    Inputs,
     Predictor,
     check_body,
     evaluate_predictor,
@@ -40,6 +41,7 @@ class Subject:
         what: str,
         protocols: Sequence[str],
         true_bodies: Mapping[str, Body] | None = None,
+        inputs: Inputs | None = None,
     ) -> dict[str, Evaluation]:
         """Errors of a predictor on the feature set by each protocol; see ``evaluate_predictor``."""
         return evaluate_predictor(
@@ -50,6 +52,7 @@ class Subject:
             protocols=protocols,
             what=what,
             true_bodies=true_bodies,
+            inputs=inputs,
         )
 
     def own_errors(
@@ -118,6 +121,10 @@ def _baselines(spec: EvaluateSpec, subject: Subject, *, seed: int) -> dict[str, 
     if spec.untrained:
         fresh = untrained_model(subject.model, seed=seed)
         predictors["untrained"] = ("random weights", model_predictor(fresh, batch_size=spec.batch_size))
-    return {
+    found = {
         name: subject.errors(predict, what, protocols)[protocols[0]] for name, (what, predict) in predictors.items()
     }
+    if subject.store.manifest.has_guess:
+        of_guesses = subject.errors(guessed_bodies, "first guess", protocols, inputs=subject.store.guess_of)
+        found["first_guess"] = of_guesses[protocols[0]]
+    return found

@@ -26,6 +26,7 @@ from glot.scoring.track_errors import is_scored, score, track_truth
 
 # Features (N, F) of a track -> the bodies of its N frames in order, or only the truth's joints of them (N, J, 3).
 Predictor = Callable[[NDArray[np.float32]], SMPLParams | NDArray[np.float64]]
+Inputs = Callable[[NDArray[np.int64]], NDArray[np.float32]]  # rows (N,) of the store -> (N, ...)
 SHARED_FRAMES = 16  # of the windows of all models in the paper's tables but MEVA
 # Track id -> protocol -> errors of its frames in metres, see glot.scoring.track_errors.score; {} for a skipped track.
 Scores = dict[str, dict[str, dict[str, Any]]]
@@ -99,10 +100,12 @@ def evaluate_predictor(
     vertices: bool = True,
     what: str = "",
     true_bodies: Mapping[str, Body] | None = None,
+    inputs: Inputs | None = None,
 ) -> dict[str, Evaluation]:
     """The evaluation of a predictor by each protocol; it predicts once. Tracks with under ``frames`` rows are skipped.
 
     The truth uses ``body`` as the prediction does, or the body in ``true_bodies`` for the gender of a track's person.
+    ``inputs(rows)`` is what the predictor gets of a track; its features by default.
     ``what`` is the title of the progress report; without a title, no progress is shown.
 
     "official" differs from "corrected" in two ways:
@@ -121,6 +124,7 @@ def evaluate_predictor(
         vertices=vertices,
         what=what,
         true_bodies=true_bodies,
+        inputs=inputs,
     )
     return summary(scores, store, protocols=protocols, frames=frames)
 
@@ -136,12 +140,13 @@ def score_tracks(
     vertices: bool,
     what: str = "",
     true_bodies: Mapping[str, Body] | None = None,
+    inputs: Inputs | None = None,
 ) -> Scores:
     """The errors of a predictor in all frames of ``tracks``, see ``evaluate_predictor``."""
     for protocol in protocols:
         check_protocol(protocol)
     scores: Scores = {}
-    genders = genders_of(store) if true_bodies else {}
+    genders, inputs = genders_of(store) if true_bodies else {}, inputs or store.features_of
     tracks = sorted(tracks)
     for track in cli.progress(tracks, total=len(tracks), what=what) if what else tracks:
         if not is_scored(store, track, frames=frames):
@@ -149,7 +154,7 @@ def score_tracks(
             continue
         truth = track_truth(store, track, (true_bodies or {}).get(genders.get(track.track_id, ""), body))
         scores[track.track_id] = score(
-            predict(store.features_of(truth.rows)), truth, body, frames=frames, protocols=protocols, vertices=vertices
+            predict(inputs(truth.rows)), truth, body, frames=frames, protocols=protocols, vertices=vertices
         )
     return scores
 

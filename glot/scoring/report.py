@@ -19,7 +19,12 @@ from glot.scoring.evaluation import Evaluation
 from glot.scoring.metric_names import METRICS, PREDICTED_ACCEL
 from glot.scoring.paper_rows import PaperRow
 
-TITLES = {"mean_pose": "mean pose", "linear_probe": "linear probe, no video", "untrained": "random weights"}
+TITLES = {
+    "mean_pose": "mean pose",
+    "linear_probe": "linear probe, no video",
+    "untrained": "random weights",
+    "first_guess": "the backbone's first guess, no video",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

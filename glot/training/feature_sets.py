@@ -10,7 +10,7 @@ from glot.config import Recipe
 from glot.errors import InputError
 from glot.features.dataset_folders import extraction_commands
 from glot.features.motion_sets import make_command, motion_file, read_facts
-from glot.features.schema import Manifest, is_feature_set, read_manifest
+from glot.features.schema import Manifest, backbone_words, is_feature_set, read_manifest
 from glot.home import missing_error
 from glot.location import file_exists
 from glot.recipes import BLAZEPOSE_RECIPES, OPEN_RECIPES
@@ -49,8 +49,9 @@ def feature_lineage(recipe: Recipe, features: Path) -> dict[str, Any]:
             )
         if manifests[name].backbone["hash"] != manifests[first].backbone["hash"]:
             raise InputError(
-                f"{folders[name]}: features of another backbone ({manifests[name].backbone['weights']}) than "
-                f"{folders[first]} ({manifests[first].backbone['weights']}); extract both with the same --weights"
+                f"{folders[name]}: features of another backbone ({backbone_words(manifests[name].backbone)}) than "
+                f"{folders[first]} ({backbone_words(manifests[first].backbone)}); extract both with the same "
+                "--backbone and --weights"
             )
     for name, manifest in manifests.items():
         if not manifest.rows:

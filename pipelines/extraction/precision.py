@@ -44,7 +44,7 @@ def sample_crops(decoder: Decoder, root: Path, units: Sequence[Unit], body: Body
             clips = decoder.decode(root, units[index], body, "corrected").clips
         except InputError:  # extraction will report it
             continue
-        spread = [with_rule(clip.take(_spread(len(clip))), rule) for clip in clips[:1]]
+        spread = [with_rule(clip.take(_spread(len(clip))), rule, is_cropped=decoder.is_cropped) for clip in clips[:1]]
         frames = islice(read_crops(root, spread, rule=rule), SAMPLED_FRAMES)
         found += [crop for frame in frames for crop in frame.crops or ()]
     if not found:

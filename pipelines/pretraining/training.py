@@ -36,7 +36,7 @@ def pretrain(spec: PretrainSpec) -> PretrainingRun:
     workers = spec.workers or available_cores()
     renders = _render(spec, workers=workers)
     run = PretrainingRun(spec.out, recipe_for(spec, start), device=torch.device(spec.device))
-    if start:
+    if start is not None:
         run.net.trunk.load_state_dict(start.state_dict())
     if run.resume():
         print(f"{run.checkpoint}: continues from step {run.step}", file=sys.stderr)
@@ -68,7 +68,7 @@ def _render(spec: PretrainSpec, *, workers: int) -> dict[str, Renders]:
 def recipe_for(spec: PretrainSpec, start: nn.Module | None) -> PretrainingRecipe:
     precision = spec.precision or best_precision(spec.device)
     recipe = PretrainingRecipe(megapixels=spec.megapixels, seed=spec.seed, precision=precision)
-    if start:
+    if start is not None:
         recipe = continued(recipe, start=trunk_hash(start.state_dict()))
     return on_a_gpu(recipe) if spec.device == "cuda" else recipe
 

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from mlflow import MlflowClient
-from ray.tune.search import Searcher
 
 from glot.errors import InputError, NotNowError
 from glot.human.body import load_body
@@ -20,15 +19,13 @@ from glot.training.run_state import held
 from glot.training.spec import TrainSpec
 from glot.training.workers import ThisProcess
 from tests.fixtures.features import write_feature_set, write_training_sets
+from tests.fixtures.sweeping import trials_in_this_process
 from tests.glot.training.test_driver import SMALL
 from tuning import search, sweep, trial
-from tuning.outcomes import BROKEN, FAILED, FINISHED
-from tuning.points import Points
+from tuning.outcomes import FAILED, FINISHED
 from tuning.registry import children, newest_sweeps, read_sweep
 from tuning.runner import TrialsEnd
 from tuning.spec import SearchSpec
-from tuning.trial import TrialPlan, trial_function
-from tuning.trial_queue import TrialQueue
 
 TINY = (*SMALL, "epochs=1", "steps_per_epoch=2", "model.width=8", "model.decoder_width=4", "model.local_width=4")
 
@@ -40,19 +37,7 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A trial's function runs here, and its last report ends the trial, as with Ray Tune."""
-    reports: list[dict[str, Any]] = []
-    monkeypatch.setattr(trial.tune, "report", reports.append)
-
-    def run_trials(plan: TrialPlan, points: Points) -> TrialsEnd:
-        queue = TrialQueue(points, plan.spec, report=lambda outcome, over, total: None)
-        while (given := queue.suggest("here")) != Searcher.FINISHED:
-            trial_function(plan)(given)
-            queue.on_trial_complete("here", reports[-1])
-        broken = sum(outcome.outcome == BROKEN for outcome in queue.given_up.values())
-        return TrialsEnd(queue.unfinished(), broken)
-
-    monkeypatch.setattr(sweep, "run_trials", run_trials)
+    trials_in_this_process(monkeypatch)
 
 
 def spec(features: Path, out: Path, *settings: str, **options: Any) -> SearchSpec:

@@ -13,7 +13,7 @@ from glot.errors import InputError
 from glot.features.backbones.backbone_kinds import RANDOM_WEIGHTS
 from pipelines.decoders.registry import DATASETS
 from pipelines.extraction import job
-from pipelines.extraction.datasets import SPIN_WEIGHTS, DatasetSpec, chosen_datasets
+from pipelines.extraction.datasets import DatasetSpec, chosen_datasets
 from pipelines.extraction.spec import ExtractSpec
 from tests.fixtures.places import ROOT
 
@@ -46,12 +46,12 @@ def test_without_options_it_is_every_dataset_in_data(home: Path) -> None:
 
 def test_random_weights_are_a_word_and_no_file(home: Path) -> None:
     (home / "data" / "video").mkdir(parents=True)
-    write(home / "body" / SPIN_WEIGHTS)
+    write(home / "body" / "spin_model_checkpoint.pth.tar")
     (asked,) = chosen_datasets(ExtractSpec(weights=Path("random")))
     assert asked.weights == RANDOM_WEIGHTS, "neither a path of this folder nor SPIN's"
     with pytest.raises(InputError, match="--weights randomly: there is no such file"):
         ExtractSpec(weights=Path("randomly"))
-    with pytest.raises(InputError, match="--weights random: are for resnet50"):
+    with pytest.raises(InputError, match="--weights random: .* resnet50"):
         ExtractSpec(weights=Path("random"), backbone="blazepose")
 
 
