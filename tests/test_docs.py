@@ -1,4 +1,7 @@
-"""The commands in docs/baselines.md parse: their modules, options, recipes, settings and spaces exist. None is run."""
+"""The commands in the pages of docs/ parse: their modules, options, recipes, settings, spaces and backbones exist.
+
+None is run.
+"""
 
 import importlib
 import re
@@ -9,6 +12,7 @@ import pytest
 import typer
 
 from glot.cli import with_options
+from glot.features.backbones.backbone_kinds import OURS, BackboneChoice
 from glot.model_configs import MODELS
 from glot.peer_recipes import PEER_RECIPES
 from glot.recipes import RECIPES, recipe_named
@@ -16,10 +20,16 @@ from glot.scoring.paper_rows import PAPER
 from tests.fixtures.places import ROOT
 from tuning.spaces import SPACES
 
-PAGE = (ROOT / "docs" / "baselines.md").read_text()
-BLOCKS = re.findall(r"^```\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-COMMANDS = [line for block in BLOCKS for line in block.replace("\\\n", " ").splitlines() if line.startswith("python ")]
-COMMANDS += re.findall(r"`(python [^`]+)`", PAGE)
+BLOCK = re.MULTILINE | re.DOTALL
+PAGES = {name: (ROOT / "docs" / name).read_text() for name in ("baselines.md", "backbones.md")}
+PAGE = PAGES["baselines.md"]
+
+
+def commands(page: str) -> list[str]:
+    """The commands in blocks without a language, and those between backticks."""
+    blocks = re.findall(r"^```\n(.*?)^```$", re.sub(r"^```\w+\n.*?^```$", "", page, flags=BLOCK), flags=BLOCK)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [line for line in lines if line.startswith("python ")] + re.findall(r"`(python [^`]+)`", page)
 
 
 def parsed(command: str) -> dict[str, Any]:
@@ -31,16 +41,18 @@ def parsed(command: str) -> dict[str, Any]:
     return dict(typer.main.get_command(app).make_context(module, arguments).params)
 
 
-def test_the_page_has_commands() -> None:
-    assert len(COMMANDS) >= 8
+def test_the_pages_have_commands() -> None:
+    assert all(len(commands(page)) >= 8 for page in PAGES.values())
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [command for page in PAGES.values() for command in commands(page)])
 def test_a_command_exists_with_its_options(command: str) -> None:
     values = parsed(command)
-    if "recipe" in values:
+    if values.get("recipe"):
         recipe_named(values["recipe"], values["settings"])
     assert values.get("space", "models") in SPACES
+    if (name := values.get("backbone")) not in (None, "colours"):  # which the page adds
+        BackboneChoice(name, values["weights"], values["crop_rule"], values.get("first_guess", False))
 
 
 def test_a_wrong_option_would_be_found() -> None:
@@ -84,3 +96,12 @@ def test_the_table_of_recipes_says_what_they_are() -> None:
         assert used == set(with_smpl.replace("none", "").split(", ")) - {""}
         assert (int(epochs), int(seed)) == (recipe.epochs, recipe.seed)
         assert recipe.data.stride == int((re.findall(r"\d+", stride) or ["1"])[0])
+
+
+def test_every_backbone_is_described_with_its_crop_rules() -> None:
+    page = PAGES["backbones.md"]
+    for kind in OURS:
+        name = f"{kind.name}:FILE" if kind.takes_file else kind.name
+        assert f"\n| `{name}` |" in page and f"\n## {kind.name}" in page
+        assert all(f"| `{rule}`" in page for rule in kind.crop_rules)
+        assert all(f"| `{file}` |" in page for file in kind.weights_files if kind.needs_weights)
