@@ -58,6 +58,8 @@ def main(
     if what is not None:
         if what != BACKBONES:
             raise InputError(f"{what}: there is only {BACKBONES} to ask for; leave it out for all else")
+        if prune:
+            raise InputError(f"--prune: removes copies in the cache; leave out {BACKBONES}")
         found = list_backbones()
         print(json.dumps(found, indent=1) if as_json else "\n".join(describe_backbones(found)))
         return

@@ -23,6 +23,7 @@ from glot.home import home
 GROUP = "glot.backbones"
 DEFAULT = "resnet50"
 PRECISIONS = ("float32", "bfloat16", "int8")
+DEVICES = ("cpu", "gpu")
 RANDOM_WEIGHTS = Path("random")  # as --weights: a random network, whose features are only good for trying the pipeline
 
 
@@ -50,10 +51,21 @@ class BackboneKind:
     crop_rules: tuple[str, ...] = ()
     guesses: bool = False
 
+    def __post_init__(self) -> None:
+        if not self.name or ":" in self.name:
+            raise ValueError(f"{self.name!r} is no name of a backbone: it must be a word without a colon")
+        for name, allowed in {"precisions": PRECISIONS, "devices": DEVICES}.items():
+            given = getattr(self, name)
+            if not (isinstance(given, tuple) and given and set(given) <= set(allowed)):
+                raise ValueError(f"{name} {given!r} of a backbone: must be a tuple of {', '.join(allowed)}")
+
     def loader(self) -> Callable[["BackboneChoice"], Any]:
-        """The function that loads a backbone of this kind."""
+        """The function that loads a backbone of this kind. InputError where there is none."""
         module, _, function = self.load.partition(":")
-        loader: Callable[[BackboneChoice], Any] = getattr(import_module(module), function)
+        try:
+            loader: Callable[[BackboneChoice], Any] = getattr(import_module(module), function)
+        except (ImportError, AttributeError) as error:
+            raise InputError(f"--backbone {self.name}: {self.load} cannot be imported ({error})") from error
         return loader
 
 
@@ -201,12 +213,17 @@ def kind_of(choice: str) -> BackboneKind:
 @cache
 def _loaded(name: str) -> BackboneKind | str:
     """The kind behind an entry point, or the reason why it is none."""
+    values = sorted({entry.value for entry in entry_points(group=GROUP, name=name)})
+    if len(values) > 1:
+        return f"several packages add it ({', '.join(values)}); uninstall all but one"
     try:
         found = entries()[name].load()
-    except Exception as error:  # a package of somebody else can raise anything
+    except (Exception, SystemExit) as error:  # a package of somebody else can raise anything
         return f"{type(error).__name__}: {error}".splitlines()[0][:200]
     if not isinstance(found, BackboneKind):
         return f"{entries()[name].value} is no BackboneKind"
+    if found.name != name:
+        return f"{entries()[name].value} calls itself {found.name}; the entry point must have the same name"
     return found
 
 

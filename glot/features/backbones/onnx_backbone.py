@@ -105,13 +105,14 @@ class ExportedNetwork:
         count = len(images)
         if count < size:
             images = np.concatenate([images, np.zeros((size - count, *images.shape[1:]), images.dtype)])
-        hint = "" if self.batch or size == 1 else "; if it takes one crop at a time, say batch: 1 in its YAML file"
+        hint = "" if self.batch else "; if it takes a fixed number at a time, say so in its YAML file, as in batch: 1"
+        crops = "1 crop" if size == 1 else f"{size} crops"
         try:
             (found,) = self.session.run([self.output], {self.input: images})
         except Exception as error:
-            raise self.error(f"fails on a batch of {size} crops ({reason_of(error)}){hint}") from None
+            raise self.error(f"fails on {crops} ({reason_of(error)}){hint}") from None
         if not found.ndim or len(found) != size:
-            shape = f"output {self.output} has the shape {found.shape} for {size} crops"
+            shape = f"output {self.output} has the shape {found.shape} for {crops}"
             raise self.error(f"{shape}; a feature is a row for each{hint}")
         try:
             features = pooled(found, self.settings, channels_last=self._channels_last)[:count]

@@ -375,15 +375,15 @@ def wrong_networks(folder: Path) -> dict[str, Callable[[], str]]:
         "takes 4 crops at a time, and its YAML file says batch: 2": made(
             flat, shape=(4, *NCHW[1:]), more={"batch": 2}
         ),
-        "fails on a batch of 2 crops": made([node("Reshape", "x", "s")], weights={"s": np.array([1, 768])}),
-        "(1, 1536) for 2 crops; a feature is a row for each; if it takes one crop at a time, say batch: 1": made(
+        "fails on 2 crops": made([node("Reshape", "x", "s")], weights={"s": np.array([1, 768])}),
+        "(1, 1536) for 2 crops; a feature is a row for each; if it takes a fixed number at a time, say so": made(
             [node("Reshape", "x", "s")], weights={"s": np.array([1, -1])}
         ),
-        "has the shape (3, 256) for 1 crops": made(
+        "has the shape (3, 256) for 1 crop": made(
             [node("Transpose", "x", to="t", perm=[1, 0, 2, 3]), node("Reshape", "t", "s")],
             shape=(1, *NCHW[1:]), weights={"s": np.array([3, -1])}, more={"size": SIDE},
         ),
-        "has the shape () for 1 crops": made([node("ReduceMean", "x", keepdims=0)]),
+        "has the shape () for 1 crop": made([node("ReduceMean", "x", keepdims=0)]),
         "has the shape (1, 3, 16, 16); name a pooling (mean or quarters)": made([node("Identity", "x")]),
         "name a pooling (mean, first or quarters)": made(
             [node("Reshape", "x", "s")], weights={"s": np.array([0, 3, -1])}
