@@ -88,7 +88,9 @@ def tensor_classes(path: Path) -> dict[tuple[str, str], Any]:
         ("torch.storage", "_load_from_bytes"): Storage,
         ("torch._utils", "_rebuild_tensor_v2"): Tensor,
         ("collections", "defaultdict"): _Dict,
-        ("builtins", "list"): _Dict,  # what makes the values of a defaultdict; here it makes none
+        # What makes the values of a defaultdict, by today's name and by that of old protocols; here it makes none.
+        ("builtins", "list"): _Dict,
+        ("__builtin__", "list"): _Dict,
     }
 
 

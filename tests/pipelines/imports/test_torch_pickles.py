@@ -52,7 +52,7 @@ def test_a_dump_names_what_is_replaced(tmp_path: Path) -> None:
     joblib.dump(defaultdict(list, {"a": torch.ones(3)}), tmp_path / "a.pth")
     texts = [value for _, value, _ in pickletools.genops((tmp_path / "a.pth").read_bytes()) if isinstance(value, str)]
     for module, name in tensor_classes(tmp_path / "a.pth"):
-        assert module in texts and name in texts, (module, name)
+        assert name in texts and (module in texts or module == "__builtin__"), (module, name)
 
 
 class Calls:
@@ -74,7 +74,7 @@ def storage_bytes(storage: Any = None, **options: Any) -> bytes:
 
 def rebuilt(content: Any, *arguments: Any, state: Any = None) -> Calls:
     from torch._utils import _rebuild_tensor_v2
-    from torch.storage import _load_from_bytes  # type: ignore[attr-defined]
+    from torch.storage import _load_from_bytes
 
     storage = Calls(_load_from_bytes, content) if isinstance(content, bytes) else content
     return Calls(_rebuild_tensor_v2, storage, *(arguments or (0, (4,), (1,))), False, OrderedDict(), state=state)
@@ -108,7 +108,7 @@ def test_tensors_that_do_not_fit_are_refused(tmp_path: Path, value: Calls, capsy
 
 
 def test_a_state_cannot_make_a_long_tensor_read_elsewhere(tmp_path: Path) -> None:
-    from torch.storage import _load_from_bytes  # type: ignore[attr-defined]
+    from torch.storage import _load_from_bytes
 
     content = storage_bytes(torch.arange(90_000.0)._typed_storage())
     storage = Calls(_load_from_bytes, content, state={"offset": 0, "content": None, "lazy": True})
