@@ -168,8 +168,8 @@ OURS = (
 
 @cache
 def entries() -> Mapping[str, EntryPoint]:
-    """The entry points of other packages, by name."""
-    return {entry.name: entry for entry in entry_points(group=GROUP)}
+    """The entry points of other packages, by name, sorted."""
+    return {entry.name: entry for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name)}
 
 
 @cache

@@ -24,7 +24,7 @@ def list_backbones() -> dict[str, Any]:
 
 
 def _row(kind: BackboneKind) -> dict[str, Any]:
-    """``ready``: the weights that a use of it would take now, "" where a user must give them. ``package``: "" for ours."""
+    """``ready``: the weights that a use of it would take, "" where a user must give them. ``package``: "" for ours."""
     entry = entries().get(kind.name) if kind not in OURS else None
     return {
         "name": f"{kind.name}:FILE" if kind.takes_file else kind.name,

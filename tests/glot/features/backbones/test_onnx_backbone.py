@@ -47,7 +47,7 @@ def test_pixels_reach_the_network_as_the_settings_say(tmp_path: Path, is_last: b
     crops = random_crops(2)
     for colour in ("rgb", "bgr"):
         for largest in (1, 255):
-            settings = {"size": [height, width], "colour": colour, "largest": largest}
+            settings: dict[str, Any] = {"size": [height, width], "colour": colour, "largest": largest}
             settings |= {"mean": MEAN, "deviation": DEVIATION}
             name = write_model(tmp_path / "net.onnx", [node("Flatten", "x")], shape=shape, settings=settings)
             found = features(name, crops).reshape(2, *shape[1:])
@@ -77,7 +77,7 @@ def of_quarters(picture: np.ndarray) -> list[float]:
 @pytest.mark.parametrize("size", [[16, 16], [15, 16], [16, 11]])
 def test_poolings_of_a_map(tmp_path: Path, is_last: bool, size: list[int]) -> None:
     """The map is the picture itself."""
-    shape = ("n", *size, 3) if is_last else ("n", 3, *size)
+    shape: list[Any] = ["n", *size, 3] if is_last else ["n", 3, *size]
     crops = random_crops(3)
     top, left = (16 - size[0]) // 2, (16 - size[1]) // 2
     seen = crops[:, top : top + size[0], left : left + size[1]].astype(np.float64)
@@ -259,7 +259,7 @@ def test_the_hash_is_that_of_the_weights_and_of_what_features_depend_on(tmp_path
 
 
 def test_weights_in_files_of_their_own_are_part_of_the_hash(tmp_path: Path) -> None:
-    external = {"save_as_external_data": True, "location": "net.bin", "size_threshold": 0}
+    external: dict[str, Any] = {"save_as_external_data": True, "location": "net.bin", "size_threshold": 0}
     name = write_model(tmp_path / "net.onnx", **linear(), **external)
     first, crops = load_backbone(name), random_crops(2)
     inside = write_model(tmp_path / "inside.onnx", **linear())
@@ -281,7 +281,7 @@ def test_weights_in_files_of_their_own_are_part_of_the_hash(tmp_path: Path) -> N
 
 def test_weights_in_other_folders_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(bytes(40_000))
-    external = {"save_as_external_data": True, "location": "net.bin", "size_threshold": 0}
+    external: dict[str, Any] = {"save_as_external_data": True, "location": "net.bin", "size_threshold": 0}
     name = write_model(tmp_path / "in" / "net.onnx", **linear(), **external)
     for place in (str(tmp_path / "secret"), "../secret", "/dev/zero", "", "."):
         model = onnx.load(tmp_path / "in" / "net.onnx", load_external_data=False)
