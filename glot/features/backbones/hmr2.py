@@ -23,7 +23,7 @@ class HMR2Backbone(Backbone):
     """
 
     def __init__(self, kind: BackboneKind, module: HMR2, *, weights_name: str, rule: str, first_guess: bool) -> None:
-        digest = hashlib.sha256(f"{hmr2_hash(module)} {rule}".encode())
+        digest = hashlib.sha256(f"{hmr2_hash(module)} {sorted(RULES[rule].to_dict().items())}".encode())
         super().__init__(
             kind,
             weights_name=weights_name,
