@@ -162,7 +162,7 @@ def test_a_model_refuses_features_of_other_weights_and_of_another_crop_rule(root
         ThisProcess(lambda metrics: None))  # fmt: skip
     best = tmp_path / "run" / "best"
     for name, options, words in (
-        ("weights", {"weights": other, "split": "test"}, "hmr2, 1.ckpt, crop rule wham, .* than .* hmr2, 0.ckpt"),
+        ("weights", {"weights": other, "split": "test"}, "hmr2, 1.ckpt, crop rule wham, .* than .*hmr2, 0.ckpt"),
         ("rule", {"weights": one, "split": "test", "crop_rule": "gvhmr"}, "crop rule gvhmr, .* than .*crop rule wham"),
     ):
         with pytest.raises(InputError, match=words):
