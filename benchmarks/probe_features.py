@@ -26,6 +26,7 @@ from glot.errors import InputError
 from glot.features.backbones.backbone import Backbone, load_backbone
 from glot.features.backbones.extractor import Extractor
 from glot.features.moments import ROWS_AT_ONCE
+from glot.features.schema import is_feature_set
 from glot.features.store import FeatureStore
 from glot.human.body import Body, load_body
 from glot.human.rotation import axis_angle_to_rotmat
@@ -93,13 +94,13 @@ class Frames(NamedTuple):
         }
 
 
-def read_frames(folder: Path, names: Sequence[str], split: str, body: Body) -> Frames:
+def read_frames(folder: Path, names: Sequence[str], split: str, body: Body, *, every: int = 1) -> Frames:
     """The frames with SMPL parameters of FOLDER/NAME/3dpw/SPLIT that all backbones ``names`` have.
 
-    InputError where there are none.
+    Of these, the frames whose index can be divided by ``every``. InputError where there are none.
     """
     stores = {name: FeatureStore.open(folder / name / DATASET / split) for name in names}
-    places = {name: _places(store) for name, store in stores.items()}
+    places = {name: _places(store, every) for name, store in stores.items()}
     common = set.intersection(*(set(found) for found in places.values()))
     keys = [key for key in places[names[0]] if key in common]
     if not keys:
@@ -108,9 +109,9 @@ def read_frames(folder: Path, names: Sequence[str], split: str, body: Body) -> F
     return Frames(stores, rows, _joints(stores[names[0]], rows[names[0]], body), [track for track, _ in keys])
 
 
-def _places(store: FeatureStore) -> dict[tuple[str, int], int]:
-    """{(track, frame index): row} of the valid rows with SMPL parameters."""
-    good = store.valid & store.has_smpl
+def _places(store: FeatureStore, every: int) -> dict[tuple[str, int], int]:
+    """{(track, frame index): row} of the valid rows with SMPL parameters, of every so many frames."""
+    good = store.valid & store.has_smpl & (store.frame_index % every == 0)
     return {
         (track.track_id, int(store.frame_index[row])): row
         for track in store.tracks
@@ -180,8 +181,11 @@ def main(
             "several, joined by +. May be repeated."
         ),
     ] = None,
-    learn: Annotated[list[str] | None, typer.Option(help="A ROOT to learn on. May be repeated.")] = None,
-    test: Annotated[list[str] | None, typer.Option(help="A ROOT to test on. May be repeated.")] = None,
+    learn: Annotated[
+        list[str] | None, typer.Option(help="A ROOT whose train and validation splits to learn on. May be repeated.")
+    ] = None,
+    test: Annotated[list[str] | None, typer.Option(help="A ROOT whose test split to test on. May be repeated.")] = None,
+    every: Annotated[int, typer.Option(min=1, help="Use every n-th frame only.")] = 1,
     backbone: Annotated[
         list[str] | None, typer.Option(help="Also time this backbone, NAME or NAME=WEIGHTS. May be repeated.")
     ] = None,
@@ -198,10 +202,17 @@ def main(
     names = sorted({part.name for text in features for part in parse(text)})
     body = load_body()
     learnt = {
-        split: [read_frames(folder / root, names, split, body) for root in learn] for split in ("train", "validation")
+        split: {
+            root: read_frames(folder / root, names, split, body, every=every)
+            for root in learn
+            if is_feature_set(folder / root / names[0] / DATASET / split)
+        }
+        for split in ("train", "validation")
     }
-    tests = {root: read_frames(folder / root, names, "test", body) for root in test}
-    mean = np.concatenate([frames.joints for frames in learnt["train"]]).mean(0)
+    if empty := [split for split, found in learnt.items() if not found]:
+        raise InputError(f"{folder}: {' and '.join(learn)} have no {empty[0]} split for {names[0]}; extract it")
+    tests = {root: read_frames(folder / root, names, "test", body, every=every) for root in test}
+    mean = np.concatenate([frames.joints for frames in learnt["train"].values()]).mean(0)
     rows: dict[str, dict[str, object]] = {
         "mean pose": {
             "size": 0,
@@ -209,10 +220,10 @@ def main(
         }
     }
     for text in cli.progress(features, total=len(features), what="probes"):
-        rows[text] = probe(text, learnt, tests)
+        rows[text] = probe(text, {split: list(found.values()) for split, found in learnt.items()}, tests)
     counts = {
-        **{split: {r: f.counts() for r, f in zip(learn, found, strict=True)} for split, found in learnt.items()},
-        "test": {root: frames.counts() for root, frames in tests.items()},
+        split: {root: frames.counts() for root, frames in found.items()}
+        for split, found in {**learnt, "test": tests}.items()
     }
     times = {text: crop_time(backbone_of(text)) for text in backbone or []}
     _print(rows, list(tests), counts, times)

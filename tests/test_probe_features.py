@@ -54,7 +54,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_tells_of_the_pose_wins(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wanted = ["good", "noise", "noise+good", "good[0:4]", "good/4"]
     probe_features.main(
-        folder, features=wanted, learn=["rendered"], test=["rendered"], backbone=None, out=tmp_path / "figures.json"
+        folder,
+        features=wanted,
+        learn=["rendered"],
+        test=["rendered"],
+        every=1,
+        backbone=None,
+        out=tmp_path / "figures.json",
     )
     figures = json.loads((tmp_path / "figures.json").read_text())
     rows = figures["probes"]
@@ -88,6 +94,10 @@ def test_sets_that_share_no_frame_are_refused(folder: Path, tmp_path: Path) -> N
         write_noise(tmp_path / name / "3dpw" / "test", source, rows=rows)
     with pytest.raises(InputError, match="early, late have no frame of test in common"):
         probe_features.read_frames(tmp_path, ["early", "late"], "test", load_body())
+    every = probe_features.read_frames(folder / "rendered", ["good", "noise"], "test", load_body(), every=7)
+    assert len(every.joints) and all(
+        (every.stores[name].frame_index[rows] % 7 == 0).all() for name, rows in every.rows.items()
+    )
     with pytest.raises(InputError, match="no such feature folder"):
         probe_features.read_frames(tmp_path, ["early", "missing"], "test", load_body())
 
@@ -95,3 +105,5 @@ def test_sets_that_share_no_frame_are_refused(folder: Path, tmp_path: Path) -> N
 def test_the_command_asks_for_what_it_needs(folder: Path) -> None:
     with pytest.raises(InputError, match="--features, --learn and --test"):
         probe_features.main(folder, features=["good"], learn=None, test=["rendered"], backbone=None)
+    with pytest.raises(InputError, match="nothing have no train split for good"):
+        probe_features.main(folder, features=["good"], learn=["nothing"], test=["rendered"], every=1, backbone=None)
