@@ -33,7 +33,7 @@ class BackboneKind:
 
     ``load``: "module:function", which turns a BackboneChoice into a Backbone. ``summary``: what it is, in a line.
     ``weights``: what a user may give as weights, "" where they come with it; ``needs_weights``: whether it has none of
-    its own; ``weights_files``: names that such files have, for which $GLOT_HOME/body is searched. ``takes_file``:
+    its own; ``random_weights``: whether they may be the word random; ``weights_files``: names that such files have, for which $GLOT_HOME/body is searched. ``takes_file``:
     whether it is chosen as NAME:FILE. ``devices``: "cpu", "gpu" or both. ``crop_rules``: names of the crop rules to
     choose from, the default first; () where there is no choice. ``guesses``: whether it can also give a first guess of
     the body.
@@ -44,6 +44,7 @@ class BackboneKind:
     load: str
     weights: str = ""
     needs_weights: bool = False
+    random_weights: bool = False
     weights_files: tuple[str, ...] = ()
     takes_file: bool = False
     precisions: tuple[str, ...] = ("float32",)
@@ -89,7 +90,7 @@ class BackboneChoice:
             raise InputError(f"--backbone {self.name}: {kind.name} takes no file here; leave out :{self.file}")
         if self.weights is not None and not kind.weights:
             raise InputError(f"--weights {self.weights}: {kind.name} brings its own; leave them out")
-        if self.weights == RANDOM_WEIGHTS and "random" not in kind.weights:
+        if self.weights == RANDOM_WEIGHTS and not kind.random_weights:
             raise InputError(f"--weights random: is for resnet50; {kind.name} needs {kind.weights}")
         if self.crop_rule is not None and self.crop_rule not in kind.crop_rules:
             have = f"has {', '.join(kind.crop_rules)}" if kind.crop_rules else "has one rule only; leave it out"
@@ -135,6 +136,7 @@ OURS = (
         summary="SPIN's network, of which the paper's models take features; open weights come with the project",
         load="glot.features.backbones.resnet50_backbone:load",
         weights="safetensors, a torchvision state dict, SPIN's checkpoint, or random",
+        random_weights=True,
         weights_files=("spin_model_checkpoint.pth.tar",),
         precisions=PRECISIONS,
     ),

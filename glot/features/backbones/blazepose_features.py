@@ -49,6 +49,7 @@ def _content(path: Path) -> bytes:
         raise InputError(f"--weights {path}: cannot be read ({error})") from None
     except ValueError as error:
         raise InputError(
-            f"--weights {path}: {error}; give a landmark network of BlazePose, such as pose_landmark_heavy.tflite"
+            f"--weights {path}: {error}; give a landmark network of BlazePose, such as pose_landmark_heavy.tflite, or "
+            "the backbone of these weights as --backbone"
         ) from None
     return content

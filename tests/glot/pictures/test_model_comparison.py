@@ -196,7 +196,7 @@ def test_checkpoints_that_do_not_belong_together_are_named(
             main(spec_for(folder, *paths, **options))
         assert "\n" not in str(caught.value)
 
-    mistake("unlike/backbone: .* trained on blazepose", checkpoints[0], folder / "unlike" / "backbone")
+    mistake(r"unlike/backbone: .* trained on \(blazepose", checkpoints[0], folder / "unlike" / "backbone")
     mistake("unlike/size: .*this model takes 16", checkpoints[0], folder / "unlike" / "size")
     mistake("unlike/body: made with SMPL, but --body is the open body", checkpoints[0], folder / "unlike" / "body")
     with pytest.raises(InputError, match="nowhere: there is no such folder; train one with\n"):

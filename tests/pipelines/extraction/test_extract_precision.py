@@ -50,11 +50,12 @@ def test_int8_features_are_close_to_float32_and_share_one_network(
 
 def test_crops_for_calibration_come_from_all_units(tmp_path: Path) -> None:
     from glot.human.body import load_body
+    from glot.human.crop_rules import CropRule
 
     for number in range(3):
         write_sequence(tmp_path, f"train_{number:02d}", split="train", frames=12, seed=number)
     units = THREEDPW.find(tmp_path, "train")
-    crops = sample_crops(THREEDPW, tmp_path, units, load_body())
+    crops = sample_crops(THREEDPW, tmp_path, units, load_body(), CropRule())
     assert crops.dtype == np.uint8 and crops.shape[1:] == (224, 224, 3) and len(crops) == 3 * 4
     with pytest.raises(InputError, match="nothing to calibrate on"):
-        sample_crops(THREEDPW, tmp_path, [], load_body())
+        sample_crops(THREEDPW, tmp_path, [], load_body(), CropRule())
