@@ -33,10 +33,10 @@ class BackboneKind:
 
     ``load``: "module:function", which turns a BackboneChoice into a Backbone. ``summary``: what it is, in a line.
     ``weights``: what a user may give as weights, "" where they come with it; ``needs_weights``: whether it has none of
-    its own; ``random_weights``: whether they may be the word random; ``weights_files``: names that such files have, for which $GLOT_HOME/body is searched. ``takes_file``:
-    whether it is chosen as NAME:FILE. ``devices``: "cpu", "gpu" or both. ``crop_rules``: names of the crop rules to
-    choose from, the default first; () where there is no choice. ``guesses``: whether it can also give a first guess of
-    the body.
+    its own; ``random_weights``: whether they may be the word random; ``weights_files``: names that such files have, for
+    which $GLOT_HOME/body is searched. ``takes_file``: whether it is chosen as NAME:FILE. ``devices``: "cpu", "gpu" or
+    both. ``crop_rules``: names of the crop rules to choose from, the default first; () where there is no choice.
+    ``guesses``: whether it can also give a first guess of the body.
     """
 
     name: str
