@@ -6,10 +6,11 @@ not be installed and none of their code runs. Only the bytes of the tensors that
 """
 
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,6 +24,14 @@ PIECE = 1 << 24  # bytes that are read at a time
 OLD = "a file of torch 1.5 or older; load it with torch and save it again"
 
 
+class TorchFile(NamedTuple):
+    """An open file: its archive, the folder of all entries in it, and the content as ``read_index`` gives it."""
+
+    archive: zipfile.ZipFile
+    root: str
+    content: Any
+
+
 def read_tensors(path: Path, option: str, wanted: Callable[[Any], Mapping[str, Any]]) -> dict[str, Tensor]:
     """The tensors that ``wanted(content)`` picks out of the content of the file, by name, on the CPU.
 
@@ -30,12 +39,18 @@ def read_tensors(path: Path, option: str, wanted: Callable[[Any], Mapping[str, A
     their numbers in the file share them in memory, too. InputError that starts with ``option`` and the path for a file
     that is missing, truncated, foreign or hostile; ``wanted`` may raise one, too.
     """
-    where = f"{option} {path}"
+    with torch_file(path, f"{option} {path}") as file:
+        return _tensors(file.archive, file.root, wanted(file.content))
+
+
+@contextmanager
+def torch_file(path: Path, where: str) -> Iterator[TorchFile]:
+    """Opens a file. What goes wrong, there or in the block, is an InputError that starts with ``where``."""
     try:
         if not path.is_file():
             raise InputError("there is no such file")
         with zipfile.ZipFile(path) as archive:
-            return _read(archive, wanted)
+            yield _opened(archive)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
     except zipfile.BadZipFile:
@@ -54,15 +69,17 @@ def _kind(path: Path) -> str:
     return OLD if start == b"\x80\x02" else "no zip archive"
 
 
-def _read(archive: zipfile.ZipFile, wanted: Callable[[Any], Mapping[str, Any]]) -> dict[str, Tensor]:
+def _opened(archive: zipfile.ZipFile) -> TorchFile:
     names = [name for name in archive.namelist() if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(names) != 1:
         raise InputError("holds no data.pkl, so it is no file of torch.save")
     root = names[0].removesuffix("data.pkl")
     if f"{root}byteorder" in archive.namelist() and _small(archive, f"{root}byteorder", 16) != b"little":
         raise InputError("was written on a machine with another byte order")
-    index = _small(archive, names[0], LARGEST_INDEX)
-    found = wanted(read_index(index))
+    return TorchFile(archive, root, read_index(_small(archive, names[0], LARGEST_INDEX)))
+
+
+def _tensors(archive: zipfile.ZipFile, root: str, found: Mapping[str, Any]) -> dict[str, Tensor]:
     spans: dict[Storage, tuple[int, int]] = {}  # the numbers of a storage that are needed
     for name, stored in found.items():
         _check_tensor(archive, root, shown(name), stored)
