@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from glot.errors import InputError
 from glot.features.backbones.backbone_kinds import BackboneChoice, BackboneKind, kind_of
+from glot.features.schema import GUESS_SIZE
 from glot.human.crop_rules import CropRule
 
 Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # crops (N, S, S, 3) uint8 RGB -> (N, F + G) float32
@@ -41,6 +42,10 @@ class Backbone(ABC):
     ) -> None:
         if not 1 <= feature_size <= MOST_FEATURES:
             raise InputError(f"backbone {kind.name}: {feature_size} features of a crop; at most {MOST_FEATURES} fit")
+        if guess_size not in (0, GUESS_SIZE):
+            raise InputError(
+                f"backbone {kind.name}: a first guess of {guess_size} numbers; it has {GUESS_SIZE}, or none"
+            )
         self.kind, self.weights_name, self.hash = kind, weights_name, hash
         self.feature_size, self.crop_rule, self.guess_size, self.seed = feature_size, crop_rule, guess_size, seed
 
