@@ -39,7 +39,7 @@ class CaptureOptions:
         Path | None,
         typer.Option(
             help="Weights for resnet50, or 'random'; published checkpoints need SPIN's weights. For hmr2: its "
-            "checkpoint."
+            "checkpoint. For blazepose: another of its landmark networks."
         ),
     ] = None
     crop_rule: Annotated[
