@@ -63,7 +63,8 @@ class ExtractSpec:
         typer.Option(
             show_default="SPIN's or HMR2's in $GLOT_HOME/body, else the open ones of resnet50",
             help="Weights for resnet50: safetensors, a torchvision state dict, or SPIN's checkpoint; or the word "
-            "random, for a random network to try the pipeline with. For hmr2: its checkpoint. For blazepose: another of its landmark networks.",
+            "random, for a random network to try the pipeline with. For hmr2: its checkpoint. For blazepose: another "
+            "of its landmark networks.",
         ),
     ] = None
     crop_rule: Annotated[
