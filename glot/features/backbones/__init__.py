@@ -15,6 +15,7 @@ hmr2                HMR2.0 as a backbone
 hmr2_crops          how three projects crop people for it
 hmr2_network        HMR2.0's layers
 hmr2_file           a checkpoint of HMR2.0 to the network
+weights_hash        a hash of the tensors of a network
 blazepose           BlazePose: people in pictures, landmarks and features of crops
 blazepose_features  BlazePose's landmark network as a backbone
 blazepose_files     fetching BlazePose's networks

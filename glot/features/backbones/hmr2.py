@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from glot.features.backbones.backbone import Backbone, Network
 from glot.features.backbones.backbone_kinds import BackboneChoice, BackboneKind, needed_weights
 from glot.features.backbones.hmr2_crops import RULES
-from glot.features.backbones.hmr2_file import hmr2_hash, load_hmr2
+from glot.features.backbones.hmr2_file import load_hmr2
 from glot.features.backbones.hmr2_network import HMR2
+from glot.features.backbones.weights_hash import weights_hash
 from glot.features.schema import GUESS_SIZE
 from glot.human.crop import normalise
 
@@ -23,7 +24,7 @@ class HMR2Backbone(Backbone):
     """
 
     def __init__(self, kind: BackboneKind, module: HMR2, *, weights_name: str, rule: str, first_guess: bool) -> None:
-        digest = hashlib.sha256(f"{hmr2_hash(module)} {sorted(RULES[rule].to_dict().items())}".encode())
+        digest = hashlib.sha256(f"{weights_hash(module.state_dict())} {sorted(RULES[rule].to_dict().items())}".encode())
         super().__init__(
             kind,
             weights_name=weights_name,

@@ -1,10 +1,9 @@
-"""A checkpoint of HMR2.0 in, the network with its weights out, and a hash of them.
+"""A checkpoint of HMR2.0 in, the network with its weights out.
 
 The file is Lightning's: the tensors are in ``state_dict``, those of the network under ``backbone.`` and ``smpl_head.``;
 all else (discriminator, optimiser, settings) is ignored. 2.0a and 2.0b have the same tensors with other numbers.
 """
 
-import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,15 +39,6 @@ def load_hmr2(path: Path) -> HMR2:
         state[name] = _checked(name, values, where)
     network.load_state_dict(state, assign=True)
     return network.eval().requires_grad_(False)
-
-
-def hmr2_hash(network: HMR2) -> str:
-    """16 hex digits of the SHA-256 of names, shapes and float32 values, sorted by name."""
-    digest = hashlib.sha256()
-    for name, values in sorted(network.state_dict().items()):
-        digest.update(f"{name} {tuple(values.shape)}\n".encode())
-        digest.update(values.contiguous().numpy().data)
-    return digest.hexdigest()[:16]
 
 
 def sizes_of(state: Mapping[str, Tensor]) -> HMR2Sizes:

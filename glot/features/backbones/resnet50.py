@@ -4,7 +4,6 @@ Reads safetensors, torchvision state dicts and SPIN's spin_model_checkpoint.pth.
 """
 
 import copy
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from glot.errors import InputError
 from glot.features.backbones.backbone_kinds import RANDOM_WEIGHTS
+from glot.features.backbones.weights_hash import weights_hash
 from glot.human.safe_torch import load_torch
 from glot.shipped import shipped_file
 
@@ -42,15 +42,8 @@ def load_resnet50(weights: Path | None) -> tuple[nn.Module, str]:
 
 
 def trunk_hash(state: Mapping[str, Tensor]) -> str:
-    """16 hex digits of the SHA-256 of the trunk's names, shapes and float32 values, sorted by name."""
-    digest = hashlib.sha256()
-    for key in sorted(state):
-        if not _is_trunk(key):
-            continue
-        values = state[key].detach().cpu().float().contiguous()
-        digest.update(f"{key} {tuple(values.shape)}\n".encode())
-        digest.update(values.numpy().tobytes())
-    return digest.hexdigest()[:16]
+    """``weights_hash`` of the trunk's tensors."""
+    return weights_hash({key: values for key, values in state.items() if _is_trunk(key)})
 
 
 def folded(module: nn.Module) -> nn.Module:
