@@ -10,6 +10,8 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import reduce
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,12 +31,12 @@ DTYPES = {"float32": pa.float32(), "float16": pa.float16()}  # of the features
 # The columns of a first guess, in sets whose backbone gives one, and their shapes: axis-angle in rad in the camera
 # frame, betas, and the weak-perspective camera (s, tx, ty) of the crop.
 GUESS = {"guess_pose": (24, 3), "guess_betas": (10,), "guess_cam": (3,)}
-GUESS_SIZE = 85
+GUESS_SIZE = sum(prod(shape) for shape in GUESS.values())
 
 
 def guess_columns(values: NDArray[np.floating]) -> dict[str, NDArray[np.floating]]:
     """(N, GUESS_SIZE) -> the columns GUESS of a first guess."""
-    starts = np.cumsum([int(np.prod(shape)) for shape in GUESS.values()])[:-1]
+    starts = np.cumsum([prod(shape) for shape in GUESS.values()])[:-1]
     parts = np.split(values, starts, axis=1)
     return {name: part.reshape(-1, *GUESS[name]) for name, part in zip(GUESS, parts, strict=True)}
 
@@ -48,11 +50,6 @@ def schema(feature_size: int = 2048, dtype: str = "float32", *, with_guess: bool
     def vector(size: int) -> pa.DataType:
         return pa.list_(pa.float32(), size)
 
-    guess = [
-        ("guess_pose", pa.list_(vector(3), 24)),
-        ("guess_betas", vector(10)),
-        ("guess_cam", vector(3)),
-    ]
     return pa.schema(
         [
             ("dataset", pa.string()),
@@ -73,7 +70,7 @@ def schema(feature_size: int = 2048, dtype: str = "float32", *, with_guess: bool
             ("has_smpl", pa.bool_()),
             ("valid", pa.bool_()),  # False where the source marks the frame as unreliable (3DPW: campose_valid)
             ("gender", pa.string()),
-            *(guess if with_guess else ()),
+            *((name, reduce(pa.list_, reversed(shape), pa.float32())) for name, shape in GUESS.items() if with_guess),
         ]
     )
 
