@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from glot.errors import InputError, raise_if_passing
-from glot.human.torch_index import Storage, Stored, read_index, shown
+from glot.human.torch_index import Storage, Stored, is_dense, read_index, shown
 
 LARGEST_INDEX = 1 << 24  # bytes of the pickle that says what the tensors are
 MOST_AXES = 64  # of a tensor
@@ -111,8 +111,7 @@ def _check_tensor(archive: zipfile.ZipFile, root: str, name: str, stored: Any) -
         raise InputError(f"{name} has sizes that are no numbers")
     if len(shape) != len(stride) or len(shape) > MOST_AXES:
         raise InputError(f"{name} has {len(shape)} axes and {len(stride)} strides")
-    dense = [prod(shape[i + 1 :]) for i in range(len(shape))]
-    if prod(shape) and any(n > 1 and step != wanted for n, step, wanted in zip(shape, stride, dense, strict=True)):
+    if prod(shape) and not is_dense(shape, stride):
         raise InputError(f"{name} is not stored as plain numbers")
     try:
         info = archive.getinfo(f"{root}data/{storage.key}")

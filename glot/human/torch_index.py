@@ -4,6 +4,7 @@ import io
 import pickle
 import pickletools
 from collections import OrderedDict
+from collections.abc import Sequence
 from math import prod
 from typing import Any, NamedTuple
 
@@ -40,6 +41,12 @@ class Stored(NamedTuple):
     def end(self) -> int:
         """The number after its last one, in its storage."""
         return self.offset + prod(self.shape)
+
+
+def is_dense(shape: Sequence[int], stride: Sequence[int]) -> bool:
+    """Whether the numbers of a tensor follow each other without gaps, the last axis fastest."""
+    dense = (prod(shape[axis + 1 :]) for axis in range(len(shape)))
+    return all(size <= 1 or step == wanted for size, step, wanted in zip(shape, stride, dense, strict=True))
 
 
 def read_index(index: bytes) -> Any:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from glot.human.torch_index import DTYPES
+from glot.human.torch_index import DTYPES, is_dense
 from pipelines.imports.joblib_file import LazyArray
 from pipelines.imports.long_bytes import Sealed, Span
 
@@ -40,8 +40,7 @@ def last_number(offset: Any, shape: Any, stride: Any) -> int:
     sizes = (offset, *shape, *stride)
     if not all(type(size) is int and 0 <= size < 1 << 62 for size in sizes) or len(shape) != len(stride):
         raise ValueError("a tensor has sizes that are no numbers")
-    dense = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
-    if any(size > 1 and step != wanted for size, step, wanted in zip(shape, stride, dense, strict=True)):
+    if not is_dense(shape, stride):
         raise ValueError(f"a tensor of shape {tuple(shape)} has gaps between its numbers; save it contiguous")
     return int(offset + math.prod(shape))
 
