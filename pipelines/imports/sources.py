@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from glot import cli
+from glot.location import file_hash
 from pipelines.imports.feature_columns import Column, open_columns
 from pipelines.imports.gvhmr_files import open_gvhmr, video_files
 from pipelines.imports.hmr2_layouts import HMR2_LAYOUTS
@@ -68,8 +69,5 @@ def hash_of(spec: ImportSpec) -> str:
         return digest.hexdigest()[:16]
     for path in cli.progress(files, total=len(files), what=f"sha256 of the files of {spec.src.name}"):
         name = path.relative_to(spec.src).as_posix() if path.is_relative_to(spec.src) else path.name
-        digest.update(f"{name}\0{path.stat().st_size}\0".encode("utf-8", "surrogateescape"))
-        with path.open("rb") as file:
-            while piece := file.read(HASHED_BYTES):
-                digest.update(piece)
+        digest.update(f"{name}\0{file_hash(path)}\0".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]

@@ -9,8 +9,7 @@ from typing import Any
 import onnx
 
 from glot.errors import InputError, raise_if_passing
-
-BLOCK = 1 << 20  # bytes
+from glot.location import file_hash
 
 
 def hash_of_model(files: Iterable[Path], described: Mapping[str, Any]) -> str:
@@ -18,9 +17,7 @@ def hash_of_model(files: Iterable[Path], described: Mapping[str, Any]) -> str:
     digest = hashlib.sha256()
     for path in files:
         try:
-            with path.open("rb") as file:
-                while block := file.read(BLOCK):
-                    digest.update(block)
+            digest.update(file_hash(path).encode())
         except OSError as error:
             raise_if_passing(error, path)
             raise InputError(f"--backbone onnx:{path}: cannot be read ({error.strerror})") from None
