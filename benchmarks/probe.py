@@ -18,7 +18,7 @@ from glot.errors import InputError
 from glot.features.backbones.backbone import Backbone, load_backbone
 from glot.features.backbones.backbone_kinds import RANDOM_WEIGHTS
 from glot.features.backbones.extractor import Extractor
-from glot.human.body import load_body
+from glot.human.body import Body, load_body
 from glot.human.rotation import axis_angle_to_rotmat
 from glot.scoring.linear_probe import LinearProbe
 from glot.scoring.metrics import mpjpe, pa_mpjpe
@@ -33,14 +33,13 @@ SEED = 1000  # seed of the renders: bodies, cameras and clothes differ from pret
 BATCH = 16
 
 
-def smpl_joints(renders: Renders) -> np.ndarray:
-    """(N, 24, 3) joints in the camera frame, metres from the pelvis, from the labels' poses and shapes."""
-    body = load_body()
+def smpl_joints(pose: np.ndarray, betas: np.ndarray, body: Body) -> np.ndarray:
+    """(N, 24, 3) joints in the camera frame, metres from the pelvis, of poses (N, 24, 3) rad and betas (N, 10)."""
     joints = []
     with torch.inference_mode():
-        for start in range(0, len(renders), 64):
-            rotmats = axis_angle_to_rotmat(torch.from_numpy(renders.labels["pose"][start : start + 64]))
-            joints.append(body(rotmats, torch.from_numpy(renders.labels["betas"][start : start + 64])).smpl_joints)
+        for start in range(0, len(pose), 64):
+            rotmats = axis_angle_to_rotmat(torch.from_numpy(pose[start : start + 64]))
+            joints.append(body(rotmats, torch.from_numpy(betas[start : start + 64])).smpl_joints)
     out = torch.cat(joints).double().numpy()
     return out - out[:, [PELVIS]]
 
@@ -64,6 +63,7 @@ def probe(features: dict[str, np.ndarray], joints: dict[str, np.ndarray]) -> dic
 
 
 def errors(pred: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """In mm, means over frames."""
     return {
         "pa_mm": round(float(pa_mpjpe(pred, truth).mean()) * 1000, 2),
         "mpjpe_mm": round(float(mpjpe(pred, truth, pelvis=(PELVIS,)).mean()) * 1000, 2),
@@ -115,7 +115,8 @@ def main(
     for path in weights or []:
         backbones[str(path)] = load_backbone(weights=path)
     renders = renders_of({"train": train_images, "validation": 200, "test": test_images})
-    joints = {split: smpl_joints(cache) for split, cache in renders.items()}
+    body = load_body()
+    joints = {split: smpl_joints(cache.labels["pose"], cache.labels["betas"], body) for split, cache in renders.items()}
     mean_pose = np.broadcast_to(joints["train"].mean(0), joints["test"].shape)
     figures = {"mean_pose": errors(mean_pose, joints["test"])}
     for name, backbone in backbones.items():

@@ -20,6 +20,7 @@ import torch
 import typer
 from figures import OUT, write_figures
 from numpy.typing import NDArray
+from probe import errors, smpl_joints
 
 from glot import cli
 from glot.errors import InputError
@@ -29,12 +30,9 @@ from glot.features.moments import ROWS_AT_ONCE
 from glot.features.schema import is_feature_set
 from glot.features.store import FeatureStore
 from glot.human.body import Body, load_body
-from glot.human.rotation import axis_angle_to_rotmat
 from glot.scoring.linear_probe import LinearProbe
-from glot.scoring.metrics import mpjpe, pa_mpjpe
 
 DATASET = "3dpw"
-PELVIS = 0  # of the 24 joints
 PART = re.compile(r"(?P<name>[\w.-]+)(\[(?P<first>\d+):(?P<stop>\d+)\])?(/(?P<parts>\d+))?")
 CROPS, REPEATS = 8, 5  # of a measurement of time
 
@@ -106,7 +104,9 @@ def read_frames(folder: Path, names: Sequence[str], split: str, body: Body, *, e
     if not keys:
         raise InputError(f"{folder}: {', '.join(names)} have no frame of {split} in common")
     rows = {name: np.array([found[key] for key in keys], np.int64) for name, found in places.items()}
-    return Frames(stores, rows, _joints(stores[names[0]], rows[names[0]], body), [track for track, _ in keys])
+    first, chosen = stores[names[0]], rows[names[0]]
+    joints = smpl_joints(first.pose[chosen], first.betas[chosen], body)
+    return Frames(stores, rows, joints, [track for track, _ in keys])
 
 
 def _places(store: FeatureStore, every: int) -> dict[tuple[str, int], int]:
@@ -117,25 +117,6 @@ def _places(store: FeatureStore, every: int) -> dict[tuple[str, int], int]:
         for track in store.tracks
         for row in range(track.start, track.stop)
         if good[row]
-    }
-
-
-@torch.inference_mode()
-def _joints(store: FeatureStore, rows: NDArray[np.int64], body: Body) -> NDArray[np.float64]:
-    found = []
-    for start in range(0, len(rows), 256):
-        chosen = rows[start : start + 256]
-        rotmats = axis_angle_to_rotmat(torch.from_numpy(store.pose[chosen]))
-        found.append(body(rotmats, torch.from_numpy(store.betas[chosen])).smpl_joints)
-    joints = torch.cat(found).double().numpy()
-    return joints - joints[:, [PELVIS]]
-
-
-def errors(pred: NDArray[np.float64], truth: NDArray[np.float64]) -> dict[str, float]:
-    """In mm, means over frames."""
-    return {
-        "pa_mm": round(float(pa_mpjpe(pred, truth).mean()) * 1000, 2),
-        "mpjpe_mm": round(float(mpjpe(pred, truth, pelvis=(PELVIS,)).mean()) * 1000, 2),
     }
 
 
