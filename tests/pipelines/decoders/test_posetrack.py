@@ -117,7 +117,7 @@ def test_ids_are_whole_numbers_of_any_size_including_zero(tmp_path: Path, body: 
     started = time.monotonic()
     found = decoded(tmp_path, body, data)
     clips, counts = found.clips, found.counts
-    assert time.monotonic() - started < 5 and clips[1].track_id == f"{NAME}_{10**15}"
+    assert time.monotonic() - started < 60 and clips[1].track_id == f"{NAME}_{10**15}"
     assert clips[0].frame_index.tolist() == list(range(4, 28)) and counts["rows"] == 48
 
 

