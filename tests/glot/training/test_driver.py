@@ -73,9 +73,11 @@ def test_two_workers_train_report_and_are_done(features: Path, tmp_path: Path) -
     losses = [point.value for point in curve.get_metric_history(run.info.run_id, "step_loss")]
     assert losses[-1] < losses[0]
 
+    trained = {path: path.stat().st_mtime_ns for name in ("best", "last") for path in (out / name).iterdir()}
     start = time.monotonic()
     assert fit(spec) == metrics
-    assert time.monotonic() - start < 30  # nothing was trained again
+    assert time.monotonic() - start < 30
+    assert {path: path.stat().st_mtime_ns for path in trained} == trained, "nothing was trained again"
     assert len(curve.search_runs([run.info.experiment_id])) == 1
     with pytest.raises(InputError, match="model.mask_ratio = 0.5, now 0.25"):
         fit(small_spec(features, out, "model.mask_ratio=0.25", workers=2))

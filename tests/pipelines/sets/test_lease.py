@@ -121,7 +121,7 @@ def test_a_run_of_another_machine_that_is_dead_is_waited_for(
     (folder / "lock").write_text(json.dumps(dead))
     began = time.monotonic()
     with hold(folder / "lock", folder):
-        assert 3 <= time.monotonic() - began < 500
+        assert 3 <= time.monotonic() - began < 50
         assert note(folder)["pid"] == os.getpid()
     assert "at most 3 s" in capsys.readouterr().out
 
